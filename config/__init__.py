@@ -1,0 +1,1 @@
+"""What was asked for: typed, checked, versioned, live."""

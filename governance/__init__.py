@@ -1,0 +1,1 @@
+"""Who is calling, what it cost, and the books that prove it."""

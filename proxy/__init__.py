@@ -1,0 +1,1 @@
+"""The edge and its supervisor: admits, relays and settles every exchange."""

@@ -1,0 +1,1 @@
+"""The upstream side: pooled HTTP/1.1 conversations with providers."""

@@ -1,0 +1,1 @@
+"""Sans-io looks at the bytes that pass: requests, streams, usage, headers."""

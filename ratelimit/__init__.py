@@ -1,0 +1,1 @@
+"""Limits and the gate: what may be admitted, and how it is settled."""

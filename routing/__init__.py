@@ -1,0 +1,1 @@
+"""Which models and deployments can serve a call, and in what order."""

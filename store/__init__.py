@@ -1,0 +1,1 @@
+"""Where things are kept: Redis, its script bundles, and SQL."""
