@@ -1,0 +1,461 @@
+"""
+What models cost and hold: the public catalogue, flattened to integers at start.
+
+The rules of this file:
+
+- Prices come from the data that the ``genai-prices`` wheel carries, or from the configuration.
+  The network updater of that package is never started, so the same checkout always bills the same.
+- A rate is whole nano-USD per thousand tokens: one USD per million tokens is 1,000,000 of them.
+  Six decimals of a vendor's price survive; the few rows with binary noise beyond that are rounded.
+- An attempt is rounded once, upwards, to a whole nano-USD; everything before that is exact.
+- Prices may depend on the length of the input (tiers; the dearer tier then bills *all* tokens, as the
+  vendors do) and on the time (a new price list, off-peak hours): `Rates.until_us` says when to ask again.
+- What cannot be told is not guessed: an unknown model has no rates, and the caller decides.
+
+Still ugly: the ledger does not tell one-hour cache writes from five-minute ones (both bill at the
+five-minute rate), and price variants that a caller selects (``service_tier``) bill at the standard rate.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
+from importlib.metadata import version as installed_version
+from typing import Protocol
+
+from genai_prices.data import providers as _bundled_providers
+from genai_prices.data_snapshot import DataSnapshot, find_provider_by_id
+from genai_prices.types import (
+    ConditionalPrice,
+    ModelInfo,
+    ModelPrice,
+    StartDateConstraint,
+    TieredPrices,
+    TimeOfDateConstraint,
+)
+
+__all__ = [
+    "PriceAsWritten",
+    "Rates",
+    "TokenCounts",
+    "bound",
+    "cost_nusd",
+    "from_config",
+    "provider_id_for",
+    "rates_for",
+    "reservation_nusd",
+]
+
+_NUSD_PER_KTOK = 1_000_000
+"""One USD per million tokens, as nano-USD per thousand tokens (1e9 nano-USD / 1e6 tokens * 1e3)."""
+
+_NUSD_PER_REQUEST = 1_000_000
+"""One USD per thousand requests, as nano-USD per request."""
+
+_WRITTEN = (
+    "input",
+    "output",
+    "cached_input",
+    "cache_write",
+    "audio_input",
+    "audio_output",
+    "reasoning",
+)
+
+
+class TokenCounts(Protocol):
+    """
+    What an attempt consumed, as the meter reports it: counts of tokens, none negative.
+
+    ``input_tokens`` includes the cached, cache-write and audio ones; ``output_tokens`` includes
+    the reasoning and audio ones.
+    """
+
+    @property
+    def input_tokens(self) -> int:
+        """All input tokens."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Input tokens read from the vendor's prompt cache."""
+
+    @property
+    def cache_write_tokens(self) -> int:
+        """Input tokens written to the vendor's prompt cache."""
+
+    @property
+    def output_tokens(self) -> int:
+        """All output tokens."""
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Output tokens spent on reasoning."""
+
+    @property
+    def audio_input_tokens(self) -> int:
+        """Input tokens of audio."""
+
+    @property
+    def audio_output_tokens(self) -> int:
+        """Output tokens of audio."""
+
+
+class PriceAsWritten(Protocol):
+    """A price of the configuration: USD per million tokens, None where nothing was said."""
+
+    @property
+    def input(self) -> Decimal | float:
+        """Every input token that no other price covers."""
+
+    @property
+    def output(self) -> Decimal | float:
+        """Every output token that no other price covers."""
+
+    @property
+    def cached_input(self) -> Decimal | float | None:
+        """Input tokens read from the prompt cache."""
+
+    @property
+    def cache_write(self) -> Decimal | float | None:
+        """Input tokens written to the prompt cache."""
+
+    @property
+    def audio_input(self) -> Decimal | float | None:
+        """Input tokens of audio."""
+
+    @property
+    def audio_output(self) -> Decimal | float | None:
+        """Output tokens of audio."""
+
+    @property
+    def reasoning(self) -> Decimal | float | None:
+        """Output tokens spent on reasoning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """
+    The price list of one model: whole nano-USD per thousand tokens of each kind.
+
+    A kind that the vendor does not price on its own carries the rate of the kind that contains it.
+    ``tiers`` are ``(start_tokens, rates)`` ascending: the last one whose start is *below* the input
+    tokens of the call bills the whole call.
+    ``request_nusd`` is owed once by every attempt that consumed any token.
+    ``context`` and ``max_output`` are tokens, None when the catalogue does not say.
+    ``until_us`` is the unix time in microseconds from which another price list may apply, 0 for never.
+    """
+
+    input_nusd_per_ktok: int
+    cached_nusd_per_ktok: int
+    cache_write_nusd_per_ktok: int
+    output_nusd_per_ktok: int
+    reasoning_nusd_per_ktok: int
+    audio_input_nusd_per_ktok: int
+    audio_output_nusd_per_ktok: int
+    request_nusd: int = 0
+    tiers: "tuple[tuple[int, Rates], ...]" = ()
+    version: str = ""
+    context: int | None = None
+    max_output: int | None = None
+    until_us: int = 0
+
+
+# What an attempt costs...
+
+
+def cost_nusd(rates: Rates, usage: TokenCounts) -> int:
+    """
+    Return what ``usage`` costs in nano-USD, exact, rounded up once.
+
+    Cached, cache-write and audio tokens bill at their own rate, the rest of the input at the input
+    rate; reasoning and audio output likewise.
+    Counts that contradict their sum (more cached than input) never bill a token twice.
+    """
+    input_tokens = usage.input_tokens
+    output_tokens = usage.output_tokens
+    if rates.tiers:
+        for start, tier in rates.tiers:
+            if input_tokens <= start:
+                break
+            rates = tier
+    if usage.cached_tokens or usage.cache_write_tokens or usage.audio_input_tokens:
+        total = _input_by_kind(rates, usage)
+    else:
+        total = input_tokens * rates.input_nusd_per_ktok
+    if usage.reasoning_tokens or usage.audio_output_tokens:
+        total += _output_by_kind(rates, usage)
+    else:
+        total += output_tokens * rates.output_nusd_per_ktok
+    if rates.request_nusd and (input_tokens or output_tokens):
+        total += rates.request_nusd * 1000
+    return -(-total // 1000)
+
+
+def _input_by_kind(rates: Rates, usage: TokenCounts) -> int:
+    """Return the thousandfold price of the input, each kind at its own rate."""
+    rest = usage.input_tokens
+    cached = min(usage.cached_tokens, rest)
+    rest -= cached
+    written = min(usage.cache_write_tokens, rest)
+    rest -= written
+    # Audio that was read from the cache is reported under both names; it bills as cached.
+    audio = min(usage.audio_input_tokens, rest)
+    rest -= audio
+    return (
+        rest * rates.input_nusd_per_ktok
+        + cached * rates.cached_nusd_per_ktok
+        + written * rates.cache_write_nusd_per_ktok
+        + audio * rates.audio_input_nusd_per_ktok
+    )
+
+
+def _output_by_kind(rates: Rates, usage: TokenCounts) -> int:
+    """Return the thousandfold price of the output, each kind at its own rate."""
+    rest = usage.output_tokens
+    audio = min(usage.audio_output_tokens, rest)
+    rest -= audio
+    reasoning = min(usage.reasoning_tokens, rest)
+    rest -= reasoning
+    return (
+        rest * rates.output_nusd_per_ktok
+        + audio * rates.audio_output_nusd_per_ktok
+        + reasoning * rates.reasoning_nusd_per_ktok
+    )
+
+
+# What it may cost at most...
+
+
+def bound(rates: Rates, input_tokens: int, *, audio: bool = True) -> tuple[int, int]:
+    """
+    Return the dearest (input, output) nano-USD per thousand tokens that a call may be billed at.
+
+    ``input_tokens`` is the most the call can hold; every tier it could reach counts.
+    ``audio=False`` leaves the audio rates out, for a call that neither carries nor asks for audio.
+    A strict reservation adds `Rates.request_nusd`.
+    """
+    dearest_input = dearest_output = 0
+    for rate in _reachable(rates, input_tokens):
+        dearest_input = max(
+            dearest_input,
+            rate.input_nusd_per_ktok,
+            rate.cached_nusd_per_ktok,
+            rate.cache_write_nusd_per_ktok,
+            rate.audio_input_nusd_per_ktok if audio else 0,
+        )
+        dearest_output = max(
+            dearest_output,
+            rate.output_nusd_per_ktok,
+            rate.reasoning_nusd_per_ktok,
+            rate.audio_output_nusd_per_ktok if audio else 0,
+        )
+    return dearest_input, dearest_output
+
+
+def reservation_nusd(
+    rates: Rates, input_tokens: int, output_tokens: int, *, audio: bool = True
+) -> int:
+    """
+    Return a sum in nano-USD that no usage within these counts can exceed.
+
+    For every usage with at most ``input_tokens`` and ``output_tokens`` (and no audio, when
+    ``audio`` is false), ``cost_nusd(rates, usage) <= reservation_nusd(...)``.
+    """
+    dearest_input, dearest_output = bound(rates, input_tokens, audio=audio)
+    total = input_tokens * dearest_input + output_tokens * dearest_output
+    return -(-total // 1000) + rates.request_nusd
+
+
+def _reachable(rates: Rates, input_tokens: int) -> Iterable[Rates]:
+    """Yield the base rates and those of every tier that ``input_tokens`` can reach."""
+    yield rates
+    for start, tier in rates.tiers:
+        if input_tokens > start:
+            yield tier
+
+
+# Where rates come from...
+
+
+def from_config(price: PriceAsWritten) -> Rates:
+    """Return the rates of a price in the configuration; its digest is the version."""
+    written = {name: getattr(price, name, None) for name in _WRITTEN}
+    nusd = {
+        name: _per_ktok(Decimal(str(usd)), _NUSD_PER_KTOK)
+        for name, usd in written.items()
+        if usd is not None
+    }
+    said = ",".join(f"{name}={nusd[name]}" for name in sorted(nusd))
+    digest = hashlib.sha256(said.encode()).hexdigest()[:8]
+    input_rate, output_rate = nusd["input"], nusd["output"]
+    return Rates(
+        input_nusd_per_ktok=input_rate,
+        cached_nusd_per_ktok=nusd.get("cached_input", input_rate),
+        cache_write_nusd_per_ktok=nusd.get("cache_write", input_rate),
+        output_nusd_per_ktok=output_rate,
+        reasoning_nusd_per_ktok=nusd.get("reasoning", output_rate),
+        audio_input_nusd_per_ktok=nusd.get("audio_input", input_rate),
+        audio_output_nusd_per_ktok=nusd.get("audio_output", output_rate),
+        version=f"config/{digest}",
+    )
+
+
+def rates_for(model_name: str, provider_catalogue_id: str | None, at: datetime) -> Rates | None:
+    """
+    Return the catalogue's rates of a model at an instant (aware, or UTC), None if it knows none.
+
+    ``model_name`` is what the upstream is asked for; dated versions and a vendor's prefix
+    (``openai/gpt-5-mini``) are understood.
+    ``provider_catalogue_id`` is the catalogue's name of the seller (`provider_id_for`); with None
+    the model's own vendor is taken, which is a guess that only a distinctive name allows.
+    A model that is not sold by the token (audio by the hour, pages) has no rates.
+    """
+    model = _find(model_name, provider_catalogue_id)
+    if model is None:
+        return None
+    rates = _flatten(model.get_prices(at))
+    if rates is None:
+        if not model_name.lower().endswith(":free"):
+            return None
+        rates = _rates_at({}, None)
+    return replace(
+        rates,
+        version=_catalogue_version(),
+        context=model.context_window,
+        until_us=_next_change_us(model, at),
+    )
+
+
+def provider_id_for(base_url: str) -> str | None:
+    """Return the catalogue's id of the vendor that answers at ``base_url``, None if unknown."""
+    for provider in _bundled_providers:
+        if re.match(provider.api_pattern, base_url):
+            return provider.id
+    return None
+
+
+@cache
+def _catalogue_version() -> str:
+    """Return the version that ledger rows carry for prices of the catalogue."""
+    return f"genai-prices/{installed_version('genai-prices')}"
+
+
+@cache
+def _snapshot() -> DataSnapshot:
+    """Return the bundled data; one that an updater may have installed is never looked at."""
+    return DataSnapshot(providers=_bundled_providers, from_auto_update=False)
+
+
+def _find(model_name: str, provider_id: str | None) -> ModelInfo | None:
+    """Return the catalogue's model for a name, as written first, then without a vendor's prefix."""
+    if not model_name:
+        return None
+    found = _lookup(model_name, provider_id)
+    if found is not None or "/" not in model_name:
+        return found
+    vendor, _, bare = model_name.partition("/")
+    prefixed = find_provider_by_id(_bundled_providers, vendor)
+    if prefixed is None or not bare:
+        return None
+    if provider_id is None:
+        return _lookup(bare, prefixed.id)
+    seller = find_provider_by_id(_bundled_providers, provider_id)
+    # Only the vendor's own door may be named by the vendor's prefix; a reseller has its own prices.
+    return _lookup(bare, prefixed.id) if seller is prefixed else None
+
+
+def _lookup(model_name: str, provider_id: str | None) -> ModelInfo | None:
+    """Return the model under exactly this name, None if the catalogue does not have it."""
+    try:
+        return _snapshot().find_provider_model(model_name, None, provider_id, None)[1]
+    except LookupError:
+        return None
+
+
+def _flatten(price: ModelPrice) -> Rates | None:
+    """Return a price list as integers with its tiers, None if it sells no tokens."""
+    listed: dict[str, Decimal | TieredPrices] = {
+        key: value for key, value in vars(price).items() if value is not None
+    }
+    if "input_mtok" not in listed and "output_mtok" not in listed:
+        return None
+    starts = sorted(
+        {
+            tier.start
+            for value in listed.values()
+            if isinstance(value, TieredPrices)
+            for tier in value.tiers
+        }
+    )
+    return replace(
+        _rates_at(listed, None),
+        tiers=tuple((start, _rates_at(listed, start)) for start in starts),
+    )
+
+
+def _rates_at(listed: dict[str, Decimal | TieredPrices], start: int | None) -> Rates:
+    """Return the rates of the tier that begins at ``start`` tokens, of the base for None."""
+
+    def rate(key: str, otherwise: int) -> int:
+        value = listed.get(key)
+        if value is None:
+            return otherwise
+        return _per_ktok(_price_at(value, start), _NUSD_PER_KTOK)
+
+    input_rate = rate("input_mtok", 0)
+    output_rate = rate("output_mtok", 0)
+    fee = listed.get("requests_kcount")
+    return Rates(
+        input_nusd_per_ktok=input_rate,
+        cached_nusd_per_ktok=rate("cache_read_mtok", input_rate),
+        cache_write_nusd_per_ktok=rate("cache_write_mtok", input_rate),
+        output_nusd_per_ktok=output_rate,
+        reasoning_nusd_per_ktok=rate("output_reasoning_mtok", output_rate),
+        audio_input_nusd_per_ktok=rate("input_audio_mtok", input_rate),
+        audio_output_nusd_per_ktok=rate("output_audio_mtok", output_rate),
+        request_nusd=0 if fee is None else _per_ktok(_price_at(fee, start), _NUSD_PER_REQUEST),
+    )
+
+
+def _price_at(value: Decimal | TieredPrices, start: int | None) -> Decimal:
+    """Return the price that holds just above ``start`` input tokens."""
+    if not isinstance(value, TieredPrices):
+        return value
+    price = value.base
+    for tier in value.tiers:  # ascending, as TieredPrices guarantees
+        if start is not None and start >= tier.start:
+            price = tier.price
+    return price
+
+
+def _per_ktok(usd: Decimal, factor: int) -> int:
+    """Return a price in USD as whole nano-USD of its unit."""
+    return int((usd * factor).to_integral_value(rounding=ROUND_HALF_UP))
+
+
+def _next_change_us(model: ModelInfo, at: datetime) -> int:
+    """Return the next instant after ``at`` at which a condition of the price list may flip."""
+    if isinstance(model.prices, ModelPrice):
+        return 0
+    now = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    changes = [moment for price in model.prices for moment in _boundaries(price, now)]
+    return min((int(moment.timestamp()) * 1_000_000 for moment in changes), default=0)
+
+
+def _boundaries(price: ConditionalPrice, now: datetime) -> Iterable[datetime]:
+    """Yield the next boundary of each kind that the condition of a price has."""
+    condition = price.constraint
+    if isinstance(condition, StartDateConstraint):
+        start = datetime.combine(condition.start_date, time(), UTC)
+        if start > now:
+            yield start
+    elif isinstance(condition, TimeOfDateConstraint):
+        for edge in (condition.start_time, condition.end_time):
+            aware = edge.replace(tzinfo=UTC) if edge.tzinfo is None else edge
+            today = datetime.combine(now.date(), aware).astimezone(UTC)
+            while today > now:
+                today -= timedelta(days=1)
+            yield today + timedelta(days=1)

@@ -1,0 +1,374 @@
+"""Laws of the catalogue: what it bills is what the price list says, rounded up once."""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from genai_prices import Usage
+from genai_prices.data import providers
+from genai_prices.data_snapshot import DataSnapshot
+from genai_prices.types import ModelInfo, ModelPrice, TieredPrices, TimeOfDateConstraint
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routing.catalogue import (
+    Rates,
+    bound,
+    cost_nusd,
+    from_config,
+    provider_id_for,
+    rates_for,
+    reservation_nusd,
+)
+
+AT = datetime(2026, 11, 22, 3, 36, tzinfo=UTC)
+THEIRS = DataSnapshot(providers=providers, from_auto_update=False)
+
+
+def is_found(provider_id: str, model: ModelInfo) -> bool:
+    """Tell whether a model's id leads to it; the matchers may prefer another, or none."""
+    try:
+        return THEIRS.find_provider_model(model.id, None, provider_id, None)[1] is model
+    except LookupError:
+        return False
+
+
+SOLD_BY_THE_TOKEN = [
+    (provider.id, model.id)
+    for provider in providers
+    for model in provider.models
+    if {"input_mtok", "output_mtok"} & vars(model.get_prices(AT)).keys()
+    and is_found(provider.id, model)
+]
+TIERED = [
+    (provider_id, name)
+    for provider_id, name in SOLD_BY_THE_TOKEN
+    if any(
+        isinstance(value, TieredPrices)
+        for value in vars(
+            THEIRS.find_provider_model(name, None, provider_id, None)[1].get_prices(AT)
+        ).values()
+    )
+]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What an attempt used."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Price:
+    """A price as the configuration writes it."""
+
+    input: Decimal | float
+    output: Decimal | float
+    cached_input: Decimal | float | None = None
+    cache_write: Decimal | float | None = None
+    audio_input: Decimal | float | None = None
+    audio_output: Decimal | float | None = None
+    reasoning: Decimal | float | None = None
+
+
+@st.composite
+def tokens(draw: st.DrawFn, most: int = 2_000_000) -> Tokens:
+    """Draw counts that agree with their sums."""
+    kinds = [draw(st.integers(0, most // 4)) for _ in range(7)]
+    plain, cached, written, audio, said, reasoned, spoken = kinds
+    return Tokens(
+        plain + cached + written + audio,
+        cached,
+        written,
+        said + reasoned + spoken,
+        reasoned,
+        audio,
+        spoken,
+    )
+
+
+def theirs_nusd(provider_id: str, name: str, usage: Tokens) -> Decimal:
+    """Return what genai-prices computes, in nano-USD, unrounded."""
+    price = THEIRS.calc(
+        Usage(
+            input_tokens=usage.input_tokens,
+            cache_read_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            input_audio_tokens=usage.audio_input_tokens,
+            output_tokens=usage.output_tokens,
+            output_reasoning_tokens=usage.reasoning_tokens,
+            output_audio_tokens=usage.audio_output_tokens,
+            cache_audio_read_tokens=0,
+            cache_write_1h_tokens=0,
+            input_image_tokens=0,
+            output_image_tokens=0,
+            input_video_tokens=0,
+            output_video_tokens=0,
+            cache_image_read_tokens=0,
+            output_citation_tokens=0,
+        ),
+        name,
+        provider_id,
+        None,
+        AT,
+    )
+    return price.total_price * 10**9
+
+
+def has_noise(provider_id: str, name: str) -> bool:
+    """Tell whether a price carries more decimals than a nano-USD per thousand tokens holds."""
+    price = THEIRS.find_provider_model(name, None, provider_id, None)[1].get_prices(AT)
+    listed = [
+        part
+        for value in vars(price).values()
+        for part in (
+            [value.base, *(tier.price for tier in value.tiers)]
+            if isinstance(value, TieredPrices)
+            else [value]
+        )
+        if part is not None
+    ]
+    return any((part * 10**6) % 1 for part in listed)
+
+
+@given(st.sampled_from(SOLD_BY_THE_TOKEN), tokens())
+def test_a_cost_is_the_vendors_price_rounded_up(model: tuple[str, str], usage: Tokens) -> None:
+    """Any model, any mix of kinds: the cost is the exact price, rounded up by less than one."""
+    ours = rates_for(model[1], model[0], AT)
+    assert ours is not None
+    exact = theirs_nusd(*model, usage)
+    if not usage.input_tokens and not usage.output_tokens:
+        exact = Decimal(0)  # their fee per request is owed even by a request that never arrived
+    billed = cost_nusd(ours, usage)
+    if has_noise(*model):
+        # A row such as 0.18000000000000002: half a nano-USD per thousand tokens at most.
+        assert abs(billed - exact) <= 1 + Decimal(usage.input_tokens + usage.output_tokens) / 2000
+    else:
+        assert billed == math.ceil(exact)
+
+
+@given(st.sampled_from(TIERED), st.data())
+def test_a_tier_bills_every_token_just_above_its_start(
+    model: tuple[str, str], data: st.DataObject
+) -> None:
+    """At the start of a tier the old rate holds, one token later the new one, for all tokens."""
+    ours = rates_for(model[1], model[0], AT)
+    assert ours is not None
+    assert ours.tiers
+    start = data.draw(st.sampled_from([start for start, _ in ours.tiers]))
+    for count in (start - 1, start, start + 1, start + 777):
+        usage = Tokens(input_tokens=count, cached_tokens=count // 3, output_tokens=1_000)
+        assert cost_nusd(ours, usage) == math.ceil(theirs_nusd(*model, usage))
+
+
+@given(st.sampled_from(SOLD_BY_THE_TOKEN), tokens(most=600_000), st.integers(0, 1000))
+def test_a_reservation_covers_every_usage_within_it(
+    model: tuple[str, str], usage: Tokens, slack: int
+) -> None:
+    """No usage within the reserved counts costs more than the reservation."""
+    rates = rates_for(model[1], model[0], AT)
+    assert rates is not None
+    held = reservation_nusd(rates, usage.input_tokens + slack, usage.output_tokens + slack)
+    assert cost_nusd(rates, usage) <= held
+
+
+@given(st.sampled_from(SOLD_BY_THE_TOKEN), tokens())
+def test_without_audio_the_audio_rates_do_not_count(model: tuple[str, str], usage: Tokens) -> None:
+    """A call that carries no audio is covered by the bound that leaves audio out."""
+    rates = rates_for(model[1], model[0], AT)
+    assert rates is not None
+    quiet = Tokens(
+        usage.input_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+    )
+    held = reservation_nusd(rates, quiet.input_tokens, quiet.output_tokens, audio=False)
+    assert cost_nusd(rates, quiet) <= held
+    whole = bound(rates, quiet.input_tokens)
+    assert bound(rates, quiet.input_tokens, audio=False) <= whole
+
+
+@pytest.mark.parametrize(
+    ("usage", "nusd"),
+    [
+        (Tokens(), 0),
+        (Tokens(input_tokens=1), 250),
+        (Tokens(input_tokens=100, output_tokens=10), 100 * 250 + 10 * 2000),
+        (Tokens(input_tokens=100, cached_tokens=90), 10 * 250 + 90 * 25),
+        (Tokens(output_tokens=10, reasoning_tokens=10), 10 * 2000),
+    ],
+)
+def test_a_well_known_model_costs_what_its_page_says(usage: Tokens, nusd: int) -> None:
+    """gpt-5-mini: 0.25 USD in, 0.025 cached, 2.00 out, per million tokens."""
+    rates = rates_for("gpt-5-mini", "openai", AT)
+    assert rates is not None
+    assert cost_nusd(rates, usage) == nusd
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Tokens(input_tokens=10, cached_tokens=25),
+        Tokens(input_tokens=10, cached_tokens=8, audio_input_tokens=8),
+        Tokens(input_tokens=10, cached_tokens=6, cache_write_tokens=6, audio_input_tokens=6),
+        Tokens(output_tokens=10, reasoning_tokens=25),
+        Tokens(output_tokens=10, reasoning_tokens=8, audio_output_tokens=8),
+    ],
+)
+def test_counts_that_contradict_their_sum_never_bill_a_token_twice(usage: Tokens) -> None:
+    """A vendor that reports more of a kind than there is bills at most the sum at the dearest."""
+    rates = from_config(Price(1, 4, 0.1, 1.25, 2, 8, 6))
+    assert (
+        0
+        < cost_nusd(rates, usage)
+        <= reservation_nusd(rates, usage.input_tokens, usage.output_tokens)
+    )
+
+
+def test_a_price_of_the_configuration_fills_its_gaps_from_the_kind_that_contains_it() -> None:
+    """Cached, cache-write and audio input default to input, reasoning and audio output to output."""
+    rates = from_config(Price(Decimal("0.10"), 0.3))
+    assert rates == Rates(
+        *(100_000, 100_000, 100_000, 300_000, 300_000, 100_000, 300_000), version=rates.version
+    )
+    assert cost_nusd(rates, Tokens(input_tokens=7, output_tokens=3)) == 700 + 900
+
+
+def test_the_version_of_a_configured_price_is_its_content() -> None:
+    """Equal prices share a version however they are written, different prices never do."""
+    assert from_config(Price(0.5, 1)).version == from_config(Price(Decimal("0.50"), 1.0)).version
+    assert from_config(Price(0.5, 1)).version != from_config(Price(0.5, 2)).version
+    assert from_config(Price(0.5, 1)).version != from_config(Price(0.5, 1, 0.5)).version
+    assert from_config(Price(0.5, 1)).version.startswith("config/")
+
+
+def test_a_fraction_of_a_nano_usd_is_owed_in_full() -> None:
+    """One token at 0.0001 USD per million costs 0.1 nano-USD, billed as one; ten cost one too."""
+    rates = from_config(Price(Decimal("0.0001"), 0))
+    assert cost_nusd(rates, Tokens(input_tokens=1)) == 1
+    assert cost_nusd(rates, Tokens(input_tokens=10)) == 1
+    assert cost_nusd(rates, Tokens(input_tokens=11)) == 2
+
+
+def test_a_fee_per_request_is_owed_by_those_who_were_served() -> None:
+    """Perplexity bills each request beside its tokens; an attempt without tokens owes nothing."""
+    rates = rates_for("sonar", "perplexity", AT)
+    assert rates is not None
+    assert rates.request_nusd == 12_000_000
+    assert cost_nusd(rates, Tokens()) == 0
+    assert cost_nusd(rates, Tokens(output_tokens=1)) == 12_000_000 + 1000
+    assert reservation_nusd(rates, 0, 1) == 12_000_000 + 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "provider", "like"),
+    [
+        ("gpt-5-mini", None, ("gpt-5-mini", "openai")),
+        ("gpt-5-mini-2025-08-07", "openai", ("gpt-5-mini", "openai")),
+        ("GPT-5-Mini", "openai", ("gpt-5-mini", "openai")),
+        ("openai/gpt-5-mini", None, ("gpt-5-mini", "openai")),
+        ("openai/gpt-5-mini", "openai", ("gpt-5-mini", "openai")),
+        ("openai/gpt-5-mini", "openrouter", ("openai/gpt-5-mini", "openrouter")),
+        ("claude-sonnet-4-5-20250929", None, ("claude-sonnet-4-5", "anthropic")),
+        ("anthropic/claude-sonnet-4-5", None, ("claude-sonnet-4-5", "anthropic")),
+        ("text-embedding-3-small", "openai", ("text-embedding-3-small", "openai")),
+    ],
+)
+def test_a_name_is_found_under_its_dates_and_prefixes(
+    name: str, provider: str | None, like: tuple[str, str]
+) -> None:
+    """Dated versions, capitals and the vendor's prefix all mean the vendor's model."""
+    found = rates_for(name, provider, AT)
+    assert found is not None
+    assert found == rates_for(*like, AT)
+    assert found.version.startswith("genai-prices/")
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        ("Qwen/Qwen3-32B", None),
+        ("sim;ttft_ms=50", None),
+        ("", None),
+        ("", "openai"),
+        ("/", None),
+        ("openai/", None),
+        ("/gpt-5-mini", None),
+        ("gpt-9-unknown", "openai"),
+        ("gpt-5-mini", "no-such-vendor"),
+        ("openai/gpt-5-mini", "anthropic"),
+        ("moderation", "openai"),
+    ],
+)
+def test_what_is_unknown_has_no_rates(name: str, provider: str | None) -> None:
+    """No guess: a name that the catalogue does not sell by the token has no price."""
+    assert rates_for(name, provider, AT) is None
+
+
+def test_a_free_model_is_free_and_not_unknown() -> None:
+    """A model that its seller marks as free has rates, and they are zero."""
+    rates = rates_for("agentica-org/deepcoder-14b-preview:free", "openrouter", AT)
+    assert rates is not None
+    assert cost_nusd(rates, Tokens(input_tokens=1000, output_tokens=1000)) == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "provider"),
+    [
+        ("https://api.openai.com/v1", "openai"),
+        ("https://api.anthropic.com", "anthropic"),
+        ("https://openrouter.ai/api/v1", "openrouter"),
+        ("https://acme.openai.azure.com/openai/v1", "azure"),
+        ("http://10.0.0.5:8000/v1", None),
+        ("http://127.0.0.1:9", None),
+        ("", None),
+    ],
+)
+def test_the_vendor_is_told_from_its_address(url: str, provider: str | None) -> None:
+    """A vendor's public host names it; a host of one's own names nobody."""
+    assert provider_id_for(url) == provider
+
+
+def test_a_price_that_depends_on_the_time_says_when_it_ends() -> None:
+    """Within `until_us` the rates are constant, and a daily price list comes round."""
+    timed = [
+        (provider.id, model)
+        for provider in providers
+        for model in provider.models
+        if not isinstance(model.prices, ModelPrice)
+        and any(isinstance(price.constraint, TimeOfDateConstraint) for price in model.prices)
+        and is_found(provider.id, model)
+    ]
+    assert timed
+    for provider_id, model in timed:
+        at, seen = AT, set()
+        for _ in range(6):
+            rates = rates_for(model.id, provider_id, at)
+            assert rates is not None
+            seen.add(rates.output_nusd_per_ktok)
+            until = datetime.fromtimestamp(rates.until_us / 1_000_000, UTC)
+            assert at < until <= at + timedelta(days=1)
+            last = rates_for(model.id, provider_id, until - timedelta(microseconds=1))
+            assert last is not None
+            assert last.output_nusd_per_ktok == rates.output_nusd_per_ktok
+            at = until
+        assert len(seen) > 1
+
+
+def test_a_plain_price_never_ends() -> None:
+    """A model with one price list has nothing to ask again about."""
+    rates = rates_for("gpt-5-mini", "openai", AT)
+    assert rates is not None
+    assert rates.until_us == 0
+    assert rates.context == 400_000
