@@ -1,0 +1,66 @@
+-- Free what a dead replica held, and charge what it had streamed.
+--
+-- KEYS[1]  beats   zset    replica.boot -> heartbeat expiry; -1 is fenced
+-- KEYS[2]  leases  hash    attempt id -> lease, of the dead replica.boot
+-- KEYS[3]  graves  hash    attempt id -> tombstone, for a settlement that comes late
+-- KEYS[4]  parts   hash    attempt id -> output tokens reported while streaming
+-- KEYS[5]  ledger  stream  one field e: a packed entry
+-- KEYS[6]  totals  hash    sums of all entries
+-- KEYS[7+] scopes  hashes of every scope and deployment that the leases name
+-- ARGV[1]  now     us since 2024-01-01; empty asks the server
+-- ARGV[2]  member  the dead replica.boot
+-- ARGV[3+] ids     the attempts to reap
+--
+-- Returns how many leases were reaped, or the word ALIVE. The tombstone of an attempt is
+-- {1 once settled, input tokens, output tokens, cost}.
+
+--- @include gcra
+--- @include scope
+--- @include governance:budget
+--- @include routing:choose
+--- @include release
+
+local now = clock(ARGV[1])
+local alive = redis.call('ZSCORE', KEYS[1], ARGV[2])
+if alive and tonumber(alive) >= 0 then return 'ALIVE' end
+
+local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
+local periods = period_ids(now)
+local memo = {}
+local entries, input_sum, output_sum, cost_sum, reaped = 0, 0, 0, 0, 0
+for i = 3, #ARGV do
+  local id = ARGV[i]
+  local lease = redis.call('HGET', KEYS[2], id)
+  if lease then
+    local at, head, about, plan
+    at, head = unpack_one(lease)
+    at, about = unpack_one(lease, at)
+    at, plan = unpack_one(lease, at)
+    local c = plan[2][head[1]]
+    local output = tonumber(redis.call('HGET', KEYS[4], id) or 0)
+    local input = head[6]
+    local cost = priced(input, c[6]) + priced(output, c[5])
+    give_back(memo, now, periods, head, plan, input + output, cost, true)
+    -- `about` is an entry already; what the reaper knows better goes in (see the ledger's fields).
+    about[13] = string.match(c[1], ':d:(.*)$')
+    about[12] = string.match(c[2], ':s:model:(.*)$')
+    about[4] = head[2] + EPOCH * 1000000
+    about[15], about[18], about[22] = input, output, cost
+    about[25] = now - head[2]
+    redis.call('XADD', KEYS[5], '*', 'e', pack(about))
+    redis.call('HSET', KEYS[3], id, pack({ 0, input, output, cost }))
+    redis.call('HDEL', KEYS[2], id)
+    redis.call('HDEL', KEYS[4], id)
+    entries, input_sum, output_sum = entries + 1, input_sum + input, output_sum + output
+    cost_sum = cost_sum + cost
+    reaped = reaped + 1
+  end
+end
+write_scopes(memo)
+add_totals(KEYS[6], entries, input_sum, output_sum, cost_sum)
+if reaped > 0 then redis.call('EXPIRE', KEYS[3], 86400) end
+if redis.call('HLEN', KEYS[2]) == 0 then
+  redis.call('ZREM', KEYS[1], ARGV[2])
+  redis.call('DEL', KEYS[4])
+end
+return reaped

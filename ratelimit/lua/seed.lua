@@ -1,0 +1,17 @@
+-- Write the limits of scopes, unless newer ones are there already.
+--
+-- KEYS[1+] scopes   hashes
+-- ARGV[1]  version  of the configuration that the limits come from
+-- ARGV[2+] limits   packed, one per key (see scope.lua)
+--
+-- Returns how many were written. A state that exists is left as it is.
+
+local written = 0
+for i, key in ipairs(KEYS) do
+  local raw = redis.call('HGET', key, 'l')
+  if not raw or cmsgpack.unpack(raw)[1] <= tonumber(ARGV[1]) then
+    redis.call('HSET', key, 'l', ARGV[1 + i])
+    written = written + 1
+  end
+end
+return written

@@ -1,0 +1,105 @@
+-- Settle a batch of attempts: replace each estimate by the truth, free the lease, teach health
+-- and load, append the ledger entry. All in one step, so that the sum of the ledger equals the
+-- counters at every instant.
+--
+-- A batch is applied at most once: it carries a sequence number of its replica.boot, and what was
+-- applied is remembered beyond the life of that replica. A batch whose answer got lost is sent
+-- again as it is.
+--
+-- KEYS[1]  leases  hash    attempt id -> lease, of this replica.boot
+-- KEYS[2]  seen    string  number of the last batch applied, of this replica.boot
+-- KEYS[3]  graves  hash    attempt id -> tombstone, of this replica.boot
+-- KEYS[4]  parts   hash    attempt id -> output tokens reported while streaming
+-- KEYS[5]  ledger  stream  one field e: a packed entry
+-- KEYS[6]  totals  hash    sums of all entries
+-- KEYS[7+] scopes  hashes of every scope and deployment that the plans name
+-- ARGV[1]  now     us since 2024-01-01; empty asks the server
+-- ARGV[2]  number  of this batch, rising by one
+-- ARGV[3]  count   number of plans that follow
+-- ARGV[4+] plans   as for admit, then settlements, each packed
+--   settlement {plan number, attempt id, candidate, input tokens, output tokens, cost, health,
+--               ttft_us, cool_us, void, streamed, entry}
+--     health: 0 says nothing, 1 fine, 2 failed, 3 throttled; cool_us: what the vendor asked for
+--     void: 1 gives the lease back without an entry (the answer of admit came too late)
+--     streamed: 1 when progress was reported; entry: the packed ledger entry
+--
+-- Returns how many settlements were applied, or the word SEEN when the batch had been before.
+
+--- @include gcra
+--- @include scope
+--- @include governance:budget
+--- @include routing:choose
+--- @include release
+
+local now = clock(ARGV[1])
+local seen = redis.call('GET', KEYS[2])
+if seen and tonumber(seen) >= tonumber(ARGV[2]) then return 'SEEN' end
+
+local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
+local periods = period_ids(now)
+local memo, plans, ids, streamed = {}, {}, {}, {}
+local plan_count = tonumber(ARGV[3])
+for i = 1, plan_count do plans[i] = cmsgpack.unpack(ARGV[3 + i]) end
+
+local settlements = {}
+for i = 4 + plan_count, #ARGV do
+  local one = cmsgpack.unpack(ARGV[i])
+  settlements[#settlements + 1] = one
+  ids[#ids + 1] = one[2]
+  if one[11] == 1 then streamed[#streamed + 1] = one[2] end
+end
+local leases = redis.call('HMGET', KEYS[1], unpack(ids))
+
+-- The difference between what the reaper charged and the truth, as an entry of its own.
+local function corrected(entry, grave)
+  local e = cmsgpack.unpack(entry)
+  e[1] = e[1] .. '+settle'
+  e[15], e[18], e[22] = e[15] - grave[2], e[18] - grave[3], e[22] - grave[4]
+  return pack(e)
+end
+
+local entries, input_sum, output_sum, cost_sum, applied = 0, 0, 0, 0, 0
+for i, one in ipairs(settlements) do
+  local plan = plans[one[1]]
+  local input, output, cost, entry = one[4], one[5], one[6], one[12]
+  local lease, d = leases[i], nil
+  if lease then
+    local _, head = unpack_one(lease)
+    d = give_back(memo, now, periods, head, plan, input + output, cost, true)
+  elseif one[10] ~= 1 then
+    local raw = redis.call('HGET', KEYS[3], one[2])
+    if raw then
+      -- Reaped before it settled: charge the difference, once.
+      local grave = cmsgpack.unpack(raw)
+      if grave[1] == 1 then
+        entry = false
+      else
+        input, output, cost = input - grave[2], output - grave[3], cost - grave[4]
+        entry = corrected(entry, grave)
+        give_back(memo, now, periods, { one[3], now, 0 }, plan, input + output, cost, false)
+        grave[1] = 1
+        redis.call('HSET', KEYS[3], one[2], pack(grave))
+      end
+    else
+      -- The store lost the lease (a flush, a lost tail): its holds went with it, the use did not.
+      d = give_back(memo, now, periods, { one[3], now, 0 }, plan, input + output, cost, false)
+    end
+  end
+  if d and one[7] > 0 then
+    learn(d, now, one[7], one[8], one[9])
+    d.dirty = true
+  end
+  if one[10] ~= 1 and entry then
+    redis.call('XADD', KEYS[5], '*', 'e', entry)
+    entries, input_sum, output_sum = entries + 1, input_sum + input, output_sum + output
+    cost_sum = cost_sum + cost
+  end
+  applied = applied + 1
+end
+
+write_scopes(memo)
+redis.call('HDEL', KEYS[1], unpack(ids))
+if #streamed > 0 then redis.call('HDEL', KEYS[4], unpack(streamed)) end
+add_totals(KEYS[6], entries, input_sum, output_sum, cost_sum)
+redis.call('SET', KEYS[2], ARGV[2], 'EX', 86400)
+return applied

@@ -1,0 +1,69 @@
+-- The health of a deployment and the choice among several: peak-EWMA times work in flight.
+--
+-- The expected wait at a deployment is its first-byte latency times (in flight + 1), over its
+-- weight (Finagle's peak EWMA: a worse sample counts at once, a better one slowly).
+-- An idle deployment's latency is forgotten with time, so that it is tried again.
+
+local TAU = 10000000
+-- A failure weighs like an answer this slow, so that failing fast attracts nobody.
+local FAILURE_US = 5000000
+local COOL_US = 1000000
+local COOL_MOST_US = 30000000
+-- Failures in a row before a deployment is left alone for a while.
+local PATIENCE = 3
+
+-- Takes a deployment's scope and now. Returns its decayed latency, 0 when nothing is known.
+local function latency(d, now)
+  local s = d.s
+  if s[13] <= 0 then return 0 end
+  if d.lat then return d.lat end
+  local age = now - s[14]
+  if age < 0 then age = 0 end
+  d.lat = s[13] * math.exp(-age / TAU)
+  if d.lat < 1 then d.lat = 1 end
+  return d.lat
+end
+
+-- Takes a deployment, its latency (or that of its peers) and the work in flight. Returns the cost.
+local function expected_wait(d, lat)
+  return lat * (d.s[3] + 1) / d.l[6]
+end
+
+-- Takes a deployment's scope, now and a first-byte time in us. Teaches it.
+local function observe(d, now, sample)
+  local s = d.s
+  local known = latency(d, now)
+  if sample > known then
+    s[13] = sample
+  else
+    local age = now - s[14]
+    if age < 0 then age = 0 end
+    -- A busy deployment gets many samples per tau; each weighs at least a little.
+    local keep = math.exp(-age / TAU)
+    if keep > 0.95 then keep = 0.95 end
+    s[13] = known * keep + sample * (1 - keep)
+  end
+  s[14] = now
+  d.lat = nil
+end
+
+-- Takes a deployment's scope, now, its health word (1 fine, 2 failed, 3 throttled, 0 says
+-- nothing), the first-byte time, and the cooling that the vendor asked for in us.
+local function learn(d, now, health, ttft, cool)
+  local s = d.s
+  if health == 1 then
+    s[15] = 0
+    if ttft > 0 then observe(d, now, ttft) end
+  elseif health == 2 then
+    s[15] = s[15] + 1
+    observe(d, now, FAILURE_US)
+    if s[15] >= PATIENCE then
+      local wait = COOL_US * 2 ^ math.min(s[15] - PATIENCE, 5)
+      if wait > COOL_MOST_US then wait = COOL_MOST_US end
+      if now + wait > s[16] then s[16] = now + wait end
+    end
+  end
+  -- What the vendor asked for is kept apart from our own judgement: it is never overridden.
+  if health == 3 and cool < COOL_US then cool = COOL_US end
+  if cool > 0 and now + cool > s[17] then s[17] = now + cool end
+end
