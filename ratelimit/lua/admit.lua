@@ -11,9 +11,10 @@
 -- ARGV[3]  again   1 when the batch may have run before: answers of existing leases are repeated
 -- ARGV[4]  count   number of plans that follow
 -- ARGV[5+] plans   then asks, each packed
---   plan {scope keys, {{deployment key, model key, tier, input, output, input_estimate, most}, ...}}
+--   plan {scope keys,
+--         {{deployment key, model key, tier, input, output, input_estimate, most, provider}, ...}}
 --        input, output: dearest nano-USD per thousand tokens; input_estimate: the usual rate;
---        most: output tokens that the model can give at most
+--        most: output tokens that the model can give at most; provider: for the reaper's entry
 --   ask  {plan number, attempt id, input estimate, input bound, cap, assumed, n, first, excluded,
 --         tie, about}
 --        cap: output tokens the caller allows per choice, 0 when not said; assumed: what to expect

@@ -44,6 +44,7 @@ for i = 3, #ARGV do
     -- `about` is an entry already; what the reaper knows better goes in (see the ledger's fields).
     about[13] = string.match(c[1], ':d:(.*)$')
     about[12] = string.match(c[2], ':s:model:(.*)$')
+    about[14] = c[8]
     about[4] = head[2] + EPOCH * 1000000
     about[15], about[18], about[22] = input, output, cost
     about[25] = now - head[2]
