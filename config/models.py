@@ -1,0 +1,518 @@
+"""
+The configuration as Penstock holds it: frozen, typed, and with every setting described once.
+
+The descriptions in `Field` are the documentation: `docs/configuration.md` and the schema for
+editors are made from them. Two steps keep apart what was written and what was checked:
+`config.loader` reads the YAML and says what is wrong with it, and only then is there a `Config`.
+
+What refers to something else (a deployment to its provider, a key to its models) is checked by
+`config.references`, because those mistakes need the whole document; a `Config` that came from the
+loader has no dangling reference.
+
+Money is USD here, as people write it (`Decimal`, at most nine decimals); `_nusd` properties give
+the integers that everything else computes with.
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from config.scalars import (
+    ANY_NAME,
+    PLAIN_NAME,
+    BaseUrl,
+    Flag,
+    Listen,
+    Money,
+    Number,
+    Text,
+    Whole,
+    Word,
+)
+from config.secrets import CallerKeyRule, Secret, SharedSecretRule
+
+DAY_S = 86_400
+HIGHEST_RPM = 10**7
+HIGHEST_TPM = 10**10
+HIGHEST_CONCURRENCY = 10**6
+HIGHEST_BUDGET_USD = 9_000_000  # nano-USD must stay exact in a Lua number: 9e15 < 2**53
+HIGHEST_PRICE_USD = 100_000
+NANO = 10**9
+
+Protocol = Literal["openai", "anthropic", "gemini", "bedrock"]
+SPOKEN_PROTOCOLS = ("openai",)
+Period = Literal["day", "week", "month"]
+Mode = Literal["strict", "soft"]
+BizLevel = Literal["premium", "normal", "economy"]
+PreferCost = Literal["low", "high"]
+OutputCap = Literal["max_tokens", "max_completion_tokens"]
+
+Name = Annotated[str, ANY_NAME]
+PlainName = Annotated[str, PLAIN_NAME]
+Label = Annotated[str, Text()]
+Seconds = Annotated[float, Number(0, DAY_S, above=True)]
+Usd = Annotated[Decimal, Money(HIGHEST_BUDGET_USD, above=True)]
+UsdPerMillion = Annotated[Decimal, Money(HIGHEST_PRICE_USD, above=False)]
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, no unknown field, and an empty value means the default."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        # In YAML a field has one name (the loader sees to it); code may use the attribute's.
+        validate_by_name=True,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_default(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        optional = {
+            name
+            for attribute, field in cls.model_fields.items()
+            if not field.is_required()
+            for name in (attribute, field.validation_alias)
+        }
+        return {
+            name: value for name, value in data.items() if value is not None or name not in optional
+        }
+
+
+# Where things are kept and who listens where...
+
+
+class StoreSettings(Section):
+    """Where state is kept."""
+
+    redis: Annotated[
+        str,
+        Text(
+            r"embedded|(redis|rediss|unix)://[\x21-\x7e]+",
+            longest=2048,
+            what="embedded, or a redis://, rediss:// or unix:// URL",
+            remedy="redis+sentinel:// and redis+cluster:// are not served yet",
+        ),
+    ] = Field(
+        default="embedded",
+        repr=False,
+        description="The Redis or Valkey that all replicas share: `embedded` (started and kept by"
+        " Penstock), or a `redis://`, `rediss://` or `unix://` URL."
+        " Limits, budgets, health and the live configuration live there.",
+    )
+    ledger: Annotated[
+        str,
+        Text(
+            r"sqlite:[^\x00]+",
+            longest=2048,
+            what="sqlite:PATH",
+            remedy="a relative path begins at the checkout, e.g. sqlite:var/ledger.db",
+        ),
+    ] = Field(
+        default="sqlite:var/ledger.db",
+        repr=False,
+        description="The database that keeps the ledger, one row per attempt.",
+    )
+    admit_timeout_ms: Annotated[int, Whole(10, 60_000)] = Field(
+        default=1000,
+        description="How long an admission may wait for Redis before the caller is told that the"
+        " store is unavailable.",
+    )
+
+
+class EdgeSettings(Section):
+    """The data plane: where it listens, what it accepts and how long it waits."""
+
+    listen: Annotated[str, Listen()] = Field(
+        default="127.0.0.1:8080",
+        description="Address of the data port; an IPv6 address stands in brackets.",
+    )
+    workers: Annotated[int | Literal["auto"], Whole(1, 1024, or_word="auto")] = Field(
+        default="auto",
+        description="Edge processes on this machine, which share the port; `auto` is one per"
+        " available core.",
+    )
+    max_body_mb: Annotated[int, Whole(1, 1024)] = Field(
+        default=32, description="Largest request body, in MiB; a larger one is refused with 413."
+    )
+    head_timeout_s: Seconds = Field(
+        default=10, description="How long a caller may take to send the head of a request."
+    )
+    body_timeout_s: Seconds = Field(
+        default=60, description="How long a caller may take to send the body of a request."
+    )
+    idle_timeout_s: Seconds = Field(
+        default=75, description="How long an idle keep-alive connection is kept."
+    )
+    total_timeout_s: Seconds = Field(
+        default=3600, description="How long an exchange may take from first to last byte."
+    )
+    drain_timeout_s: Annotated[float, Number(0, DAY_S)] = Field(
+        default=30,
+        description="How long open streams may go on after SIGTERM; 0 ends them at once.",
+    )
+    access_log: Annotated[str, Text(longest=1024, what="stdout, off or a path")] = Field(
+        default="stdout",
+        description="Where the JSON access line of every exchange goes: `stdout`, `off`, or the"
+        " path of a file.",
+    )
+    assumed_output_tokens: Annotated[int, Whole(1, 10_000_000)] = Field(
+        default=1024,
+        description="Output tokens that are reserved for a request that names no cap, where the"
+        " model's `max_output` is not known to be lower; settled to the truth afterwards.",
+    )
+    max_attempts: Annotated[int, Whole(1, 20)] = Field(
+        default=3, description="Most deployments that one exchange may try before its first byte."
+    )
+
+
+class AdminSettings(Section):
+    """The operator's door: API, metrics and health; it serves no completion."""
+
+    listen: Annotated[str, Listen()] = Field(
+        default="127.0.0.1:8081",
+        description="Address of the admin port; beyond the own machine it needs a `token`.",
+    )
+    token: Annotated[Secret, SharedSecretRule()] | None = Field(
+        default=None,
+        description="What an operator presents as `Authorization: Bearer …`; at least 16"
+        " characters.",
+    )
+
+
+# What is bought and sold...
+
+
+class Limits(Section):
+    """Limits of one scope; what is absent is not limited there."""
+
+    rpm: Annotated[int, Whole(1, HIGHEST_RPM)] | None = Field(
+        default=None, description="Requests per minute."
+    )
+    tpm: Annotated[int, Whole(1, HIGHEST_TPM)] | None = Field(
+        default=None, description="Tokens per minute, input and output together."
+    )
+    concurrency: Annotated[int, Whole(1, HIGHEST_CONCURRENCY)] | None = Field(
+        default=None, description="Exchanges that may be open at the same time."
+    )
+
+
+class Budget(Section):
+    """Money that one scope may spend in a period (UTC)."""
+
+    usd: Usd = Field(description="The amount in USD, exact to nine decimals.")
+    per: Annotated[Period, Word.of(Period)] = Field(
+        description="The period after which it begins anew, in UTC; a week begins on Monday."
+    )
+    mode: Annotated[Mode, Word.of(Mode)] = Field(
+        default="soft",
+        description="`strict` reserves the highest possible cost beforehand and is never overshot;"
+        " `soft` refuses once it is spent, so that what is under way may overshoot it.",
+    )
+
+    @property
+    def limit_nusd(self) -> int:
+        """The amount in nano-USD."""
+        return int(self.usd * NANO)
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict | Budget) else value
+
+
+Budgets = Annotated[tuple[Budget, ...], BeforeValidator(_as_list)]
+BUDGET_TEXT = "One budget, or a list of them; each holds on its own."
+
+
+class Price(Section):
+    """What tokens cost, in USD per million; it overrides the catalogue."""
+
+    input: UsdPerMillion = Field(description="Input tokens.")
+    output: UsdPerMillion = Field(description="Output tokens, reasoning included.")
+    cached_input: UsdPerMillion | None = Field(
+        default=None, description="Input tokens read from the vendor's cache; as `input` if absent."
+    )
+    cache_write: UsdPerMillion | None = Field(
+        default=None,
+        description="Input tokens written to the vendor's cache; as `input` if absent.",
+    )
+    audio_input: UsdPerMillion | None = Field(
+        default=None, description="Audio input tokens; as `input` if absent."
+    )
+    audio_output: UsdPerMillion | None = Field(
+        default=None, description="Audio output tokens; as `output` if absent."
+    )
+    reasoning: UsdPerMillion | None = Field(
+        default=None, description="Reasoning tokens; as `output` if absent."
+    )
+
+
+class Provider(Section):
+    """A vendor or server that speaks a protocol at a base URL."""
+
+    protocol: Annotated[Protocol, Word.of(Protocol)] = Field(
+        description="What it speaks. `openai` is spoken now; the others can be declared, but a"
+        " deployment cannot use them yet."
+    )
+    base_url: Annotated[str, BaseUrl()] = Field(
+        description="Where its paths begin, e.g. `https://api.openai.com/v1`; no user, query or"
+        " fragment."
+    )
+    api_key: Secret | None = Field(
+        default=None,
+        description="Sent as `Authorization: Bearer …`. Write it as `${VARIABLE}`: then it is in no"
+        " file and not in Redis.",
+    )
+    headers: Annotated[
+        dict[
+            Annotated[str, Text(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", what="a header name")],
+            Annotated[str, Text(r"[\x20-\x7e]+", longest=4096, what="a header value in ASCII")],
+        ],
+        Field(max_length=64),
+    ] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Headers that are added to every request to it. Headers that frame a message"
+        " or that the gateway owns are refused.",
+    )
+    connect_timeout_s: Seconds = Field(
+        default=5, description="How long a connection may take to open, TLS included."
+    )
+    first_byte_timeout_s: Seconds = Field(
+        default=60, description="How long the first byte of an answer may take."
+    )
+    idle_timeout_s: Seconds = Field(
+        default=60, description="How long the pause between two chunks of an answer may be."
+    )
+    total_timeout_s: Seconds = Field(
+        default=600, description="How long an attempt may take from first to last byte."
+    )
+    ca_file: Annotated[str, Text(longest=1024, what="a path")] | None = Field(
+        default=None,
+        description="PEM file with the authorities to trust instead of the system's; for private"
+        " servers. Certificates are always verified.",
+    )
+    stream_usage: Annotated[bool, Flag()] = Field(
+        default=True,
+        description="Whether it understands `stream_options.include_usage`; `false` for servers"
+        " that refuse it, whose streams are then counted by Penstock.",
+    )
+    output_cap: Annotated[OutputCap, Word.of(OutputCap)] | None = Field(
+        default=None,
+        description="The field that carries an output cap that Penstock adds; by default the one"
+        " that the caller used, or else `max_completion_tokens` for OpenAI's own hosts and"
+        " `max_tokens` for all others.",
+    )
+    catalogue: Name | None = Field(
+        default=None,
+        description="Id of the provider in the price catalogue (genai-prices); by default it is"
+        " found by the host of `base_url`.",
+    )
+
+
+class Deployment(Section):
+    """One place that serves a model."""
+
+    provider: Name = Field(description="Name of the provider, from `providers`.")
+    name: Annotated[str, Text(longest=256)] | None = Field(
+        default=None, description="What the provider calls the model; by default the model's name."
+    )
+    id: Name | None = Field(
+        default=None,
+        description="Name of the deployment in metrics, ledger and commands; by default"
+        " `<model>/<provider>`, with `#2`, `#3` … for repeats.",
+    )
+    region: Label | None = Field(default=None, description="Where it runs, e.g. `eu`.")
+    weight: Annotated[int, Whole(1, 1000)] = Field(
+        default=1, description="Its share of the load relative to the model's other deployments."
+    )
+    limits: Limits = Field(
+        default_factory=Limits, description="What the vendor grants there; never exceeded."
+    )
+    drained: Annotated[bool, Flag()] = Field(
+        default=False, description="`true` gives it no new attempts; those under way go on."
+    )
+    price: Price | None = Field(
+        default=None, description="What tokens cost there, where it differs from the model's."
+    )
+
+
+class Model(Section):
+    """What callers may ask for by name."""
+
+    tags: tuple[Label, ...] = Field(
+        default=(), description="Capability tags, e.g. `[chat, coding, long-context]`."
+    )
+    quality: Annotated[float, Number(0, 1)] | None = Field(
+        default=None, description="How good its answers are, from 0 to 1."
+    )
+    context: Annotated[int, Whole(1, 10**9)] | None = Field(
+        default=None,
+        description="Most tokens of input and output together; by default the catalogue's.",
+    )
+    max_output: Annotated[int, Whole(1, 10**9)] | None = Field(
+        default=None, description="Most output tokens; by default the catalogue's."
+    )
+    price: Price | None = Field(
+        default=None, description="What tokens cost; by default the catalogue's price."
+    )
+    limits: Limits = Field(
+        default_factory=Limits, description="Limits over all callers and deployments together."
+    )
+    deployments: Annotated[tuple[Deployment, ...], Field(min_length=1)] = Field(
+        description="The places that serve it; at least one."
+    )
+
+
+class Route(Section):
+    """A virtual model: callers ask for it by name, and it chooses among models."""
+
+    models: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+        description="The models to choose among, in order of preference."
+    )
+
+
+# Who calls...
+
+
+class Key(Section):
+    """A caller's key, and what is known of who calls with it."""
+
+    key: Annotated[Secret, CallerKeyRule()] = Field(
+        description="The key that the caller presents: `${VARIABLE}` or text of at least 16"
+        " characters, or `sha256:<64 hex>` of it. Only the hash is kept."
+    )
+    application: Annotated[str, Text()] = Field(
+        default="", description="The application that calls, for the ledger."
+    )
+    business_line: Annotated[str, Text()] = Field(
+        default="", description="The business line that pays, for the ledger."
+    )
+    user: Annotated[str, Text()] = Field(
+        default="", description="The user on whose behalf it calls, for the ledger."
+    )
+    biz_level: Annotated[BizLevel, Word.of(BizLevel)] = Field(
+        default="normal", description="Business level of its requests that declare none."
+    )
+    prefer_cost: Annotated[PreferCost, Word.of(PreferCost)] | None = Field(
+        default=None, description="Cost preference of its requests that declare none."
+    )
+    models: tuple[Name, ...] = Field(
+        default=(), description="Models and routes that it may ask for; empty means all."
+    )
+    limits: Limits = Field(default_factory=Limits, description="Limits of this key.")
+    budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the key: 64 lower-case hex digits."""
+        return self.key.reveal().removeprefix("sha256:")
+
+
+class Team(Section):
+    """A team of an organization."""
+
+    limits: Limits = Field(default_factory=Limits, description="Limits over all its keys.")
+    budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
+    keys: dict[PlainName, Key] = Field(default_factory=dict, description="Its keys by name.")
+
+
+class Organization(Section):
+    """An organization, the outermost scope of a caller."""
+
+    limits: Limits = Field(default_factory=Limits, description="Limits over all its teams.")
+    budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
+    teams: dict[PlainName, Team] = Field(default_factory=dict, description="Its teams by name.")
+
+
+# The whole...
+
+
+class PlacedDeployment(NamedTuple):
+    """A deployment with what its place in the document says about it."""
+
+    id: str
+    model: str
+    upstream_name: str
+    deployment: Deployment
+
+
+class PlacedKey(NamedTuple):
+    """A key with what its place in the document says about it; `id` is `org/team/name`."""
+
+    id: str
+    organization: str
+    team: str
+    name: str
+    key: Key
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    store: StoreSettings = Field(default_factory=StoreSettings, description="Where state is kept.")
+    edge: EdgeSettings = Field(default_factory=EdgeSettings, description="The data plane.")
+    admin: AdminSettings = Field(default_factory=AdminSettings, description="The operator's door.")
+    providers: dict[Name, Provider] = Field(
+        default_factory=dict, description="Vendors and servers by name."
+    )
+    models: dict[Name, Model] = Field(
+        default_factory=dict, description="Models by the name that callers ask for."
+    )
+    routes: dict[Name, Route] = Field(
+        default_factory=dict, description="Virtual models by the name that callers ask for."
+    )
+    organizations: dict[PlainName, Organization] = Field(
+        default_factory=dict, description="Organizations by name."
+    )
+
+    @cached_property
+    def deployments(self) -> dict[str, PlacedDeployment]:
+        """Every deployment by its id, in the order of the document."""
+        return {
+            deployment_id: PlacedDeployment(deployment_id, name, placed.name or name, placed)
+            for name, model in self.models.items()
+            for deployment_id, placed in zip(
+                deployment_ids(name, [(each.provider, each.id) for each in model.deployments]),
+                model.deployments,
+                strict=True,
+            )
+        }
+
+    def placed_keys(self) -> Iterator[PlacedKey]:
+        """Give every caller key with its organization and team, in the order of the document."""
+        for organization_name, organization in self.organizations.items():
+            for team_name, team in organization.teams.items():
+                for name, key in team.keys.items():
+                    key_id = f"{organization_name}/{team_name}/{name}"
+                    yield PlacedKey(key_id, organization_name, team_name, name, key)
+
+
+def deployment_ids(model: str, deployments: list[tuple[str, str | None]]) -> list[str]:
+    """
+    Name the deployments of a model, given as (provider, explicit id or None).
+
+    Without an explicit id it is `<model>/<provider>`, and `<model>/<provider>#2` for the second one
+    at the same provider; explicit ids do not count as repeats.
+    """
+    seen: dict[str, int] = {}
+    ids = []
+    for provider, explicit in deployments:
+        if explicit is None:
+            seen[provider] = seen.get(provider, 0) + 1
+            nth = seen[provider]
+            ids.append(f"{model}/{provider}" + (f"#{nth}" if nth > 1 else ""))
+        else:
+            ids.append(explicit)
+    return ids
+
+
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
