@@ -1,0 +1,179 @@
+"""
+Pooled keep-alive connections, per origin, last one in first out.
+
+The freshest connection is the likeliest to be alive and the rest may age and be closed, so that
+the pool shrinks to what the load needs.
+Connections come back by themselves when an answer is complete and nothing was odd about it.
+"""
+
+import asyncio
+import socket
+import ssl
+from typing import Any
+
+from proxy.upstream.connection import Connection
+from proxy.upstream.deadlines import Wheel
+from proxy.upstream.errors import ConnectFailed, UpstreamLost
+from proxy.upstream.tls import Origin
+
+HAPPY_EYEBALLS_S = 0.25
+"""Head start of one address over the next (RFC 8305), where the event loop can race them."""
+
+TLS_SHUTDOWN_S = 1.0
+"""How long a peer may take to answer the end of a TLS session."""
+
+
+class Pool:
+    """
+    All connections of one edge towards its providers.
+
+    `opened_total` and `reused_total` count connections made and takes served from idle ones;
+    `open` and `idle` are what there is now.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_connections",
+        "_empty",
+        "_loop",
+        "_shelves",
+        "_sweeper",
+        "max_idle",
+        "max_idle_s",
+        "opened_total",
+        "reused_total",
+        "wheel",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wheel: Wheel | None = None,
+        *,
+        max_idle: int = 256,
+        max_idle_s: float = 55.0,
+    ) -> None:
+        self._loop = loop
+        self.wheel = Wheel(loop) if wheel is None else wheel
+        self.max_idle = max_idle
+        self.max_idle_s = max_idle_s
+        self.opened_total = 0
+        self.reused_total = 0
+        self._connections: set[Connection] = set()
+        self._shelves: dict[Origin, dict[Connection, None]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._empty: asyncio.Future[None] | None = None
+
+    @property
+    def open(self) -> int:
+        """Connections that are up, idle or not."""
+        return len(self._connections)
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for a request."""
+        return sum(map(len, self._shelves.values()))
+
+    def take(self, origin: Origin) -> Connection | None:
+        """Give the freshest idle connection to `origin`, or None; the dead and the old are dropped."""
+        shelf = self._shelves.get(origin)
+        if not shelf:
+            return None
+        oldest = self.wheel.clock() - self.max_idle_s
+        while shelf:
+            connection, _ = shelf.popitem()
+            if connection.idle_since >= oldest and connection.usable():
+                self.reused_total += 1
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self, origin: Origin, timeout_s: float) -> Connection:
+        """
+        Make a new connection within `timeout_s` seconds, TLS handshake included.
+
+        Raises ConnectFailed.
+        """
+        if self._closed:
+            raise ConnectFailed("the pool is closed")
+        shelf = self._shelves.setdefault(origin, {})
+        options: dict[str, Any] = {}
+        if origin.ssl_context is not None:
+            options["ssl"] = origin.ssl_context
+            options["server_hostname"] = origin.server_hostname
+            options["ssl_shutdown_timeout"] = TLS_SHUTDOWN_S
+        if isinstance(self._loop, asyncio.BaseEventLoop):
+            options["happy_eyeballs_delay"] = HAPPY_EYEBALLS_S
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self._loop, self, self.wheel, shelf),
+                    origin.host,
+                    origin.port,
+                    **options,
+                )
+        except TimeoutError:
+            raise ConnectFailed(f"no connection to {origin} within {timeout_s:g} s") from None
+        except socket.gaierror as error:
+            raise ConnectFailed(
+                f"{origin}: the name does not resolve ({error.strerror})"
+            ) from error
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectFailed(f"{origin}: not trusted: {error.verify_message}") from error
+        except ssl.SSLError as error:
+            raise ConnectFailed(f"{origin}: TLS failed ({error.reason or error})") from error
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ConnectFailed(f"{origin}: {why}") from error
+        if not connection.usable():
+            raise ConnectFailed(f"{origin}: closed as soon as it was open")
+        return connection
+
+    async def close(self) -> None:
+        """Close everything; conversations in flight are lost, later ones cannot be pooled."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for connection in list(self._connections):
+            connection.fail(UpstreamLost("the gateway is closing", phase=connection.phase()))
+        if self._connections:
+            self._empty = self._loop.create_future()
+            await self._empty
+        self.wheel.close()
+
+    # ---- what the connections call
+
+    def opened(self, connection: Connection) -> None:
+        """Count a connection that came up."""
+        self.opened_total += 1
+        self._connections.add(connection)
+
+    def release(self, connection: Connection) -> bool:
+        """Take back a connection that may serve again; False when it is not wanted."""
+        shelf = connection.shelf
+        if self._closed or len(shelf) >= self.max_idle:
+            return False
+        connection.idle_since = self.wheel.now
+        shelf[connection] = None
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self.max_idle_s / 4, self._sweep)
+        return True
+
+    def gone(self, connection: Connection) -> None:
+        """Forget a connection whose transport is closed."""
+        self._connections.discard(connection)
+        if self._empty is not None and not self._connections and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _sweep(self) -> None:
+        """Close what nobody took for too long; runs only while something is idle."""
+        oldest = self.wheel.clock() - self.max_idle_s
+        left = 0
+        for shelf in self._shelves.values():
+            for connection in [each for each in shelf if each.idle_since < oldest]:
+                connection.abort()
+            left += len(shelf)
+        again = self._loop.call_later(self.max_idle_s / 4, self._sweep) if left else None
+        self._sweeper = again
