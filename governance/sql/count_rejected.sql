@@ -1,0 +1,6 @@
+-- Count what could not be entered.
+--
+-- Takes  book.
+-- Gives  one row: rejected.
+
+SELECT count(*) AS rejected FROM rejected WHERE book = ?;

@@ -1,0 +1,207 @@
+"""
+SQL: where the ledger database is, how it is opened, and how its tables come to be.
+
+One file of SQLite: one connection writes, any number read, each on a thread of its own.
+The writer keeps a write-ahead log and syncs it on every commit, because the entries of a batch are
+deleted from Redis right after: a power cut between the two must find them on the disk.
+Readers open the file read-only and never wait for the writer.
+SQL lives in `<package>/sql/*.sql`, numbered files in `<package>/sql/migrations/` change the tables,
+each once and in order; the database remembers the last in `user_version`.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+__all__ = [
+    "BadLedgerUrl",
+    "LedgerUnreachable",
+    "Migration",
+    "ledger_path",
+    "migrate",
+    "migrations",
+    "open_reader",
+    "open_writer",
+    "statement",
+]
+
+BUSY_S = 10.0
+"""How long one writer waits for another; two may meet while leadership moves."""
+
+_NUMBERED = re.compile(r"^(\d{3})_(\w+)\.sql$")
+
+
+class BadLedgerUrl(ValueError):
+    """The URL of the ledger cannot be read; the message says what was expected."""
+
+
+class LedgerUnreachable(Exception):
+    """The ledger database does not exist or cannot be opened; the message says which and why."""
+
+
+def ledger_path(url: str, var: Path | None = None) -> Path:
+    """
+    Return the file that a ledger URL names: `sqlite:PATH` or `sqlite:///ABSOLUTE/PATH`.
+
+    A relative path is under the current directory; one that begins with `var/` is under `var`
+    (the value of PENSTOCK_VAR) when that is given.
+    Raises `BadLedgerUrl`.
+    """
+    scheme, separator, rest = url.partition(":")
+    if not separator or scheme != "sqlite":
+        raise BadLedgerUrl(
+            f"store.ledger: expected sqlite:PATH, found {scheme + ':' if separator else repr(url)}"
+        )
+    if rest.startswith("//"):
+        rest = rest[2:]
+        if not rest.startswith("/"):
+            raise BadLedgerUrl(
+                "store.ledger: sqlite:// takes an absolute path, as in sqlite:///srv/ledger.db;"
+                " write sqlite:PATH for a relative one"
+            )
+    if not rest or rest.endswith("/") or rest == ":memory:" or "\0" in rest:
+        raise BadLedgerUrl("store.ledger: expected the path of a file, as in sqlite:var/ledger.db")
+    path = Path(rest)
+    if var is not None and path.parts[0] == "var" and len(path.parts) > 1:
+        return var.joinpath(*path.parts[1:])
+    return path
+
+
+# Opening...
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """
+    Open the database for writing, and make it and its folder if they do not exist.
+
+    The connection begins no transaction by itself. Raises `LedgerUnreachable`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+        )
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerUnreachable(f"cannot open the ledger {path}: {error}") from error
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as error:
+        connection.close()
+        raise LedgerUnreachable(f"cannot open the ledger {path}: {error}") from error
+    return connection
+
+
+@contextmanager
+def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
+    """
+    Give a read-only connection whose statements all see one moment; closes it at the end.
+
+    Raises `LedgerUnreachable`, also for a database that has no tables yet.
+    """
+    if not path.exists():
+        raise LedgerUnreachable(f"there is no ledger at {path} yet")
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None
+        )
+    except sqlite3.Error as error:
+        raise LedgerUnreachable(f"cannot open the ledger {path}: {error}") from error
+    with closing(connection):
+        connection.row_factory = sqlite3.Row
+        try:
+            connection.execute("BEGIN")
+            ready = _version(connection) > 0
+        except sqlite3.Error as error:
+            raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
+        if not ready:
+            raise LedgerUnreachable(f"the ledger {path} has no tables yet")
+        yield connection
+
+
+# What lies in files...
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered change of the tables."""
+
+    number: int
+    name: str
+    text: str
+
+
+@cache
+def statement(package: str, name: str) -> str:
+    """Return the text of `<package>/sql/<name>.sql`."""
+    return files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def migrations(package: str) -> tuple[Migration, ...]:
+    """
+    Return the migrations of a package in their order.
+
+    Raises `ValueError` when the numbers are not 1, 2, 3, ... without a gap.
+    """
+    found = sorted(
+        (
+            Migration(int(match[1]), match[2], entry.read_text(encoding="utf-8"))
+            for entry in files(package).joinpath("sql", "migrations").iterdir()
+            if (match := _NUMBERED.match(entry.name))
+        ),
+        key=lambda migration: migration.number,
+    )
+    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+        raise ValueError(f"{package}/sql/migrations must be numbered 001, 002, … without a gap")
+    return tuple(found)
+
+
+def migrate(connection: sqlite3.Connection, package: str) -> int:
+    """
+    Bring the tables up to date, each migration whole or not at all; return how many were applied.
+
+    Safe when several processes start at once.
+    Raises `LedgerUnreachable` for a database that a newer version has written.
+    """
+    applied = 0
+    known = migrations(package)
+    if _version(connection) > len(known):
+        raise LedgerUnreachable(
+            f"the ledger was written by a newer version: its tables are at number"
+            f" {_version(connection)}, this version knows {len(known)}"
+        )
+    for migration in known:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) < migration.number:
+                for part in _statements(migration.text):
+                    connection.execute(part)
+                connection.execute(f"PRAGMA user_version = {migration.number:d}")
+                applied += 1
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+    return applied
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Return the number of the last migration that the database has seen."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(text: str) -> Iterator[str]:
+    """Yield the statements of a file one by one."""
+    part = ""
+    for line in text.splitlines(keepends=True):
+        part += line
+        if sqlite3.complete_statement(part):
+            yield part
+            part = ""
+    if any(line.strip() and not line.strip().startswith("--") for line in part.splitlines()):
+        raise ValueError("the last statement of a migration does not end in a semicolon")
