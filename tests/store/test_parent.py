@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 
@@ -49,6 +50,22 @@ async def test_a_killed_parent_is_noticed_at_once() -> None:
     await process.wait()
 
 
+async def test_a_module_that_knows_nothing_of_parents_ends_with_its_parent() -> None:
+    """It gets SIGTERM, as from an operator, with its own arguments and its own name."""
+    pipe = parent.ParentPipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "store.parent", "http.server", "--bind", "127.0.0.1", "0"),
+        stdout=subprocess.PIPE,
+        cwd=places.CHECKOUT,
+        env={**os.environ, **pipe.environment(), "PYTHONUNBUFFERED": "1"},
+        pass_fds=(pipe.read_fd,),
+    )
+    assert process.stdout is not None
+    assert (await process.stdout.readline()).startswith(b"Serving HTTP on 127.0.0.1")
+    pipe.close()
+    assert await process.wait() == -signal.SIGTERM
+
+
 async def test_closing_the_pipe_calls_once() -> None:
     """The callback runs a single time, from the loop."""
     pipe = parent.ParentPipe()
@@ -74,6 +91,7 @@ async def test_without_a_parent_nothing_is_watched() -> None:
     """A role that runs alone has nobody to lose."""
     assert not parent.on_parent_gone(lambda: None, {})
     assert not parent.on_parent_gone(lambda: None, {parent.PARENT_FD: "none"})
+    assert not parent.end_with_parent({})
 
 
 async def test_a_number_that_is_no_open_file_means_no_parent() -> None:
