@@ -13,7 +13,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 
@@ -38,8 +38,7 @@ class _Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Hand each answer to the call that waits for it."""
@@ -53,6 +52,25 @@ class _Wire(asyncio.Protocol):
             # Out of step with the server: no later answer could be trusted.
             if self.transport is not None:
                 self.transport.abort()
+
+    def call(self, callback: Callback, *command: Word) -> None:
+        """Send one command."""
+        assert self.transport is not None
+        self.waiting.append(callback)
+        self.transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub says a tuple of one
+
+    async def ask(self, *command: Word) -> None:
+        """Send one command and wait until the server has agreed; its refusal is raised."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def answered(answer: Any) -> None:
+            if not done.done():
+                done.set_result(answer)
+
+        self.call(answered, *command)
+        answer = await done
+        if isinstance(answer, Exception):
+            raise answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail whatever was under way."""
@@ -74,7 +92,6 @@ class Lane:
         self._wire: _Wire | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._down = asyncio.Event()
-        self._up = asyncio.Event()
         self._on_connect = on_connect
 
     @property
@@ -114,23 +131,7 @@ class Lane:
         wire = self._wire
         if wire is None or wire.transport is None:
             raise LaneLost("no connection to the store")
-        wire.waiting.append(callback)
-        wire.transport.write(hiredis.pack_command(command))
-
-    async def ask(self, *command: Word) -> Any:
-        """Send one command and await its answer; errors of the server are raised."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def answered(answer: Any) -> None:
-            if done.done():
-                return
-            if isinstance(answer, Exception):
-                done.set_exception(answer)
-            else:
-                done.set_result(answer)
-
-        self.call(answered, *command)
-        return await done
+        wire.call(callback, *command)
 
     def drop(self) -> None:
         """Abandon a connection that does not answer; the calls under way fail, a new one is made."""
@@ -162,22 +163,21 @@ class Lane:
             _, wire = await loop.create_connection(
                 lambda: _Wire(self._lost), target.host, target.port, ssl=context
             )
-        self._wire = wire
         try:
             for command in target.greeting():
-                await self.ask(*command)
+                await wire.ask(*command)
         except BaseException:
-            self._wire = None
             if wire.transport is not None:
                 wire.transport.abort()
             raise
+        if wire.transport is None:
+            raise LaneLost("the store closed the connection")
+        self._wire = wire
         self._down.clear()
-        self._up.set()
         if self._on_connect is not None:
             self._on_connect()
 
     def _lost(self, wire: _Wire) -> None:
         if self._wire is wire:
             self._wire = None
-            self._up.clear()
             self._down.set()

@@ -12,14 +12,15 @@
 -- ARGV[4]  count   number of plans that follow
 -- ARGV[5+] plans   then asks, each packed
 --   plan {scope keys,
---         {{deployment key, model key, tier, input, output, input_estimate, most, provider}, ...}}
+--         {{deployment key, model key, tier, input, output, input_estimate, most, provider}, ...},
+--         entry}
 --        input, output: dearest nano-USD per thousand tokens; input_estimate: the usual rate;
---        most: output tokens that the model can give at most; provider: for the reaper's entry
+--        most: output tokens that the model can give at most; provider, entry: for the reaper, opaque here
 --   ask  {plan number, attempt id, input estimate, input bound, cap, assumed, n, first, excluded,
---         tie, about}
+--         tie, user}
 --        cap: output tokens the caller allows per choice, 0 when not said; assumed: what to expect
 --        then; n: choices, 0 when there is no output; first: 1 unless a retry (which asks no second request of the caller);
---        excluded: {candidate number -> true} as a list; tie: any integer; about: opaque, for the reaper
+--        excluded: {candidate number -> true} as a list; tie: any integer; user: for the reaper
 --
 -- Returns a list with one packed answer per ask, or the word FENCED when this replica's life
 -- has ended in the eyes of the store.
@@ -270,7 +271,7 @@ local function decide(plan, ask)
   take(c.d, true, debit)
   take(c.m, true, debit)
   return { 1, chosen, caps[chosen], now, tightest(scopes), why, table.concat(lost) },
-    { chosen, now, debit, hold, estimate, input }
+    { chosen, now, debit, hold, estimate, input, caps[chosen], ask[11] }
 end
 
 local again = ARGV[3] == '1'
@@ -287,9 +288,8 @@ for i = 5 + plan_count, #ARGV do
     answer, lease = decide(plan, ask)
   end
   if lease then
-    lease[7] = answer[3]
     leases[#leases + 1] = ask[2]
-    leases[#leases + 1] = pack(lease) .. pack(ask[11]) .. ARGV[4 + ask[1]]
+    leases[#leases + 1] = pack(lease) .. ARGV[4 + ask[1]]
   end
   answers[#answers + 1] = pack(answer)
 end

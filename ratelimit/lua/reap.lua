@@ -32,23 +32,21 @@ for i = 3, #ARGV do
   local id = ARGV[i]
   local lease = redis.call('HGET', KEYS[2], id)
   if lease then
-    local at, head, about, plan
-    at, head = unpack_one(lease)
-    at, about = unpack_one(lease, at)
-    at, plan = unpack_one(lease, at)
+    local at, head = unpack_one(lease)
+    local _, plan = unpack_one(lease, at)
     local c = plan[2][head[1]]
     local output = tonumber(redis.call('HGET', KEYS[4], id) or 0)
     local input = head[6]
     local cost = priced(input, c[6]) + priced(output, c[5])
     give_back(memo, now, periods, head, plan, input + output, cost, true)
-    -- `about` is an entry already; what the reaper knows better goes in (see the ledger's fields).
-    about[13] = string.match(c[1], ':d:(.*)$')
-    about[12] = string.match(c[2], ':s:model:(.*)$')
-    about[14] = c[8]
-    about[4] = head[2] + EPOCH * 1000000
-    about[15], about[18], about[22] = input, output, cost
-    about[25] = now - head[2]
-    redis.call('XADD', KEYS[5], '*', 'e', pack(about))
+    -- The plan carries an entry with what was known of the caller; the fields are the ledger's.
+    local e = cmsgpack.unpack(plan[3])
+    local request, attempt = string.match(id, '^(.*)%.(%d+)$')
+    e[1], e[2], e[3], e[4] = id, request or id, tonumber(attempt) or 1, head[2] + EPOCH * 1000000
+    e[8] = head[8]
+    e[12], e[13], e[14] = string.match(c[2], ':s:model:(.*)$'), string.match(c[1], ':d:(.*)$'), c[8]
+    e[15], e[18], e[22], e[25] = input, output, cost, now - head[2]
+    redis.call('XADD', KEYS[5], '*', 'e', pack(e))
     redis.call('HSET', KEYS[3], id, pack({ 0, input, output, cost }))
     redis.call('HDEL', KEYS[2], id)
     redis.call('HDEL', KEYS[4], id)

@@ -1,9 +1,8 @@
 -- How a lease is given back: shared by settle and reap.
 --
--- A lease is three packed values one after another:
---   {candidate, admitted at, debit of tokens, hold, estimate, input estimate, cap}
---   about  what the reaper needs to write an entry in the caller's name (opaque to admit)
---   plan   as admit got it
+-- A lease is two packed values one after another:
+--   {candidate, admitted at, debit of tokens, hold, estimate, input estimate, cap, user}
+--   the plan, as admit got it
 
 -- Takes the memo, now and its periods, the lease's head and plan, the tokens really used, the
 -- cost, and whether the lease still holds something. Moves every scope of it to the truth; returns

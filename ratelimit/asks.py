@@ -1,0 +1,307 @@
+"""
+What is asked of the gate and what it answers, and the script calls that carry both.
+
+Values and their encoding only: nothing here does I/O.
+The layouts stand in the headers of `lua/admit.lua` and `lua/settle.lua`.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from ratelimit.journal import Command
+from ratelimit.limits import CELL, PERIODS, Plan
+
+BEATS = f"{CELL}:r"
+LEDGER = f"{CELL}:led"
+TOTALS = f"{CELL}:tot"
+
+GRANTED, UNKNOWN, NOBODY = 1, 2, 3
+
+DENIED_WORDS = {1: "requests", 2: "tokens", 3: "concurrency", 4: "budget", 5: "too_large"}
+WHY_WORDS = {1: "only", 2: "order", 3: "load", 4: "least_bad"}
+LOST_WORDS = {
+    "0": "feasible",
+    "1": "drained",
+    "2": "cooling",
+    "3": "concurrency",
+    "4": "requests",
+    "5": "tokens",
+    "6": "model_limit",
+    "7": "budget",
+    "8": "tried",
+    "9": "throttled",
+}
+
+# The server's cmsgpack knows no binary type: bytes travel as strings.
+_pack = msgpack.Packer(use_bin_type=False).pack
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """One life of a replica, and the keys that hang on it."""
+
+    member: str
+    leases: str
+    seen: str
+    graves: str
+    parts: str
+
+
+def boot_of(member: str) -> Boot:
+    """Return the keys of a `replica.boot`."""
+    return Boot(
+        member=member,
+        leases=f"{CELL}:l:{member}",
+        seen=f"{CELL}:q:{member}",
+        graves=f"{CELL}:z:{member}",
+        parts=f"{CELL}:p:{member}",
+    )
+
+
+class Ask:
+    """What an attempt asks for; tokens as estimated, `cap` and `assumed` in output tokens per choice."""
+
+    __slots__ = (
+        "answer",
+        "assumed",
+        "attempt_id",
+        "boot",
+        "bound",
+        "cap",
+        "deadline",
+        "excluded",
+        "first",
+        "input",
+        "n",
+        "plan",
+        "tie",
+        "user",
+    )
+
+    def __init__(
+        self,
+        plan: Plan,
+        attempt_id: str,
+        *,
+        input: int,  # noqa: A002 - the field's word
+        bound: int,
+        cap: int,
+        assumed: int,
+        n: int,
+        first: bool,
+        excluded: tuple[int, ...],
+        tie: int,
+        user: str,
+    ) -> None:
+        self.plan = plan
+        self.attempt_id = attempt_id
+        self.input = input
+        self.bound = bound
+        self.cap = cap
+        self.assumed = assumed
+        self.n = n
+        self.first = first
+        self.excluded = excluded
+        self.tie = tie
+        self.user = user
+        self.answer: asyncio.Future[Grant | Denied | Nobody]
+        self.boot: Boot
+        self.deadline = 0.0
+
+
+class Grant:
+    """
+    Admitted: a lease at one candidate.
+
+    `candidate` counts from 0; `cap` is the output cap to write into the request, 0 to leave it alone;
+    `at_us` is the store's clock in us since 2024-01-01; `limits` is (limit, remaining, reset in us) of requests, then of tokens.
+    """
+
+    __slots__ = ("at_us", "boot", "candidate", "cap", "limits", "lost", "why")
+
+    def __init__(self, row: list[Any], boot: Boot) -> None:
+        self.candidate: int = row[1] - 1
+        self.cap: int = row[2]
+        self.at_us: int = row[3]
+        self.limits: tuple[int, ...] = row[4]
+        self.why: str = WHY_WORDS[row[5]]
+        self.lost: str = row[6]
+        self.boot = boot
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """
+    Refused by one of the caller's limits, which stays as it was.
+
+    `what` is requests, tokens, concurrency, budget or too_large; `scope` names the limit that binds; `limit` is its size (nano-USD for a budget);
+    `retry_us` is when it frees, 0 when that cannot be told; `period` is the budget's.
+    """
+
+    what: str
+    scope: str
+    limit: int
+    retry_us: int
+    at_us: int
+    limits: tuple[int, ...]
+    period: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """No candidate can serve it now: one word for each, and when the first one frees (0: unknown)."""
+
+    retry_us: int
+    lost: tuple[str, ...]
+    at_us: int
+    limits: tuple[int, ...]
+
+
+class Settlement:
+    """The truth about an attempt; money in nano-USD, `entry` a packed ledger entry."""
+
+    __slots__ = ("attempt_id", "boot", "plan", "row")
+
+    def __init__(
+        self,
+        plan: Plan,
+        boot: Boot,
+        attempt_id: str,
+        *,
+        candidate: int,
+        input_tokens: int,
+        output_tokens: int,
+        cost_nusd: int,
+        health: int,
+        ttft_us: int,
+        cool_us: int,
+        streamed: bool,
+        entry: bytes,
+        void: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.boot = boot
+        self.attempt_id = attempt_id
+        self.row = (
+            attempt_id,
+            candidate + 1,
+            input_tokens,
+            output_tokens,
+            cost_nusd,
+            health,
+            ttft_us,
+            cool_us,
+            1 if void else 0,
+            1 if streamed else 0,
+            entry,
+        )
+
+
+class Plans:
+    """The distinct plans of a batch: their numbers, their bytes, their keys."""
+
+    __slots__ = ("keys", "numbers", "packed")
+
+    def __init__(self) -> None:
+        self.numbers: dict[Plan, int] = {}
+        self.packed: list[bytes] = []
+        self.keys: dict[str, None] = {}
+
+    def number(self, plan: Plan) -> int:
+        """Return the plan's number in this batch, counting from 1."""
+        found = self.numbers.get(plan)
+        if found is None:
+            self.numbers[plan] = found = len(self.numbers) + 1
+            self.packed.append(plan.packed)
+            for key in plan.keys:
+                self.keys[key] = None
+        return found
+
+
+def admit_command(
+    sha: str, boot: Boot, asks: Iterable[Ask], *, again: bool = False, now: str = ""
+) -> Command:
+    """Return the EVALSHA command that admits a batch."""
+    plans = Plans()
+    rows = [
+        _pack(
+            (
+                plans.number(ask.plan),
+                ask.attempt_id,
+                ask.input,
+                ask.bound,
+                ask.cap,
+                ask.assumed,
+                ask.n,
+                1 if ask.first else 0,
+                ask.excluded,
+                ask.tie,
+                ask.user,
+            )
+        )
+        for ask in asks
+    ]
+    keys = plans.keys
+    return (
+        "EVALSHA",
+        sha,
+        2 + len(keys),
+        BEATS,
+        boot.leases,
+        *keys,
+        now,
+        boot.member,
+        "1" if again else "0",
+        len(plans.packed),
+        *plans.packed,
+        *rows,
+    )
+
+
+def settle_command(
+    sha: str, boot: Boot, number: int, settlements: Iterable[Settlement], *, now: str = ""
+) -> Command:
+    """Return the EVALSHA command that settles a batch under its sequence number."""
+    plans = Plans()
+    rows = [_pack((plans.number(s.plan), *s.row)) for s in settlements]
+    keys = plans.keys
+    return (
+        "EVALSHA",
+        sha,
+        6 + len(keys),
+        boot.leases,
+        boot.seen,
+        boot.graves,
+        boot.parts,
+        LEDGER,
+        TOTALS,
+        *keys,
+        now,
+        number,
+        len(plans.packed),
+        *plans.packed,
+        *rows,
+    )
+
+
+def denied(ask: Ask, row: list[Any]) -> Denied:
+    """Read a refusal."""
+    return Denied(
+        what=DENIED_WORDS[row[1]],
+        scope=ask.plan.scopes[row[2] - 1],
+        limit=row[3],
+        retry_us=row[4],
+        at_us=row[5],
+        limits=row[6],
+        period=PERIODS[row[7]] if len(row) > 7 else "",
+    )
+
+
+def replica_name(worker: int) -> str:
+    """Return the name of an edge worker on this host, as it stands in Redis and in the ledger."""
+    return f"{os.uname().nodename}/{worker}"

@@ -1,0 +1,90 @@
+"""
+The upkeep of scopes and leases, off the hot path: seeding limits, reading scopes, reaping the dead.
+
+Everything goes through redis-py; whoever calls decides what to do when the store is out of reach.
+"""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import msgpack
+from redis.asyncio import Redis
+
+from ratelimit.asks import BEATS, LEDGER, TOTALS, boot_of
+from ratelimit.limits import CELL, ScopeState, decode_scope, scope_key
+from store import scripts
+
+BATCH = 64
+
+
+async def run(client: Redis, name: str, keys: list[str], args: Iterable[bytes | str | int]) -> Any:
+    """Run one of the cold scripts through redis-py, which loads it when the server has not got it."""
+    return await client.register_script(scripts.load("ratelimit", name).text)(
+        keys=list(keys), args=list(args)
+    )
+
+
+async def seed(client: Redis, rows: Iterable[tuple[str, bytes]], version: int) -> int:
+    """Write the limits of scopes where the store has none or older ones. Returns how many."""
+    written = 0
+    batch: list[tuple[str, bytes]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == 128:
+            written += await _seed_batch(client, batch, version)
+            batch = []
+    if batch:
+        written += await _seed_batch(client, batch, version)
+    return written
+
+
+async def _seed_batch(client: Redis, batch: list[tuple[str, bytes]], version: int) -> int:
+    return int(
+        await run(
+            client, "seed", [key for key, _ in batch], [version, *(packed for _, packed in batch)]
+        )
+    )
+
+
+async def read_scope(client: Redis, scope: str) -> ScopeState | None:
+    """Return what a scope (`team:acme/support`, `deployment:<id>`) holds now, None when the store does not know it."""
+    kind, _, name = scope.partition(":")
+    key = f"{CELL}:d:{name}" if kind == "deployment" else scope_key(scope)
+    limits, state = cast("list[bytes | None]", await client.hmget(key, ["l", "s"]))
+    return None if limits is None else decode_scope(limits, state)
+
+
+async def reap(client: Redis) -> int:
+    """
+    Free what replicas held that stopped beating, charge what they had streamed. Returns how many leases.
+
+    Safe to run from several processes at once: each lease is taken by one script call.
+    """
+    reaped = 0
+    for member in await run(client, "fence", [BEATS], [""]):
+        boot = boot_of(member.decode())
+        while True:
+            _, found = await client.hscan(boot.leases, 0, count=BATCH)
+            leases = list(cast("dict[bytes, bytes]", found).items())[:BATCH]
+            keys: dict[str | bytes, None] = dict.fromkeys(
+                key for _, lease in leases for key in _lease_keys(lease)
+            )
+            answer = await run(
+                client,
+                "reap",
+                [BEATS, boot.leases, boot.graves, boot.parts, LEDGER, TOTALS, *keys],
+                ["", boot.member, *(attempt_id for attempt_id, _ in leases)],
+            )
+            if answer == b"ALIVE":
+                break
+            reaped += int(answer)
+            if not leases:
+                break
+    return reaped
+
+
+def _lease_keys(lease: bytes) -> list[bytes]:
+    unpacker = msgpack.Unpacker(raw=True)
+    unpacker.feed(lease)
+    _, plan = unpacker
+    return [*plan[0], *(row[0] for row in plan[1]), *(row[1] for row in plan[1])]
