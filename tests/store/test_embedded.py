@@ -221,6 +221,12 @@ async def ready(process: asyncio.subprocess.Process) -> int:
     return int(words[1].split()[0])
 
 
+async def exit_code(process: asyncio.subprocess.Process) -> int | None:
+    """Wait until it is gone and its pipes are read."""
+    await process.communicate()
+    return process.returncode
+
+
 async def gone(pid: int) -> None:
     async with asyncio.timeout(20):
         while alive(pid):  # noqa: ASYNC110  (not our child: the kernel tells its parent only)
@@ -235,7 +241,7 @@ async def test_in_the_foreground_it_ends_with_its_server_on_a_signal(
     process = await foreground(folder)
     server = await ready(process)
     process.send_signal(number)
-    assert await process.wait() == 0
+    assert await exit_code(process) == 0
     assert not alive(server)
 
 
@@ -253,14 +259,14 @@ async def test_a_killed_keeper_takes_its_server_along(folder: Path) -> None:
     process = await foreground(folder)
     server = await ready(process)
     process.kill()
-    await process.wait()
+    await exit_code(process)
     if sys.platform == "linux":
         await gone(server)
     successor = await foreground(folder, "--inherit")
     assert await ready(successor) != server
     await gone(server)
     successor.terminate()
-    assert await successor.wait() == 0
+    assert await exit_code(successor) == 0
 
 
 async def test_when_the_parent_is_gone_the_store_leaves_after_its_clients(folder: Path) -> None:
@@ -275,7 +281,7 @@ async def test_when_the_parent_is_gone_the_store_leaves_after_its_clients(folder
             assert await ours.incr("settled") == count + 1
             await asyncio.sleep(0.01)
         assert process.returncode is None
-    assert await process.wait() == 0
+    assert await exit_code(process) == 0
     assert not alive(server)
 
 
@@ -287,7 +293,7 @@ async def test_a_client_that_never_leaves_is_not_waited_for_longer_than_told(fol
     async with client(folder) as ours:
         await ours.ping()
         pipe.close()
-        assert await process.wait() == 0
+        assert await exit_code(process) == 0
 
 
 async def test_in_the_foreground_a_refusal_is_words_and_exit_code_1(

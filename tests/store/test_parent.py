@@ -46,8 +46,7 @@ async def test_a_killed_parent_is_noticed_at_once() -> None:
     assert await process.stdout.readline() == b"watching\n"
     process.kill()
     async with asyncio.timeout(10):
-        assert await process.stdout.readline() == b"gone\n"
-    await process.wait()
+        assert await process.communicate() == (b"gone\n", None)
 
 
 async def test_a_module_that_knows_nothing_of_parents_ends_with_its_parent() -> None:
@@ -63,7 +62,8 @@ async def test_a_module_that_knows_nothing_of_parents_ends_with_its_parent() -> 
     assert process.stdout is not None
     assert (await process.stdout.readline()).startswith(b"Serving HTTP on 127.0.0.1")
     pipe.close()
-    assert await process.wait() == -signal.SIGTERM
+    await process.communicate()
+    assert process.returncode == -signal.SIGTERM
 
 
 async def test_closing_the_pipe_calls_once() -> None:
