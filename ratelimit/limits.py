@@ -86,7 +86,12 @@ def records(config: Config, version: int) -> Iterator[tuple[str, bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One deployment that could serve an ask; money in nano-USD per thousand tokens."""
+    """
+    One deployment that could serve an ask.
+
+    `input` and `output` are the dearest rates that may apply, in nano-USD per thousand tokens, `input_estimate` the usual one;
+    `request` is nano-USD per attempt, `most` the output tokens that the model can give at most.
+    """
 
     deployment: str
     model: str
@@ -96,6 +101,7 @@ class Candidate:
     input_estimate: int
     most: int
     provider: str
+    request: int = 0
 
 
 class Plan:
@@ -125,6 +131,7 @@ class Plan:
                 c.input_estimate,
                 c.most,
                 c.provider,
+                c.request,
             )
             for c in candidates
         ]

@@ -12,10 +12,12 @@
 -- ARGV[4]  count   number of plans that follow
 -- ARGV[5+] plans   then asks, each packed
 --   plan {scope keys,
---         {{deployment key, model key, tier, input, output, input_estimate, most, provider}, ...},
+--         {{deployment key, model key, tier, input, output, input_estimate, most, provider,
+--           request}, ...},
 --         entry}
 --        input, output: dearest nano-USD per thousand tokens; input_estimate: the usual rate;
---        most: output tokens that the model can give at most; provider, entry: for the reaper, opaque here
+--        request: nano-USD per attempt; most: output tokens that the model can give at most;
+--        provider, entry: for the reaper, opaque here
 --   ask  {plan number, attempt id, input estimate, input bound, cap, assumed, n, first, excluded,
 --         tie, user}
 --        cap: output tokens the caller allows per choice, 0 when not said; assumed: what to expect
@@ -62,7 +64,7 @@ for i = 1, plan_count do
     if not d then unknown[#unknown + 1] = c[1] end
     if not m then unknown[#unknown + 1] = c[2] end
     plan.candidates[j] = { d = d, m = m, tier = c[3], input = c[4], output = c[5],
-      input_estimate = c[6], most = c[7] }
+      input_estimate = c[6], most = c[7], request = c[9] }
   end
   if #unknown > 0 then plan.unknown = unknown end
   plans[i] = plan
@@ -185,7 +187,7 @@ local function decide(plan, ask)
         local want = cap > 0 and cap or c.most
         if want > c.most then want = c.most end
         local enforce = 0
-        local input_cost = priced(bound, c.input)
+        local input_cost = priced(bound, c.input) + c.request
         if strict_room then
           enforce = want
           if c.output > 0 and want > 0 and n > 0 then
@@ -260,7 +262,7 @@ local function decide(plan, ask)
   local hold = holds[chosen]
   local want = cap > 0 and cap or assumed
   if want > c.most then want = c.most end
-  local estimate = priced(input, c.input_estimate) + priced(want * n, c.output)
+  local estimate = priced(input, c.input_estimate) + priced(want * n, c.output) + c.request
   for _, st in ipairs(scopes) do
     take(st, first, debit)
     for _, b in ipairs(st.l[5]) do

@@ -37,7 +37,7 @@ for i = 3, #ARGV do
     local c = plan[2][head[1]]
     local output = tonumber(redis.call('HGET', KEYS[4], id) or 0)
     local input = head[6]
-    local cost = priced(input, c[6]) + priced(output, c[5])
+    local cost = priced(input, c[6]) + priced(output, c[5]) + c[9]
     give_back(memo, now, periods, head, plan, input + output, cost, true)
     -- The plan carries an entry with what was known of the caller; the fields are the ledger's.
     local e = cmsgpack.unpack(plan[3])
