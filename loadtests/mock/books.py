@@ -24,6 +24,7 @@ class Totals:
 
     `calls` is complete calls that were answered or are being answered, and equals `in_flight` plus the sum of `outcomes`.
     Tokens count when a call ends: what was written of it by then.
+    `stalled` is connections that cannot be written to now, because their client does not read.
     """
 
     calls: int = 0
@@ -33,6 +34,7 @@ class Totals:
     bytes: int = 0
     connections: int = 0
     connections_open: int = 0
+    stalled: int = 0
     complaints: int = 0
     served_dropped: int = 0
 
@@ -75,6 +77,7 @@ class Books:
             calls=before.in_flight,
             in_flight=before.in_flight,
             connections_open=before.connections_open,
+            stalled=before.stalled,
         )
         self.outcomes: dict[str, int] = {}
         self.served: deque[Served] = deque(maxlen=SERVED_KEPT)

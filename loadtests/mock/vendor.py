@@ -220,6 +220,7 @@ class Connection(asyncio.Protocol):
         del exc
         self.vendor.connections.discard(self)
         self.books.totals.connections_open -= 1
+        self.books.totals.stalled -= self._paused
         if self._timer is not None:
             self._timer.cancel()
         plan = self._plan
@@ -236,10 +237,13 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Stop taking steps: the client does not read."""
         self._paused = True
+        self.books.totals.stalled += 1
+        self.books.stir()
 
     def resume_writing(self) -> None:
         """Go on where it stopped."""
         self._paused = False
+        self.books.totals.stalled -= 1
         if self._plan is not None and self._timer is None:
             self._advance()
 
