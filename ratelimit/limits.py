@@ -16,7 +16,6 @@ from config.models import Budget, Config, Limits
 CELL = "{c0}"
 KINDS = {"day": 1, "week": 2, "month": 3}
 PERIODS = {number: word for word, number in KINDS.items()}
-NANO = 1_000_000_000
 # What a model may give when nobody knows its ceiling: the largest output cap of mainstream models.
 MOST_OUTPUT = 131_072
 
@@ -48,7 +47,7 @@ def pack_limits(
             limits.rpm or 0,
             limits.tpm or 0,
             limits.concurrency or 0,
-            [(KINDS[b.per], round(b.usd * NANO), 1 if b.mode == "strict" else 0) for b in budgets],
+            [(KINDS[b.per], b.limit_nusd, 1 if b.mode == "strict" else 0) for b in budgets],
             weight,
             1 if drained else 0,
         )
@@ -72,16 +71,16 @@ def records(config: Config, version: int) -> Iterator[tuple[str, bytes]]:
                 )
     for name, model in config.models.items():
         yield scope_key(f"model:{name}"), pack_limits(version, model.limits)
-        for deployment_id, deployment in config.deployments_of(name):
-            yield (
-                deployment_key(deployment_id),
-                pack_limits(
-                    version,
-                    deployment.limits,
-                    weight=deployment.weight,
-                    drained=deployment.drained,
-                ),
-            )
+    for placed in config.deployments.values():
+        yield (
+            deployment_key(placed.id),
+            pack_limits(
+                version,
+                placed.deployment.limits,
+                weight=placed.deployment.weight,
+                drained=placed.deployment.drained,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,70 @@
+"""
+Who is calling: keys, and the team, application, business line and organization they belong to.
+
+Keys are known by the SHA-256 of the whole key only; a key that is presented is hashed and looked up, so the time of a look-up says nothing about the stored keys.
+The directory is made anew for each version of the configuration and never changes.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from config.models import Budget, Config
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated key, and everything the ledger says about its calls."""
+
+    key: str
+    organization: str
+    team: str
+    application: str
+    business_line: str
+    user: str
+    biz_level: str
+    prefer_cost: str | None
+    models: frozenset[str]
+    scopes: tuple[str, ...]
+    strict: bool
+    """Whether a strict budget stands over this caller."""
+
+    def may_ask_for(self, model: str) -> bool:
+        """Whether the key may name this model or route."""
+        return not self.models or model in self.models
+
+
+class Directory:
+    """All callers of one version of the configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._by_digest: dict[bytes, Caller] = {}
+        for placed in config.placed_keys():
+            organization = config.organizations[placed.organization]
+            team = organization.teams[placed.team]
+            key = placed.key
+            budgets: tuple[Budget, ...] = (*key.budgets, *team.budgets, *organization.budgets)
+            self._by_digest[bytes.fromhex(key.digest)] = Caller(
+                key=placed.id,
+                organization=placed.organization,
+                team=placed.team,
+                application=key.application,
+                business_line=key.business_line,
+                user=key.user,
+                biz_level=key.biz_level,
+                prefer_cost=key.prefer_cost,
+                models=frozenset(key.models),
+                scopes=(
+                    f"key:{placed.id}",
+                    f"team:{placed.organization}/{placed.team}",
+                    f"org:{placed.organization}",
+                ),
+                strict=any(budget.mode == "strict" for budget in budgets),
+            )
+
+    def __len__(self) -> int:
+        """Return how many keys there are."""
+        return len(self._by_digest)
+
+    def find(self, token: str) -> Caller | None:
+        """Return the caller who presents this key, None when nobody does."""
+        return self._by_digest.get(sha256(token.encode("utf-8", "surrogateescape")).digest())

@@ -1,0 +1,88 @@
+"""
+The retry machine: what to do after an attempt has ended, sans-io.
+
+An exchange tries one deployment after another until one of them begins to answer.
+Each attempt is admitted and settled on its own; what this file decides is only whether there is a next one.
+
+    attempt ended as            before the first byte                        after it
+    answered                    done                                         done
+    refused 4xx (the caller's)  pass it on                                   -
+    refused 408 429 5xx 401..4  next candidate                               -
+    connect failed, timed out   next candidate                               end with a typed error
+    lost, garbage               next candidate                               end with a typed error
+    lost, connection was stale  the same candidate once more, same lease     -
+
+A 401, 403 or 404 of an upstream is about our credentials or our names, never about the caller's request, so another candidate may do.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Decision = Literal["done", "pass_on", "next", "again", "give_up"]
+
+# Statuses that are about the caller's own request: another deployment would say the same.
+OF_THE_CALLER = frozenset({400, 405, 406, 409, 410, 411, 412, 413, 414, 415, 416, 417, 422, 431})
+THROTTLED = frozenset({429, 529})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt ended: `status` is 0 when no answer came; `stale` when a pooled connection had died idle."""
+
+    outcome: str
+    status: int = 0
+    stale: bool = False
+    committed: bool = False
+
+
+def outcome_of(status: int) -> str:
+    """Return the ledger's word for a refusal."""
+    if status == 429:
+        return "rate_limited"
+    if status == 529:
+        return "overloaded"
+    return "upstream_refused"
+
+
+def health_of(outcome: str, status: int) -> int:
+    """Return what an attempt teaches about its deployment: 0 nothing, 1 fine, 2 failed, 3 throttled."""
+    if outcome == "ok":
+        return 1
+    if outcome in {"rate_limited", "overloaded"}:
+        return 3
+    if outcome in {"client_left", "void", "internal"} or status in OF_THE_CALLER:
+        return 0
+    return 2
+
+
+class Attempts:
+    """The attempts of one exchange: at most `most` of them, each candidate tried once."""
+
+    __slots__ = ("_candidates", "_most", "_refreshed", "made", "tried")
+
+    def __init__(self, candidates: int, most: int) -> None:
+        self._candidates = candidates
+        self._most = most
+        self._refreshed = False
+        self.made = 0
+        self.tried: list[int] = []
+
+    def begin(self, candidate: int) -> None:
+        """Note that an attempt at this candidate (counted from 0) has been admitted."""
+        self.made += 1
+        self.tried.append(candidate)
+
+    def decide(self, ended: Ended) -> Decision:
+        """Return what follows from the end of the latest attempt."""
+        if ended.outcome in {"ok", "client_left"}:
+            return "done"
+        if ended.committed:
+            return "give_up"
+        if ended.status in OF_THE_CALLER:
+            return "pass_on"
+        if ended.stale and not self._refreshed:
+            self._refreshed = True
+            return "again"
+        if self.made >= self._most or len(set(self.tried)) >= self._candidates:
+            return "give_up"
+        return "next"
