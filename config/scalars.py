@@ -260,14 +260,12 @@ def split_listen(address: str) -> tuple[str, int]:
         raise ValueError("end it with a port, as in 127.0.0.1:8080")
     if not host:
         raise ValueError(f"to listen on every address, write 0.0.0.0:{port} or [::]:{port}")
-    if host.startswith("[") and host.endswith("]"):
-        ipaddress.IPv6Address(host[1:-1])
-        return host[1:-1], int(port)
-    if ":" in host or "[" in host:
+    in_brackets = host.startswith("[") and host.endswith("]")
+    if in_brackets:
+        host = host[1:-1]
+    elif ":" in host:
         raise ValueError(f"put an IPv6 address in brackets, as in [::1]:{port}")
-    if re.fullmatch(r"[0-9.]+", host):
-        ipaddress.IPv4Address(host)
-    elif not _HOST.fullmatch(host):
+    if not _is_host(host, ipv6=in_brackets):
         raise ValueError("the host is no name and no address")
     return host, int(port)
 
@@ -301,19 +299,24 @@ class BaseUrl(Reader):
             return "take the query and the fragment out"
         if not parts.hostname or port == 0:
             return "it names no host" if not parts.hostname else "port 0 cannot be called"
-        host = parts.hostname
-        if ":" in host:
-            try:
-                ipaddress.IPv6Address(host)
-            except ValueError:
-                return "its IPv6 address cannot be read"
-        elif not _HOST.fullmatch(host):
+        if not _is_host(parts.hostname, ipv6=":" in parts.hostname):
             return "its host is no name and no address"
         return ""
 
     def schema(self) -> JsonSchemaValue:
         """Describe the URL as a pattern."""
         return {"type": "string", "pattern": r"^https?://[^@?#\s]+$", "maxLength": 2048}
+
+
+def _is_host(host: str, *, ipv6: bool) -> bool:
+    """Say whether it is a host name or an address; a dotted number must be a whole IPv4 address."""
+    if not ipv6 and not re.fullmatch(r"[0-9.]+", host):
+        return _HOST.fullmatch(host) is not None
+    try:
+        ipaddress.IPv6Address(host) if ipv6 else ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _decimal(value: object) -> Decimal | None:

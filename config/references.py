@@ -1,0 +1,360 @@
+"""
+What one place of the document says about another: names that must exist, and must be unique.
+
+It works on the tree as written, not on the checked models, so that these mistakes are reported
+together with all others. Whatever has the wrong shape is passed over here; the models report it.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from pydantic_core import PydanticCustomError
+
+from config.document import Entry, Node
+from config.models import (
+    PROTOCOLS,
+    SPOKEN_PROTOCOLS,
+    AdminSettings,
+    EdgeSettings,
+    deployment_ids,
+)
+from config.problems import Path, nearest, quoted, spell
+from config.scalars import NAME, Plain, split_listen
+from config.secrets import read_caller_key
+
+# Headers that frame a message or that the gateway itself must own (RFC 9110 §7.6.1, RFC 9112 §6):
+# a second opinion about them would let a request be read in two ways, or hide usage from the meter.
+OWNED_HEADERS = frozenset(
+    {
+        *("connection", "content-length", "expect", "host", "keep-alive", "proxy-connection"),
+        *("te", "trailer", "transfer-encoding", "upgrade", "accept-encoding", "content-encoding"),
+    }
+)
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
+_LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
+_ONLY_REFERENCES = re.compile(r"(?:Bearer )?(?:\$\{[A-Za-z_][A-Za-z0-9_]*(?::-)?\})+")
+_TELLING = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """One mistake: where it is (line and column from 1), what is wrong and how to mend it."""
+
+    path: Path
+    line: int
+    column: int
+    message: str
+    nearest: str = ""
+    remedy: str = ""
+    severity: str = "error"
+
+
+def check(root: Node, *, published: bool) -> Iterator[Clash]:
+    """
+    Give every dangling reference and every clash of names.
+
+    A `published` document is read by a replica: where others listen and how the file wrote its
+    secrets was judged when it was published.
+    """
+    yield from _providers(root)
+    yield from _models(root)
+    yield from _routes(root)
+    yield from _callers(root)
+    if not published:
+        yield from _addresses(root)
+        yield from _secrets_in_clear(root)
+
+
+def _providers(root: Node) -> Iterator[Clash]:
+    for name, provider in _members(root, "providers"):
+        headers = provider.node.get("headers")
+        seen: dict[str, str] = {}
+        for header, entry in headers.entries.items() if headers else ():
+            path: Path = ("providers", name, "headers", header)
+            folded = header.lower()
+            if folded in OWNED_HEADERS:
+                yield Clash(path, entry.line, entry.column, "the gateway owns this header")
+            if folded in seen:
+                yield Clash(
+                    path, entry.line, entry.column, f"the same header as {quoted(seen[folded])}"
+                )
+            if folded == "authorization" and _text(provider.node.get("api_key")) is not None:
+                yield Clash(
+                    path,
+                    entry.line,
+                    entry.column,
+                    "this header is made from api_key",
+                    remedy="write one of the two",
+                )
+            seen.setdefault(folded, header)
+
+
+def _models(root: Node) -> Iterator[Clash]:
+    providers = dict(_members(root, "providers"))
+    owners: dict[str, str] = {}
+    for name, model in _members(root, "models"):
+        path: Path = ("models", name)
+        yield from _repeats((*path, "tags"), model.node.get("tags"))
+        yield from _too_much_output(path, model.node)
+        placed = model.node.get("deployments")
+        deployments = placed.items if placed else []
+        for at, deployment in enumerate(deployments):
+            here = (*path, "deployments", at)
+            node = deployment.get("provider")
+            yield from _dangling((*here, "provider"), node, providers, "provider")
+            yield from _unspoken((*here, "provider"), node, providers)
+        ids = deployment_ids(
+            name,
+            [(_text(each.get("provider")) or "", _text(each.get("id"))) for each in deployments],
+        )
+        for at, (deployment_id, node) in enumerate(zip(ids, deployments, strict=True)):
+            here = (*path, "deployments", at)
+            if deployment_id in owners:
+                explicit = node.get("id")
+                where = explicit or node
+                yield Clash(
+                    (*here, "id") if explicit else here,
+                    where.line,
+                    where.column,
+                    f"the deployment id {quoted(deployment_id)} is taken by"
+                    f" {owners[deployment_id]}",
+                    remedy="give each deployment an id of its own",
+                )
+            elif not node.unset:
+                owners[deployment_id] = spell(here)
+
+
+def _too_much_output(path: Path, model: Node) -> Iterator[Clash]:
+    context, most = model.get("context"), model.get("max_output")
+    context_tokens, most_tokens = _whole(context), _whole(most)
+    if most is not None and context_tokens and most_tokens and most_tokens > context_tokens:
+        yield Clash(
+            (*path, "max_output"),
+            most.line,
+            most.column,
+            f"more output than the context of {context_tokens} tokens holds",
+        )
+
+
+def _unspoken(path: Path, node: Node | None, providers: dict[str, Entry]) -> Iterator[Clash]:
+    name = _text(node)
+    protocol = _text(providers[name].node.get("protocol")) if name in providers else None
+    if node is not None and protocol in PROTOCOLS and protocol not in SPOKEN_PROTOCOLS:
+        yield Clash(
+            path,
+            node.line,
+            node.column,
+            f"provider {quoted(name or '')} speaks {protocol}, which is not spoken yet;"
+            f" spoken now: {', '.join(SPOKEN_PROTOCOLS)}",
+            remedy="take this deployment out, or reach the vendor at an endpoint that speaks it",
+        )
+
+
+def _routes(root: Node) -> Iterator[Clash]:
+    models = dict(_members(root, "models"))
+    for name, route in _members(root, "routes"):
+        if name in models:
+            yield Clash(
+                ("routes", name),
+                route.line,
+                route.column,
+                f"a model has this name too (line {models[name].line})",
+                remedy="callers ask for models and routes by the same field; rename one",
+            )
+        yield from _references(
+            ("routes", name, "models"), route.node.get("models"), models, "model"
+        )
+
+
+def _callers(root: Node) -> Iterator[Clash]:
+    askable = {name: each for part in ("models", "routes") for name, each in _members(root, part)}
+    owners: dict[str, str] = {}
+    for organization, organization_entry in _members(root, "organizations"):
+        path: Path = ("organizations", organization)
+        yield from _budgets(path, organization_entry.node)
+        for team, team_entry in _members(organization_entry.node, "teams"):
+            team_path = (*path, "teams", team)
+            yield from _budgets(team_path, team_entry.node)
+            for name, entry in _members(team_entry.node, "keys"):
+                here = (*team_path, "keys", name)
+                yield from _budgets(here, entry.node)
+                models = entry.node.get("models")
+                yield from _references((*here, "models"), models, askable, "model or route")
+                node = entry.node.get("key")
+                digest = caller_key_hash(node)
+                if node is None or digest is None:
+                    continue
+                if digest in owners:
+                    yield Clash(
+                        (*here, "key"),
+                        node.line,
+                        node.column,
+                        f"the same key as {owners[digest]}",
+                        remedy="a key belongs to one caller; make another",
+                    )
+                owners.setdefault(digest, spell((*here, "key")))
+
+
+def caller_key_hash(node: Node | None) -> str | None:
+    """Give the `sha256:<hex>` of a caller key as written, or None where it cannot be read."""
+    text = _text(node)
+    if text is None:
+        return None
+    try:
+        return read_caller_key(text).reveal()
+    except PydanticCustomError:
+        # Two keys that are both too short may still be the same mistake; they are not compared
+        return None
+
+
+def _budgets(path: Path, scope: Node) -> Iterator[Clash]:
+    written = scope.get("budget")
+    if written is None or written.kind != "list":
+        return
+    seen: set[tuple[str | None, str]] = set()
+    for at, budget in enumerate(written.items):
+        per, mode = _text(budget.get("per")), _text(budget.get("mode")) or "soft"
+        if per is not None and (per, mode) in seen:
+            yield Clash(
+                (*path, "budget", at),
+                budget.line,
+                budget.column,
+                f"a second {mode} budget per {per}",
+                remedy="keep the smaller one",
+            )
+        seen.add((per, mode))
+
+
+def _addresses(root: Node) -> Iterator[Clash]:
+    admin = root.get("admin", "listen")
+    edge_at = _address(root.get("edge", "listen"), EdgeSettings().listen)
+    admin_at = _address(admin, AdminSettings().listen)
+    # With the default in place the line to mend is the edge's
+    where = admin or root.get("edge", "listen")
+    path: Path = ("admin" if admin else "edge", "listen")
+    if where is not None and edge_at and admin_at and edge_at[1] == admin_at[1] != 0:
+        same = edge_at[0] == admin_at[0] or {edge_at[0], admin_at[0]} & _EVERYWHERE
+        if same:
+            yield Clash(
+                path,
+                where.line,
+                where.column,
+                f"the data port and the admin port are both {admin_at[1]}",
+                remedy="the two doors are kept apart; give each a port of its own",
+            )
+    token = root.get("admin", "token")
+    has_token = token is not None and (token.unset or token.value is not None)
+    if admin is not None and admin_at and not _LOOPBACK.fullmatch(admin_at[0]) and not has_token:
+        yield Clash(
+            ("admin", "listen"),
+            admin.line,
+            admin.column,
+            "the admin port would be open to other machines without a token",
+            remedy="add admin.token: ${PENSTOCK_ADMIN_TOKEN}, or listen on 127.0.0.1",
+        )
+
+
+def _secrets_in_clear(root: Node) -> Iterator[Clash]:
+    places: list[tuple[Path, Node | None, str]] = [
+        (("admin", "token"), root.get("admin", "token"), "")
+    ]
+    for name, provider in _members(root, "providers"):
+        places.append((("providers", name, "api_key"), provider.node.get("api_key"), ""))
+        headers = provider.node.get("headers")
+        for header, entry in headers.entries.items() if headers else ():
+            if _TELLING.search(header):
+                places.append((("providers", name, "headers", header), entry.node, ""))
+    for organization, entry in _members(root, "organizations"):
+        for team, team_entry in _members(entry.node, "teams"):
+            for name, key in _members(team_entry.node, "keys"):
+                path: Path = ("organizations", organization, "teams", team, "keys", name, "key")
+                places.append((path, key.node.get("key"), " or sha256:<64 hex>"))
+    for path, node, other in places:
+        if _is_in_clear(node):
+            assert node is not None
+            yield Clash(
+                path,
+                node.line,
+                node.column,
+                "a secret in clear",
+                remedy=f"write ${{VARIABLE}}{other} and keep the secret out of the file",
+                severity="warning",
+            )
+
+
+def _is_in_clear(node: Node | None) -> bool:
+    if node is None or _text(node) is None or not node.raw:
+        return False
+    return not _ONLY_REFERENCES.fullmatch(node.raw) and not node.raw.lower().startswith("sha256:")
+
+
+# Small questions...
+
+
+def _members(node: Node, *names: str) -> Iterator[tuple[str, Entry]]:
+    found = node.get(*names)
+    if found is not None:
+        yield from found.entries.items()
+
+
+def _text(node: Node | None) -> str | None:
+    """Give the text of a scalar that has one."""
+    return node.value if node is not None and node.kind == "scalar" and not node.unset else None
+
+
+def _whole(node: Node | None) -> int | None:
+    text = _text(node)
+    if not isinstance(text, Plain) or not re.fullmatch(r"[0-9][0-9_]{0,30}", text):
+        return None
+    return int(text.replace("_", ""))
+
+
+def _address(node: Node | None, default: str) -> tuple[str, int] | None:
+    if node is not None and node.unset:
+        return None
+    try:
+        return split_listen(_text(node) or default)
+    except ValueError:
+        return None
+
+
+def _references(
+    path: Path, written: Node | None, known: Collection[str], kind: str
+) -> Iterator[Clash]:
+    for at, node in enumerate(written.items if written else ()):
+        yield from _dangling((*path, at), node, known, kind)
+    yield from _repeats(path, written)
+
+
+def _dangling(path: Path, node: Node | None, known: Collection[str], kind: str) -> Iterator[Clash]:
+    text = _text(node)
+    if node is None or text is None or text in known or not re.fullmatch(NAME, text):
+        return
+    meant = nearest(text, known)
+    some = ", ".join(quoted(each) for each in list(known)[:5])
+    more = ", …" if len(known) > 5 else ""
+    remedy = f"there are: {some}{more}" if known else f"no {kind} is defined"
+    yield Clash(
+        path,
+        node.line,
+        node.column,
+        f"no {kind} named {quoted(node.raw)}",
+        nearest=meant,
+        remedy="" if meant else remedy,
+    )
+
+
+def _repeats(path: Path, written: Node | None) -> Iterator[Clash]:
+    seen: set[str] = set()
+    for at, node in enumerate(written.items if written else ()):
+        text = _text(node)
+        if text is not None and text in seen:
+            yield Clash(
+                (*path, at),
+                node.line,
+                node.column,
+                f"{quoted(node.raw)} is listed twice",
+                remedy="keep one",
+            )
+        seen.add(text or "")
