@@ -1,6 +1,7 @@
 """Laws of the ledger's entry: what goes in comes out, and nothing else is taken for an entry."""
 
 import string
+from contextlib import suppress
 from dataclasses import fields, replace
 
 import msgpack
@@ -95,10 +96,8 @@ JSONISH = st.recursive(
 @given(st.binary(max_size=200) | JSONISH.map(msgpack.packb))
 def test_whatever_is_no_entry_is_refused_with_one_error(payload: bytes) -> None:
     """Any bytes either are an entry or raise `MalformedEntry`, nothing else."""
-    try:
-        decode(payload)
-    except MalformedEntry as error:
-        assert str(error)
+    with suppress(MalformedEntry):
+        assert decode(payload)
 
 
 @given(ENTRIES, st.data())
