@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
-import fcntl
 import os
 import re
 import shutil
@@ -27,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.filelock import FileLock
 from store.parent import on_parent_gone
 from store.places import SOCKET_PATH_BYTES
 
@@ -131,39 +131,6 @@ def command_line(server: str, socket: Path, data: Path, log: Path | None) -> lis
     return [server, *(word for name, value in settings.items() for word in (f"--{name}", value))]
 
 
-# Whose data...
-
-
-class DataLock:
-    """The right to run a server on a directory, handed to that server as an open file."""
-
-    def __init__(self, data: Path) -> None:
-        self.path = data / _LOCK_NAME
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def take(self) -> bool:
-        """Take the lock if it is free."""
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def holder(self) -> int | None:
-        """Return the process id of the server that holds the lock, None while that is unknown."""
-        text = os.pread(self.fd, 32, 0).strip()
-        return int(text) if text.isdigit() else None
-
-    def sign(self, pid: int) -> None:
-        """Write down whose lock it is."""
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, f"{pid}\n".encode(), 0)
-
-    def close(self) -> None:
-        """Let go of our own handle; a running server keeps its own."""
-        os.close(self.fd)
-
-
 # Running it...
 
 
@@ -199,7 +166,7 @@ class EmbeddedStore:
         Raises `StoreFailed` if the data are in use or the server does not come up.
         """
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = DataLock(self.data)
+        lock = FileLock(self.data / _LOCK_NAME)
         try:
             await self._take(lock, inherit=inherit)
             # Whoever holds the lock owns the socket: one that is still there is a dead server's.
@@ -255,7 +222,7 @@ class EmbeddedStore:
 
     # Pieces of start...
 
-    async def _take(self, lock: DataLock, *, inherit: bool) -> None:
+    async def _take(self, lock: FileLock, *, inherit: bool) -> None:
         if lock.take():
             return
         holder = lock.holder()
