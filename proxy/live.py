@@ -1,0 +1,287 @@
+"""
+One version of the configuration, ready for the hot path.
+
+Everything that a request needs and that does not change from request to request is made here once: callers by key, names by what serves them, request heads, prices, plans.
+A new version makes a new `Live`; exchanges that run keep theirs until they end.
+"""
+
+import os
+import ssl
+from bisect import bisect_left
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import msgpack
+
+from config.models import Config
+from governance.identity import Caller, Directory
+from governance.ledger import ENTRY_FIELDS
+from proxy.errors import BadRequest, Forbidden, NotFound
+from proxy.observe import Counter, Histogram, Metrics
+from proxy.upstream.deadlines import Timeouts
+from proxy.upstream.tls import Origin, origin_of
+from proxy.wire.headers import RequestHead
+from proxy.wire.openai import Kind
+from ratelimit.limits import MOST_OUTPUT, Candidate, Plan
+from routing.catalogue import Rates, bound
+from routing.eligibility import Option, Pool, UnknownModel
+
+USER_AGENT = "penstock/0.1.0"
+PATHS: dict[Kind, str] = {
+    "chat": "/chat/completions",
+    "completions": "/completions",
+    "embeddings": "/embeddings",
+}
+UNPRICED = Rates(0, 0, 0, 0, 0, 0, 0)
+_pack = msgpack.Packer(use_bin_type=False).pack
+
+
+class Tally:
+    """The metric objects of one deployment, made once."""
+
+    __slots__ = (
+        "between",
+        "cached",
+        "cost",
+        "duration",
+        "input",
+        "ok",
+        "output",
+        "reasoning",
+        "ttft",
+    )
+
+    def __init__(self, metrics: Metrics, model: str, deployment: str) -> None:
+        self.ok = metrics.counter("penstock_attempts_total", model, deployment, "ok")
+        self.cost = metrics.counter("penstock_cost_nusd_total", model, deployment)
+        self.input = metrics.counter("penstock_tokens_total", model, "input")
+        self.cached = metrics.counter("penstock_tokens_total", model, "cached")
+        self.output = metrics.counter("penstock_tokens_total", model, "output")
+        self.reasoning = metrics.counter("penstock_tokens_total", model, "reasoning")
+        self.ttft = metrics.histogram("penstock_ttft_seconds", model)
+        self.duration = metrics.histogram("penstock_duration_seconds", model)
+        self.between = metrics.histogram("penstock_time_between_chunks_seconds", model)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A deployment as the exchange uses it: where it is, how to ask, what it costs."""
+
+    id: str
+    model: str
+    provider: str
+    upstream_name: str
+    origin: Origin
+    heads: dict[Kind, RequestHead]
+    timeouts: Timeouts
+    connect_timeout_s: float
+    stream_usage: bool
+    cap_field: str
+    rates: Rates
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one caller gets for one name: the plan for `admit`, and the places in the plan's order."""
+
+    plan: Plan
+    places: tuple[Place, ...]
+    strict: bool
+    caller: Caller
+    asked: str
+    ok: Counter
+    duration: Histogram
+
+
+class Live:
+    """The running configuration, compiled."""
+
+    def __init__(
+        self,
+        config: Config,
+        version: int,
+        metrics: Metrics,
+        *,
+        at: datetime,
+        replica: str,
+        trust: MutableMapping[str, ssl.SSLContext],
+    ) -> None:
+        self.config = config
+        self.version = version
+        self.callers = Directory(config)
+        self.pool = Pool(config, at)
+        self.until_us = self.pool.next_price_change_us()
+        self._metrics = metrics
+        self._replica = replica
+        self._offers: dict[tuple[str, str, Kind, bool, int], Offer] = {}
+        self._thresholds: dict[str, tuple[int, ...]] = {}
+        self._places = {
+            option.placed.id: self._place(option, trust)
+            for name in config.models
+            for option in self.pool.options(name)
+        }
+
+    def names_for(self, caller: Caller) -> list[str]:
+        """Return the models and routes that this caller may ask for."""
+        return [name for name in self.pool.names() if caller.may_ask_for(name)]
+
+    def offer(
+        self, caller: Caller, asked: str, kind: Kind, *, stream: bool, input_bound: int
+    ) -> Offer:
+        """
+        Return what this caller gets for this name.
+
+        `input_bound` is the most input tokens that the call can hold: where a price depends on it, the reservation takes the dearest that can apply.
+        Raises `NotFound`, `Forbidden`, and `BadRequest` when every candidate falls out.
+        """
+        thresholds = self._thresholds.get(asked)
+        tier = 0 if not thresholds else bisect_left(thresholds, input_bound)
+        found = self._offers.get((caller.key, asked, kind, stream, tier))
+        if found is None:
+            found = self._make_offer(caller, asked, kind, stream=stream, input_bound=input_bound)
+            tier = bisect_left(self._thresholds[asked], input_bound)
+            self._offers[caller.key, asked, kind, stream, tier] = found
+        return found
+
+    def _make_offer(
+        self, caller: Caller, asked: str, kind: Kind, *, stream: bool, input_bound: int
+    ) -> Offer:
+        try:
+            options = self.pool.options(asked)
+        except UnknownModel:
+            raise NotFound(
+                f"The model '{asked}' does not exist here. GET /v1/models lists what this key may use.",
+                code="model_not_found",
+                param="model",
+            ) from None
+        if not caller.may_ask_for(asked):
+            raise Forbidden(
+                f"This key may not use the model '{asked}'. GET /v1/models lists what it may use.",
+                code="model_not_allowed",
+                param="model",
+            )
+        self._thresholds[asked] = tuple(
+            sorted({start for o in options if o.rates for start, _ in o.rates.tiers})
+        )
+        reasons = {}
+        eligible = []
+        for option in options:
+            if caller.strict and option.rates is None:
+                reasons[option.placed.id] = (
+                    "its price is unknown, and a strict budget stands over this key"
+                    f" (set models.{option.placed.model}.price)"
+                )
+            else:
+                eligible.append(option)
+        if not eligible:
+            words = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+            raise BadRequest(
+                f"No deployment of '{asked}' can serve this request: {words}.",
+                code="none_eligible",
+                param="model",
+            )
+        places = tuple(self._places[option.placed.id] for option in eligible)
+        return Offer(
+            plan=Plan(
+                caller.scopes,
+                tuple(_candidate(option, input_bound) for option in eligible),
+                self._entry(caller, asked, kind, places[0], stream=stream),
+            ),
+            places=places,
+            strict=caller.strict,
+            caller=caller,
+            asked=asked,
+            ok=self._metrics.counter("penstock_requests_total", f"openai.{kind}", asked, "200"),
+            duration=self._metrics.histogram("penstock_duration_seconds", asked),
+        )
+
+    def _entry(
+        self, caller: Caller, asked: str, kind: Kind, place: Place, *, stream: bool
+    ) -> bytes:
+        """Return the entry that a reaper completes when this replica dies."""
+        known = {
+            "organization": caller.organization,
+            "team": caller.team,
+            "key": caller.key,
+            "application": caller.application,
+            "business_line": caller.business_line,
+            "model_asked": asked,
+            "price_version": place.rates.version,
+            "outcome": "reaped",
+            "token_source": "estimated",
+            "reason": "reaped",
+            "protocol": f"openai.{kind}",
+            "replica": self._replica,
+            "stream": 1 if stream else 0,
+        }
+        texts = {"attempt_id", "request_id", "user", "model", "deployment", "provider"}
+        packed: bytes = _pack(
+            [known.get(name, "" if name in texts else 0) for name in ENTRY_FIELDS]
+        )
+        return packed
+
+    def _place(self, option: Option, trust: MutableMapping[str, ssl.SSLContext]) -> Place:
+        provider, placed = option.provider, option.placed
+        parts = urlsplit(provider.base_url)
+        origin = origin_of(provider.base_url, provider.ca_file, trust)
+        credentials = None
+        if provider.api_key is not None:
+            credentials = ("authorization", f"Bearer {provider.api_key.reveal()}")
+        return Place(
+            id=placed.id,
+            model=placed.model,
+            provider=placed.deployment.provider,
+            upstream_name=placed.upstream_name,
+            origin=origin,
+            heads={
+                kind: RequestHead(
+                    path=parts.path.rstrip("/") + path,
+                    host=parts.netloc,
+                    user_agent=USER_AGENT,
+                    credentials=credentials,
+                    extra=provider.headers,
+                )
+                for kind, path in PATHS.items()
+            },
+            timeouts=Timeouts(
+                first_byte_s=provider.first_byte_timeout_s,
+                idle_s=provider.idle_timeout_s,
+                total_s=provider.total_timeout_s,
+            ),
+            connect_timeout_s=provider.connect_timeout_s,
+            stream_usage=provider.stream_usage,
+            cap_field=provider.output_cap or _cap_field(origin.host),
+            rates=option.rates or UNPRICED,
+            tally=Tally(self._metrics, placed.model, placed.id),
+        )
+
+
+def _cap_field(host: str) -> str:
+    """Return the name under which a vendor takes an output cap."""
+    if host == "api.openai.com" or host.endswith((".openai.com", ".openai.azure.com")):
+        return "max_completion_tokens"
+    return "max_tokens"
+
+
+def _candidate(option: Option, input_bound: int) -> Candidate:
+    rates = option.rates or UNPRICED
+    dearest_input, dearest_output = bound(rates, input_bound)
+    return Candidate(
+        deployment=option.placed.id,
+        model=option.placed.model,
+        tier=option.tier,
+        input=dearest_input,
+        output=dearest_output,
+        input_estimate=rates.input_nusd_per_ktok,
+        most=option.max_output or MOST_OUTPUT,
+        provider=option.placed.deployment.provider,
+        request=rates.request_nusd,
+    )
+
+
+def boot_nonce() -> str:
+    """Return what makes this worker's request ids its own."""
+    return os.urandom(5).hex()

@@ -1,0 +1,290 @@
+"""
+What is seen from outside: metrics and the access line.
+
+A worker counts in plain objects, made once per label set and kept by whoever counts: a count is an addition, an observation a bisection.
+The control role asks each worker for its snapshot, sums them, and speaks Prometheus; no exporter runs here.
+
+Labels take their values from the configuration or from a fixed list of words, never from a request: an unknown model is `unknown`.
+"""
+
+import asyncio
+import os
+import sys
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+SEPARATOR = "\x1f"
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600)
+_SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+_BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table below; `labels` are bounded, `buckets` are upper bounds."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+METRICS = (
+    Metric(
+        "penstock_requests_total",
+        "counter",
+        "Exchanges that ended, by the status the caller saw (499: the caller left).",
+        ("protocol", "model", "status"),
+    ),
+    Metric(
+        "penstock_attempts_total",
+        "counter",
+        "Attempts that ended, by deployment and the ledger's outcome word.",
+        ("model", "deployment", "outcome"),
+    ),
+    Metric(
+        "penstock_tokens_total",
+        "counter",
+        "Tokens charged; kind is input, cached, output or reasoning, and cached is part of input.",
+        ("model", "kind"),
+    ),
+    Metric(
+        "penstock_cost_nusd_total", "counter", "Cost charged, in nano-USD.", ("model", "deployment")
+    ),
+    Metric(
+        "penstock_refusals_total",
+        "counter",
+        "Requests refused before an upstream was asked, by the error's word.",
+        ("reason",),
+    ),
+    Metric(
+        "penstock_ttft_seconds",
+        "histogram",
+        "From sending the upstream request to the first byte of its answer's body.",
+        ("model",),
+        _SECONDS,
+    ),
+    Metric(
+        "penstock_duration_seconds",
+        "histogram",
+        "From reading the request to the last byte of the answer.",
+        ("model",),
+        _SECONDS,
+    ),
+    Metric(
+        "penstock_time_between_chunks_seconds",
+        "histogram",
+        "Mean time between two reads of a stream, one observation per stream.",
+        ("model",),
+        (*_SHORT, 2.5, 10),
+    ),
+    Metric(
+        "penstock_added_seconds",
+        "histogram",
+        "What the gateway added: from the request being read to the upstream request being written.",
+        (),
+        _SHORT,
+    ),
+    Metric("penstock_admit_seconds", "histogram", "Answer time of an admit batch.", (), _SHORT),
+    Metric("penstock_settle_seconds", "histogram", "Answer time of a settle batch.", (), _SHORT),
+    Metric("penstock_admit_batch_size", "histogram", "Asks per admit call.", (), _BATCH),
+    Metric("penstock_settle_batch_size", "histogram", "Settlements per settle call.", (), _BATCH),
+    Metric(
+        "penstock_loop_lag_seconds",
+        "histogram",
+        "How late the event loop ran a timer, four times a second.",
+        (),
+        _SHORT,
+    ),
+    Metric("penstock_in_flight", "gauge", "Exchanges under way."),
+    Metric("penstock_client_connections", "gauge", "Open connections of callers."),
+    Metric("penstock_upstream_connections", "gauge", "Connections to providers.", ("state",)),
+    Metric("penstock_upstream_opened_total", "counter", "Connections opened to providers."),
+    Metric("penstock_upstream_reused_total", "counter", "Requests sent on a pooled connection."),
+    Metric("penstock_unsettled", "gauge", "Settlements that the store has not confirmed."),
+    Metric("penstock_journalled_total", "counter", "Settlements that went through the journal."),
+    Metric("penstock_store_errors_total", "counter", "Calls to the store that failed."),
+    Metric("penstock_reseeded_total", "counter", "Scopes whose limits the store had lost."),
+    Metric("penstock_config_version", "gauge", "Version of the configuration that runs."),
+    Metric(
+        "penstock_access_lines_dropped_total",
+        "counter",
+        "Access lines lost because their reader did not keep up.",
+    ),
+)
+
+
+class Counter:
+    """A number that grows; add to `value`."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: int = 0
+
+
+class Histogram:
+    """Counts per bucket, and the sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+
+class Metrics:
+    """All metrics of one worker."""
+
+    def __init__(self) -> None:
+        self._rows = {row.name: row for row in METRICS}
+        self._counters: dict[tuple[str, ...], Counter] = {}
+        self._histograms: dict[tuple[str, ...], Histogram] = {}
+        self._gauges: list[Callable[[], dict[tuple[str, ...], float]]] = []
+
+    def counter(self, name: str, *labels: str) -> Counter:
+        """Return the counter of this label set, made at first use."""
+        found = self._counters.get((name, *labels))
+        if found is None:
+            self._check(name, "counter", labels)
+            found = self._counters[name, *labels] = Counter()
+        return found
+
+    def histogram(self, name: str, *labels: str) -> Histogram:
+        """Return the histogram of this label set, made at first use."""
+        found = self._histograms.get((name, *labels))
+        if found is None:
+            row = self._check(name, "histogram", labels)
+            found = self._histograms[name, *labels] = Histogram(row.buckets)
+        return found
+
+    def read(self, source: Callable[[], dict[tuple[str, ...], float]]) -> None:
+        """Ask `source` at each snapshot for values kept elsewhere: {(name, *labels): value}."""
+        self._gauges.append(source)
+
+    def snapshot(self, boot: str) -> dict[str, Any]:
+        """Return everything, with the table that explains it, as plain JSON."""
+        counters: dict[str, dict[str, float]] = {}
+        gauges: dict[str, dict[str, float]] = {}
+        histograms: dict[str, dict[str, Any]] = {}
+        for (name, *labels), counter in self._counters.items():
+            counters.setdefault(name, {})[SEPARATOR.join(labels)] = counter.value
+        for (name, *labels), histogram in self._histograms.items():
+            histograms.setdefault(name, {})[SEPARATOR.join(labels)] = [
+                histogram.counts,
+                histogram.sum,
+                sum(histogram.counts),
+            ]
+        for source in self._gauges:
+            for (name, *labels), value in source().items():
+                kind = counters if self._rows[name].kind == "counter" else gauges
+                kind.setdefault(name, {})[SEPARATOR.join(labels)] = value
+        return {
+            "boot": boot,
+            "schema": [
+                {
+                    "name": row.name,
+                    "kind": row.kind,
+                    "help": row.help,
+                    "labels": row.labels,
+                    "buckets": row.buckets,
+                }
+                for row in METRICS
+            ],
+            "counters": counters,
+            "gauges": gauges,
+            "histograms": histograms,
+        }
+
+    def _check(self, name: str, kind: str, labels: tuple[str, ...]) -> Metric:
+        row = self._rows[name]
+        if row.kind != kind or len(row.labels) != len(labels):
+            raise ValueError(f"{name} is a {row.kind} with labels {row.labels}")
+        return row
+
+
+class AccessLog:
+    """
+    One JSON line per exchange, written in batches by a thread of its own.
+
+    The loop never waits for the reader of the log: lines beyond `most` are dropped and counted.
+    """
+
+    def __init__(self, where: str, dropped: Counter, *, most: int = 50_000) -> None:
+        self._lines: deque[dict[str, Any]] = deque()
+        self._dropped = dropped
+        self._most = most
+        self._writer: ThreadPoolExecutor | None = None
+        self._file = -1
+        self._owned = False
+        self._writing: asyncio.Future[None] | None = None
+        if where == "off":
+            return
+        if where == "stdout":
+            self._file = sys.stdout.fileno()
+        else:
+            os.makedirs(os.path.dirname(where) or ".", exist_ok=True)  # noqa: PTH103, PTH120 - once, at start
+            self._file = os.open(where, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o640)
+            self._owned = True
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="access-log")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether lines go anywhere at all."""
+        return self._writer is not None
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Take one line; it is written with the next flush."""
+        if len(self._lines) >= self._most:
+            self._dropped.value += 1
+        else:
+            self._lines.append(line)
+
+    def flush(self) -> None:
+        """Hand what has gathered to the writer, unless it is still busy."""
+        if not self._lines or self._writer is None:
+            return
+        if self._writing is not None and not self._writing.done():
+            return
+        lines, self._lines = self._lines, deque()
+        self._writing = asyncio.get_running_loop().run_in_executor(
+            self._writer, _write, self._file, lines
+        )
+
+    async def close(self) -> None:
+        """Write what is left."""
+        if self._writing is not None:
+            await self._writing
+        self.flush()
+        if self._writing is not None:
+            await self._writing
+        if self._writer is not None:
+            self._writer.shutdown()
+        if self._owned:
+            os.close(self._file)
+
+
+def _write(file: int, lines: deque[dict[str, Any]]) -> None:
+    data = memoryview(
+        b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
+    )
+    try:
+        while data:
+            data = data[os.write(file, data) :]
+    except OSError:
+        # A reader that went away must not take the gateway with it.
+        return

@@ -1,0 +1,312 @@
+"""
+The side that callers connect to: aiohttp's low-level server, with deadlines and our own answers.
+
+aiohttp owns the connection: its parser (llhttp), keep-alive, pipelining and limits.
+What is added here: an absolute deadline for a request's head, one for its body, backpressure towards the upstream, and errors in the caller's protocol where aiohttp would answer in HTML.
+An answer is written straight onto the transport by `Answer`; the object that a handler returns only tells aiohttp whether the connection may serve again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Protocol, cast
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from proxy.wire.meter import error_body
+
+TICK_S = 0.25
+# A stalled client's share of our memory: this much in our buffer, one read on top, then the upstream is paused.
+WRITE_HIGH = 64 * 1024
+WRITE_LOW = 16 * 1024
+LINE_LIMIT = 8190
+HEADERS_LIMIT = 128
+
+
+class Pausable(Protocol):
+    """An upstream conversation whose bytes go to this client."""
+
+    def pause_reading(self) -> None:
+        """Stop reading: the client is slow."""
+
+    def resume_reading(self) -> None:
+        """Go on: the client has caught up."""
+
+
+class Request:
+    """
+    One request as the handlers see it, as light as it can be.
+
+    It stands in for aiohttp's `BaseRequest`, of which the connection needs `_cancel`, `_finish`, `_task` and `writer`.
+    """
+
+    __slots__ = ("_task", "client", "content", "message", "transport", "writer")
+
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        content: StreamReader,
+        client: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> None:
+        self.message = message
+        self.content = content
+        self.client = cast("ClientConnection", client)
+        self.transport = client.transport
+        self.writer = writer
+        self._task = task
+
+    @property
+    def headers(self) -> Any:
+        """The headers, by name in any case."""
+        return self.message.headers
+
+    @property
+    def remote(self) -> str | None:
+        """The caller's address, for aiohttp's own log lines."""
+        return None
+
+    def _cancel(self, exc: BaseException) -> None:
+        self.content.set_exception(exc)
+
+    def _finish(self) -> None:
+        """Nothing to release."""
+
+
+Handler = Callable[[Request], Awaitable["Written"]]
+
+
+class Written(web.StreamResponse):
+    """What a handler returns when the answer is on the transport already."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._keep_alive = keep_alive
+        self._eof_sent = True
+
+    async def prepare(self, request: Any) -> None:
+        """Nothing is left to prepare."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+
+class ClientConnection(RequestHandler):
+    """A caller's connection: aiohttp's, with a head deadline and a hand on the upstream."""
+
+    __slots__ = ("_begun", "_edge", "body_deadline", "deadline", "feeding")
+
+    def __init__(self, server: "EdgeServer", **options: Any) -> None:
+        super().__init__(server, **options)
+        self._edge = server
+        self._begun = False
+        self.deadline = 0.0
+        self.body_deadline = 0.0
+        self.feeding: Pausable | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the clock of the first head."""
+        cast("asyncio.Transport", transport).set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        self.deadline = self._loop.time() + self._edge.head_timeout_s
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a head that has begun and not ended keeps its deadline."""
+        super().data_received(data)
+        if self._current_request is not None or self._messages:
+            self.deadline = 0.0
+            self._begun = False
+        else:
+            self._begun = True
+            if not self.deadline:
+                self.deadline = self._loop.time() + self._edge.head_timeout_s
+
+    def pause_writing(self) -> None:
+        """Stop the upstream: this client does not read."""
+        super().pause_writing()
+        if self.feeding is not None:
+            self.feeding.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Let the upstream go on."""
+        super().resume_writing()
+        if self.feeding is not None:
+            self.feeding.resume_reading()
+
+    def overdue(self, now: float) -> None:
+        """End what takes too long: a head with 408 and a close, a body with an error that its reader sees."""
+        if self.deadline and now > self.deadline:
+            self.deadline = 0.0
+            transport = self.transport
+            if transport is not None and self._current_request is None:
+                if self._begun:
+                    transport.write(
+                        self._edge.answer(
+                            408,
+                            error_body(
+                                "The head of the request did not arrive in time.",
+                                "invalid_request_error",
+                                "head_timeout",
+                            ),
+                            close=True,
+                        )
+                    )
+                self.force_close()
+        if self.body_deadline and now > self.body_deadline:
+            self.body_deadline = 0.0
+            request = self._current_request
+            if request is not None:
+                request._cancel(TimeoutError("body"))  # noqa: SLF001 - aiohttp's own way in
+
+    def handle_error(
+        self,
+        request: Any,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what the parser refused, or what a handler let escape, in the caller's protocol."""
+        if status < 500:
+            if isinstance(exc, LineTooLong):
+                status = 431
+            words = (message or "the request is not valid HTTP").split("\n", 1)[0].strip(" :")
+            body = error_body(
+                f"Malformed HTTP request: {words}.", "invalid_request_error", "bad_http"
+            )
+        else:
+            self.logger.error("a handler failed", exc_info=exc)
+            body = error_body("The gateway failed; see its log.", "api_error", "internal")
+        if self.transport is not None:
+            self.transport.write(self._edge.answer(status, body, close=True))
+        return self._edge.closing
+
+
+class EdgeServer(web.Server):
+    """Makes client connections, watches their deadlines, and renders whole answers."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        head_timeout_s: float,
+        body_timeout_s: float,
+        idle_timeout_s: float,
+        max_body: int,
+    ) -> None:
+        super().__init__(
+            cast("Any", handler),
+            request_factory=cast("Any", Request),
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=idle_timeout_s,
+            max_line_size=LINE_LIMIT,
+            max_field_size=LINE_LIMIT,
+            max_headers=HEADERS_LIMIT,
+            lingering_time=2.0,
+            read_bufsize=256 * 1024,
+        )
+        self.head_timeout_s = head_timeout_s
+        self.body_timeout_s = body_timeout_s
+        self.max_body = max_body
+        self.kept = Written(keep_alive=True)
+        self.closing = Written(keep_alive=False)
+        self.date = b""
+        self._ticking: asyncio.TimerHandle | None = None
+        self._tick()
+
+    def __call__(self) -> RequestHandler:
+        """Make the protocol of a new connection."""
+        return ClientConnection(self, loop=self._loop, **self._kwargs)
+
+    def reconfigure(
+        self, *, head_timeout_s: float, body_timeout_s: float, idle_timeout_s: float, max_body: int
+    ) -> None:
+        """Take new limits; connections that are open keep their keep-alive."""
+        self.head_timeout_s = head_timeout_s
+        self.body_timeout_s = body_timeout_s
+        self.max_body = max_body
+        self._kwargs["keepalive_timeout"] = idle_timeout_s
+
+    def answer(
+        self, status: int, body: bytes, headers: bytes = b"", *, close: bool = False
+    ) -> bytes:
+        """Return a whole JSON answer; `headers` are lines that end in CR LF."""
+        return b"%bcontent-type: application/json\r\n%bcontent-length: %d\r\n%b\r\n%b" % (
+            self.status_line(status),
+            headers,
+            len(body),
+            b"connection: close\r\n" if close else b"",
+            body,
+        )
+
+    def status_line(self, status: int) -> bytes:
+        """Return the status line and the date."""
+        return b"HTTP/1.1 %d %b\r\n%b" % (status, reason(status), self.date)
+
+    def close(self) -> None:
+        """Stop watching; `shutdown` ends the connections."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    def close_idle(self) -> None:
+        """Close connections that wait for a request, let the others finish theirs."""
+        self.pre_shutdown()
+
+    def _tick(self) -> None:
+        loop = self._loop
+        now = loop.time()
+        self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        for connection in self._connections:
+            client = cast("ClientConnection", connection)
+            if client.deadline or client.body_deadline:
+                client.overdue(now)
+        self._ticking = loop.call_later(TICK_S, self._tick)
+
+
+def reason(status: int) -> bytes:
+    """Return the phrase of a status, as HTTP/1.1 shows it."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Unknown"
+
+
+async def read_body(request: Request, limit: int, deadline_s: float) -> bytes | None:
+    """
+    Return the body, None when it is larger than `limit` bytes.
+
+    Raises `TimeoutError` when it does not arrive in time, `ConnectionError` when the caller leaves, and aiohttp's `RequestPayloadError` when its framing breaks.
+    """
+    content = request.content
+    declared = request.message.headers.get("Content-Length")
+    if declared is not None and int(declared) > limit:
+        return None
+    if content.is_eof():
+        body = content.read_nowait()
+        return None if len(body) > limit else body
+    client = request.client
+    if request.message.headers.get("Expect", "").lower() == "100-continue":
+        transport = client.transport
+        if transport is not None and request.message.version >= HttpVersion11:
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    client.body_deadline = asyncio.get_running_loop().time() + deadline_s
+    try:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            piece = await content.readany()
+            if not piece:
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            size += len(piece)
+            if size > limit:
+                return None
+            pieces.append(piece)
+    finally:
+        client.body_deadline = 0.0
