@@ -1,0 +1,126 @@
+"""Laws of the bench's processes."""
+
+import os
+import sys
+import time
+
+import pytest
+
+from loadtests.bench import ground as module
+from loadtests.bench.ground import Ground, fetch, free_port, wait_for_port, wait_for_ready
+from loadtests.bench.wrk import BenchFailed
+
+SLEEPER = "import time; print('ready at 7', flush=True); time.sleep(60)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    "print('ready', flush=True); time.sleep(60)"
+)
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+def test_processes_end_with_the_ground_last_started_first():
+    """Leaving the context ends every process, in the opposite order, and removes the folder."""
+    ended = []
+    with Ground() as ground:
+        path = ground.path
+        for name in ("first", "second"):
+            child = ground.start(name, python(SLEEPER))
+            assert child.wait_for_line(r"^ready at (\d+)$")[1] == "7"
+            end = child.end
+
+            def note(name=name, end=end):
+                ended.append(name)
+                end()
+
+            child.end = note
+        children = ground.children
+    assert ended == ["second", "first"]
+    assert all(child.process.returncode is not None for child in children)
+    assert not path.exists()
+
+
+def test_a_process_that_does_not_end_is_killed(monkeypatch):
+    """SIGTERM first, and after a while SIGKILL."""
+    monkeypatch.setattr(module, "_END_S", 0.05)
+    with Ground() as ground:
+        child = ground.start("stubborn", python(STUBBORN))
+        child.wait_for_line("ready")
+        ground.end(child)
+        assert child.process.returncode == -9
+        assert ground.children == ()
+
+
+def test_a_process_that_fails_is_told_with_its_last_words():
+    """What it printed is in the message."""
+    with Ground() as ground:
+        child = ground.start("broken", python("import sys; sys.exit('no such luck')"))
+        with pytest.raises(BenchFailed, match=r"broken ended at once:\n  \| no such luck"):
+            child.wait_for_line("ready")
+
+
+def test_a_process_that_is_never_ready_is_told(monkeypatch):
+    """The wait has an end."""
+    monkeypatch.setattr(module, "_START_S", 0.1)
+    with Ground() as ground:
+        child = ground.start("slow", python(SLEEPER))
+        with pytest.raises(BenchFailed, match="slow did not listen on port"):
+            wait_for_port(child, free_port())
+
+
+def test_environment_is_added():
+    """A process sees our environment and what was given to it."""
+    with Ground() as ground:
+        child = ground.start(
+            "env",
+            python("import os; print(os.environ['PATH'] != '', os.environ['X_Y'])"),
+            {"X_Y": "z"},
+        )
+        child.wait_for_line("^True z$")
+
+
+def test_the_mock_answers_through_the_helpers():
+    """`wait_for_ready` and `fetch` speak to a real server; an error status is a failure with words."""
+    with Ground() as ground:
+        mock = ground.start(
+            "mock", [sys.executable, "-m", "loadtests.mock", "--listen", "127.0.0.1:0", "--fast"]
+        )
+        url = mock.wait_for_line(r"^listening on (\S+)$")[1]
+        wait_for_ready(mock, f"{url}/v1/models")
+        headers, books = fetch(f"{url}/__mock/books")
+        assert headers["content-type"] == "application/json"
+        assert books["totals"]["calls"] == 0
+        with pytest.raises(BenchFailed, match="answered 404"):
+            fetch(f"{url}/nothing")
+
+
+def test_settling_waits_for_rest_and_gives_up():
+    """It returns when the processes rest, and in any case after its time."""
+    with Ground() as ground:
+        ground.settle()
+        ground.start("busy", python("while True: pass"))
+        began = time.monotonic()
+        ground.settle(give_up_s=0.5)
+        assert time.monotonic() - began >= 0.5
+
+
+def test_cores_are_given_back():
+    """Whatever a bench pins, this process may afterwards use every core that it had."""
+    before = cores()
+    with Ground() as ground:
+        child = ground.start("measured", python(SLEEPER))
+        child.wait_for_line("ready")
+        ground.measure(child.pid)
+        if ground.pinned:
+            assert not cores() & cores(child.pid)
+        with ground.unpinned([child.pid]):
+            assert cores() == cores(child.pid) == before
+        if ground.pinned:
+            assert not cores() & cores(child.pid)
+    assert cores() == before
+
+
+def cores(pid=0):
+    return os.sched_getaffinity(pid) if hasattr(os, "sched_getaffinity") else set()

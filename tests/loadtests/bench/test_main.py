@@ -1,0 +1,75 @@
+"""Laws of `python -m loadtests.bench`."""
+
+import pytest
+
+from loadtests.bench import __main__ as module
+from loadtests.bench import tools
+from loadtests.bench.figures import PARTS
+from loadtests.bench.measure import Effort
+from loadtests.bench.wrk import BenchFailed
+
+
+def test_a_missing_program_is_told_and_ends_with_2(monkeypatch, capsys):
+    """Exit code 2, the remedy on standard error, nothing started."""
+
+    def find():
+        raise tools.ToolsMissing("apt-get install nginx wrk")
+
+    monkeypatch.setattr(tools, "find", find)
+    assert module.main([]) == 2
+    assert "apt-get install nginx wrk" in capsys.readouterr().err
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Give what `_bench` was called with."""
+    calls = []
+
+    def bench(programs, effort, parts, json):
+        calls.append((effort, parts, json))
+        return 0
+
+    monkeypatch.setattr(module, "_bench", bench)
+    monkeypatch.setattr(tools, "find", lambda: tools.Tools("nginx", "wrk"))
+    return calls
+
+
+def test_arguments_choose_parts_and_effort(ran, tmp_path):
+    """`--only` keeps the order of the table, `--quick` shortens, `--runs` overrides."""
+    file = tmp_path / "x.json"
+    assert (
+        module.main(["--quick", "--runs", "2", "--only", "memory,burst", "--json", str(file)]) == 0
+    )
+    assert module.main([]) == 0
+    (quick, parts, json), (usual, all_parts, nothing) = ran
+    assert (quick.runs, parts, json) == (2, ("burst", "memory"), file)
+    assert quick.seconds < usual.seconds
+    assert (usual, all_parts, nothing) == (Effort(), PARTS, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--only", "everything"], "one of nonstream, burst"),
+        (["--runs", "0"], "no number from 1 to 100"),
+        (["--runs", "x"], "no number from 1 to 100"),
+    ],
+)
+def test_mistakes_are_told(ran, arguments, words, capsys):
+    """An unknown part or number of runs is a usage error that names what there is."""
+    with pytest.raises(SystemExit, match="2"):
+        module.main(arguments)
+    assert words in capsys.readouterr().err
+    assert ran == []
+
+
+def test_a_bench_that_fails_says_why(monkeypatch, capsys):
+    """Exit code 1 and the words."""
+
+    def bench(*_):
+        raise BenchFailed("not one request came back")
+
+    monkeypatch.setattr(module, "_bench", bench)
+    monkeypatch.setattr(tools, "find", lambda: tools.Tools("nginx", "wrk"))
+    assert module.main([]) == 1
+    assert "the bench failed: not one request" in capsys.readouterr().err

@@ -1,0 +1,51 @@
+"""Laws of reading what a process used."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from loadtests.bench import usage
+
+STAT = (
+    "4711 (a (very) odd) name 3) S 1 4711 4711 0 -1 4194560 5000 0 0 0 1234 66 7 8 20 0 1 0 100 "
+    "123456 789 18446744073709551615"
+)
+
+
+def test_cpu_time_is_user_plus_system_of_the_process():
+    """Fields 14 and 15 of stat, whatever the command's name holds; children's time is not in it."""
+    assert usage.read_stat(STAT, ticks_per_s=100) == pytest.approx(13.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0:00.07", 0.07), ("12:34.50\n", 754.5), ("01:00:02", 3602), ("2-03:04:05", 183845)],
+)
+def test_times_of_ps_on_any_system(text, seconds):
+    """Both the BSD and the Linux form of ps's time are read."""
+    assert usage.read_ps_time(text) == pytest.approx(seconds)
+
+
+def test_what_is_no_time_raises():
+    """An empty answer, as of a process that is gone, is an error and not zero."""
+    with pytest.raises(ValueError, match="no CPU time"):
+        usage.read_ps_time("\n")
+
+
+def test_resident_memory_is_in_bytes():
+    """VmRSS counts KiB; a process without it has ended."""
+    assert usage.read_status_rss("VmPeak:\t  99 kB\nVmRSS:\t  2048 kB\n") == 2 * 1024 * 1024
+    with pytest.raises(ValueError, match="ended"):
+        usage.read_status_rss("State:\tZ (zombie)\n")
+
+
+def test_a_process_can_be_asked():
+    """Our own process has used some of both, and knows its children."""
+    assert usage.cpu_s(os.getpid()) > 0
+    assert usage.rss_bytes(os.getpid()) > 1_000_000
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+        assert child.pid in usage.children(os.getpid())
+        child.communicate(b"\n")
