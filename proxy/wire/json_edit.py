@@ -27,12 +27,10 @@ from typing import NamedTuple
 __all__ = [
     "DuplicateMember",
     "Member",
-    "Splice",
     "edit",
     "locate",
     "locate_known",
     "scan",
-    "splice",
 ]
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -42,7 +40,7 @@ _SPACE = re.compile(rb"[ \t\n\r]*+")
 _COLON = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+")
 _SCALAR = re.compile(rb"[^,}\]\s]*+")
 
-_QUOTE, _COMMA, _OPEN, _CLOSE, _OPEN_LIST = b'",{}['
+_QUOTE, _BACKSLASH, _OPEN, _CLOSE, _OPEN_LIST = b'"\\{}['
 _SPACES = b" \t\n\r"
 
 
@@ -65,14 +63,6 @@ class Member(NamedTuple):
     key: int
     start: int
     end: int
-
-
-class Splice(NamedTuple):
-    """Replace the bytes ``[start:end]`` by `new`; an insertion has ``start == end``."""
-
-    start: int
-    end: int
-    new: bytes
 
 
 def scan(body: bytes) -> list[Member]:
@@ -139,15 +129,15 @@ def edit(
     """
     for name in remove:
         body = _remove(body, name)
-    splices: list[Splice] = []
+    edits: list[tuple[int, int, bytes]] = []
     if replace:
         members = scan(body)
         for name, value in replace.items():
             found = _one(members, name)
             if found is None:
                 raise KeyError(name)
-            splices.append(Splice(found.start, found.end, value))
-        splices.sort()
+            edits.append((found.start, found.end, value))
+        edits.sort()
     if insert:
         brace = body.index(b"{") + 1
         text = b",".join(
@@ -155,17 +145,13 @@ def edit(
         )
         if body[_skip_space(body, brace)] != _CLOSE:
             text += b","
-        splices.insert(0, Splice(brace, brace, text))
-    return splice(body, splices) if splices else body
-
-
-def splice(body: bytes, splices: list[Splice]) -> bytes:
-    """Apply `splices`, which are in order and do not overlap, in one copy."""
+        edits.insert(0, (brace, brace, text))
+    if not edits:
+        return body
     pieces: list[bytes] = []
     at = 0
-    for start, end, new in splices:
-        pieces.append(body[at:start])
-        pieces.append(new)
+    for start, end, new in edits:
+        pieces += (body[at:start], new)
         at = end
     pieces.append(body[at:])
     return b"".join(pieces)
@@ -174,7 +160,7 @@ def splice(body: bytes, splices: list[Splice]) -> bytes:
 def _find_known(body: bytes, name: str) -> Member:
     quoted = b'"%b"' % name.encode()
     at = body.find(quoted)
-    if at >= 0 and body.find(quoted, at + 1) < 0 and (b"\\" not in body or b"\\u" not in body):
+    if at >= 0 and body.find(quoted, at + 1) < 0 and (_BACKSLASH not in body or b"\\u" not in body):
         start = at + len(quoted)
         # The two spellings of a colon that encoders write; the pattern takes all others.
         if body[start : start + 2] == b": " and body[start + 2] not in _SPACES:
@@ -238,7 +224,7 @@ def _skip_space(body: bytes, at: int) -> int:
 
 
 def _decode_key(quoted: bytes) -> str:
-    if b"\\" in quoted:
+    if _BACKSLASH in quoted:
         # json, not msgspec: a lone surrogate in a foreign key is none of our business.
         return str(json.loads(quoted.decode("utf-8", "replace")))
     return quoted[1:-1].decode("utf-8", "replace")

@@ -36,7 +36,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from proxy.wire import json_edit
-from proxy.wire.json_edit import DuplicateMember, Splice
+from proxy.wire.json_edit import DuplicateMember
 
 __all__ = ["BadField", "Hints", "Kind", "Look", "look", "rewrite"]
 
@@ -64,6 +64,8 @@ AUDIO_CHARS_PER_TOKEN = (1_066, 41)
 ANSWER_START = 3
 MESSAGE_TOKENS = 4
 MESSAGE_JSON = 26  # bytes of {"role":"user","content":""}, less the quotes that may be a token
+# Tools shorter than this stay in the frame: to cut them out costs more than to search them.
+SMALL_TOOLS = 256
 TEMPLATE_BOUND = 64
 TOOLS_BOUND = 512
 MESSAGE_BOUND = 8
@@ -86,11 +88,11 @@ class BadField(ValueError):
 
 
 class Hints(msgspec.Struct, frozen=True, gc=False):
-    """What a caller may say about scheduling under ``metadata``; None where it says nothing."""
+    """What a caller said about scheduling under ``metadata``; None or empty where nothing."""
 
     biz_level: str | None = None
     prefer_cost: str | None = None
-    capabilities: str | tuple[str, ...] | None = None
+    capabilities: tuple[str, ...] = ()
 
 
 class Look(msgspec.Struct, gc=False):
@@ -116,10 +118,12 @@ class Look(msgspec.Struct, gc=False):
     input_bound: int
     hints: Hints | None
     messages: int
-    # How rewrite finds its way: the body without its large member, and where that was.
+    # How rewrite finds its way: the body without its large members, and (offset in the frame,
+    # bytes cut out there) for each.
     frame: bytes
-    cut_at: int
-    cut_length: int
+    cuts: tuple[tuple[int, int], ...]
+    # In the frame each member that matters is named once and without escapes.
+    plain: bool
     # Cap fields that are there, those with null included; whether stream_options is there.
     caps_present: tuple[str, ...]
     has_stream_options: bool
@@ -167,6 +171,12 @@ class _Embeddings(msgspec.Struct, gc=False):
     metadata: Raw = _NONE
 
 
+class _Hints(msgspec.Struct, gc=False):
+    biz_level: str | None = None
+    prefer_cost: str | None = None
+    capabilities: str | list[str] | None = None
+
+
 class _Nothing(msgspec.Struct, gc=False):
     pass
 
@@ -200,34 +210,17 @@ _COMPLETIONS = msgspec.json.Decoder(_Completions)
 _EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
 _PLAIN_MESSAGES = msgspec.json.Decoder(list[_Nothing])
 _MESSAGES = msgspec.json.Decoder(list[_Message])
-_HINTS = msgspec.json.Decoder(Hints)
+_HINTS = msgspec.json.Decoder(_Hints)
 _INTS = msgspec.json.Decoder(list[int])
 _LISTS = msgspec.json.Decoder(list[list[int]])
 _ITEMS = msgspec.json.Decoder(list[str | dict[str, Any]])
 
 _QUOTE, _BACKSLASH, _BRACKET = b'"\\['
 
-_BIG: dict[str, tuple[str, bytes]] = {
-    "chat": ("messages", b'"messages"'),
-    "completions": ("prompt", b'"prompt"'),
-    "embeddings": ("input", b'"input"'),
-}
-_GUARDED = (
-    "model",
-    "messages",
-    "prompt",
-    "input",
-    "stream",
-    "stream_options",
-    "max_tokens",
-    "max_completion_tokens",
-    "n",
-    "best_of",
-)
-_GUARDED_KEY = re.compile(
-    rb'"(?:model|messages|prompt|input|stream|stream_options|max_tokens|max_completion_tokens'
-    rb'|n|best_of)"'
-)
+# The members that matter, by kind: whoever reads another meaning into one gets past a limit.
+_CHAT_KEYS = re.compile(rb'"(?:m(?:odel|essages|ax_(?:completion_)?tokens)|stream(?:_options)?|n)"')
+_COMPLETIONS_KEYS = re.compile(rb'"(?:m(?:odel|ax_tokens)|prompt|stream(?:_options)?|n|best_of)"')
+_EMBEDDINGS_KEYS = re.compile(rb'"(?:model|input)"')
 # Letters that Unicode folds onto an ASCII one: long s and the Kelvin sign.
 _FOLDING = re.compile("\u017f|\u212a".encode())
 _AFTER_KEY = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+")
@@ -274,14 +267,14 @@ def rewrite(
     """
     frame = seen.frame
     inserts = b""
-    splices: list[Splice] = []
+    edits: list[tuple[int, int, bytes]] = []
     if upstream_model != seen.model:
-        start, end = json_edit.locate_known(frame, "model")
-        splices.append(Splice(start, end, msgspec.json.encode(upstream_model)))
+        start, end = _model_span(seen)
+        edits.append((start, end, msgspec.json.encode(upstream_model)))
     if include_usage and seen.stream and not seen.asked_usage:
         if seen.has_stream_options:
             start, end = json_edit.locate_known(frame, "stream_options")
-            splices.append(Splice(start, end, _with_usage(frame[start:end])))
+            edits.append((start, end, _with_usage(frame[start:end])))
         else:
             inserts = b'"stream_options":{"include_usage":true},'
     if output_cap is not None:
@@ -299,16 +292,26 @@ def rewrite(
             )
         elif seen.output_cap != output_cap:
             start, end = json_edit.locate_known(frame, present[0])
-            splices.append(Splice(start, end, b"%d" % output_cap))
+            edits.append((start, end, b"%d" % output_cap))
     if inserts:
         brace = frame.index(b"{") + 1
-        splices.append(Splice(brace, brace, inserts))
-    if not splices:
+        edits.append((brace, brace, inserts))
+    if not edits:
         return body
-    splices.sort()
-    if not seen.cut_length:
-        return json_edit.splice(body, splices)
-    return json_edit.splice(body, [_back(seen, edit) for edit in splices])
+    if len(edits) > 1:
+        edits.sort()
+    pieces: list[bytes] = []
+    at = 0
+    for start, end, new in edits:
+        # From an offset in the frame to the one in the body.
+        shift = 0
+        for cut, length in seen.cuts:
+            if start > cut:
+                shift += length
+        pieces += (body[at : start + shift], new)
+        at = end + shift
+    pieces.append(body[at:])
+    return b"".join(pieces)
 
 
 def _look_chat(body: bytes) -> Look:
@@ -318,52 +321,41 @@ def _look_chat(body: bytes) -> Look:
     at = _place(body, b'"messages"', raw, "messages")
     end = at + length
     frame = body[:at] + body[end:]
-    present = [b'"model"', b'"messages"']
-    stream = doc.stream
-    if stream is not None:
-        present.append(b'"stream"')
+    cuts: tuple[tuple[int, int], ...] = ((at, length),)
+    if len(doc.tools) > SMALL_TOOLS:
+        frame, cuts = _cut_tools(frame, doc.tools, at, length)
     asked_usage = False
     options = doc.stream_options
-    if options is not UNSET:
-        present.append(b'"stream_options"')
-        if options is not None:
-            if not stream:
-                raise BadField(
-                    "stream_options",
-                    "stream_options needs stream: true; set it or drop the options",
-                )
-            asked_usage = options.include_usage is True
+    if options is not UNSET and options is not None:
+        asked_usage = _asks_usage(options, doc.stream)
     cap: int | None = None
     caps: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
     value = doc.max_completion_tokens
     if value is not UNSET:
-        present.append(b'"max_completion_tokens"')
         caps = ("max_completion_tokens",)
         if value is not None:
             cap = _checked_cap("max_completion_tokens", value)
             named = caps
     value = doc.max_tokens
     if value is not UNSET:
-        present.append(b'"max_tokens"')
         caps += ("max_tokens",)
         if value is not None:
             _checked_cap("max_tokens", value)
             named += ("max_tokens",)
             if cap is None or value > cap:
                 cap = value
-    n = doc.n
-    if n is None:
-        n = 1
-    else:
-        present.append(b'"n"')
-        _check_choices("n", n)
-    _check_frame(frame, present)
+    n = 1 if doc.n is None else _checked_choices("n", doc.n)
+    plain = _is_plain(
+        frame,
+        _CHAT_KEYS,
+        2 + (doc.stream is not None) + (options is not UNSET) + (doc.n is not None) + len(caps),
+    )
     _check_model(doc.model)
 
     text = length
     media = 0, 0
-    if body.find(b"[", at + 1, end) < 0:
+    if body.find(_BRACKET, at + 1, end) < 0:
         count = len(_inner(_PLAIN_MESSAGES, raw, "messages", "an array of message objects"))
     else:
         count, cut, media = _measure(raw)
@@ -378,14 +370,14 @@ def _look_chat(body: bytes) -> Look:
         text += len(doc.functions)
         bound += TOOLS_BOUND
     text += len(doc.response_format)
-    if body.find(b"\\") >= 0 and body.find(b"\\u") >= 0:
+    if _BACKSLASH in body and b"\\u" in body:
         saved = _escape_surplus(body)
         text = max(text - saved, 0)
         bound -= saved
     return Look(
         "chat",
         doc.model,
-        stream is True,
+        doc.stream is True,
         asked_usage,
         cap,
         named,
@@ -399,8 +391,8 @@ def _look_chat(body: bytes) -> Look:
         _hints(doc.metadata) if len(doc.metadata) else None,
         count,
         frame,
-        at,
-        length,
+        cuts,
+        plain,
         caps,
         options is not UNSET,
     )
@@ -414,44 +406,36 @@ def _look_completions(body: bytes) -> Look:
     if length:
         at = _place(body, b'"prompt"', raw, "prompt")
     frame = body[:at] + body[at + length :]
-    present = [b'"model"']
-    if length:
-        present.append(b'"prompt"')
-    stream = doc.stream
-    if stream is not None:
-        present.append(b'"stream"')
     asked_usage = False
     options = doc.stream_options
-    if options is not UNSET:
-        present.append(b'"stream_options"')
-        if options is not None:
-            if not stream:
-                raise BadField(
-                    "stream_options",
-                    "stream_options needs stream: true; set it or drop the options",
-                )
-            asked_usage = options.include_usage is True
+    if options is not UNSET and options is not None:
+        asked_usage = _asks_usage(options, doc.stream)
     cap: int | None = None
     caps: tuple[str, ...] = ()
     if doc.max_tokens is not UNSET:
-        present.append(b'"max_tokens"')
         caps = ("max_tokens",)
         if doc.max_tokens is not None:
             cap = _checked_cap("max_tokens", doc.max_tokens)
-    n = 1
-    if doc.n is not None:
-        present.append(b'"n"')
-        n = _check_choices("n", doc.n)
+    n = 1 if doc.n is None else _checked_choices("n", doc.n)
     if doc.best_of is not None:
-        present.append(b'"best_of"')
-        n = max(n, _check_choices("best_of", doc.best_of))
-    _check_frame(frame, present)
+        n = max(n, _checked_choices("best_of", doc.best_of))
+    plain = _is_plain(
+        frame,
+        _COMPLETIONS_KEYS,
+        1
+        + (length > 0)
+        + (doc.stream is not None)
+        + (options is not UNSET)
+        + (doc.n is not None)
+        + (doc.best_of is not None)
+        + len(caps),
+    )
     _check_model(doc.model)
     count, estimate, bound = _measure_items(raw, "prompt") if length else (1, 1, 1)
     return Look(
         "completions",
         doc.model,
-        stream is True,
+        doc.stream is True,
         asked_usage,
         cap,
         caps if cap is not None else (),
@@ -462,8 +446,8 @@ def _look_completions(body: bytes) -> Look:
         _hints(doc.metadata) if len(doc.metadata) else None,
         count,
         frame,
-        at,
-        length,
+        ((at, length),),
+        plain,
         caps,
         options is not UNSET,
     )
@@ -475,7 +459,7 @@ def _look_embeddings(body: bytes) -> Look:
     length = len(raw)
     at = _place(body, b'"input"', raw, "input")
     frame = body[:at] + body[at + length :]
-    _check_frame(frame, [b'"model"', b'"input"'])
+    plain = _is_plain(frame, _EMBEDDINGS_KEYS, 2)
     _check_model(doc.model)
     count, estimate, bound = _measure_items(raw, "input")
     return Look(
@@ -492,8 +476,8 @@ def _look_embeddings(body: bytes) -> Look:
         _hints(doc.metadata) if len(doc.metadata) else None,
         count,
         frame,
-        at,
-        length,
+        ((at, length),),
+        plain,
         (),
         False,
     )
@@ -600,29 +584,35 @@ def _place(body: bytes, quoted: bytes, raw: Raw, name: str) -> int:
         raise _twice(name) from error
 
 
-def _check_frame(frame: bytes, present: list[bytes]) -> None:
-    """Refuse members that another parser could read differently."""
-    if (b"\\" in frame and b"\\u" in frame) or not (
-        frame.isascii() or _FOLDING.search(frame) is None
+def _cut_tools(
+    frame: bytes, raw: Raw, at: int, length: int
+) -> tuple[bytes, tuple[tuple[int, int], ...]]:
+    """Cut the tools out of the frame as well; `at` and `length` are of the cut before."""
+    tools = _place(frame, b'"tools"', raw, "tools")
+    short = len(raw)
+    if tools < at:
+        at -= short
+    return frame[:tools] + frame[tools + short :], ((at, length), (tools, short))
+
+
+def _is_plain(frame: bytes, keys: re.Pattern[bytes], expected: int) -> bool:
+    """
+    Say whether each member that matters is named once in the frame, and in plain letters.
+
+    `expected` is how many of them the decoder found. Refuses a frame in which two parsers could
+    read one of them differently.
+    """
+    if (
+        len(keys.findall(frame.lower())) == expected
+        and (_BACKSLASH not in frame or b"\\u" not in frame)
+        and (frame.isascii() or _FOLDING.search(frame) is None)
     ):
-        _check_members(frame)
-        return
-    for quoted in present:
-        at = frame.find(quoted)
-        if frame.find(quoted, at + 1) >= 0:
-            _check_members(frame)
-            return
-    small = frame.lower()
-    if small != frame and len(_GUARDED_KEY.findall(small)) != len(_GUARDED_KEY.findall(frame)):
-        _check_members(frame)
-
-
-def _check_members(frame: bytes) -> None:
+        return True
     seen: set[str] = set()
     for member in json_edit.scan(frame):
         name = member.name
         folded = name.casefold()
-        if folded not in _GUARDED:
+        if keys.fullmatch(b'"%b"' % folded.encode("utf-8", "replace")) is None:
             continue
         if folded != name:
             raise BadField(
@@ -631,6 +621,7 @@ def _check_members(frame: bytes) -> None:
         if name in seen:
             raise _twice(name)
         seen.add(name)
+    return False
 
 
 def _twice(name: str) -> BadField:
@@ -646,6 +637,14 @@ def _check_model(model: str) -> None:
         raise BadField("model", "model holds control characters; send its plain name")
 
 
+def _asks_usage(options: _StreamOptions, stream: bool | None) -> bool:
+    if not stream:
+        raise BadField(
+            "stream_options", "stream_options needs stream: true; set it or drop the options"
+        )
+    return options.include_usage is True
+
+
 def _checked_cap(param: str, value: int) -> int:
     if 0 < value <= MAX_OUTPUT_CAP:
         return value
@@ -654,7 +653,7 @@ def _checked_cap(param: str, value: int) -> int:
     raise BadField(param, f"{param} must be at most {MAX_OUTPUT_CAP}")
 
 
-def _check_choices(param: str, value: int) -> int:
+def _checked_choices(param: str, value: int) -> int:
     if 0 < value <= MAX_CHOICES:
         return value
     raise BadField(param, f"{param} must be from 1 to {MAX_CHOICES}")
@@ -673,7 +672,14 @@ def _hints(raw: Raw) -> Hints | None:
         raise BadField(param, f"{param} cannot be used: {error}", found.code) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(error) from error
-    return None if hints == Hints() else hints
+    named = hints.capabilities
+    if isinstance(named, str):
+        # OpenAI allows only strings in metadata.
+        named = named.split(",")
+    tags = tuple([tag for part in named or () if (tag := part.strip())])
+    if hints.biz_level is None and hints.prefer_cost is None and not tags:
+        return None
+    return Hints(hints.biz_level, hints.prefer_cost, tags)
 
 
 # Measuring...
@@ -772,7 +778,7 @@ def _measure_items(raw: Raw, param: str) -> tuple[int, int, int]:
 
 def _text_tokens(text: bytes, count: int) -> tuple[int, int]:
     length = len(text)
-    if b"\\" in text and b"\\u" in text:
+    if _BACKSLASH in text and b"\\u" in text:
         length -= _escape_surplus(text)
     # An item is at least one token; two quotes and a separator of each are no text.
     return max((length - 3 * count + 3) // 4, count), length + MESSAGE_BOUND * count
@@ -781,11 +787,14 @@ def _text_tokens(text: bytes, count: int) -> tuple[int, int]:
 # Rewriting...
 
 
-def _back(seen: Look, edit: Splice) -> Splice:
-    """Turn an edit of the frame into one of the body."""
-    if edit.start <= seen.cut_at:
-        return edit
-    return Splice(edit.start + seen.cut_length, edit.end + seen.cut_length, edit.new)
+def _model_span(seen: Look) -> tuple[int, int]:
+    frame = seen.frame
+    if seen.plain:
+        start = frame.find(b'"', frame.find(b'"model"') + 7)
+        end = frame.find(b'"', start + 1) + 1
+        if frame.find(_BACKSLASH, start, end) < 0:
+            return start, end
+    return json_edit.locate_known(frame, "model")
 
 
 def _with_usage(options: bytes) -> bytes:

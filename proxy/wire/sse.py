@@ -19,7 +19,7 @@ __all__ = ["EventSplitter", "EventTooLong", "decode", "split"]
 MAX_HELD = 1 << 20
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_EVENT_END = re.compile(rb"(?:\r\n|\n|\r)(?:\r\n|\n|\r)+")
+_EVENT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)++")
 
 
 class EventTooLong(Exception):
