@@ -56,6 +56,7 @@ def start(ground: Ground, mock_url: str) -> Gateway:
         "BENCH_EDGE": edge_address,
         "BENCH_ADMIN": admin_address,
         "BENCH_KEY": key,
+        "BENCH_VENDOR_KEY": secrets.token_hex(16),
         "BENCH_LOG": str(ground.path / "access.log"),
         "BENCH_LEDGER": ledger,
         "BENCH_REDIS": redis,
