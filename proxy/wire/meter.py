@@ -59,17 +59,17 @@ class Usage(Struct, gc=False):
     """
     The tokens of an answer, as the vendor reports them.
 
-    `input` includes `cached`, `cache_write` and `audio_input`; `output` includes `reasoning` and
-    `audio_output`.
+    `input_tokens` includes the cached, cache-write and audio ones; `output_tokens` includes the
+    reasoning and audio ones. None is negative, and no part is greater than its whole.
     """
 
-    input: int = 0
-    cached: int = 0
-    cache_write: int = 0
-    output: int = 0
-    reasoning: int = 0
-    audio_input: int = 0
-    audio_output: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
 
 
 class VendorError(Struct, gc=False):
@@ -142,7 +142,7 @@ class StreamMeter:
     line ended may come at the end. Everything else may be asked at any time, and is final when the
     stream has ended: `usage` (None while the vendor reported none), `bytes` (of the answer, before
     anything was left out), `events` (that carried data), `done` (the ``[DONE]`` event came),
-    `finished` (a finish reason came), `error` and `output_tokens`.
+    `finished` (a finish reason came, or [DONE]), `error` and `output_tokens`.
     """
 
     __slots__ = (
@@ -219,12 +219,12 @@ class StreamMeter:
 
     @property
     def finished(self) -> bool:
-        """Whether an answer came to its end: a finish reason was given."""
-        return self._finished or _is_finished(b"".join(self._reads))
+        """Whether the answer came to its end: a finish reason was given, or [DONE] came."""
+        return self.done or self._has_reason()
 
     @property
     def error(self) -> VendorError | None:
-        """The error that the stream ended with, if it did; look for it when it is not `done`."""
+        """The error that the stream ended with, if it did; look for it when it is not `finished`."""
         text = b"".join(self._reads)
         if text.rfind(b'"error"') < 0:
             return None
@@ -243,7 +243,7 @@ class StreamMeter:
         Costs a few us in a long stream, and some 2 us for each event of the first 12 KB.
         """
         if self.usage is not None:
-            return self.usage.output
+            return self.usage.output_tokens
         text = b"".join(self._reads)
         if not self._counted:
             counts = [size for event in _events(text) if (size := _content_bytes(event))]
@@ -255,7 +255,7 @@ class StreamMeter:
         done = self.done
         chunks = self.events - done
         # Before the content comes the role; the chunk that has the finish reason has no content.
-        events = max(chunks - self._lead - self.finished, 1)
+        events = max(chunks - self._lead - self._has_reason(), 1)
         content = self.bytes - chunks * self._overhead - len(_DONE_EVENT) * done
         return _estimated(events, content)
 
@@ -286,6 +286,9 @@ class StreamMeter:
         return b"".join(kept)
 
     # Later...
+
+    def _has_reason(self) -> bool:
+        return self._finished or _is_finished(b"".join(self._reads))
 
     def _compact(self) -> None:
         """Count what is kept, and keep only the end of it."""
@@ -583,25 +586,25 @@ def _settled(found: _Usage) -> Usage | None:
     if inputs is not None:
         cached = inputs.cached_tokens or cached
         if inputs.cache_write_tokens:
-            usage.cache_write = _within(inputs.cache_write_tokens, prompt)
+            usage.cache_write_tokens = _within(inputs.cache_write_tokens, prompt)
         if inputs.audio_tokens:
-            usage.audio_input = _within(inputs.audio_tokens, prompt)
+            usage.audio_input_tokens = _within(inputs.audio_tokens, prompt)
     if cached:
-        usage.cached = _within(cached, prompt)
+        usage.cached_tokens = _within(cached, prompt)
     reasoning = 0
     outputs = found.completion_tokens_details
     if outputs is not None:
         reasoning = outputs.reasoning_tokens or 0
         if outputs.audio_tokens:
-            usage.audio_output = _within(outputs.audio_tokens, output)
+            usage.audio_output_tokens = _within(outputs.audio_tokens, output)
     total = found.total_tokens
     if total is not None and prompt + output < total <= MAX_TOKENS:
         surplus = total - prompt - output
         if reasoning in (0, surplus):
             reasoning = surplus
-            usage.output = output + surplus
+            usage.output_tokens = output + surplus
     if reasoning:
-        usage.reasoning = _within(reasoning, usage.output)
+        usage.reasoning_tokens = _within(reasoning, usage.output_tokens)
     return usage
 
 
