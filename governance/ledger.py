@@ -65,6 +65,7 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
         "idle_timed_out": "the stream stood still for too long",
         "total_timed_out": "the attempt took longer than it may in total",
         "bad_answer": "the answer was not what the protocol says",
+        "drained": "the gateway went down before the answer was complete",
         "void": "admitted, but never sent upstream",
         "reaped": "its replica died; charged with what had been streamed",
         "internal": "our own fault",

@@ -10,15 +10,15 @@ Each attempt is admitted and settled on its own; what this file decides is only 
     refused 408 429 5xx 401..4  next candidate                               -
     connect failed, timed out   next candidate                               end with a typed error
     lost, garbage               next candidate                               end with a typed error
-    lost, connection was stale  the same candidate once more, same lease     -
 
+A pooled connection that had died idle is not the end of an attempt: the attempt itself goes on, on a fresh one.
 A 401, 403 or 404 of an upstream is about our credentials or our names, never about the caller's request, so another candidate may do.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-Decision = Literal["done", "pass_on", "next", "again", "give_up"]
+Decision = Literal["done", "pass_on", "next", "give_up"]
 
 # Statuses that are about the caller's own request: another deployment would say the same.
 OF_THE_CALLER = frozenset({400, 405, 406, 409, 410, 411, 412, 413, 414, 415, 416, 417, 422, 431})
@@ -58,12 +58,11 @@ def health_of(outcome: str, status: int) -> int:
 class Attempts:
     """The attempts of one exchange: at most `most` of them, each candidate tried once."""
 
-    __slots__ = ("_candidates", "_most", "_refreshed", "made", "tried")
+    __slots__ = ("_candidates", "_most", "made", "tried")
 
     def __init__(self, candidates: int, most: int) -> None:
         self._candidates = candidates
         self._most = most
-        self._refreshed = False
         self.made = 0
         self.tried: list[int] = []
 
@@ -80,9 +79,6 @@ class Attempts:
             return "give_up"
         if ended.status in OF_THE_CALLER:
             return "pass_on"
-        if ended.stale and not self._refreshed:
-            self._refreshed = True
-            return "again"
         if self.made >= self._most or len(set(self.tried)) >= self._candidates:
             return "give_up"
         return "next"

@@ -126,6 +126,9 @@ class Pool:
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ConnectFailed(f"{origin}: {why}") from error
+        if self._closed:
+            connection.abort()
+            raise ConnectFailed("the pool is closed")
         if not connection.usable():
             raise ConnectFailed(f"{origin}: closed as soon as it was open")
         return connection

@@ -1,0 +1,584 @@
+"""
+One edge worker, put together: the data plane's composition, its chores and its end.
+
+Everything has one owner here and is closed in the reverse order of its making.
+Nothing slow or blocking runs on this loop: compiling a configuration is the heaviest thing it does, and that only when the configuration changes.
+"""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from itertools import count
+
+import uvloop
+from aiohttp import web
+
+from config.live import Version, acknowledge, watch, withdraw
+from config.loader import ConfigError, load_published
+from config.models import Config
+from config.scalars import split_listen
+from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
+from proxy.exchange import Attempt, Exchange, credential, serve
+from proxy.live import Live, boot_nonce
+from proxy.observe import AccessLog, Metrics
+from proxy.options import EdgeOptions
+from proxy.server import EdgeServer, Request, Written
+from proxy.upstream.errors import UpstreamError
+from proxy.upstream.pool import Pool
+from proxy.wire.headers import AnswerHeaders, RequestHeaders
+from proxy.wire.meter import error_body
+from proxy.wire.openai import Kind
+from ratelimit.asks import Boot, replica_name
+from ratelimit.gate import Gate, StoreUnavailable
+from ratelimit.limits import records
+from ratelimit.upkeep import seed
+from store.lane import Lane, LaneLost
+from store.places import places
+from store.topology import client as store_client
+from store.topology import target
+
+log = logging.getLogger("penstock.edge")
+
+TICK_S = 0.25
+PROGRESS_S = 2.0
+BACKLOG = 4096
+
+Handler = Callable[[Request], Awaitable[Written]]
+
+
+class Drained(UpstreamError):
+    """The gateway goes down before the answer is complete."""
+
+    metric = "drained"
+    status = 503
+
+
+class Edge:
+    """The running worker, as its exchanges see it."""
+
+    def __init__(self, options: EdgeOptions) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.options = options
+        self.replica = replica_name(options.worker)
+        self.metrics = Metrics()
+        self.added = self.metrics.histogram("penstock_added_seconds")
+        self.pool = Pool(self.loop)
+        self.answer_headers = AnswerHeaders()
+        self.request_headers = RequestHeaders()
+        self.exchanges: set[Exchange] = set()
+        self.streams: set[Attempt] = set()
+        self.draining = False
+        # Set when the last exchange of a draining worker has ended.
+        self.quiet = asyncio.Event()
+        self.serving = False
+        self.total_timeout_s = 3600.0
+        self.assumed_output_tokens = 1024
+        self.live: Live
+        self.gate: Gate
+        self.server: EdgeServer
+        self.access: AccessLog
+        self.configured = asyncio.Event()
+        self.version: Version | None = None
+        nonce = boot_nonce()
+        self._ids = count(1)
+        self._id_prefix = f"req_{nonce}"
+        self._trust: dict[str, ssl.SSLContext] = {}
+        self._lag = self.metrics.histogram("penstock_loop_lag_seconds")
+        self._tick: asyncio.TimerHandle | None = None
+        self._tick_due = 0.0
+        self.metrics.read(self._gauges)
+
+    def next_request_id(self) -> str:
+        """Return an id that no other request of any worker has."""
+        return f"{self._id_prefix}{next(self._ids):06x}"
+
+    def next_tie(self) -> int:
+        """Return what breaks ties between equal candidates: they take turns."""
+        return next(self._ids)
+
+    def unix_us(self) -> int:
+        """Return the wall clock in unix microseconds, for log lines only."""
+        return int(datetime.now(UTC).timestamp() * 1_000_000)
+
+    def unix_time(self) -> float:
+        """Return the wall clock in seconds, to read dates of vendors."""
+        return datetime.now(UTC).timestamp()
+
+    # Configuration.
+
+    def take(self, version: Version) -> None:
+        """Run another version from now on. Raises `ConfigError`, `OSError` or `ValueError`; then nothing changes."""
+        live = self._compile(load_published(version.document, os.environ), version.number)
+        self.version = version
+        self.live = live
+        edge = live.config.edge
+        self.total_timeout_s = edge.total_timeout_s
+        self.assumed_output_tokens = edge.assumed_output_tokens
+        if self.configured.is_set():
+            self.server.reconfigure(
+                head_timeout_s=edge.head_timeout_s,
+                body_timeout_s=edge.body_timeout_s,
+                idle_timeout_s=edge.idle_timeout_s,
+                max_body=edge.max_body_mb * 1024 * 1024,
+            )
+        self.configured.set()
+
+    def _compile(self, config: Config, number: int) -> Live:
+        return Live(
+            config,
+            number,
+            self.metrics,
+            at=datetime.now(UTC),
+            replica=self.replica,
+            trust=self._trust,
+        )
+
+    async def reseed(self, keys: list[str]) -> None:
+        """Write limits that the store has lost."""
+        live = self.live
+        known = dict(records(live.config, live.version))
+        await seed(self._client, [(key, known[key]) for key in keys if key in known], live.version)
+
+    # What the worker does beside serving.
+
+    def reports(self) -> Iterator[tuple[Boot, str, int]]:
+        """Yield what the longer streams have given so far."""
+        old = self.loop.time() - PROGRESS_S
+        for attempt in list(self.streams):
+            if attempt.sent_at < old and attempt.meter is not None:
+                attempt.reported = True
+                yield attempt.grant.boot, attempt.attempt_id, attempt.meter.output_tokens
+
+    def observe_batch(self, kind: str, size: int, seconds: float) -> None:
+        """Note an answered call of the gate."""
+        self.metrics.histogram(f"penstock_{kind}_seconds").observe(seconds)
+        self.metrics.histogram(f"penstock_{kind}_batch_size").observe(size)
+
+    def start_ticking(self) -> None:
+        """Begin the quarter-second chores."""
+        self._tick_due = self.loop.time() + TICK_S
+        self._tick = self.loop.call_at(self._tick_due, self._on_tick)
+
+    def _on_tick(self) -> None:
+        now = self.loop.time()
+        self._lag.observe(max(0.0, now - self._tick_due))
+        self.access.flush()
+        until_us = self.live.until_us
+        if until_us and self.unix_us() >= until_us:
+            self.live = self._compile(self.live.config, self.live.version)
+        self._tick_due = now + TICK_S
+        self._tick = self.loop.call_at(self._tick_due, self._on_tick)
+
+    def stop_ticking(self) -> None:
+        """End the quarter-second chores."""
+        if self._tick is not None:
+            self._tick.cancel()
+
+    def _gauges(self) -> dict[tuple[str, ...], float]:
+        stats = self.gate.stats
+        pool = self.pool
+        return {
+            ("penstock_in_flight",): len(self.exchanges),
+            ("penstock_client_connections",): len(self.server.connections),
+            ("penstock_upstream_connections", "idle"): pool.idle,
+            ("penstock_upstream_connections", "busy"): pool.open - pool.idle,
+            ("penstock_upstream_opened_total",): pool.opened_total,
+            ("penstock_upstream_reused_total",): pool.reused_total,
+            ("penstock_unsettled",): self.gate.unsettled,
+            ("penstock_journalled_total",): stats.journalled,
+            ("penstock_store_errors_total",): stats.store_errors,
+            ("penstock_reseeded_total",): stats.reseeded,
+            ("penstock_config_version",): self.live.version,
+        }
+
+    # Life.
+
+    async def run(self) -> int:
+        """Serve until told to stop. Returns the exit code."""
+        options = self.options
+        where = target(options.redis)
+        self._client = store_client(options.redis)
+        admit_lane, settle_lane = Lane(where), Lane(where)
+        stopping = asyncio.Event()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(signum, self._stop, stopping)
+        chores: list[asyncio.Task[None]] = []
+        door = await self._open_own_door()
+        try:
+            await self._until(stopping, _connected(admit_lane))
+            await self._until(stopping, _connected(settle_lane))
+            chores.append(self.loop.create_task(self._follow_configuration()))
+            await self._until(stopping, self.configured.wait())
+            if stopping.is_set():
+                return 0
+            settings = self.live.config
+            self.access = AccessLog(
+                _access_path(settings.edge.access_log),
+                self.metrics.counter("penstock_access_lines_dropped_total"),
+            )
+            self.gate = Gate(
+                admit_lane,
+                settle_lane,
+                self._client,
+                replica=self.replica,
+                journal_dir=places(os.environ).journal,
+                seed=self.reseed,
+                timeout_s=settings.store.admit_timeout_ms / 1000,
+                observe=self.observe_batch,
+                streams=self.reports,
+            )
+            await self._until(stopping, _started(self.gate))
+            self.server = EdgeServer(
+                Doors(self).answer,
+                head_timeout_s=settings.edge.head_timeout_s,
+                body_timeout_s=settings.edge.body_timeout_s,
+                idle_timeout_s=settings.edge.idle_timeout_s,
+                max_body=settings.edge.max_body_mb * 1024 * 1024,
+            )
+            listener = await self.loop.create_server(
+                self.server, sock=_listen(options.listen), backlog=BACKLOG
+            )
+            self.start_ticking()
+            # What is here now lives as long as the worker: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 50)
+            self.serving = True
+            await stopping.wait()
+            await self._drain(listener)
+            return 0
+        finally:
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+            self.stop_ticking()
+            if self.serving:
+                await self.gate.close()
+                await self.access.close()
+            await self.pool.close()
+            await admit_lane.close()
+            await settle_lane.close()
+            await _quietly(withdraw(self._client, self.replica))
+            await self._client.aclose()
+            await door.cleanup()
+
+    def _stop(self, stopping: asyncio.Event) -> None:
+        if stopping.is_set():
+            log.warning("told twice to stop: ending at once")
+            os._exit(1)
+        stopping.set()
+
+    async def _until(self, stopping: asyncio.Event, step: Awaitable[object]) -> None:
+        """Await a step of the start, or the word to stop."""
+        work = asyncio.ensure_future(step)
+        stop = asyncio.ensure_future(stopping.wait())
+        try:
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            for task in (work, stop):
+                task.cancel()
+            await asyncio.gather(work, stop, return_exceptions=True)
+
+    async def _drain(self, listener: asyncio.Server) -> None:
+        """Let exchanges finish, within bounds; then end them with an error they can read."""
+        self.draining = True
+        listener.close()
+        self.server.close_idle()
+        bound = self.live.config.edge.drain_timeout_s
+        log.info("draining: %d exchanges, at most %g s", len(self.exchanges), bound)
+        if not await self._quiet_within(bound):
+            for exchange in list(self.exchanges):
+                exchange.cut(Drained("the gateway is shutting down", phase="body"))
+            await self._quiet_within(2.0)
+        self.server.close()
+        await self.server.shutdown(1.0)
+        if not await self.gate.drain(5.0):
+            log.warning("%d settlements stay in the journal", self.gate.unsettled)
+
+    async def _quiet_within(self, seconds: float) -> bool:
+        if self.exchanges:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.quiet.wait()
+            except TimeoutError:
+                return False
+        return True
+
+    async def _follow_configuration(self) -> None:
+        async for version in watch(self._client):
+            error = None
+            try:
+                self.take(version)
+                log.info("runs configuration %d", version.number)
+            except (ConfigError, OSError, ValueError) as problem:
+                error = str(problem)
+                log.error("cannot run configuration %d: %s", version.number, error)
+            await _quietly(acknowledge(self._client, self.replica, version.number, error))
+
+    # The worker's own door: health and metrics, for the supervisor and the control role.
+
+    async def _open_own_door(self) -> web.AppRunner:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/health/live", self._own_live),
+                web.get("/health/ready", self._own_ready),
+                web.get("/snapshot", self._own_snapshot),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        path = self.options.run_dir / f"edge-{self.options.worker}.sock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        await web.UnixSite(runner, str(path)).start()
+        if self.options.metrics:
+            host, port = split_listen(self.options.metrics)
+            await web.TCPSite(runner, host, port).start()
+        return runner
+
+    @property
+    def ready(self) -> str:
+        """Why this worker takes no requests; empty when it does."""
+        if self.draining:
+            return "draining"
+        if not self.configured.is_set():
+            return "no configuration yet"
+        return "" if self.serving else "starting"
+
+    async def _own_live(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "live"})
+
+    async def _own_ready(self, _: web.Request) -> web.Response:
+        why = self.ready
+        return web.json_response({"status": why or "ready"}, status=503 if why else 200)
+
+    async def _own_snapshot(self, _: web.Request) -> web.Response:
+        if not self.serving:
+            return web.json_response({"status": self.ready}, status=503)
+        return web.json_response(self.metrics.snapshot(self.gate.boot.member))
+
+
+class Doors:
+    """The data port's routes: a table look-up, before a body is read."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._routes: dict[str, dict[str, Handler]] = {
+            "/v1/chat/completions": {"POST": self._spend("chat")},
+            "/v1/completions": {"POST": self._spend("completions")},
+            "/v1/embeddings": {"POST": self._spend("embeddings")},
+            "/v1/models": {"GET": self._models},
+            "/": {"HEAD": self._root, "GET": self._root},
+            "/health/live": {"GET": self._alive, "HEAD": self._alive},
+            "/health/ready": {"GET": self._is_ready, "HEAD": self._is_ready},
+        }
+
+    @property
+    def routes(self) -> dict[str, tuple[str, ...]]:
+        """Every path with its methods; `/v1/models/{id}` besides."""
+        return {path: tuple(methods) for path, methods in self._routes.items()} | {
+            "/v1/models/{id}": ("GET",)
+        }
+
+    async def answer(self, request: Request) -> Written:
+        """Find the route and let it answer."""
+        message = request.message
+        methods = self._routes.get(message.path)
+        if methods is None:
+            path = message.path.partition("?")[0]
+            methods = self._routes.get(path)
+            if methods is None:
+                if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
+                    methods = {"GET": self._model}
+                else:
+                    return self._refuse(
+                        request, 404, f"There is no route {_shown(path)} here.", "unknown_route"
+                    )
+        handler = methods.get(message.method)
+        if handler is None:
+            return self._refuse(
+                request,
+                405,
+                f"{_shown(message.method)} is not possible here; use {' or '.join(methods)}.",
+                "method_not_allowed",
+                b"allow: %b\r\n" % ", ".join(methods).encode(),
+            )
+        return await handler(request)
+
+    def _spend(self, kind: Kind) -> Handler:
+        def handler(request: Request) -> Awaitable[Written]:
+            return serve(self._edge, request, kind)
+
+        return handler
+
+    async def _models(self, request: Request) -> Written:
+        return self._with_names(
+            request,
+            lambda live, names: (
+                200,
+                {"object": "list", "data": [_model_card(live, name) for name in names]},
+            ),
+        )
+
+    async def _model(self, request: Request) -> Written:
+        wanted = request.message.url.path.removeprefix("/v1/models/")
+
+        def one(live: Live, names: list[str]) -> tuple[int, object]:
+            if wanted not in names:
+                raise NotFound(
+                    f"The model '{_shown(wanted)}' does not exist here, or this key may not use it.",
+                    code="model_not_found",
+                    param="model",
+                )
+            return 200, _model_card(live, wanted)
+
+        return self._with_names(request, one)
+
+    def _with_names(
+        self, request: Request, body: Callable[[Live, list[str]], tuple[int, object]]
+    ) -> Written:
+        live = self._edge.live
+        try:
+            caller = live.callers.find(credential(request))
+            if caller is None:
+                raise Unauthorized("The API key is not known.", code="invalid_api_key")
+            status, document = body(live, live.names_for(caller))
+        except (Unauthorized, BadRequest, NotFound) as error:
+            return self._error(request, error)
+        return self._say(request, status, document)
+
+    async def _root(self, request: Request) -> Written:
+        return self._say(request, 200, {"name": "penstock"})
+
+    async def _alive(self, request: Request) -> Written:
+        return self._say(request, 200, {"status": "live"})
+
+    async def _is_ready(self, request: Request) -> Written:
+        why = self._edge.ready
+        return self._say(request, 503 if why else 200, {"status": why or "ready"})
+
+    def _refuse(
+        self, request: Request, status: int, words: str, code: str, headers: bytes = b""
+    ) -> Written:
+        body = error_body(words, "invalid_request_error", code)
+        return self._write(request, status, body, b"x-should-retry: false\r\n" + headers)
+
+    def _error(self, request: Request, error: GatewayError) -> Written:
+        return self._write(
+            request,
+            error.http_status,
+            error_body(error.message, error.type, error.code, error.param),
+            b"x-should-retry: false\r\n",
+        )
+
+    def _say(self, request: Request, status: int, document: object) -> Written:
+        return self._write(request, status, json.dumps(document).encode())
+
+    def _write(self, request: Request, status: int, body: bytes, headers: bytes = b"") -> Written:
+        edge = self._edge
+        message = request.message
+        # A body that nobody has read would be taken for the next request's head.
+        unread = not request.content.is_eof()
+        close = message.should_close or edge.draining or unread
+        whole = edge.server.answer(
+            status,
+            body,
+            b"x-request-id: %b\r\n%b" % (edge.next_request_id().encode(), headers),
+            close=close,
+        )
+        if message.method == "HEAD":
+            whole = whole[: len(whole) - len(body)]
+        transport = request.client.transport
+        if transport is not None:
+            transport.write(whole)
+        return edge.server.closing if close else edge.server.kept
+
+
+def _model_card(live: Live, name: str) -> dict[str, object]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": 1_704_067_200,
+        "owned_by": "penstock" if live.pool.is_route(name) else "organization",
+    }
+
+
+def _shown(text: str) -> str:
+    """Return a caller's text as it may stand in a message: short, printable."""
+    return "".join(c if c.isprintable() else "?" for c in text[:80])
+
+
+def _access_path(setting: str) -> str:
+    return setting if setting in {"stdout", "off"} else str(places(os.environ).path(setting))
+
+
+def _listen(address: str) -> socket.socket:
+    """Return a socket that shares its port with the other workers."""
+    host, port = split_listen(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind((host, port))
+    sock.setblocking(False)
+    return sock
+
+
+async def _connected(lane: Lane) -> None:
+    """Connect a lane, however long the store takes to come up."""
+    told = False
+    while True:
+        try:
+            await lane.start(timeout_s=2.0)
+            return
+        except LaneLost as error:
+            if not told:
+                log.warning("waiting for the store: %s", error)
+                told = True
+            await asyncio.sleep(0.1)
+
+
+async def _started(gate: Gate) -> None:
+    while True:
+        try:
+            await gate.start()
+            return
+        except StoreUnavailable as error:
+            log.warning("waiting for the store: %s", error)
+            await asyncio.sleep(0.2)
+
+
+async def _quietly(chore: Awaitable[object]) -> None:
+    """Await a courtesy towards the store that may fail."""
+    try:
+        async with asyncio.timeout(2.0):
+            await chore
+    except Exception as error:  # noqa: BLE001 - nothing depends on it, and the next one comes soon
+        log.warning("%s", error)
+
+
+def run_edge(options: EdgeOptions) -> int:
+    """Run one edge worker to its end. Returns the exit code."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format=f"%(asctime)s edge-{options.worker} %(levelname)s %(message)s",
+    )
+    # Connections that end as connections do are no news.
+    logging.getLogger("aiohttp.server").setLevel(logging.ERROR)
+    return uvloop.run(_main(options))
+
+
+async def _main(options: EdgeOptions) -> int:
+    return await Edge(options).run()
