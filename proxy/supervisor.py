@@ -18,6 +18,7 @@ The rules:
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ LONGEST_PAUSE_S = 5.0
 STEADY_AFTER_S = 10.0
 LOOPS_AFTER = 5
 HURRY_S = 1.0
+_NEWS = re.compile(r"^\S+ \S+ \S+ (?:INFO|DEBUG) ")  # date, time, name, level: as roles log
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -368,7 +370,9 @@ class Supervisor:
 
     def _show(self, child: _Child) -> None:
         for line in child.log.new_lines():
-            self._say(f"{child.role.name} | {line}")
+            # What is only news stays in the log.
+            if not _NEWS.search(line):
+                self._say(f"{child.role.name} | {line}")
 
     async def _unless_stopping(self, work: Awaitable[_T]) -> _T | None:
         """Return what the work returned, or None after cancelling it because the end has begun."""

@@ -243,6 +243,18 @@ async def test_what_a_role_writes_to_its_log_is_shown_with_its_name(stage: Stage
     await ours.run(doing(body))
 
 
+async def test_what_is_only_news_stays_in_the_log(stage: Stage) -> None:
+    """Information is for who looks for it; warnings look for people."""
+    lines = "2026-01-02 03:04:05,678 edge-0 INFO all is well\\n2026-01-02 03:04:05,678 edge-0 WARNING it is not"
+    ours = stage.supervisor(stage.role("edge", f"print('{lines}', flush=True)\n" + STEADY))
+
+    async def body() -> None:
+        await stage.until_said("it is not")
+
+    await ours.run(doing(body))
+    assert not any("all is well" in line for line in stage.said)
+
+
 # Ending...
 
 
