@@ -17,6 +17,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from itertools import count
+from time import monotonic
 
 import uvloop
 from aiohttp import web
@@ -31,6 +32,7 @@ from proxy.live import Live, boot_nonce
 from proxy.observe import AccessLog, Metrics
 from proxy.options import EdgeOptions
 from proxy.server import EdgeServer, Request, Written
+from proxy.upstream.deadlines import Wheel
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.pool import Pool
 from proxy.wire.headers import AnswerHeaders, RequestHeaders
@@ -70,7 +72,8 @@ class Edge:
         self.replica = replica_name(options.worker)
         self.metrics = Metrics()
         self.added = self.metrics.histogram("penstock_added_seconds")
-        self.pool = Pool(self.loop)
+        # The loop's own clock has a grain of a millisecond; this one is the same clock, finer.
+        self.pool = Pool(self.loop, Wheel(self.loop, clock=monotonic))
         self.answer_headers = AnswerHeaders()
         self.request_headers = RequestHeaders()
         self.exchanges: set[Exchange] = set()
@@ -151,7 +154,7 @@ class Edge:
 
     def reports(self) -> Iterator[tuple[Boot, str, int]]:
         """Yield what the longer streams have given so far."""
-        old = self.loop.time() - PROGRESS_S
+        old = monotonic() - PROGRESS_S
         for attempt in list(self.streams):
             if attempt.sent_at < old and attempt.meter is not None:
                 attempt.reported = True

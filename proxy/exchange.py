@@ -18,6 +18,7 @@ When it is cut after its first byte, the caller gets an error event in place of 
 
 import asyncio
 import logging
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
@@ -194,7 +195,7 @@ class Attempt:
         exchange.request.client.feeding = connection
         if fresh:
             self.done = edge.loop.create_future()
-        self.sent_at = now = edge.loop.time()
+        self.sent_at = now = monotonic()
         self.added_us = int((now - exchange.read_at) * 1_000_000)
         connection.send(
             self,
@@ -238,7 +239,7 @@ class Attempt:
     def body(self, data: bytes) -> None:
         """Take one read of the answer's body and pass it on."""
         exchange = self.exchange
-        self.last_at = exchange.edge.loop.time()
+        self.last_at = monotonic()
         self.reads += 1
         if self.mode == _STREAM:
             assert self.splitter is not None
@@ -432,7 +433,7 @@ class Attempt:
         offer = exchange.offer
         place = self.place
         grant = self.grant
-        now = edge.loop.time()
+        now = monotonic()
         outcome = ended.outcome
         meter = self.meter
         source = "provider"
@@ -596,7 +597,7 @@ class Exchange:
         self.kind: Kind = kind
         self.protocol = f"openai.{kind}"
         self.request_id = edge.next_request_id()
-        self.started_at = edge.loop.time()
+        self.started_at = monotonic()
         self.read_at = self.started_at
         self.chunked = request.message.version >= HttpVersion11
         self.close = request.message.should_close or not self.chunked or edge.draining
@@ -655,7 +656,7 @@ class Exchange:
                 code="invalid_api_key",
             )
         body = await self._read()
-        self.read_at = edge.loop.time()
+        self.read_at = monotonic()
         try:
             self.seen = seen = look(self.kind, body)
         except BadField as error:
@@ -780,7 +781,7 @@ class Exchange:
     def finish(self) -> None:
         """Count the exchange and write its access line."""
         edge = self.edge
-        duration = edge.loop.time() - self.started_at
+        duration = monotonic() - self.started_at
         last = self.current
         status = self.status or 499
         if last is not None and last.ended is not None and last.ended.outcome == "client_left":

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import hiredis
@@ -269,7 +270,7 @@ class Gate:
 
     def _watch(self) -> None:
         """Look for calls that the store does not answer."""
-        now = self._loop.time()
+        now = monotonic()
         admission = self._admission
         if self._asks and self._asks[0].deadline < now:
             self._expire(now)
@@ -289,7 +290,7 @@ class Gate:
     def admit(self, ask: Ask) -> "asyncio.Future[Grant | Denied | Nobody]":
         """Ask for a lease; the future raises `StoreUnavailable` when the store does not answer in time."""
         ask.answer = self._loop.create_future()
-        ask.deadline = self._loop.time() + self._timeout_s
+        ask.deadline = monotonic() + self._timeout_s
         self._asks.append(ask)
         if self._admission is None and not self._admit_scheduled:
             self._admit_scheduled = True
@@ -307,11 +308,11 @@ class Gate:
             if not ask.answer.done():
                 asks.append(ask)
         if asks:
-            self._send_admission(_Admission(asks, self._boot, self._loop.time()), again=False)
+            self._send_admission(_Admission(asks, self._boot, monotonic()), again=False)
 
     def _send_admission(self, admission: _Admission, *, again: bool) -> None:
         self._admission = admission
-        admission.sent_at = self._loop.time()
+        admission.sent_at = monotonic()
         command = admit_command(self._admit_sha, admission.boot, admission.asks, again=again)
 
         def answered(answer: Any) -> None:
@@ -352,7 +353,7 @@ class Gate:
         stats = self.stats
         stats.admit_batches += 1
         stats.admit_asks += len(answer)
-        seconds = self._loop.time() - admission.sent_at
+        seconds = monotonic() - admission.sent_at
         stats.admit_seconds += seconds
         if self._observe is not None:
             self._observe("admit", len(answer), seconds)
@@ -392,7 +393,7 @@ class Gate:
         while not self._admit_lane.connected:
             await asyncio.sleep(0.01)
             self._refuse_expired(admission.asks)
-            self._expire(self._loop.time())
+            self._expire(monotonic())
             if all(ask.answer.done() for ask in admission.asks):
                 break
         if sent:
@@ -419,7 +420,7 @@ class Gate:
             for ask in asks:
                 self._refuse(ask, f"the store has lost its limits: {error}")
             return
-        now = self._loop.time()
+        now = monotonic()
         for ask in asks:
             if ask.deadline < now:
                 self._refuse(ask, "the store has lost its limits")
@@ -441,7 +442,7 @@ class Gate:
             ask.answer.set_exception(StoreUnavailable(words))
 
     def _refuse_expired(self, asks: list[Ask]) -> None:
-        now = self._loop.time()
+        now = monotonic()
         for ask in asks:
             if ask.deadline < now:
                 self._refuse(ask, "the store did not answer in time")
@@ -491,7 +492,7 @@ class Gate:
                 self._journal.clear()
             return
         batch = self._batches[0]
-        batch.sent_at = self._loop.time()
+        batch.sent_at = monotonic()
 
         def answered(answer: Any) -> None:
             self._settled(batch, answer)
@@ -522,7 +523,7 @@ class Gate:
             stats = self.stats
             stats.settle_batches += 1
             stats.settlements += batch.size
-            seconds = self._loop.time() - batch.sent_at
+            seconds = monotonic() - batch.sent_at
             stats.settle_seconds += seconds
             if self._observe is not None:
                 self._observe("settle", batch.size, seconds)
