@@ -138,7 +138,8 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture
 async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     """Hand out a redis-py client that answers in bytes, over an emptied server."""
-    client = redis.asyncio.Redis.from_url(redis_url, decode_responses=False)
+    # With a socket timeout redis-py sends by `asyncio.wait_for`, which may drop a cancellation on 3.11
+    client = redis.asyncio.Redis.from_url(redis_url, decode_responses=False, socket_timeout=None)
     await client.flushall()
     yield client
     await client.aclose()

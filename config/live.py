@@ -1,0 +1,228 @@
+"""
+The configuration that runs: numbered versions in Redis, watched by every replica.
+
+A version is a published document (`config.loader.Loaded.document`) with who, why and when.
+Publishing is compare-and-set in one script, so that of two operators who start from the same
+version one is told of the other. Replicas are told by pub/sub and ask every two seconds besides,
+so that neither a lost message, a restart nor a flush leaves one behind; they say which version
+they run by `acknowledge`.
+
+Failure stance: a replica without Redis goes on with the version that it has. After a flush there is
+no version, which changes nothing either; the next one published is taken whatever its number is.
+`watch` never fails for the store's sake, all else raises what redis-py raises.
+
+Redis keys: `{c0}:cfg` (hash; also the name of the channel) and `{c0}:ack` (hash).
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncGenerator, Awaitable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from store import scripts
+
+LIVE_KEY = "{c0}:cfg"
+ACKNOWLEDGED_KEY = "{c0}:ack"
+KEPT_VERSIONS = 50
+MOST_REPLICAS = 4096
+LONGEST_ERROR = 2000
+
+POLL_S = 2.0
+STORE_WITHIN_S = 5.0
+RETRY_S = 0.2
+
+_FIELDS = ("document", "by", "why", "at_us", "digest", "stamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """
+    One published configuration; `at_us` is the server's time in microseconds since 1970.
+
+    `digest` is the SHA-256 of the document in hex. `stamp` tells two versions apart that bear the
+    same number, which happens after a flush.
+    """
+
+    number: int
+    document: str
+    by: str
+    why: str
+    at_us: int
+    digest: str
+    stamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """What a replica said last: the version it runs, and why it could not take a later one."""
+
+    number: int
+    error: str | None
+    at_us: int
+
+
+class VersionConflict(Exception):
+    """Someone else published in between; nothing was changed."""
+
+    def __init__(self, expected: int, current: int) -> None:
+        self.expected = expected
+        self.current = current
+        super().__init__(
+            f"the live configuration is at version {current}, not {expected}: look at what changed"
+        )
+
+
+def digest_of(document: str) -> str:
+    """Give the SHA-256 of a document in hex."""
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+# Publishing...
+
+
+async def publish(
+    client: Redis, document: str, *, by: str, why: str, expected: int | None
+) -> Version:
+    """
+    Make a document the next version, and tell every replica.
+
+    `expected` is the number that the change was made from (0: there is none yet; None: whatever
+    there is). Raises VersionConflict when the current version is another.
+    The document must have come from the loader: nothing is checked here.
+    """
+    outcome, number = await _publish(client, document, by, why, expected, origin="")
+    if outcome == "conflict":
+        raise VersionConflict(expected or 0, number)
+    return await _surely(client, number)
+
+
+async def publish_file(client: Redis, document: str, *, by: str, why: str) -> Version:
+    """
+    Publish what the file on disk says, unless that very text was published from a file before.
+
+    So a restart undoes no change that was made live, while an edited file takes effect.
+    Gives the current version, be it the new one or not.
+    """
+    _, number = await _publish(client, document, by, why, None, origin="file")
+    return await _surely(client, number)
+
+
+async def _publish(
+    client: Redis, document: str, by: str, why: str, expected: int | None, *, origin: str
+) -> tuple[str, int]:
+    script = client.register_script(scripts.load("config", "publish").text)
+    wanted = "" if expected is None else str(expected)
+    arguments = (document, digest_of(document), by, why, wanted, secrets.token_hex(16), origin)
+    answer = script(keys=[LIVE_KEY], args=[*arguments, KEPT_VERSIONS, ""])
+    outcome, number = await _reply(answer)
+    return _text(outcome), int(number)
+
+
+async def _surely(client: Redis, number: int) -> Version:
+    found = await version(client, number)
+    if found is None:  # flushed, or 50 versions published, between two commands
+        raise RedisError(f"version {number} of the configuration was lost as it was published")
+    return found
+
+
+# Reading...
+
+
+async def current(client: Redis) -> Version | None:
+    """Give the version that is current, or None before the first and after a flush."""
+    number = await _reply(client.hget(LIVE_KEY, "current"))
+    return None if number is None else await version(client, int(number))
+
+
+async def version(client: Redis, number: int) -> Version | None:
+    """Give one of the last 50 versions, or None if it is not kept."""
+    names = [f"{number}:{name}" for name in _FIELDS]
+    found = await _reply(client.hmget(LIVE_KEY, names))
+    if any(value is None for value in found):
+        return None
+    document, by, why, at_us, digest, stamp = map(_text, found)
+    return Version(number, document, by, why, int(at_us), digest, stamp)
+
+
+async def watch(client: Redis, *, poll_s: float = POLL_S) -> AsyncGenerator[Version, None]:
+    """
+    Give the current version, then each change as it happens; never ends by itself.
+
+    Versions that are published while the reader is busy may be passed over: the one that comes
+    next is always the current one. Close it with `contextlib.aclosing`.
+    """
+    seen: str | None = None
+    while True:
+        pubsub: Any = client.pubsub(ignore_subscribe_messages=True)
+        try:
+            await _reply(pubsub.subscribe(LIVE_KEY))
+            while True:
+                # Asked after subscribing, so that nothing falls between the two
+                found = await _other_than(client, seen)
+                if found is not None:
+                    seen = found.stamp
+                    yield found
+                    continue
+                await _reply(pubsub.get_message(timeout=poll_s))
+        except (RedisError, OSError):
+            pass  # the store is away; the replica goes on with what it has
+        finally:
+            await pubsub.aclose()
+        await asyncio.sleep(RETRY_S)
+
+
+async def _other_than(client: Redis, seen: str | None) -> Version | None:
+    async with asyncio.timeout(STORE_WITHIN_S):
+        stamp = await _reply(client.hget(LIVE_KEY, "stamp"))
+        if stamp is None or _text(stamp) == seen:
+            return None
+        return await current(client)
+
+
+# Who runs what...
+
+
+async def acknowledge(client: Redis, replica: str, number: int, error: str | None) -> None:
+    """Say that a replica runs version `number`, and why it could not take a later one, if so."""
+    script = client.register_script(scripts.load("config", "acknowledge").text)
+    arguments = (replica, number, (error or "")[:LONGEST_ERROR], MOST_REPLICAS, "")
+    await _reply(script(keys=[ACKNOWLEDGED_KEY], args=list(arguments)))
+
+
+async def acknowledgements(client: Redis) -> dict[str, Ack]:
+    """Give what every replica said last, by replica; those that are gone are among them."""
+    found: dict[str, Ack] = {}
+    for replica, said in (await _reply(client.hgetall(ACKNOWLEDGED_KEY))).items():
+        at_us, number, error = _text(said).split(" ", 2)
+        found[_text(replica)] = Ack(int(number), error or None, int(at_us))
+    return found
+
+
+async def withdraw(client: Redis, replica: str) -> None:
+    """Forget a replica that ended in good order."""
+    await _reply(client.hdel(ACKNOWLEDGED_KEY, replica))
+
+
+async def _reply(waiting: Any) -> Any:
+    """
+    Await a redis-py command, and end with the task if it was cancelled meanwhile.
+
+    On Python 3.11 `asyncio.wait_for`, which redis-py sends by when it has a socket timeout, drops
+    a cancellation that comes as the sending ends (python/cpython#86296, mended in 3.12).
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    found = await cast("Awaitable[Any]", waiting)
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return found
+
+
+def _text(value: Any) -> str:
+    """Read an answer, whether or not the client decodes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
