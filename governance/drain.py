@@ -129,6 +129,8 @@ class LedgerWriter:
         in_a_row = 0
         while True:
             try:
+                if self._connection is None:
+                    await self.prepare()
                 count = await self.drain()
             except (RedisError, OSError, sqlite3.Error, LedgerUnreachable) as error:
                 self.done.failures += 1
@@ -140,6 +142,14 @@ class LedgerWriter:
             in_a_row = 0
             if count < self._size:
                 await asyncio.sleep(self._idle_s)
+
+    async def prepare(self) -> None:
+        """
+        Make the database and its tables, so that it can be read before the first entry comes.
+
+        Raises `LedgerUnreachable` and what SQLite raises.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
     async def drain(self) -> int:
         """
@@ -255,10 +265,9 @@ class LedgerWriter:
 
     # Entering into the books, on the writer's own thread...
 
-    def _commit(self, batch: _Batch) -> Drained:
-        """Enter the batch in one transaction; return what became of it."""
-        connection = self._connection
-        if connection is None:
+    def _open(self) -> sqlite3.Connection:
+        """Return the connection, made with its tables when it is first asked for."""
+        if self._connection is None:
             connection = open_writer(self._path)
             try:
                 migrate(connection, "governance")
@@ -266,6 +275,11 @@ class LedgerWriter:
                 connection.close()
                 raise
             self._connection = connection
+        return self._connection
+
+    def _commit(self, batch: _Batch) -> Drained:
+        """Enter the batch in one transaction; return what became of it."""
+        connection = self._open()
         connection.execute("BEGIN IMMEDIATE")
         try:
             written = _enter(connection, batch)

@@ -44,12 +44,11 @@ class LedgerUnreachable(Exception):
     """The ledger database does not exist or cannot be opened; the message says which and why."""
 
 
-def ledger_path(url: str, var: Path | None = None) -> Path:
+def ledger_path(url: str) -> Path:
     """
     Return the file that a ledger URL names: `sqlite:PATH` or `sqlite:///ABSOLUTE/PATH`.
 
-    A relative path is under the current directory; one that begins with `var/` is under `var`
-    (the value of PENSTOCK_VAR) when that is given.
+    A relative path is taken as it is; `store.places` says where a setting's `var/` lies.
     Raises `BadLedgerUrl`.
     """
     scheme, separator, rest = url.partition(":")
@@ -66,10 +65,7 @@ def ledger_path(url: str, var: Path | None = None) -> Path:
             )
     if not rest or rest.endswith("/") or rest == ":memory:" or "\0" in rest:
         raise BadLedgerUrl("store.ledger: expected the path of a file, as in sqlite:var/ledger.db")
-    path = Path(rest)
-    if var is not None and path.parts[0] == "var" and len(path.parts) > 1:
-        return var.joinpath(*path.parts[1:])
-    return path
+    return Path(rest)
 
 
 # Opening...

@@ -36,14 +36,6 @@ def test_a_url_names_a_file(url: str, path: str) -> None:
     assert ledger_path(url) == Path(path)
 
 
-def test_var_may_lie_elsewhere() -> None:
-    """What begins with `var/` moves with PENSTOCK_VAR, everything else stays."""
-    assert ledger_path("sqlite:var/a/ledger.db", Path("/data")) == Path("/data/a/ledger.db")
-    assert ledger_path("sqlite:other/ledger.db", Path("/data")) == Path("other/ledger.db")
-    assert ledger_path("sqlite:/var/ledger.db", Path("/data")) == Path("/var/ledger.db")
-    assert ledger_path("sqlite:var", Path("/data")) == Path("var")
-
-
 @pytest.mark.parametrize(
     "url",
     ["", "ledger.db", "sqlite:", "sqlite::memory:", "sqlite://a/b", "sqlite:a/", "postgres://x/y"],

@@ -1,0 +1,64 @@
+"""
+The operator's command line: one word chooses a command, and only that command is imported.
+
+Exit codes that all commands share: 0 it is so, 1 it is not so, 2 misuse or a configuration with
+mistakes, 3 the store or the ledger is out of reach, 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import NamedTuple
+
+__all__ = ["COMMANDS", "main"]
+
+
+class Command(NamedTuple):
+    """A command: the module whose `run(argv)` does it and returns the exit code, and its line of help."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Mapping[str, Command] = MappingProxyType(
+    {
+        "config": Command("console.config_command", "check a configuration; print its schema"),
+        "usage": Command("console.usage_command", "sum tokens and cost, by model, team, key, …"),
+        "ledger": Command("console.ledger_command", "prove the books; show one exchange"),
+        "serve": Command("console.control", "run the control role (the supervisor does)"),
+    }
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command and return the exit code."""
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        _say(_help(), to_error=not argv)
+        return 0 if argv else 2
+    command = COMMANDS.get(argv[0])
+    if command is None:
+        _say(f"penstock: there is no command {argv[0]!r}\n\n{_help()}", to_error=True)
+        return 2
+    try:
+        code: int = import_module(command.module).run(list(argv[1:]))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read us has seen enough (`| head`); Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _help() -> str:
+    """Return the list of commands."""
+    lines = "\n".join(f"  {name:<8} {command.help}" for name, command in COMMANDS.items())
+    return f"usage: penstock COMMAND …\n\n{lines}\n\nEach command takes --help."
+
+
+def _say(text: str, *, to_error: bool) -> None:
+    """Print help where it belongs: asked for on standard output, else on standard error."""
+    print(text, file=sys.stderr if to_error else sys.stdout)

@@ -1,0 +1,364 @@
+"""
+The control role: the admin port, and the chores that keep the books and the leases in order.
+
+At the start the configuration file is checked before anything is touched: if it has mistakes they
+are printed, and nothing was changed.
+Then the admin port opens (live, not yet ready), and the chores begin:
+
+| chore | does | led |
+|---|---|---|
+| config | publishes the file if it changed, seeds the limits of every version, acknowledges it | no |
+| keeper | publishes what runs again when the store has lost it | no |
+| ledger | moves entries from the stream to the database | yes |
+| reaper | settles what dead replicas held | yes |
+| metrics | asks the workers for their counts | no |
+
+*Led* chores are done by one of several controls at a time; each of them bears a second leader.
+Ready means: the configuration is published and the store answers.
+
+On SIGTERM or SIGINT the port closes, the chores end, and what the stream still holds is drained, so
+that a gateway that ended in good order has whole books.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from aiohttp import web
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from config import live
+from config.loader import ConfigError, Loaded, load_file, load_published
+from config.models import Config
+from config.scalars import split_listen
+from console.admin import Door, check_listen, make_app
+from console.chores import Chore, Chores
+from console.metrics import Fleet, control_snapshot
+from governance.drain import LedgerWriter
+from governance.ledger import STREAM
+from ratelimit.limits import records
+from ratelimit.upkeep import reap, seed
+from store.election import Lease, lead
+from store.parent import end_with_parent
+from store.places import places
+from store.sql import BadLedgerUrl, LedgerUnreachable, ledger_path
+from store.topology import BadStoreUrl, client, target
+
+__all__ = ["Control", "Options", "run", "serve"]
+
+REAP_EVERY_S = 2.0
+ASK_EVERY_S = 5.0
+KEEP_EVERY_S = 5.0
+LAST_DRAIN_S = 5.0
+_STORE_WITHIN_S = 2.0
+
+_log = logging.getLogger("penstock.control")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line of the control role, read; `ledger` is the database's file."""
+
+    redis: str = field(repr=False)
+    config_file: Path
+    listen: str | None
+    run_dir: Path
+    ledger: Path | None
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the control role until it is told to end: 0 ended as told, 1 failed, 2 misuse or mistakes."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    try:
+        options = _options(argv)
+        loaded = load_file(options.config_file, os.environ)
+        host, port = split_listen(options.listen or loaded.config.admin.listen)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"configuration: {problem}", file=sys.stderr)
+        print("Nothing was changed.", file=sys.stderr)
+        return 2
+    except (BadStoreUrl, BadLedgerUrl, ValueError) as error:
+        print(f"penstock serve: {error}", file=sys.stderr)
+        return 2
+    token = loaded.config.admin.token
+    wrong = check_listen(host, None if token is None else token.reveal())
+    if wrong is not None:
+        print(f"penstock serve: {wrong}", file=sys.stderr)
+        return 2
+    for problem in loaded.problems:
+        _log.warning("configuration: %s", problem)
+    end_with_parent(os.environ)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(options, loaded, host, port, os.environ))
+    except OSError as error:
+        print(f"penstock serve: cannot listen on {host}:{port}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _options(argv: Sequence[str]) -> Options:
+    """Read the command line. Raises `BadStoreUrl` and `BadLedgerUrl`; ends the process on misuse."""
+    parser = argparse.ArgumentParser(
+        prog="penstock serve",
+        allow_abbrev=False,
+        description="Runs the control role: admin port, ledger, reaper. `penstock up` starts it.",
+    )
+    parser.add_argument(
+        "--redis",
+        metavar="URL",
+        help="redis://, rediss:// or unix:// (default: $REDIS_URL, then the embedded store)",
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="what to publish"
+    )
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="the admin port (default: admin.listen)"
+    )
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the edges' sockets are (default: var/run)",
+    )
+    parser.add_argument(
+        "--ledger", metavar="URL", help="sqlite:PATH (default: store.ledger of the configuration)"
+    )
+    said = parser.parse_args(list(argv))
+    here = places(os.environ)
+    url = said.redis or os.environ.get("REDIS_URL") or here.store_url
+    target(url)
+    return Options(
+        redis=url,
+        config_file=said.config,
+        listen=said.listen,
+        run_dir=said.run_dir or here.run,
+        ledger=None if said.ledger is None else ledger_path(here.ledger_url(said.ledger)),
+    )
+
+
+async def serve(
+    options: Options, loaded: Loaded, host: str, port: int, environ: Mapping[str, str]
+) -> None:
+    """Compose the role from its parts, and run it until SIGTERM or SIGINT. Raises OSError for the port."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    store = client(options.redis)
+    ledger = options.ledger or ledger_path(places(environ).ledger_url(loaded.config.store.ledger))
+    try:
+        async with LedgerWriter(store, ledger) as writer:
+            control = Control(store, writer, loaded, Fleet(options.run_dir), environ)
+            token = loaded.config.admin.token
+            door = Door(
+                token=None if token is None else token.reveal(),
+                not_ready=control.not_ready,
+                page=control.page,
+                client=store,
+                ledger=ledger,
+            )
+            async with _listening(make_app(door), host, port), control.working():
+                _log.info("the control listens on %s:%d, its ledger is %s", host, port, ledger)
+                await stop.wait()
+                _log.info("the control ends")
+            await control.finish()
+    finally:
+        await store.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
+    """Hold the admin port open."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+class Control:
+    """
+    What is happening in the control role: its chores, and what they know.
+
+    `store` answers in bytes; `environ` resolves the references of published configurations.
+    """
+
+    def __init__(
+        self,
+        store: Redis,
+        writer: LedgerWriter,
+        loaded: Loaded,
+        fleet: Fleet,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.replica = f"{socket.gethostname()}/control"
+        self._store = store
+        self._writer = writer
+        self._loaded = loaded
+        self._fleet = fleet
+        self._environ = environ
+        self._running: live.Version | None = None
+        self._reaped = 0
+        self._leading = {"ledger": False, "reaper": False}
+        self._chores = Chores(
+            (
+                Chore("config", self._follow),
+                Chore("keeper", self._keep),
+                Chore("ledger", lambda: self._led("ledger", self._writer.run)),
+                Chore("reaper", lambda: self._led("reaper", self._reap)),
+                Chore("metrics", self._ask),
+            ),
+            foreseen=(RedisError, OSError),
+        )
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Do the chores for as long as the context lasts."""
+        chores = asyncio.ensure_future(self._chores.run())
+        try:
+            yield
+        finally:
+            chores.cancel()
+            await asyncio.wait([chores])
+
+    async def finish(self) -> None:
+        """Drain what the edges settled last, and take our leave; bounded, and silent about a store that is gone."""
+        try:
+            async with asyncio.timeout(LAST_DRAIN_S):
+                while await self._writer.drain():
+                    pass
+                await live.withdraw(self._store, self.replica)
+        except (RedisError, OSError, LedgerUnreachable) as error:  # OSError: TimeoutError too
+            _log.warning("the last entries stay in the stream: %s", str(error) or "out of time")
+
+    # What others ask...
+
+    async def not_ready(self) -> str | None:
+        """Return what is missing to be ready, None when nothing is."""
+        if self._running is None:
+            return "the configuration is not published yet"
+        try:
+            async with asyncio.timeout(_STORE_WITHIN_S):
+                await self._store.ping()
+        except (RedisError, OSError) as error:
+            return f"the store does not answer: {error}"
+        return None
+
+    async def page(self) -> bytes:
+        """Return the metrics of the workers and of this role."""
+        await self._fleet.refresh()
+        return self._fleet.page(control_snapshot(await self._counts()))
+
+    async def _counts(self) -> dict[tuple[str, ...], float]:
+        """Return this role's own counts; those of the store are left out when it does not answer."""
+        done = self._writer.done
+        counts: dict[tuple[str, ...], float] = {
+            ("penstock_workers",): self._fleet.answering,
+            ("penstock_ledger_entries_total",): done.written,
+            ("penstock_ledger_repeated_total",): done.repeated,
+            ("penstock_ledger_rejected_total",): done.rejected,
+            ("penstock_ledger_failures_total",): done.failures,
+            ("penstock_leases_reaped_total",): self._reaped,
+        }
+        for name, failures in self._chores.failures().items():
+            counts["penstock_chore_failures_total", name] = failures
+        for name, leading in self._leading.items():
+            counts["penstock_chore_leading", name] = int(leading)
+        try:
+            async with asyncio.timeout(_STORE_WITHIN_S):
+                waiting: Any = await self._store.xlen(STREAM)
+                said = await live.acknowledgements(self._store)
+        except (RedisError, OSError):
+            return counts
+        counts["penstock_ledger_waiting_entries",] = waiting
+        for replica, ack in said.items():
+            counts["penstock_config_acknowledged_version", replica] = ack.number
+            counts["penstock_config_refused", replica] = int(ack.error is not None)
+        return counts
+
+    # The chores...
+
+    async def _led(self, name: str, work: Any) -> None:
+        """Do a chore when we are its leader."""
+
+        def changed(leading: bool) -> None:
+            self._leading[name] = leading
+            _log.info("%s the chore %s", "leading" if leading else "no longer leading", name)
+
+        await lead(Lease(self._store, name), work, on_change=changed)
+
+    async def _reap(self) -> None:
+        """Settle what dead replicas held, every two seconds."""
+        while True:
+            count = await reap(self._store)
+            if count:
+                self._reaped += count
+                _log.warning("reaped %d leases of replicas that died", count)
+            await asyncio.sleep(REAP_EVERY_S)
+
+    async def _ask(self) -> None:
+        """Ask the workers now and then, so that little is lost of one that dies."""
+        while True:
+            await self._fleet.refresh()
+            await asyncio.sleep(ASK_EVERY_S)
+
+    async def _follow(self) -> None:
+        """Publish the file unless it was before, then take every version as it comes."""
+        await live.publish_file(
+            self._store,
+            self._loaded.document,
+            by=self.replica,
+            why="start",
+        )
+        async with contextlib.aclosing(live.watch(self._store)) as versions:
+            async for version in versions:
+                await self._take(version)
+
+    async def _take(self, version: live.Version) -> None:
+        """Seed the limits of a version, and say that we run it, or why not."""
+        try:
+            config: Config = await asyncio.to_thread(
+                load_published, version.document, self._environ
+            )
+        except ConfigError as error:
+            before = 0 if self._running is None else self._running.number
+            why = "; ".join(str(problem) for problem in error.problems)
+            _log.error("version %d of the configuration is refused: %s", version.number, why)
+            await live.acknowledge(self._store, self.replica, before, why)
+            return
+        written = await seed(self._store, records(config, version.number), version.number)
+        await live.acknowledge(self._store, self.replica, version.number, None)
+        self._running = version
+        _log.info("version %d of the configuration runs, %d limits set", version.number, written)
+
+    async def _keep(self) -> None:
+        """Publish the version that runs again when the store has lost it (a flush): new edges need one."""
+        while True:
+            await asyncio.sleep(KEEP_EVERY_S)
+            running = self._running
+            if running is None or await live.current(self._store) is not None:
+                continue
+            _log.warning("the store has lost the configuration; it is published again")
+            with contextlib.suppress(live.VersionConflict):
+                await live.publish(
+                    self._store,
+                    running.document,
+                    by=self.replica,
+                    why=f"the store had lost version {running.number}",
+                    expected=0,
+                )

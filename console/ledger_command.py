@@ -1,0 +1,208 @@
+"""`penstock ledger`: `verify` proves the books, `show` tells what became of one exchange."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from console.tables import count, money, style, table
+from console.whereabouts import (
+    Nowhere,
+    add_ledger_option,
+    add_redis_option,
+    ledger_file,
+    redis_url,
+)
+from governance.exchanges import find_exchange, in_database
+from governance.ledger import OUTCOMES
+from governance.reconcile import Balance, Verdict, verify
+from governance.usage import usd
+from store.sql import BadLedgerUrl, LedgerUnreachable
+from store.topology import BadStoreUrl, client, target
+
+__all__ = ["run"]
+
+_WORDS = {
+    "entries": "entries",
+    "input_tokens": "input tokens",
+    "output_tokens": "output tokens",
+    "cost_nusd": "cost",
+}
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command: 0 it is so, 1 it is not, 2 misuse, 3 the store or the ledger is out of reach."""
+    options = _parser().parse_args(argv)
+    try:
+        url = redis_url(options.redis, options.config, os.environ, Path.cwd())
+        where = str(target(url))
+        path = ledger_file(options.ledger, options.config, os.environ, Path.cwd())
+    except (BadLedgerUrl, BadStoreUrl, Nowhere) as error:
+        print(f"penstock ledger: {error}", file=sys.stderr)
+        return 2
+    try:
+        if options.verb == "verify":
+            return asyncio.run(_verify(url, path, as_json=options.json))
+        return asyncio.run(_show(url, path, options.request_id, as_json=options.json))
+    except LedgerUnreachable as error:
+        print(f"penstock ledger: {error}", file=sys.stderr)
+    except (RedisError, OSError) as error:
+        print(
+            f"penstock ledger: the store at {where} does not answer: {error}\n"
+            "                 is the gateway running? (./penstock up)",
+            file=sys.stderr,
+        )
+    return 3
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="penstock ledger", allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verify | show")
+    proof = verbs.add_parser(
+        "verify",
+        help="prove that the counters are what stream and database hold",
+        description="Compares the store's counters with the ledger, to the token and the nano-USD, also while"
+        " calls run. Exit code 0: equal; 1: different, and every difference is printed;"
+        " 3: the store or the ledger is out of reach.",
+    )
+    show = verbs.add_parser(
+        "show",
+        help="tell what became of one exchange",
+        description="Prints every entry of an exchange. Exit code 1: there is none.",
+    )
+    show.add_argument("request_id", metavar="REQUEST_ID", help="as x-request-id says")
+    for each in (proof, show):
+        each.add_argument("--json", action="store_true", help="print JSON")
+        add_redis_option(each)
+        add_ledger_option(each)
+    return parser
+
+
+# verify...
+
+
+async def _verify(url: str, path: Path, *, as_json: bool) -> int:
+    """Compare, and say what came of it."""
+    store = client(url, connections=1)
+    try:
+        verdict = await verify(store, path)
+    finally:
+        await store.aclose()
+    if as_json:
+        print(json.dumps(verdict.as_json(), indent=2))
+    else:
+        print("\n".join(_said(verdict)))
+    return 0 if verdict.is_equal() else 1
+
+
+def _said(verdict: Verdict) -> list[str]:
+    """Return the verdict in words."""
+    counters, difference = verdict.counters, verdict.difference
+    out, environ = sys.stdout, os.environ
+    if verdict.is_equal():
+        lines = [
+            style("The books agree", "green", out, environ)
+            + f": the counters are what stream and database hold, {count(counters.entries)} entries,"
+            f" {count(counters.input_tokens)} input and {count(counters.output_tokens)} output tokens,"
+            f" {usd(counters.cost_nusd)} USD."
+        ]
+    else:
+        lines = [style("The books do not agree with the counters:", "red", out, environ)]
+        for name, word in _WORDS.items():
+            off = getattr(difference, name)
+            if off:
+                amount = (
+                    f"{usd(abs(off))} USD" if name == "cost_nusd" else f"{count(abs(off))} {word}"
+                )
+                which = f"{amount} of cost" if name == "cost_nusd" else amount
+                lines.append(f"  {which} {'missing in' if off > 0 else 'too many in'} the books")
+    lines += ["", *_balances(verdict)]
+    if verdict.rejected:
+        lines += ["", f"Rejected: {count(verdict.rejected)}; no entry, or an attempt's second one."]
+    earlier = verdict.earlier
+    if earlier.entries:
+        cost = usd(earlier.cost_nusd)
+        lines += [
+            "",
+            f"Not compared: {count(earlier.entries)} entries, {cost} USD, of earlier stores.",
+        ]
+    return lines
+
+
+def _balances(verdict: Verdict) -> list[str]:
+    """Return the sums side by side."""
+    named = {
+        "counters": verdict.counters,
+        "database": verdict.database,
+        "stream": verdict.stream,
+        "difference": verdict.difference,
+    }
+    costs = money([balance.cost_nusd for balance in named.values()])
+    rows = [
+        [name, *_counts(balance), cost]
+        for (name, balance), cost in zip(named.items(), costs, strict=True)
+    ]
+    return table(("", "entries", "input tokens", "output tokens", "cost USD"), rows, left=1)
+
+
+def _counts(balance: Balance) -> list[str]:
+    """Return the counts of a balance."""
+    return [count(balance.entries), count(balance.input_tokens), count(balance.output_tokens)]
+
+
+# show...
+
+
+async def _show(url: str, path: Path, request_id: str, *, as_json: bool) -> int:
+    """Look in the stream and in the database; without a store in the database alone."""
+    store = client(url, connections=1)
+    try:
+        entries = await find_exchange(store, path, request_id)
+    except (RedisError, OSError) as error:
+        entries = await asyncio.to_thread(in_database, path, request_id)
+        if not entries:
+            raise
+        print(
+            f"penstock ledger: the store does not answer ({error});"
+            " what is not in the database yet is not shown",
+            file=sys.stderr,
+        )
+    finally:
+        await store.aclose()
+    if as_json:
+        print(json.dumps({"entries": entries}, indent=2, ensure_ascii=False))
+    elif entries:
+        print("\n\n".join("\n".join(_told(entry)) for entry in entries))
+    else:
+        print(f"There is no entry of {request_id!r}.", file=sys.stderr)
+    return 0 if entries else 1
+
+
+def _told(entry: dict[str, Any]) -> list[str]:
+    """Return an entry for people: the story first, then the rest."""
+    at = datetime.fromtimestamp(entry["at_us"] // 1_000_000, UTC)
+    head = style(f"attempt {entry['attempt_id']}", "bold", sys.stdout, os.environ)
+    rows = {
+        "admitted": f"{at:%Y-%m-%d %H:%M:%S}.{entry['at_us'] % 1_000_000 // 1000:03d} UTC by {entry['replica'] or '-'}",
+        "caller": f"key {entry['key']}, user {entry['user'] or '-'}, application"
+        f" {entry['application'] or '-'}, business line {entry['business_line'] or '-'}",
+        "asked": f"{entry['model_asked']} ({entry['protocol']}{', streamed' if entry['stream'] else ''})",
+        "served": f"{entry['model']} at {entry['deployment']} ({entry['provider']}), because: {entry['reason']}",
+        "outcome": f"{entry['outcome']}: {OUTCOMES.get(entry['outcome'], '?')}"
+        + (f" (HTTP {entry['status']})" if entry["status"] else ""),
+        "input": f"{count(entry['input_tokens'])} tokens, {count(entry['cached_tokens'])} of them cached,"
+        f" {count(entry['cache_write_tokens'])} written to the cache, {count(entry['audio_input_tokens'])} audio",
+        "output": f"{count(entry['output_tokens'])} tokens, {count(entry['reasoning_tokens'])} of them reasoning,"
+        f" {count(entry['audio_output_tokens'])} audio (counted by: {entry['token_source']})",
+        "cost": f"{usd(entry['cost_nusd'])} USD at {entry['price_version'] or 'no price'}",
+        "time": f"first byte {entry['ttft_us'] / 1000:.1f} ms, all {entry['duration_us'] / 1000:.1f} ms,"
+        f" added by the gateway {entry['added_us'] / 1000:.2f} ms",
+    }
+    return [head, *(f"  {name:<9}{value}" for name, value in rows.items())]

@@ -1,0 +1,88 @@
+"""
+Where a command finds the store and the ledger.
+
+In this order: what the command line says (`--redis`, `--ledger`, `--config FILE`), the environment
+(REDIS_URL, LEDGER_URL), `penstock.yaml` here or in the checkout, and what `./penstock up` and `demo`
+use without any of them: the embedded store's socket and `var/ledger.db`.
+
+Of a configuration only `store` is read, so that looking at the books needs none of its secrets.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from store.places import CHECKOUT, places
+from store.sql import ledger_path
+
+__all__ = ["Nowhere", "add_ledger_option", "add_redis_option", "ledger_file", "redis_url"]
+
+CONFIG_NAME = "penstock.yaml"
+
+
+class Nowhere(Exception):
+    """It cannot be told where the store or the ledger is; the message says why."""
+
+
+def add_ledger_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command say where the ledger is."""
+    parser.add_argument(
+        "--ledger", metavar="URL", help="sqlite:PATH (default: $LEDGER_URL, then the configuration)"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"configuration (default: {CONFIG_NAME})"
+    )
+
+
+def add_redis_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command say where the store is."""
+    parser.add_argument(
+        "--redis",
+        metavar="URL",
+        help="redis://, rediss:// or unix:// (default: $REDIS_URL, then the configuration)",
+    )
+
+
+def ledger_file(
+    said: str | None, config: Path | None, environ: Mapping[str, str], here: Path
+) -> Path:
+    """Return the ledger's file. Raises `Nowhere`, and `store.sql.BadLedgerUrl`."""
+    url = said or _setting("ledger", "LEDGER_URL", config, environ, here) or "sqlite:var/ledger.db"
+    if said:  # what is typed is relative to where it is typed
+        return here / ledger_path(said)
+    return ledger_path(places(environ).ledger_url(url))
+
+
+def redis_url(said: str | None, config: Path | None, environ: Mapping[str, str], here: Path) -> str:
+    """Return the store's URL. Raises `Nowhere`."""
+    url = said or _setting("redis", "REDIS_URL", config, environ, here)
+    return places(environ).store_url if url in {None, "", "embedded"} else str(url)
+
+
+def _setting(
+    name: str, variable: str, config: Path | None, environ: Mapping[str, str], here: Path
+) -> str | None:
+    """Return a setting of `store`, None when nobody says it."""
+    if config is None:
+        if environ.get(variable):
+            return environ[variable]
+        candidates = (here / CONFIG_NAME, CHECKOUT / CONFIG_NAME)
+        config = next((path for path in candidates if path.exists()), None)
+        if config is None:
+            return None
+    # Only now: to read YAML takes longer than all the rest.
+    from config import document  # noqa: PLC0415
+
+    try:
+        root, flaws = document.compose(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Nowhere(f"cannot read {config}: {error}") from error
+    if root is None:
+        raise Nowhere(f"cannot read {config}: line {flaws[0].line}: {flaws[0].message}")
+    wrong = {id(node): message for node, message, _ in document.expand(root, environ)}
+    node = root.get("store", name)
+    if node is None or node.value is None:
+        return None
+    if id(node) in wrong:
+        raise Nowhere(f"{config}: store.{name}: {wrong[id(node)]}")
+    return str(node.value)

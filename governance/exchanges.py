@@ -1,0 +1,67 @@
+"""
+What became of one exchange: its entries, from the database and from the stream.
+
+The stream is looked at first: an entry that moves to the database meanwhile is found there.
+"""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from governance.ledger import ENTRY_FIELDS, FIELD, STREAM, MalformedEntry, decode
+from store.sql import LedgerUnreachable, open_reader, statement
+
+__all__ = ["find_exchange", "in_database", "in_stream"]
+
+_PAGE = 1000
+LOOK_BACK = 50_000
+"""How many of the newest entries of the stream are looked through; a drain leaves far fewer."""
+
+
+async def find_exchange(client: Redis, path: Path, request_id: str) -> list[dict[str, str | int]]:
+    """
+    Return the entries of an exchange in their order, empty if there are none (yet).
+
+    Raises what redis-py raises, and `LedgerUnreachable`.
+    """
+    waiting = await in_stream(client, request_id)
+    entered = await asyncio.to_thread(in_database, path, request_id)
+    known = {entry["attempt_id"] for entry in entered}
+    new = [entry for entry in waiting if entry["attempt_id"] not in known]
+    return sorted(entered + new, key=lambda entry: (entry["attempt"], entry["attempt_id"]))
+
+
+def in_database(path: Path, request_id: str) -> list[dict[str, str | int]]:
+    """Return the entries of an exchange that the database holds; call it in a thread."""
+    try:
+        with open_reader(path) as connection:
+            rows = connection.execute(statement("governance", "select_exchange"), (request_id,))
+            return [{name: row[name] for name in ENTRY_FIELDS} for row in rows]
+    except sqlite3.Error as error:
+        raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
+
+
+async def in_stream(client: Redis, request_id: str) -> list[dict[str, str | int]]:
+    """Return the entries of an exchange that wait in the stream, newest first."""
+    wanted = request_id.encode()
+    found = []
+    end, seen = "+", 0
+    while seen < LOOK_BACK:
+        page: Any = await client.xrevrange(STREAM, end, "-", count=_PAGE)
+        for _, content in page:
+            payload = content.get(FIELD, b"")
+            if wanted not in payload:  # far cheaper than to decode them all
+                continue
+            try:
+                entry = decode(payload)
+            except MalformedEntry:
+                continue
+            if entry.request_id == request_id:
+                found.append(entry.as_dict())
+        if len(page) < _PAGE:
+            break
+        end, seen = f"({page[-1][0].decode()}", seen + len(page)
+    return found
