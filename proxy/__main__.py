@@ -1,7 +1,8 @@
 """
-`python -m proxy`: up, demo and edge.
+`python -m proxy`: up, demo, edge and healthy.
 
 `up` and `demo` run a whole installation under the supervisor; `edge` is one worker, alone or under it.
+`healthy` asks the edges that run here, for a container's health check.
 Exit codes: 0 ended as told, 1 something failed, 2 misuse or a configuration with mistakes, 130 interrupted during the start.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.loader import ConfigError, Loaded, load_file
-from proxy.installation import CannotStart, Installation, prepared
+from proxy.installation import CannotStart, Installation, http_ready, prepared
 from proxy.options import EdgeOptions
 from proxy.supervisor import StartFailed, Supervisor
 from proxy.terminal import Terminal, standard_error
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.verb == "edge":
         return _edge(options)
+    if options.verb == "healthy":
+        return asyncio.run(_healthy(options.run_dir or places(os.environ).run))
     screen = standard_error()
     try:
         if options.verb == "demo":
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="penstock", allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="up | demo | edge")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="up | demo | edge | healthy")
 
     up = verbs.add_parser(
         "up",
@@ -109,6 +112,18 @@ def _parser() -> argparse.ArgumentParser:
         "--metrics",
         metavar="HOST:PORT",
         help="serve its own metrics there, where no control collects them",
+    )
+
+    healthy = verbs.add_parser(
+        "healthy",
+        help="ask whether an edge of this machine is ready",
+        description="Exits with 0 when an edge that runs here is ready, with 1 when none is.",
+    )
+    healthy.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the edges' sockets are (default: this installation's)",
     )
     return parser
 
@@ -200,6 +215,20 @@ def _edge(options: argparse.Namespace) -> int:
             metrics=options.metrics,
         )
     )
+
+
+# healthy...
+
+
+async def _healthy(run_dir: Path) -> int:
+    waiting = {path.name: await http_ready(path)() for path in sorted(run_dir.glob("edge-*.sock"))}
+    if None in waiting.values():
+        return 0
+    for name, reason in waiting.items():
+        print(f"{name}: {reason}", file=sys.stderr)  # noqa: T201
+    if not waiting:
+        print(f"no edge runs in {run_dir}", file=sys.stderr)  # noqa: T201
+    return 1
 
 
 if __name__ == "__main__":
