@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.verb == "edge":
         return _edge(options)
     if options.verb == "healthy":
-        return asyncio.run(_healthy(options.run_dir or places(os.environ).run))
+        return _healthy(options.run_dir or places(os.environ).run)
     screen = standard_error()
     try:
         if options.verb == "demo":
@@ -220,8 +220,11 @@ def _edge(options: argparse.Namespace) -> int:
 # healthy...
 
 
-async def _healthy(run_dir: Path) -> int:
-    waiting = {path.name: await http_ready(path)() for path in sorted(run_dir.glob("edge-*.sock"))}
+def _healthy(run_dir: Path) -> int:
+    async def ask(sockets: list[Path]) -> dict[str, str | None]:
+        return {path.name: await http_ready(path)() for path in sockets}
+
+    waiting = asyncio.run(ask(sorted(run_dir.glob("edge-*.sock"))))
     if None in waiting.values():
         return 0
     for name, reason in waiting.items():
