@@ -410,12 +410,7 @@ def _expand_scalar(node: Node, environ: Mapping[str, str]) -> list[tuple[str, st
             explicitly_nothing = not (value or body["default"])
             return value or body["default"]
         if value is None:
-            wrong.append(
-                (
-                    f"the variable {body['name']} is not set",
-                    f"set it, or give a default: ${{{body['name']}:-…}}",
-                )
-            )
+            wrong.append((f"the variable {body['name']} is not set", ""))
             return ""
         return value
 

@@ -13,7 +13,7 @@ its own environment. What came from the environment is in no problem and in no d
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -52,7 +52,7 @@ class Loaded:
     """A configuration without mistakes, its published form, and warnings (never errors)."""
 
     config: Config
-    document: str
+    document: str = field(repr=False)
     problems: tuple[Problem, ...]
 
 
@@ -202,8 +202,12 @@ class _Reading:
             return
         for path, each in _walk(self._root, ()):
             # A shared scalar is reported once, where it is met first
+            # and nobody is told to write a secret into the file
             for message, remedy in wrong.pop(id(each), ()):
-                yield self._problem(path, each.line, each.column, message, remedy=remedy)
+                fallback = "set it" if is_private(path) else "set it, or write ${NAME:-default}"
+                yield self._problem(
+                    path, each.line, each.column, message, remedy=remedy or fallback
+                )
 
     def validate(self) -> tuple[Config | None, list[Problem]]:
         """Check every field."""

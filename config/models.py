@@ -18,7 +18,16 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from config.scalars import (
     ANY_NAME,
@@ -224,11 +233,26 @@ class Budget(Section):
         return int(self.usd * NANO)
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, dict | Budget) else value
+class OneOrMore:
+    """Metadata for a tuple that may be written as a single entry without a list."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Make a list of what is none."""
+        return core_schema.no_info_before_validator_function(
+            lambda value: [value] if isinstance(value, dict | BaseModel) else value, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Tell editors of both forms."""
+        listed = handler(core)
+        return {"anyOf": [listed["items"], listed]}
 
 
-Budgets = Annotated[tuple[Budget, ...], BeforeValidator(_as_list)]
+Budgets = Annotated[tuple[Budget, ...], OneOrMore()]
 BUDGET_TEXT = "One budget, or a list of them; each holds on its own."
 
 
