@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(answer.as_json(), indent=2, ensure_ascii=False))
     else:
-        _print(answer, options.since)
+        _print(answer)
     return 0
 
 
@@ -67,10 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print(answer: Usage, since: str) -> None:
+def _print(answer: Usage) -> None:
     """Print the groups, and their sum below."""
     if not answer.rows:
-        print(f"Nothing was used since {since}.")
+        since = answer.as_json()["since"]
+        print(
+            f"Nothing was used from {since} on."
+            if answer.until_us is None
+            else f"Nothing was used from {since} to before {answer.as_json()['until']}."
+        )
         return
     every = [*(row.sums for row in answer.rows), answer.total]
     costs = money([sums.cost_nusd for sums in every])

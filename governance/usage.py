@@ -121,18 +121,18 @@ def moment_us(said: str, now: datetime) -> int:
     """
     Return an instant as unix microseconds: `24h`, `7d` (before `now`), `2026-11-01`, `2026-11-01T08:30+01:00`.
 
-    Without an offset a time is UTC. Raises `BadQuestion`.
+    Without an offset a time is UTC; nothing is earlier than 1970. Raises `BadQuestion`.
     """
     text = said.strip()
     span = _SPAN.fullmatch(text.lower())
     now_us = int(now.timestamp() * 1_000_000)
     if span:
-        return now_us - int(span[1]) * _SECONDS[span[2]] * 1_000_000
+        return max(0, now_us - int(span[1]) * _SECONDS[span[2]] * 1_000_000)
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1_000_000)
+        return max(0, int(moment.timestamp() * 1_000_000))
     except (ValueError, OverflowError):
         raise BadQuestion(
             f"{said!r} is no time; write a span as 30m, 24h, 7d, 4w,"
