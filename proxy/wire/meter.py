@@ -153,6 +153,7 @@ class StreamMeter:
         "_lead",
         "_overhead",
         "_reads",
+        "_scale",
         "bytes",
         "usage",
     )
@@ -165,9 +166,10 @@ class StreamMeter:
         # Of what is no longer kept: its events, and whether one had a finish reason.
         self._counted = 0
         self._finished = False
-        # Of the first event with content: bytes that are not content (-1: not seen yet), and the
-        # events before it.
+        # Of the first event with content: bytes that are not content (-1: not seen yet), how much
+        # shorter its content is than it is written, and the events before it.
         self._overhead = -1
+        self._scale = 1.0
         self._lead = 0
         self.bytes = 0
         self.usage: Usage | None = None
@@ -246,8 +248,8 @@ class StreamMeter:
             return self.usage.output_tokens
         text = b"".join(self._reads)
         if not self._counted:
-            counts = [size for event in _events(text) if (size := _content_bytes(event))]
-            return _estimated(len(counts), sum(counts))
+            sizes = [size for event in _events(text) if (size := _content(event)[0])]
+            return _estimated(len(sizes), sum(sizes))
         if self._overhead < 0:
             self._learn(text)
             if self._overhead < 0:
@@ -256,8 +258,8 @@ class StreamMeter:
         chunks = self.events - done
         # Before the content comes the role; the chunk that has the finish reason has no content.
         events = max(chunks - self._lead - self._has_reason(), 1)
-        content = self.bytes - chunks * self._overhead - len(_DONE_EVENT) * done
-        return _estimated(events, content)
+        written = self.bytes - chunks * self._overhead - len(_DONE_EVENT) * done
+        return _estimated(events, int(written * self._scale))
 
     # When usage may be there...
 
@@ -314,9 +316,10 @@ class StreamMeter:
     def _learn(self, text: bytes) -> None:
         lead = 0
         for event in _events(text):
-            content = _content_bytes(event)
+            content, written = _content(event)
             if content:
-                self._overhead = len(event) - content
+                self._overhead = len(event) - written
+                self._scale = content / written
                 self._lead = lead
                 return
             lead += b"data:" in event
@@ -450,32 +453,36 @@ def _is_finished(text: bytes) -> bool:
     )
 
 
-def _content_bytes(event: bytes) -> int:
-    """Count the bytes of content in one event: text, reasoning, and arguments of tools."""
+def _content(event: bytes) -> tuple[int, int]:
+    """
+    Measure the content of one event (text, reasoning, arguments of tools): UTF-8 bytes, written bytes.
+
+    Written it is longer: by a backslash here and there, or threefold where non-ASCII is escaped.
+    """
     try:
         document = msgspec.json.decode(_payload(event))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return 0
+        return 0, 0
     choices = document.get("choices") if isinstance(document, dict) else None
-    total = 0
+    texts: list[str] = []
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
-            total += _text_bytes(choice.get("text"))
+            texts += _texts(choice.get("text"))
             delta = choice.get("delta")
             if isinstance(delta, dict):
                 delta.pop("role", None)
-                total += _text_bytes(delta)
-    return total
+                texts += _texts(delta)
+    text = "".join(texts)
+    escaped = b"\\u" in event
+    return len(text.encode()), len(json.dumps(text, ensure_ascii=escaped).encode()) - 2
 
 
-def _text_bytes(value: Any) -> int:
+def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        return len(value.encode("utf-8", "replace"))
-    if isinstance(value, dict):
-        return sum([_text_bytes(part) for part in value.values()])
-    if isinstance(value, list):
-        return sum([_text_bytes(part) for part in value])
-    return 0
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
 def _estimated(events: int, content: int) -> int:
