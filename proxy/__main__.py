@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # The demo needs more than the others; their start should not wait for it.
             from proxy.demo import demo  # noqa: PLC0415
 
-            return asyncio.run(demo(screen, options))
+            return asyncio.run(demo(options))
         return asyncio.run(_up(screen, options))
     except ConfigError as error:
         for problem in error.problems:
@@ -145,8 +145,6 @@ def _port(text: str) -> int:
 
 async def _up(screen: Terminal, options: argparse.Namespace) -> int:
     file, loaded = _configuration(options.config)
-    for problem in loaded.problems:
-        screen.say(f"{screen.paint('configuration:', 'yellow')} {problem}")
     async with prepared(places(os.environ), file, loaded, workers=options.workers) as ours:
         supervisor = Supervisor(
             ours.roles(), ours.places.log, lambda line: screen.say(f"penstock: {line}")

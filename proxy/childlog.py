@@ -22,7 +22,7 @@ class ChildLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._read_to = 0
+        self._read_to: int | None = None
         self._unfinished = b""
 
     @contextlib.contextmanager
@@ -37,10 +37,12 @@ class ChildLog:
 
     def new_lines(self) -> list[str]:
         """
-        Return the lines that were written since the last call, fit for a terminal.
+        Return the lines that were written since the last call, fit for a terminal; none before the first start.
 
         Of a flood the last lines are given, and how many came before them.
         """
+        if self._read_to is None:
+            return []
         try:
             with self.path.open("rb") as log:
                 log.seek(self._read_to)

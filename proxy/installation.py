@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import redis.exceptions
 
@@ -47,6 +48,7 @@ class Installation:
     data: Held
     admin: tuple[str, int]
     server: Server | None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def store_url(self) -> str:
@@ -115,6 +117,7 @@ class Installation:
         The store's URL goes here and not on a command line, which everybody on the machine can read.
         """
         return {
+            **self.variables,
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONSAFEPATH": "1",
             "PENSTOCK_VAR": str(self.places.var),
@@ -157,10 +160,17 @@ class Installation:
 
 @contextlib.asynccontextmanager
 async def prepared(
-    places: Places, config_file: Path, loaded: Loaded, *, workers: int | None = None
+    places: Places,
+    config_file: Path,
+    loaded: Loaded,
+    *,
+    workers: int | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Installation]:
     """
     Claim what an installation needs, and let go of it at the end.
+
+    `variables` are what the configuration refers to and our own environment lacks.
 
     Raises `CannotStart`, `store.embedded.StoreFailed` or OSError; nothing has been started then.
     """
@@ -188,6 +198,7 @@ async def prepared(
                 data=data,
                 admin=(admin.host, admin.port),
                 server=server,
+                variables=variables,
             )
             await ours.check_store()
             yield ours
@@ -217,13 +228,13 @@ def _held(setting: str, listen: str) -> Held:
 # Is it ready...
 
 
-def http_ready(where: Path | tuple[str, int]) -> Ready:
-    """Return a question for `GET /health/ready` on a unix socket or a port."""
+def http_ready(where: Path | tuple[str, int], path: str = "/health/ready") -> Ready:
+    """Return a question for a path, on a unix socket or a port, that is answered with 200 by who is ready."""
 
     async def ready() -> str | None:
         try:
             async with asyncio.timeout(2):
-                status, body = await _get(where, "/health/ready")
+                status, body = await _get(where, path)
         except (OSError, EOFError, TimeoutError, ValueError):
             return "it does not answer yet"
         return None if status == 200 else f"it answers {status}: {body[:300].strip()}"

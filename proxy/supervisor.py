@@ -42,7 +42,7 @@ LONGEST_PAUSE_S = 5.0
 STEADY_AFTER_S = 10.0
 LOOPS_AFTER = 5
 HURRY_S = 1.0
-_NEWS = re.compile(r"^\S+ \S+ \S+ (?:INFO|DEBUG) ")  # date, time, name, level: as roles log
+_NEWS = re.compile(r"^(?:\S+ \S+ \S+ (?:INFO|DEBUG)|ready|listening) ")  # date, time, name, level
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 

@@ -39,7 +39,7 @@ class Terminal:
     def status(self, text: str, *styles: str) -> None:
         """Show one line that the next one replaces; nothing where there is no terminal."""
         if self.is_live:
-            self._put(f"\r\x1b[K{self.paint(text[: self._width() - 1], *styles)}")
+            self._put(f"\r\x1b[K{self.paint(text[: self.width - 1], *styles)}")
             self._has_status = True
 
     def _clear_status(self) -> None:
@@ -47,7 +47,9 @@ class Terminal:
             self._put("\r\x1b[K")
             self._has_status = False
 
-    def _width(self) -> int:
+    @property
+    def width(self) -> int:
+        """How many columns it has; 80 where that is unknown."""
         try:
             return os.get_terminal_size(self._out.fileno()).columns or 80
         except (OSError, ValueError):
