@@ -47,6 +47,7 @@ class Boot:
 
     member: str
     leases: str
+    bar: str
     seen: str
     graves: str
     parts: str
@@ -57,6 +58,7 @@ def boot_of(member: str) -> Boot:
     return Boot(
         member=member,
         leases=f"{CELL}:l:{member}",
+        bar=f"{CELL}:b:{member}",
         seen=f"{CELL}:q:{member}",
         graves=f"{CELL}:z:{member}",
         parts=f"{CELL}:p:{member}",
@@ -64,7 +66,11 @@ def boot_of(member: str) -> Boot:
 
 
 class Ask:
-    """What an attempt asks for; tokens as estimated, `cap` and `assumed` in output tokens per choice."""
+    """
+    What an attempt asks for; tokens as estimated, `cap` and `assumed` in output tokens per choice.
+
+    `excluded` are candidates counted from 1, as the script does.
+    """
 
     __slots__ = (
         "answer",
@@ -79,6 +85,7 @@ class Ask:
         "input",
         "n",
         "plan",
+        "reseeds",
         "tie",
         "user",
     )
@@ -112,6 +119,7 @@ class Ask:
         self.answer: asyncio.Future[Grant | Denied | Nobody]
         self.boot: Boot
         self.deadline = 0.0
+        self.reseeds = 0
 
 
 class Grant:
@@ -163,9 +171,13 @@ class Nobody:
 
 
 class Settlement:
-    """The truth about an attempt; money in nano-USD, `entry` a packed ledger entry."""
+    """
+    The truth about an attempt; money in nano-USD, `entry` a packed ledger entry.
 
-    __slots__ = ("attempt_id", "boot", "plan", "row")
+    `void` gives the lease back without an entry; `void_to` also gives up every sending of `admit` below that number.
+    """
+
+    __slots__ = ("attempt_id", "boot", "plan", "row", "void_to")
 
     def __init__(
         self,
@@ -183,10 +195,12 @@ class Settlement:
         streamed: bool,
         entry: bytes,
         void: bool = False,
+        void_to: int = 0,
     ) -> None:
         self.plan = plan
         self.boot = boot
         self.attempt_id = attempt_id
+        self.void_to = void_to
         self.row = (
             attempt_id,
             candidate + 1,
@@ -224,9 +238,15 @@ class Plans:
 
 
 def admit_command(
-    sha: str, boot: Boot, asks: Iterable[Ask], *, again: bool = False, now: str = ""
+    sha: str,
+    boot: Boot,
+    asks: Iterable[Ask],
+    *,
+    number: int = 0,
+    again: bool = False,
+    now: str = "",
 ) -> Command:
-    """Return the EVALSHA command that admits a batch."""
+    """Return the EVALSHA command that admits a batch, as the sending of that number."""
     plans = Plans()
     rows = [
         _pack(
@@ -250,12 +270,14 @@ def admit_command(
     return (
         "EVALSHA",
         sha,
-        2 + len(keys),
+        3 + len(keys),
         BEATS,
         boot.leases,
+        boot.bar,
         *keys,
         now,
         boot.member,
+        number,
         "1" if again else "0",
         len(plans.packed),
         *plans.packed,
@@ -268,14 +290,19 @@ def settle_command(
 ) -> Command:
     """Return the EVALSHA command that settles a batch under its sequence number."""
     plans = Plans()
-    rows = [_pack((plans.number(s.plan), *s.row)) for s in settlements]
+    void_to = 0
+    rows = []
+    for settlement in settlements:
+        rows.append(_pack((plans.number(settlement.plan), *settlement.row)))
+        void_to = max(void_to, settlement.void_to)
     keys = plans.keys
     return (
         "EVALSHA",
         sha,
-        6 + len(keys),
+        7 + len(keys),
         boot.leases,
         boot.seen,
+        boot.bar,
         boot.graves,
         boot.parts,
         LEDGER,
@@ -283,6 +310,7 @@ def settle_command(
         *keys,
         now,
         number,
+        void_to,
         len(plans.packed),
         *plans.packed,
         *rows,

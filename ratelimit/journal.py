@@ -5,7 +5,7 @@ While the store answers, nothing is written here.
 When it does not, each batch of settlements is appended as it is made, and sent again, in order, when the store is back.
 A batch carries the sequence number of its replica, so that the script applies it once however often it is sent.
 A file belongs to the live process that holds its lock; files of the dead are replayed by whoever starts next.
-A record that was cut short by a crash is the last one, and was never sent: it is dropped.
+It survives the process, not the machine: a record that was cut short is dropped, and what it would have settled is charged by the reaper.
 """
 
 import fcntl
@@ -22,38 +22,60 @@ class Journal:
     """An append-only file of commands, locked by its owner."""
 
     def __init__(self, directory: Path, name: str) -> None:
-        self._path = directory / f"{name}.journal"
+        self._directory = directory
+        self._name = name
+        self._opened = 0
+        self._path: Path | None = None
         self._file: int | None = None
-        self.records = 0
+        self._size = 0
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Path | None:
         """Where the file lies while it holds something."""
         return self._path
 
     def append(self, command: Command) -> None:
-        """Write one command behind the others; it survives the process, not the machine."""
+        """Write one command behind the others, whole or not at all. Raises `OSError`."""
         if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(self._file, msgpack.packb(command, use_bin_type=True))
-        self.records += 1
+            self._open()
+        assert self._file is not None
+        record = msgpack.packb(command, use_bin_type=True)
+        try:
+            written = 0
+            while written < len(record):
+                written += os.write(self._file, record[written:])
+        except OSError:
+            # Half a record would hide all that follow it.
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(record)
+
+    def _open(self) -> None:
+        """Make the file and lock it before it has the name that others look for."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._opened += 1
+        path = self._directory / f"{self._name}.{self._opened}.journal"
+        hidden = path.with_suffix(".new")
+        file = os.open(hidden, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hidden.rename(path)
+        except OSError:
+            os.close(file)
+            raise
+        self._file, self._path, self._size = file, path, 0
 
     def clear(self) -> None:
         """Forget everything: the store has confirmed it."""
-        if self._file is None:
-            return
-        self._path.unlink(missing_ok=True)
-        os.close(self._file)
-        self._file = None
-        self.records = 0
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        self.close()
 
     def close(self) -> None:
         """Give up the lock and leave what is unconfirmed to the next process."""
         if self._file is not None:
             os.close(self._file)
-            self._file = None
+        self._file = self._path = None
 
 
 class Orphan:
@@ -64,13 +86,13 @@ class Orphan:
         self._file = file
 
     def commands(self) -> Iterator[Command]:
-        """Yield its whole records, in order."""
+        """Yield its whole records, in order. Raises `ValueError` at one that is none."""
         with os.fdopen(os.dup(self._file), "rb") as stream:
             stream.seek(0)
-            yield from (
-                tuple(record)
-                for record in msgpack.Unpacker(stream, raw=False, strict_map_key=False)
-            )
+            for record in msgpack.Unpacker(stream, raw=False, strict_map_key=False):
+                if not isinstance(record, list) or record[:1] != ["EVALSHA"]:
+                    raise ValueError("not a command")
+                yield tuple(record)
 
     def remove(self) -> None:
         """Delete it: every command has been confirmed."""
@@ -87,10 +109,21 @@ def orphans(directory: Path) -> Iterator[Orphan]:
     if not directory.is_dir():
         return
     for path in sorted(directory.glob("*.journal")):
-        file = os.open(path, os.O_RDONLY)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(file)
+            file = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
             continue
-        yield Orphan(path, file)
+        if _is_ours(path, file):
+            yield Orphan(path, file)
+
+
+def _is_ours(path: Path, file: int) -> bool:
+    """Lock an opened file, unless its owner lives or somebody else has just replayed and deleted it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.stat().st_ino == os.fstat(file).st_ino:
+            return True
+    except OSError:
+        pass
+    os.close(file)
+    return False

@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgpack
 from redis.asyncio import Redis
 
-from ratelimit.asks import BEATS, LEDGER, TOTALS, boot_of
+from ratelimit.asks import BEATS, LEDGER, TOTALS, Boot, boot_of
 from ratelimit.limits import CELL, ScopeState, decode_scope, scope_key
 from store import scripts
 
@@ -63,28 +63,33 @@ async def reap(client: Redis) -> int:
     reaped = 0
     for member in await run(client, "fence", [BEATS], [""]):
         boot = boot_of(member.decode())
-        while True:
-            _, found = await client.hscan(boot.leases, 0, count=BATCH)
-            leases = list(cast("dict[bytes, bytes]", found).items())[:BATCH]
-            keys: dict[str | bytes, None] = dict.fromkeys(
-                key for _, lease in leases for key in _lease_keys(lease)
-            )
-            answer = await run(
-                client,
-                "reap",
-                [BEATS, boot.leases, boot.graves, boot.parts, LEDGER, TOTALS, *keys],
-                ["", boot.member, *(attempt_id for attempt_id, _ in leases)],
-            )
-            if answer == b"ALIVE":
-                break
-            reaped += int(answer)
-            if not leases:
-                break
+        # Nobody adds leases any more, and a scan gives each that is there from beginning to end.
+        cursor: int | None = None
+        while cursor != 0:
+            cursor, found = await client.hscan(boot.leases, cursor or 0, count=BATCH)
+            leases = list(cast("dict[bytes, bytes]", found).items())
+            for start in range(0, len(leases), BATCH):
+                reaped += await _reap_batch(client, boot, leases[start : start + BATCH])
+        # The last word: without leases the boot itself is forgotten.
+        await _reap_batch(client, boot, [])
     return reaped
 
 
-def _lease_keys(lease: bytes) -> list[bytes]:
+async def _reap_batch(client: Redis, boot: Boot, leases: list[tuple[bytes, bytes]]) -> int:
+    keys: dict[str, None] = dict.fromkeys(key for _, lease in leases for key in _lease_keys(lease))
+    answer = await run(
+        client,
+        "reap",
+        [BEATS, boot.leases, boot.graves, boot.parts, LEDGER, TOTALS, *keys],
+        ["", boot.member, *(attempt_id for attempt_id, _ in leases)],
+    )
+    return 0 if answer == b"ALIVE" else int(answer)
+
+
+def _lease_keys(lease: bytes) -> list[str]:
+    """Return the keys of every scope that a lease's plan names."""
     unpacker = msgpack.Unpacker(raw=True)
     unpacker.feed(lease)
     _, plan = unpacker
-    return [*plan[0], *(row[0] for row in plan[1]), *(row[1] for row in plan[1])]
+    keys = [*plan[0], *(row[0] for row in plan[1]), *(row[1] for row in plan[1])]
+    return [key.decode() for key in keys]

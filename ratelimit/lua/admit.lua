@@ -3,14 +3,19 @@
 -- For each ask: read every scope, decide, then take everything or nothing. A denied ask changes
 -- no key. Each ask of a batch sees what the ones before it took.
 --
--- KEYS[1]  beats   zset   replica.boot -> heartbeat expiry
--- KEYS[2]  leases  hash   attempt id -> lease, of this replica.boot
--- KEYS[3+] scopes  hashes of every scope and deployment that the plans name (see scope.lua)
+-- A batch that is sent again raises the bar to its own number, and so does the settlement that
+-- gives its asks up: a copy of it that the server comes to later must not take anything.
+--
+-- KEYS[1]  beats   zset    replica.boot -> heartbeat expiry
+-- KEYS[2]  leases  hash    attempt id -> lease, of this replica.boot
+-- KEYS[3]  bar     string  the first number that is still welcome, of this replica.boot
+-- KEYS[4+] scopes  hashes of every scope and deployment that the plans name (see scope.lua)
 -- ARGV[1]  now     us since 2024-01-01; empty asks the server (tests pass a value)
 -- ARGV[2]  member  this replica.boot, as it stands in beats
--- ARGV[3]  again   1 when the batch may have run before: answers of existing leases are repeated
--- ARGV[4]  count   number of plans that follow
--- ARGV[5+] plans   then asks, each packed
+-- ARGV[3]  number  of this sending, rising with each
+-- ARGV[4]  again   1 when the batch may have run before: answers of existing leases are repeated
+-- ARGV[5]  count   number of plans that follow
+-- ARGV[6+] plans   then asks, each packed
 --   plan {scope keys,
 --         {{deployment key, model key, tier, input, output, input_estimate, most, provider,
 --           request}, ...},
@@ -22,12 +27,12 @@
 --         tie, user}
 --        cap: output tokens the caller allows per choice, 0 when not said; assumed: what to expect
 --        then; n: choices, 0 when there is no output; first: 1 unless a retry (which asks no second request of the caller);
---        excluded: {candidate number -> true} as a list; tie: any integer; user: for the reaper
+--        excluded: candidate numbers; tie: any integer; user: for the reaper
 --
--- Returns a list with one packed answer per ask, or the word FENCED when this replica's life
--- has ended in the eyes of the store.
+-- Returns a list with one packed answer per ask, the word FENCED when this replica's life
+-- has ended in the eyes of the store, or the word LATE when nobody waits for this sending any more.
 --   {1, candidate, cap to enforce or 0, now, limits, why, lost}                    granted
---   {0, what, scope number, limit, retry_us, now, limits}                           denied
+--   {0, what, scope number, limit, retry_us, now, limits, kind of budget}           denied
 --        what: 1 requests, 2 tokens, 3 concurrency, 4 budget, 5 larger than the limit itself
 --   {2, keys ...}                                                                   unknown scopes
 --   {3, retry_us, lost, now, limits}                                                nobody to serve it
@@ -44,15 +49,18 @@
 local now = clock(ARGV[1])
 local alive = redis.call('ZSCORE', KEYS[1], ARGV[2])
 if not alive or tonumber(alive) < 0 then return 'FENCED' end
+local again = ARGV[4] == '1'
+if tonumber(ARGV[3]) < tonumber(redis.call('GET', KEYS[3]) or 0) then return 'LATE' end
+if again then redis.call('SET', KEYS[3], ARGV[3], 'EX', REMEMBER) end
 
 local unpack_one, pack, floor, ceil = cmsgpack.unpack_one, cmsgpack.pack, math.floor, math.ceil
 local periods = period_ids(now)
 local memo, plans, answers, leases = {}, {}, {}, {}
-local plan_count = tonumber(ARGV[4])
+local plan_count = tonumber(ARGV[5])
 local LEAST_CAP = 256
 
 for i = 1, plan_count do
-  local plan = cmsgpack.unpack(ARGV[4 + i])
+  local plan = cmsgpack.unpack(ARGV[5 + i])
   local unknown = {}
   plan.scopes, plan.candidates = {}, {}
   for j, key in ipairs(plan[1]) do
@@ -70,17 +78,17 @@ for i = 1, plan_count do
   plans[i] = plan
 end
 
--- Takes a scope and a debit of tokens (0 for one of requests). Returns how long until it fits,
--- 0 when it does.
+-- Takes a scope. Returns how long until one more request fits, 0 when it does.
 local function wait_requests(st)
   local rpm = st.l[2]
   if rpm == 0 then return 0 end
-  if st.s[1] < now then st.s[1] = now end
   local over = st.s[1] + MINUTE / rpm - now - MINUTE
   if over > 0.5 then return ceil(over) end
   return 0
 end
 
+-- Takes a scope and a debit of tokens. Returns how long until it fits, 0 when it does; a debit that
+-- is larger than the limit waits for a full bucket.
 local function wait_tokens(st, debit)
   local tpm = st.l[3]
   if tpm == 0 then return 0 end
@@ -90,6 +98,7 @@ local function wait_tokens(st, debit)
   return 0
 end
 
+-- Takes a scope, whether the attempt counts as a request there, and a debit of tokens.
 local function take(st, first, debit)
   local s, l = st.s, st.l
   if first and l[2] > 0 then s[1] = s[1] + MINUTE / l[2] end
@@ -147,7 +156,7 @@ local function decide(plan, ask)
       local at = 3 * b[1] + 1
       local room = b[2] - s[at + 1] - s[at + 2]
       if b[3] == 1 then
-        if not strict_room or room < strict_room then strict_room, which = room, which end
+        if not strict_room or room < strict_room then strict_room = room end
         if room <= 0 then return { 0, 4, i, b[2], 0, now, tightest(scopes), b[1] } end
       elseif room <= 0 then
         return { 0, 4, i, b[2], 0, now, tightest(scopes), b[1] }
@@ -161,13 +170,13 @@ local function decide(plan, ask)
   for _, j in ipairs(ask[9]) do excluded[j] = true end
   local lost, waits, caps, holds = {}, {}, {}, {}
   local tier, feasible, known, known_sum = nil, 0, 0, 0
-  local panic, panic_until
+  local panic, panic_wait
   for j, c in ipairs(candidates) do
     local d, m = c.d, c.m
     local word, wait, failing = 0, 0, false
     if excluded[j] then word = 8
     elseif d.l[7] == 1 then word = 1
-    elseif d.s[17] > now then word, wait = 9, d.s[17] - now
+    elseif throttled(d, now) > 0 then word, wait = 9, throttled(d, now)
     else
       if d.l[4] > 0 and d.s[3] >= d.l[4] then word = 3
       else
@@ -186,26 +195,29 @@ local function decide(plan, ask)
       if word == 0 then
         local want = cap > 0 and cap or c.most
         if want > c.most then want = c.most end
+        if n == 0 then want = 0 end
         local enforce = 0
         local input_cost = priced(bound, c.input) + c.request
         if strict_room then
           enforce = want
-          if c.output > 0 and want > 0 and n > 0 then
+          if c.output > 0 and want > 0 then
             local most = floor((strict_room - input_cost) * 1000 / (c.output * n))
             if most < want then enforce = most end
           end
           local least = want < LEAST_CAP and want or LEAST_CAP
-          if input_cost > strict_room or enforce < least then word = 7 end
+          if enforce < least then word = 7 end
         end
         caps[j] = enforce
         holds[j] = input_cost + priced(enforce * n, c.output)
+        if strict_room and holds[j] > strict_room then word = 7 end
       end
-      if word == 0 and d.s[16] > now then
-        word, wait, failing = 2, d.s[16] - now, true
+      if word == 0 then
+        wait = cooling(d, now)
+        if wait > 0 then word, failing = 2, true end
       end
     end
     lost[j], waits[j] = word, wait
-    if failing and (not panic or d.s[16] < panic_until) then panic, panic_until = j, d.s[16] end
+    if failing and (not panic or wait < panic_wait) then panic, panic_wait = j, wait end
     if word == 0 then
       if not tier or c.tier < tier then
         tier, feasible, known, known_sum = c.tier, 0, 0, 0
@@ -241,7 +253,7 @@ local function decide(plan, ask)
     -- Nobody. Say when somebody frees, and whether it is the budget that stands in the way.
     local soonest, poor, others = nil, false, false
     for j, word in ipairs(lost) do
-      if word == 7 then poor = true elseif word ~= 8 then others = true end
+      if word == 7 then poor = true elseif word ~= 8 and word ~= 1 then others = true end
       if waits[j] > 0 and (not soonest or waits[j] < soonest) then soonest = waits[j] end
     end
     if poor and not others then
@@ -259,39 +271,39 @@ local function decide(plan, ask)
 
   -- Take it.
   local c = candidates[chosen]
-  local hold = holds[chosen]
   local want = cap > 0 and cap or assumed
   if want > c.most then want = c.most end
   local estimate = priced(input, c.input_estimate) + priced(want * n, c.output) + c.request
-  for _, st in ipairs(scopes) do
+  local held = {}
+  for i, st in ipairs(scopes) do
     take(st, first, debit)
     for _, b in ipairs(st.l[5]) do
-      local at = 3 * b[1] + 3
-      st.s[at] = st.s[at] + (b[3] == 1 and hold or estimate)
+      local at, k = 3 * b[1] + 1, #held
+      local amount = b[3] == 1 and holds[chosen] or estimate
+      st.s[at + 2] = st.s[at + 2] + amount
+      held[k + 1], held[k + 2], held[k + 3], held[k + 4] = i, b[1], st.s[at], amount
     end
   end
   take(c.d, true, debit)
   take(c.m, true, debit)
   return { 1, chosen, caps[chosen], now, tightest(scopes), why, table.concat(lost) },
-    { chosen, now, debit, hold, estimate, input, caps[chosen], ask[11] }
+    { chosen, now, debit, held, input, caps[chosen], ask[11] }
 end
 
-local again = ARGV[3] == '1'
-for i = 5 + plan_count, #ARGV do
+for i = 6 + plan_count, #ARGV do
   local ask = cmsgpack.unpack(ARGV[i])
   local plan = plans[ask[1]]
   local stored = again and redis.call('HGET', KEYS[2], ask[2])
   local answer, lease
   if stored then
     local _, head = unpack_one(stored)
-    local c = plan.unknown and {} or plan.candidates[head[1]]
-    answer = { 1, head[1], head[7], head[2], { 0, 0, 0, 0, 0, 0 }, 3, '' }
+    answer = { 1, head[1], head[6], head[2], { 0, 0, 0, 0, 0, 0 }, 3, '' }
   else
     answer, lease = decide(plan, ask)
   end
   if lease then
     leases[#leases + 1] = ask[2]
-    leases[#leases + 1] = pack(lease) .. ARGV[4 + ask[1]]
+    leases[#leases + 1] = pack(lease) .. ARGV[5 + ask[1]]
   end
   answers[#answers + 1] = pack(answer)
 end

@@ -9,6 +9,8 @@ local EPOCH = 1704067200
 local MINUTE = 60000000
 -- A tat further ahead than this is a clock that stepped back, not a debt.
 local DEBT_CAP = 3600000000
+-- Seconds for which the store remembers what a replica has done, beyond that replica's life.
+local REMEMBER = 604800
 
 -- Takes the override of the tests ("" asks the server). Returns now.
 local function clock(override)

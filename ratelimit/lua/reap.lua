@@ -9,10 +9,10 @@
 -- KEYS[7+] scopes  hashes of every scope and deployment that the leases name
 -- ARGV[1]  now     us since 2024-01-01; empty asks the server
 -- ARGV[2]  member  the dead replica.boot
--- ARGV[3+] ids     the attempts to reap
+-- ARGV[3+] ids     the attempts to reap, each once
 --
 -- Returns how many leases were reaped, or the word ALIVE. The tombstone of an attempt is
--- {1 once settled, input tokens, output tokens, cost}.
+-- {1 once settled, input tokens, output tokens, cost, held as in its lease}.
 
 --- @include gcra
 --- @include scope
@@ -24,10 +24,11 @@ local now = clock(ARGV[1])
 local alive = redis.call('ZSCORE', KEYS[1], ARGV[2])
 if alive and tonumber(alive) >= 0 then return 'ALIVE' end
 
+-- Read and reckon.
 local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
 local periods = period_ids(now)
-local memo = {}
-local entries, input_sum, output_sum, cost_sum, reaped = 0, 0, 0, 0, 0
+local memo, reaped, graves, entries = {}, {}, {}, {}
+local input_sum, output_sum, cost_sum = 0, 0, 0
 for i = 3, #ARGV do
   local id = ARGV[i]
   local lease = redis.call('HGET', KEYS[2], id)
@@ -36,30 +37,35 @@ for i = 3, #ARGV do
     local _, plan = unpack_one(lease, at)
     local c = plan[2][head[1]]
     local output = tonumber(redis.call('HGET', KEYS[4], id) or 0)
-    local input = head[6]
+    local input = head[5]
     local cost = priced(input, c[6]) + priced(output, c[5]) + c[9]
     give_back(memo, now, periods, head, plan, input + output, cost, true)
-    -- The plan carries an entry with what was known of the caller; the fields are the ledger's.
+    -- The plan carries an entry with what was known of the caller; the places are the ledger's.
     local e = cmsgpack.unpack(plan[3])
     local request, attempt = string.match(id, '^(.*)%.(%d+)$')
     e[1], e[2], e[3], e[4] = id, request or id, tonumber(attempt) or 1, head[2] + EPOCH * 1000000
-    e[8] = head[8]
+    e[8] = head[7]
     e[12], e[13], e[14] = string.match(c[2], ':s:model:(.*)$'), string.match(c[1], ':d:(.*)$'), c[8]
-    e[15], e[18], e[22], e[25] = input, output, cost, now - head[2]
-    redis.call('XADD', KEYS[5], '*', 'e', pack(e))
-    redis.call('HSET', KEYS[3], id, pack({ 0, input, output, cost }))
-    redis.call('HDEL', KEYS[2], id)
-    redis.call('HDEL', KEYS[4], id)
-    entries, input_sum, output_sum = entries + 1, input_sum + input, output_sum + output
-    cost_sum = cost_sum + cost
-    reaped = reaped + 1
+    e[15], e[18], e[22], e[25] = input, output, cost, math.max(now - head[2], 0)
+    reaped[#reaped + 1] = id
+    graves[#graves + 1] = id
+    graves[#graves + 1] = pack({ 0, input, output, cost, head[4] })
+    entries[#entries + 1] = pack(e)
+    input_sum, output_sum, cost_sum = input_sum + input, output_sum + output, cost_sum + cost
   end
 end
-write_scopes(memo)
-add_totals(KEYS[6], entries, input_sum, output_sum, cost_sum)
-if reaped > 0 then redis.call('EXPIRE', KEYS[3], 86400) end
+
+-- Write.
+if #reaped > 0 then
+  redis.call('HSET', KEYS[3], unpack(graves))
+  redis.call('EXPIRE', KEYS[3], REMEMBER)
+  redis.call('HDEL', KEYS[2], unpack(reaped))
+  redis.call('HDEL', KEYS[4], unpack(reaped))
+  write_scopes(memo)
+  book(KEYS[5], KEYS[6], entries, input_sum, output_sum, cost_sum)
+end
 if redis.call('HLEN', KEYS[2]) == 0 then
   redis.call('ZREM', KEYS[1], ARGV[2])
   redis.call('DEL', KEYS[4])
 end
-return reaped
+return #reaped

@@ -1,15 +1,15 @@
 -- How a lease is given back: shared by settle and reap.
 --
 -- A lease is two packed values one after another:
---   {candidate, admitted at, debit of tokens, hold, estimate, input estimate, cap, user}
+--   {candidate, admitted at, debit of tokens, held, input estimate, cap, user}
 --   the plan, as admit got it
+-- held is a flat list of {scope number, kind, period id, amount}: what each budget holds for it.
 
 -- Takes the memo, now and its periods, the lease's head and plan, the tokens really used, the
 -- cost, and whether the lease still holds something. Moves every scope of it to the truth; returns
--- the deployment's scope.
-local function give_back(memo, now, periods, head, plan, tokens, cost, held)
-  local c = plan[2][head[1]]
-  local then_ids = held and period_ids(head[2]) or periods
+-- the deployment's scope. A head without held (the store lost the lease) is charged to the budgets
+-- as they stand.
+local function give_back(memo, now, periods, head, plan, tokens, cost, live)
   local debit = head[3]
   local function settle_rate(st)
     local s, l = st.s, st.l
@@ -18,36 +18,48 @@ local function give_back(memo, now, periods, head, plan, tokens, cost, held)
       s[2] = s[2] + (tokens - taken) * MINUTE / l[3]
       if s[2] < now then s[2] = now end
     end
-    if held and s[3] > 0 then s[3] = s[3] - 1 end
+    if live and s[3] > 0 then s[3] = s[3] - 1 end
     st.dirty = true
   end
-  for _, key in ipairs(plan[1]) do
+  local keys, held = plan[1], head[4]
+  for _, key in ipairs(keys) do
     local st = scope(memo, key, now, periods)
     if st then
       settle_rate(st)
-      for _, b in ipairs(st.l[5]) do
-        local at = 3 * b[1] + 1
-        if st.s[at] == then_ids[b[1]] then
-          st.s[at + 1] = st.s[at + 1] + cost
-          if held then
-            local back = st.s[at + 2] - (b[3] == 1 and head[4] or head[5])
-            st.s[at + 2] = back > 0 and back or 0
-          end
+      if not held then
+        for _, b in ipairs(st.l[5]) do
+          local at = 3 * b[1] + 2
+          st.s[at] = st.s[at] + cost
         end
       end
     end
   end
+  if held then
+    for k = 1, #held, 4 do
+      local st = scope(memo, keys[held[k]], now, periods)
+      local at = 3 * held[k + 1] + 1
+      if st and st.s[at] == held[k + 2] then
+        st.s[at + 1] = st.s[at + 1] + cost
+        if live then
+          local left_over = st.s[at + 2] - held[k + 3]
+          st.s[at + 2] = left_over > 0 and left_over or 0
+        end
+      end
+    end
+  end
+  local c = plan[2][head[1]]
   local d, m = scope(memo, c[1], now, periods), scope(memo, c[2], now, periods)
   if d then settle_rate(d) end
   if m then settle_rate(m) end
   return d
 end
 
--- Takes the sums of what was appended in this call. Adds them to the books' totals.
-local function add_totals(key, entries, input, output, cost)
-  if entries == 0 then return end
-  redis.call('HINCRBY', key, 'entries', entries)
-  redis.call('HINCRBY', key, 'input_tokens', string.format('%.0f', input))
-  redis.call('HINCRBY', key, 'output_tokens', string.format('%.0f', output))
-  redis.call('HINCRBY', key, 'cost_nusd', string.format('%.0f', cost))
+-- Takes the books' keys, the packed entries of this call, and their sums. Appends and adds.
+local function book(ledger, totals, entries, input, output, cost)
+  if #entries == 0 then return end
+  for _, entry in ipairs(entries) do redis.call('XADD', ledger, '*', 'e', entry) end
+  redis.call('HINCRBY', totals, 'entries', #entries)
+  redis.call('HINCRBY', totals, 'input_tokens', string.format('%.0f', input))
+  redis.call('HINCRBY', totals, 'output_tokens', string.format('%.0f', output))
+  redis.call('HINCRBY', totals, 'cost_nusd', string.format('%.0f', cost))
 end

@@ -8,6 +8,8 @@
 --              cooling until (our judgement), throttled until (the vendor's word)}
 -- rpm, tpm, concurrency: 0 is no limit. kind: 1 day, 2 week, 3 month. Money is nano-USD.
 -- Budgets stand at 3 * kind + 1; the last five belong to deployments only.
+-- What happens is kept apart from what was configured: a lease writes down what it holds where, so
+-- that limits and budgets may change while it lives.
 
 local SIZE = 17
 
@@ -30,11 +32,14 @@ local function scope(memo, key, now, periods)
     for i = 1, SIZE do state[i] = 0 end
   end
   -- A period that has ended takes its holds with it: a lease settles against the period in
-  -- which it was admitted.
+  -- which it was admitted. A clock that stepped back over the end of a period does not begin the
+  -- old one anew; one that was ahead by more has what was spent count where it really is.
   for kind = 1, 3 do
-    local at = 3 * kind + 1
-    if state[at] ~= periods[kind] then
-      state[at], state[at + 1], state[at + 2] = periods[kind], 0, 0
+    local at, period = 3 * kind + 1, periods[kind]
+    if state[at] < period then
+      state[at], state[at + 1], state[at + 2] = period, 0, 0
+    elseif state[at] > period + 1 then
+      state[at], state[at + 2] = period, 0
     end
   end
   state[1] = effective(state[1], now)

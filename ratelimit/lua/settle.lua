@@ -8,15 +8,17 @@
 --
 -- KEYS[1]  leases  hash    attempt id -> lease, of this replica.boot
 -- KEYS[2]  seen    string  number of the last batch applied, of this replica.boot
--- KEYS[3]  graves  hash    attempt id -> tombstone, of this replica.boot
--- KEYS[4]  parts   hash    attempt id -> output tokens reported while streaming
--- KEYS[5]  ledger  stream  one field e: a packed entry
--- KEYS[6]  totals  hash    sums of all entries
--- KEYS[7+] scopes  hashes of every scope and deployment that the plans name
+-- KEYS[3]  bar     string  the first sending of admit that is still welcome, of this replica.boot
+-- KEYS[4]  graves  hash    attempt id -> tombstone, of this replica.boot
+-- KEYS[5]  parts   hash    attempt id -> output tokens reported while streaming
+-- KEYS[6]  ledger  stream  one field e: a packed entry
+-- KEYS[7]  totals  hash    sums of all entries
+-- KEYS[8+] scopes  hashes of every scope and deployment that the plans name
 -- ARGV[1]  now     us since 2024-01-01; empty asks the server
 -- ARGV[2]  number  of this batch, rising by one
--- ARGV[3]  count   number of plans that follow
--- ARGV[4+] plans   as for admit, then settlements, each packed
+-- ARGV[3]  void_to sendings of admit below this number are given up; 0 when there are none
+-- ARGV[4]  count   number of plans that follow
+-- ARGV[5+] plans   as for admit, then settlements, each packed
 --   settlement {plan number, attempt id, candidate, input tokens, output tokens, cost, health,
 --               ttft_us, cool_us, void, streamed, entry}
 --     health: 0 says nothing, 1 fine, 2 failed, 3 throttled; cool_us: what the vendor asked for
@@ -35,14 +37,15 @@ local now = clock(ARGV[1])
 local seen = redis.call('GET', KEYS[2])
 if seen and tonumber(seen) >= tonumber(ARGV[2]) then return 'SEEN' end
 
+-- Read and reckon. Whatever is wrong with a batch shows here, before anything is written.
 local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
 local periods = period_ids(now)
-local memo, plans, ids, streamed = {}, {}, {}, {}
-local plan_count = tonumber(ARGV[3])
-for i = 1, plan_count do plans[i] = cmsgpack.unpack(ARGV[3 + i]) end
+local memo, plans, ids, streamed, graves = {}, {}, {}, {}, {}
+local plan_count = tonumber(ARGV[4])
+for i = 1, plan_count do plans[i] = cmsgpack.unpack(ARGV[4 + i]) end
 
 local settlements = {}
-for i = 4 + plan_count, #ARGV do
+for i = 5 + plan_count, #ARGV do
   local one = cmsgpack.unpack(ARGV[i])
   settlements[#settlements + 1] = one
   ids[#ids + 1] = one[2]
@@ -58,7 +61,7 @@ local function corrected(entry, grave)
   return pack(e)
 end
 
-local entries, input_sum, output_sum, cost_sum, applied = 0, 0, 0, 0, 0
+local entries, input_sum, output_sum, cost_sum = {}, 0, 0, 0
 for i, one in ipairs(settlements) do
   local plan = plans[one[1]]
   local input, output, cost, entry = one[4], one[5], one[6], one[12]
@@ -67,7 +70,7 @@ for i, one in ipairs(settlements) do
     local _, head = unpack_one(lease)
     d = give_back(memo, now, periods, head, plan, input + output, cost, true)
   elseif one[10] ~= 1 then
-    local raw = redis.call('HGET', KEYS[3], one[2])
+    local raw = redis.call('HGET', KEYS[4], one[2])
     if raw then
       -- Reaped before it settled: charge the difference, once.
       local grave = cmsgpack.unpack(raw)
@@ -76,9 +79,10 @@ for i, one in ipairs(settlements) do
       else
         input, output, cost = input - grave[2], output - grave[3], cost - grave[4]
         entry = corrected(entry, grave)
-        give_back(memo, now, periods, { one[3], now, 0 }, plan, input + output, cost, false)
+        give_back(memo, now, periods, { one[3], now, 0, grave[5] }, plan, input + output, cost, false)
         grave[1] = 1
-        redis.call('HSET', KEYS[3], one[2], pack(grave))
+        graves[#graves + 1] = one[2]
+        graves[#graves + 1] = pack(grave)
       end
     else
       -- The store lost the lease (a flush, a lost tail): its holds went with it, the use did not.
@@ -90,16 +94,17 @@ for i, one in ipairs(settlements) do
     d.dirty = true
   end
   if one[10] ~= 1 and entry then
-    redis.call('XADD', KEYS[5], '*', 'e', entry)
-    entries, input_sum, output_sum = entries + 1, input_sum + input, output_sum + output
-    cost_sum = cost_sum + cost
+    entries[#entries + 1] = entry
+    input_sum, output_sum, cost_sum = input_sum + input, output_sum + output, cost_sum + cost
   end
-  applied = applied + 1
 end
 
+-- Write. The number comes first: whatever happens from here on, nothing is applied twice.
+redis.call('SET', KEYS[2], ARGV[2], 'EX', REMEMBER)
+if ARGV[3] ~= '0' then redis.call('SET', KEYS[3], ARGV[3], 'EX', REMEMBER) end
 write_scopes(memo)
 redis.call('HDEL', KEYS[1], unpack(ids))
-if #streamed > 0 then redis.call('HDEL', KEYS[4], unpack(streamed)) end
-add_totals(KEYS[6], entries, input_sum, output_sum, cost_sum)
-redis.call('SET', KEYS[2], ARGV[2], 'EX', 86400)
-return applied
+if #streamed > 0 then redis.call('HDEL', KEYS[5], unpack(streamed)) end
+if #graves > 0 then redis.call('HSET', KEYS[4], unpack(graves)) end
+book(KEYS[6], KEYS[7], entries, input_sum, output_sum, cost_sum)
+return #settlements

@@ -2,25 +2,50 @@
 --
 -- The expected wait at a deployment is its first-byte latency times (in flight + 1), over its
 -- weight (Finagle's peak EWMA: a worse sample counts at once, a better one slowly).
--- An idle deployment's latency is forgotten with time, so that it is tried again.
+-- An idle deployment's latency fades, so that it is tried again, but only so far that it draws no
+-- herd; in the end it is forgotten, and the deployment counts as its peers do on average.
 
 local TAU = 10000000
+local FORGET = 30000000
 -- A failure weighs like an answer this slow, so that failing fast attracts nobody.
 local FAILURE_US = 5000000
 local COOL_US = 1000000
 local COOL_MOST_US = 30000000
+-- The longest that a vendor is taken at its word.
+local THROTTLE_MOST_US = 3600000000
 -- Failures in a row before a deployment is left alone for a while.
 local PATIENCE = 3
 
--- Takes a deployment's scope and now. Returns its decayed latency, 0 when nothing is known.
+-- Takes a moment, now, and the longest that may lie between them. Returns how long it still is; what
+-- lies further ahead was written before the clock stepped back, and counts no more.
+local function remaining(moment, now, most)
+  local wait = moment - now
+  if wait > 0 and wait <= most then return wait end
+  return 0
+end
+
+-- Takes a deployment's scope and now. Returns for how long it is left alone because it was failing.
+local function cooling(d, now)
+  return remaining(d.s[16], now, COOL_MOST_US)
+end
+
+-- Takes a deployment's scope and now. Returns for how long its vendor asked to be left alone.
+local function throttled(d, now)
+  return remaining(d.s[17], now, THROTTLE_MOST_US)
+end
+
+-- Takes a deployment's scope and now. Returns its faded latency, 0 when nothing is known.
 local function latency(d, now)
   local s = d.s
   if s[13] <= 0 then return 0 end
   if d.lat then return d.lat end
   local age = now - s[14]
   if age < 0 then age = 0 end
-  d.lat = s[13] * math.exp(-age / TAU)
-  if d.lat < 1 then d.lat = 1 end
+  if age > FORGET then
+    d.lat = 0
+  else
+    d.lat = s[13] * math.exp(-math.min(age, TAU) / TAU)
+  end
   return d.lat
 end
 
@@ -55,15 +80,17 @@ local function learn(d, now, health, ttft, cool)
     s[15] = 0
     if ttft > 0 then observe(d, now, ttft) end
   elseif health == 2 then
-    s[15] = s[15] + 1
     observe(d, now, FAILURE_US)
-    if s[15] >= PATIENCE then
-      local wait = COOL_US * 2 ^ math.min(s[15] - PATIENCE, 5)
-      if wait > COOL_MOST_US then wait = COOL_MOST_US end
-      if now + wait > s[16] then s[16] = now + wait end
+    -- What fails while it cools was under way before, and says nothing new.
+    if cooling(d, now) == 0 then
+      s[15] = s[15] + 1
+      if s[15] >= PATIENCE then
+        s[16] = now + math.min(COOL_US * 2 ^ math.min(s[15] - PATIENCE, 5), COOL_MOST_US)
+      end
     end
   end
   -- What the vendor asked for is kept apart from our own judgement: it is never overridden.
   if health == 3 and cool < COOL_US then cool = COOL_US end
-  if cool > 0 and now + cool > s[17] then s[17] = now + cool end
+  if cool > THROTTLE_MOST_US then cool = THROTTLE_MOST_US end
+  if cool > throttled(d, now) then s[17] = now + cool end
 end
