@@ -66,7 +66,15 @@ async def demo(options: argparse.Namespace) -> int:
     loaded = load_file(CONFIG_FILE, {**os.environ, **variables})
     here = places({"PENSTOCK_VAR": str(places(os.environ).var / "demo")})
     async with prepared(
-        here, CONFIG_FILE, loaded, workers=options.workers, variables=variables
+        here,
+        CONFIG_FILE,
+        loaded,
+        workers=options.workers,
+        variables=variables,
+        remedies={
+            "edge.listen": "use another: --port N",
+            "admin.listen": "use another: --admin-port N",
+        },
     ) as ours:
         vendor.release()
         _begin_anew(here)
@@ -88,7 +96,9 @@ async def demo(options: argparse.Namespace) -> int:
             await show.stay(supervisor.stopping)
             return 0
 
-        return await supervisor.run(body, when_stopped=130 if options.once else 0)
+        code = await supervisor.run(body, when_stopped=130 if options.once else 0)
+        screen.say(screen.paint("Everything that was started has ended.", "dim"))
+        return code
 
 
 def _begin_anew(here: Places) -> None:
@@ -236,7 +246,9 @@ class Show:
         """Print what people can type to go on by themselves."""
         screen, url = self._screen, self._ours.data_url
         var = self._ours.places.var
-        screen.say(screen.paint("Try it yourself", "bold"))
+        screen.say(
+            screen.paint("Try it yourself", "bold") + ", with curl or with the openai package"
+        )
         for line in [*curl(url), "", *snippet(url)]:
             screen.say(f"  {line}" if line else "")
         screen.say()
@@ -267,7 +279,8 @@ class Show:
         )
         cost = total(page, "penstock_cost_nusd_total")
         open_now = total(page, "penstock_in_flight")
-        return f"{requests:,.0f} requests · {tokens:,.0f} tokens · {usd(int(cost))} · {open_now:,.0f} in flight"
+        calls = f"{requests:,.0f} request{'' if requests == 1 else 's'}"
+        return f"{calls} · {tokens:,.0f} tokens · {usd(int(cost))} · {open_now:,.0f} in flight"
 
 
 # What is said of a completion...
@@ -314,7 +327,7 @@ REASONS = {
     "only": "it was the only candidate",
     "order": "it stands first and nobody is known to be faster",
     "load": "it is expected to answer soonest, by latency and what it has in flight",
-    "failing": "all were failing, and it was the least bad",
+    "least_bad": "all were failing, and it was the least bad",
 }
 
 
@@ -358,8 +371,9 @@ def curl(url: str) -> list[str]:
         {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
     )
     return [
-        f"curl -N {url}/v1/chat/completions -H 'authorization: Bearer {KEY}' \\",
-        f"  -H 'content-type: application/json' -d '{body}'",
+        f"curl -N {url}/v1/chat/completions \\",
+        f"  -H 'authorization: Bearer {KEY}' -H 'content-type: application/json' \\",
+        f"  -d '{body}'",
     ]
 
 

@@ -166,11 +166,13 @@ async def prepared(
     *,
     workers: int | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
+    remedies: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Installation]:
     """
     Claim what an installation needs, and let go of it at the end.
 
-    `variables` are what the configuration refers to and our own environment lacks.
+    `variables` are what the configuration refers to and our own environment lacks; `remedies` say what to do about a
+    taken port where that is not to change the setting (`edge.listen`, `admin.listen`).
 
     Raises `CannotStart`, `store.embedded.StoreFailed` or OSError; nothing has been started then.
     """
@@ -184,9 +186,9 @@ async def prepared(
                 "end that one first, or give this one a place of its own: PENSTOCK_VAR=/path ./penstock up"
             )
         lock.sign(os.getpid())
-        data = _held("edge.listen", config.edge.listen)
+        data = _held("edge.listen", config.edge.listen, remedies)
         try:
-            admin = _held("admin.listen", config.admin.listen)
+            admin = _held("admin.listen", config.admin.listen, remedies)
             # The control listens alone, so its port cannot be held for it.
             admin.release()
             server = find_server(os.environ) if config.store.redis == "embedded" else None
@@ -218,11 +220,12 @@ def edge_count(asked: int | str) -> int:
     )
 
 
-def _held(setting: str, listen: str) -> Held:
+def _held(setting: str, listen: str, remedies: Mapping[str, str]) -> Held:
     try:
         return hold(*split_listen(listen))
     except PortTaken as error:
-        raise CannotStart(f"{error}\n{setting} ({listen}) is the setting to change") from error
+        remedy = remedies.get(setting, f"{setting} ({listen}) is the setting to change")
+        raise CannotStart(f"{error}\n{remedy}") from error
 
 
 # Is it ready...
