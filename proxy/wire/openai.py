@@ -215,7 +215,7 @@ _INTS = msgspec.json.Decoder(list[int])
 _LISTS = msgspec.json.Decoder(list[list[int]])
 _ITEMS = msgspec.json.Decoder(list[str | dict[str, Any]])
 
-_QUOTE, _BACKSLASH, _BRACKET = b'"\\['
+_QUOTE, _BACKSLASH, _BRACKET, _BRACE = b'"\\[{'
 
 # The members that matter, by kind: whoever reads another meaning into one gets past a limit.
 _CHAT_KEYS = re.compile(rb'"(?:m(?:odel|essages|ax_(?:completion_)?tokens)|stream(?:_options)?|n)"')
@@ -526,7 +526,8 @@ def _inner(decoder: msgspec.json.Decoder[Any], raw: Raw, param: str, wanted: str
             raise BadField(param, f"{param} must be {wanted}: {bad.message}", bad.code) from error
 
 
-def _explain(error: Exception) -> BadField:
+def _explain(error: Exception, within: str = "") -> BadField:
+    """Say it in words; `within` is the member that holds what was decoded."""
     if isinstance(error, RecursionError):
         return BadField(None, "the JSON body is nested too deeply; flatten it", "invalid_json")
     if isinstance(error, UnicodeDecodeError):
@@ -539,6 +540,8 @@ def _explain(error: Exception) -> BadField:
     missing = _MISSING.search(text)
     path = _PATH.search(text)
     param = path.group(1) if path else ""
+    if within:
+        param = f"{within}.{param}" if param else within
     if missing:
         param = f"{param}.{missing.group(1)}" if param else missing.group(1)
         return BadField(param, f"{param} is missing; add it", "missing")
@@ -662,14 +665,12 @@ def _checked_choices(param: str, value: int) -> int:
 def _hints(raw: Raw) -> Hints | None:
     # Metadata is the caller's own; only what is said about scheduling is judged.
     text = bytes(raw)
-    if text == b"null" or not _SAYS_HINTS.search(text):
+    if text[0] != _BRACE or not _SAYS_HINTS.search(text):
         return None
     try:
         hints = _HINTS.decode(raw)
     except msgspec.ValidationError as error:
-        found = _explain(error)
-        param = f"metadata.{found.param}" if found.param else "metadata"
-        raise BadField(param, f"{param} cannot be used: {error}", found.code) from error
+        raise _explain(error, "metadata") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(error) from error
     named = hints.capabilities
