@@ -88,6 +88,7 @@ class Attempt:
     __slots__ = (
         "_held",
         "_held_bytes",
+        "_last",
         "_tail",
         "added_us",
         "committed",
@@ -99,7 +100,6 @@ class Attempt:
         "first_at",
         "grant",
         "headers",
-        "last_at",
         "meter",
         "mode",
         "number",
@@ -130,7 +130,6 @@ class Attempt:
         self.cool_us = 0
         self.sent_at = 0.0
         self.first_at = 0.0
-        self.last_at = 0.0
         self.reads = 0
         self.added_us = 0
         self.reported = False
@@ -139,6 +138,7 @@ class Attempt:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._tail = b""
+        self._last = b""
 
     @property
     def attempt_id(self) -> str:
@@ -167,7 +167,7 @@ class Attempt:
                 self._finish(Ended("internal", self.status, committed=self.committed))
             raise
         finally:
-            exchange.request.client.feeding = None
+            exchange.client.feeding = None
 
     async def _converse(self, *, fresh: bool) -> Ended:
         exchange = self.exchange
@@ -192,7 +192,7 @@ class Attempt:
             cap_field=place.cap_field if kind == "chat" else "max_tokens",
         )
         self.connection = connection
-        exchange.request.client.feeding = connection
+        exchange.client.feeding = connection
         if fresh:
             self.done = edge.loop.create_future()
         self.sent_at = now = monotonic()
@@ -205,7 +205,7 @@ class Attempt:
             now,
             until=exchange.started_at + edge.total_timeout_s,
         )
-        if exchange.request.client.writing_paused:
+        if exchange.client.writing_paused:
             connection.pause_reading()
         return await self.done
 
@@ -237,42 +237,40 @@ class Attempt:
             self.mode = _WHOLE
 
     def body(self, data: bytes) -> None:
-        """Take one read of the answer's body and pass it on."""
-        exchange = self.exchange
-        self.last_at = monotonic()
-        self.reads += 1
+        """Take one read of the answer's body and pass it on: per read one look, one write."""
         if self.mode == _STREAM:
+            meter = self.meter
+            assert meter is not None
             assert self.splitter is not None
-            assert self.meter is not None
+            assert self.connection is not None
             try:
                 whole = self.splitter.feed(data)
             except EventTooLong as too_long:
                 self._break(BadAnswer(str(too_long), phase="body"))
                 return
-            if not whole:
-                return
-            if not self.committed:
-                error = self.meter.first(whole)
+            if not self.first_at and whole:
+                error = meter.first(whole)
                 if error is not None:
                     self._break(
                         BadAnswer(f"the stream began with an error: {error.message}", phase="body")
                     )
                     return
-                self.first_at = self.last_at
-                out = self.meter.look(whole)
-                if not out:
-                    return
-                self._commit_chunked(out)
-                return
-            out = self.meter.look(whole)
-            if out:
-                exchange.chunk(out)
+                self.first_at = monotonic()
+            out = meter.look(whole) if whole else whole
+            if self.connection.complete:
+                # `end` follows at once: what is left goes out with the end, in one write.
+                self._last = out
+            elif out:
+                if self.committed:
+                    self.exchange.chunk(out)
+                else:
+                    self._commit_chunked(out)
             return
         if not self.first_at:
-            self.first_at = self.last_at
+            self.first_at = monotonic()
         if self.committed:
             self._tail = (self._tail + data)[-TAIL_BYTES:]
-            exchange.chunk(data)
+            self.exchange.chunk(data)
             return
         self._held.append(data)
         self._held_bytes += len(data)
@@ -287,6 +285,8 @@ class Attempt:
 
     def end(self, reusable: bool) -> None:
         """Take the end of the answer, and see whether it is a whole one."""
+        if self.connection is not None:
+            self.reads = self.connection.reads
         self.connection = None
         if self.mode == _STREAM:
             self._end_stream()
@@ -315,22 +315,29 @@ class Attempt:
         assert self.meter is not None
         exchange = self.exchange
         meter = self.meter
+        last = self._last
         tail = self.splitter.tail()
         if tail:
-            tail = meter.look(tail)
+            last += meter.look(tail)
         if meter.finished:
-            if not self.committed:
-                self._commit_chunked(tail)
-            elif tail:
-                exchange.chunk(tail)
-            exchange.end_chunks()
+            if self.committed:
+                exchange.end_chunks(last)
+            else:
+                self._commit_chunked(last, last=True)
             self._finish(Ended("ok", self.status, committed=True))
-        elif not self.committed:
+            return
+        if last and not tail:
+            # Whole events, though not the end: the caller gets them before it is told.
+            if self.committed:
+                exchange.chunk(last)
+            else:
+                self._commit_chunked(last)
+        if not self.committed:
             exchange.failure = "the stream ended before it said anything"
             self._finish(Ended("upstream_lost", self.status))
         elif meter.error is not None:
             # The vendor has said it itself, in the stream.
-            exchange.end_chunks()
+            exchange.end_chunks(b"")
             self._finish(Ended("upstream_refused", self.status, committed=True))
         else:
             exchange.failure = "the provider ended the stream before it was complete"
@@ -340,7 +347,7 @@ class Attempt:
     def _end_whole(self) -> None:
         exchange = self.exchange
         if self.committed:
-            exchange.end_chunks()
+            exchange.end_chunks(b"")
             # Usage stands at the end of an answer, so the end of a long one is enough to find it.
             usage = meter_json(self._tail) if self.mode == _WHOLE else None
             self._finish(Ended("ok", self.status, committed=True), usage)
@@ -386,13 +393,13 @@ class Attempt:
             b"connection: close\r\n" if exchange.close else b"",
         )
 
-    def _commit_chunked(self, first: bytes) -> None:
+    def _commit_chunked(self, first: bytes, *, last: bool = False) -> None:
         """Send the head and the first bytes; from here on there is no other answer."""
         exchange = self.exchange
         self.committed = True
         exchange.status = self.status
-        exchange.begin_chunks(self._answer_head(), first)
-        if self.mode == _STREAM:
+        exchange.begin_chunks(self._answer_head(), first, last=last)
+        if not last and self.mode == _STREAM:
             exchange.edge.streams.add(self)
 
     def _cut_off(self, words: str, code: str) -> None:
@@ -403,11 +410,10 @@ class Attempt:
             event = error_event(
                 f"The answer was cut off: {words}.", "upstream_error", code, exchange.request_id
             )
-            exchange.chunk(event)
-            exchange.end_chunks()
-        elif exchange.request.client.transport is not None:
+            exchange.end_chunks(event)
+        elif exchange.client.transport is not None:
             # A body of another kind has no place for an error: break its framing.
-            exchange.request.client.transport.close()
+            exchange.client.transport.close()
 
     def _break(self, error: UpstreamError) -> None:
         """Refuse the rest of an answer that is not what the protocol says."""
@@ -521,7 +527,7 @@ class Attempt:
         if self.first_at:
             tally.ttft.observe(self.first_at - sent_at)
             if self.mode == _STREAM and self.reads > 1:
-                tally.between.observe((self.last_at - self.first_at) / (self.reads - 1))
+                tally.between.observe((now - self.first_at) / (self.reads - 1))
         if not self.done.done():
             self.done.set_result(ended)
 
@@ -572,6 +578,7 @@ class Exchange:
         "body",
         "bytes_out",
         "chunked",
+        "client",
         "close",
         "cost_nusd",
         "current",
@@ -594,6 +601,7 @@ class Exchange:
     def __init__(self, edge: "Edge", request: Request, kind: Kind) -> None:
         self.edge = edge
         self.request = request
+        self.client = request.client
         self.kind: Kind = kind
         self.protocol = f"openai.{kind}"
         self.request_id = edge.next_request_id()
@@ -616,34 +624,39 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         """Write to the caller, if it is still there."""
-        transport = self.request.client.transport
+        transport = self.client.transport
         if transport is not None:
             self.bytes_out += len(data)
             transport.write(data)
 
-    def begin_chunks(self, head: bytes, first: bytes) -> None:
-        """Send a head and the first piece of a body whose length nobody knows yet."""
+    def begin_chunks(self, head: bytes, first: bytes, *, last: bool) -> None:
+        """Send a head and the first piece of a body whose length nobody knows yet; `last`: and the end."""
         if not self.chunked:
             # HTTP/1.0 knows no chunks: it reads to the close.
             self.write(b"%b\r\n%b" % (head, first))
-        elif first:
-            self.write(
-                b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (head, len(first), first)
+            return
+        self.write(
+            b"%btransfer-encoding: chunked\r\n\r\n%b%b"
+            % (
+                head,
+                b"%x\r\n%b\r\n" % (len(first), first) if first else b"",
+                b"0\r\n\r\n" if last else b"",
             )
-        else:
-            self.write(b"%btransfer-encoding: chunked\r\n\r\n" % head)
+        )
 
     def chunk(self, data: bytes) -> None:
         """Send one more piece."""
-        transport = self.request.client.transport
+        transport = self.client.transport
         if transport is not None:
             self.bytes_out += len(data)
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
-    def end_chunks(self) -> None:
-        """Say that it was the last one."""
+    def end_chunks(self, last: bytes) -> None:
+        """Send the last piece, which may be empty, and say that it was the last one."""
         if self.chunked:
-            self.write(b"0\r\n\r\n")
+            self.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n")
+        elif last:
+            self.write(last)
 
     async def run(self) -> None:
         """Tell the story up to the end of the answer. Raises `GatewayError` before the first byte."""
@@ -774,7 +787,7 @@ class Exchange:
         if error.limits:
             headers += limit_headers(error.limits)
         body = error_body(error.message, error.type, error.code, error.param)
-        transport = self.request.client.transport
+        transport = self.client.transport
         if transport is not None:
             transport.write(edge.server.answer(self.status, body, headers, close=self.close))
 

@@ -14,6 +14,7 @@ After `abort()` nothing is called any more.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -59,9 +60,6 @@ class Listener(Protocol):
 class Keeper(Protocol):
     """The pool, as its connections see it."""
 
-    def opened(self, connection: "Connection") -> None:
-        """Count a connection that came up."""
-
     def release(self, connection: "Connection") -> bool:
         """Take back a connection that may serve again; False when it is not wanted."""
 
@@ -77,12 +75,11 @@ class Connection(asyncio.Protocol):
     """
     A pooled connection; made by `Pool.connect`, used through `send`, `abort` and the two pauses.
 
-    `status` and `keep_alive` describe the answer from `head` on.
+    `status` and `keep_alive` describe the answer from `head` on; `complete` is true when nothing follows this read.
     The attributes without underscore below them are for the wheel and the pool.
     """
 
     __slots__ = (
-        "_complete",
         "_feed",
         "_fields",
         "_headers",
@@ -97,6 +94,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_unsent",
         "_wheel",
+        "complete",
         "idle_since",
         "keep_alive",
         "on_body",
@@ -131,7 +129,7 @@ class Connection(asyncio.Protocol):
         self._headers: Headers = []
         self._told = False
         self._quiet_bytes = 0
-        self._complete = False
+        self.complete = False
         self.status = 0
         self.keep_alive = False
         self.paused = False
@@ -166,7 +164,7 @@ class Connection(asyncio.Protocol):
         self._listener = listener
         self._told = False
         self._quiet_bytes = 0
-        self._complete = False
+        self.complete = False
         self.status = 0
         self.reads = 0
         self.seen = 0
@@ -236,7 +234,6 @@ class Connection(asyncio.Protocol):
         # With marks this low, pause_writing means "the kernel did not take it all" and
         # resume_writing "now it has": that is how a reset during sending is told from a later one.
         self._transport.set_write_buffer_limits(high=1, low=0)
-        self._keeper.opened(self)
 
     def pause_writing(self) -> None:
         """Note that a part of the request still waits in our process."""
@@ -291,13 +288,13 @@ class Connection(asyncio.Protocol):
             listener.body(body)
             if self._listener is not listener:
                 return
-        elif not self._complete:
+        elif not self.complete:
             # Chunk extensions and trailers are parsed, dropped, and not endless.
             self._quiet_bytes += len(data)
             if self._quiet_bytes > MAX_HEAD_BYTES or len(self._fields) > MAX_HEADERS:
                 self._refuse("too much framing without a body")
                 return
-        if self._complete:
+        if self.complete:
             self._finish(listener, odd=refused is not None)
         elif refused is not None:
             self._refuse(f"broken framing: {refused}")
@@ -305,7 +302,12 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         """End an answer that runs until the close; any other conversation is lost."""
         listener = self._listener
-        if listener is not None and self._told and _runs_until_close(self._headers):
+        if (
+            listener is not None
+            and self._told
+            and _runs_until_close(self._headers)
+            and self._closed_in_order()
+        ):
             self.abort()
             listener.end(False)
         else:
@@ -329,7 +331,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Refuse a second answer."""
-        if self._complete:
+        if self.complete:
             raise _Refused
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -354,7 +356,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Note the end of the answer; an interim one is not the answer."""
         if self.status:
-            self._complete = True
+            self.complete = True
 
     # ---- how a conversation ends
 
@@ -378,6 +380,22 @@ class Connection(asyncio.Protocol):
         if not reusable:
             transport.abort()
         listener.end(reusable)
+
+    def _closed_in_order(self) -> bool:
+        """
+        Say whether the peer meant the end: over TLS a bare TCP close may be somebody's cut.
+
+        RFC 9112, 9.8: an answer that runs until the close is complete only after close_notify.
+        """
+        assert self._transport is not None
+        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        if tls is None:
+            return True
+        try:
+            # Empty after close_notify; when the TLS layer still hopes for more, it raises.
+            return not tls.read(1)
+        except ssl.SSLError:
+            return False
 
     def _refuse(self, message: str) -> None:
         self.fail(BadAnswer(message, phase=self.phase()))
