@@ -18,7 +18,8 @@ __all__ = ["AnswerHeaders", "RequestHead", "RequestHeaders", "cooldown_us", "sho
 Header = tuple[bytes, bytes]
 
 MAX_COOLDOWN_US = 60_000_000
-MAX_REMEMBERED = 2_048
+MAX_REMEMBERED = 1_024
+MAX_REMEMBERED_NAME = 64
 MAX_PASSED_VALUE = 2_048
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -61,6 +62,12 @@ _NOT_TO_CALLER = _HOP_BY_HOP | {
     b"access-control-allow-methods",
     b"access-control-expose-headers",
     b"access-control-max-age",
+    # Credentials that a vendor may echo, and how it asks for its own.
+    b"authorization",
+    b"api-key",
+    b"x-api-key",
+    b"x-goog-api-key",
+    b"www-authenticate",
     # Whose account it is, and where it runs.
     b"openai-organization",
     b"openai-project",
@@ -89,7 +96,14 @@ _RENAMED = {b"x-request-id": b"x-upstream-request-id", b"request-id": b"x-upstre
 
 _TO_VENDOR = frozenset({b"openai-beta", b"idempotency-key", b"traceparent", b"tracestate"})
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|us|µs|ns|s|m|h|d))+?")
+# What a provider's own headers may not say: how messages are framed and encoded.
+_FRAMING = frozenset(
+    {"content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"}
+    | {"accept-encoding", "content-encoding"}
+)
+
+_DURATION_PART = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(ms|us|µs|ns|s|m|h|d)", re.ASCII)
+_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 _UNITS_US = {
     "ns": 0.001,
     "us": 1,
@@ -146,7 +160,7 @@ class AnswerHeaders:
         ):
             prefix = _RENAMED.get(lower, lower) + b": "
         # A vendor (or whoever plays one) could send ever new names; then the rest is decided anew.
-        if len(self._remembered) < MAX_REMEMBERED:
+        if len(self._remembered) < MAX_REMEMBERED and len(name) <= MAX_REMEMBERED_NAME:
             self._remembered[name] = prefix
         return prefix
 
@@ -186,7 +200,7 @@ class RequestHeaders:
     def _decide(self, name: bytes) -> bytes | None:
         lower = name.lower()
         prefix = lower + b": " if lower in self._allowed else None
-        if len(self._remembered) < MAX_REMEMBERED:
+        if len(self._remembered) < MAX_REMEMBERED and len(name) <= MAX_REMEMBERED_NAME:
             self._remembered[name] = prefix
         return prefix
 
@@ -224,9 +238,9 @@ class RequestHead:
             headers[credentials[0].lower()] = credentials[1]
         for name, value in (extra or {}).items():
             headers[name.lower()] = value
-        for name in ("content-length", "transfer-encoding", "connection"):
-            if name in headers:
-                raise ValueError(f"the header {name} is the gateway's own")
+        for name in extra or ():
+            if name.lower() in _FRAMING:
+                raise ValueError(f"the header {name} is the gateway's own to set")
         if not re.fullmatch(r"[!-~]+", path) or not _TOKEN.fullmatch(method.encode("ascii")):
             raise ValueError("a method or path that cannot stand in a request line")
         lines = [f"{method} {path} HTTP/1.1\r\n".encode("ascii")]
@@ -297,7 +311,7 @@ def _last(headers: Iterable[Header], wanted: bytes) -> str:
 
 
 def _scaled(value: str, unit_us: int) -> int | None:
-    if not re.fullmatch(r"\d{1,15}(?:\.\d{1,15})?", value, re.ASCII):
+    if not _NUMBER.fullmatch(value):
         return None
     return _capped(float(value) * unit_us)
 
@@ -311,7 +325,7 @@ def _duration_us(value: str, now_s: float) -> int | None:
         if number > 1e9:
             return _capped((number - now_s) * 1_000_000)
         return seconds
-    parts = re.findall(r"(\d{1,15}(?:\.\d{1,15})?)(ms|us|µs|ns|s|m|h|d)", value, re.ASCII)
+    parts = _DURATION_PART.findall(value)
     if not parts or "".join(number + unit for number, unit in parts) != value:
         return None
     return _capped(sum(float(number) * _UNITS_US[unit] for number, unit in parts))
