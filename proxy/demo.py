@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -253,8 +254,8 @@ class Show:
             screen.say(f"  {line}" if line else "")
         screen.say()
         screen.say(screen.paint("What it cost so far, and the proof of the books", "bold"))
-        screen.say(f"  PENSTOCK_VAR={_quoted(var)} ./penstock usage --by deployment")
-        screen.say(f"  PENSTOCK_VAR={_quoted(var)} ./penstock ledger verify")
+        screen.say(f"  PENSTOCK_VAR={quoted(var)} ./penstock usage --by deployment")
+        screen.say(f"  PENSTOCK_VAR={quoted(var)} ./penstock ledger verify")
         screen.say(f"  curl -s {self._ours.admin_url}/metrics")
         screen.say()
         screen.say(screen.paint("Ctrl-C drains and ends it.", "dim"))
@@ -439,9 +440,8 @@ class Column:
             self._at = 0
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
     """Return a path as a shell takes it, from the directory where people stand if it lies there."""
     with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())
-    text = str(path)
-    return f"'{text}'" if " " in text else text
+    return shlex.quote(str(path))
