@@ -11,7 +11,7 @@ import msgspec
 from loadtests.bench import gateway, held, nginx, report, tools
 from loadtests.bench.figures import PARTS
 from loadtests.bench.ground import Ground
-from loadtests.bench.measure import QUICK, Bench, Contestant, Effort, body_of, rows_of
+from loadtests.bench.measure import QUICK, Bench, Contestant, Effort, body_of, in_turn, rows_of
 from loadtests.bench.wrk import BenchFailed
 
 _METHOD = {
@@ -93,7 +93,7 @@ def _bench(programs: tools.Tools, effort: Effort, parts: tuple[str, ...], json: 
             store_pid=ours.store_pid,
             say=_say,
         )
-        for part in parts:
+        for part in in_turn(parts):
             bench.run(part)
         about = report.machine(programs, ours.store_version)
         pinned = ground.pinned

@@ -268,6 +268,11 @@ def connections_for(rate: float, answer_s: float) -> int:
     return max(1, round(rate * answer_s))
 
 
+def in_turn(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the parts in the order in which they are measured: memory first, since what a load leaves behind would hide it."""
+    return tuple(sorted(parts, key=lambda part: part != "memory"))
+
+
 def rows_of(parts: tuple[str, ...]) -> tuple[Row, ...]:
     """Give the rows that these parts fill."""
     return tuple(row for row in ROWS if row.part in parts)

@@ -95,6 +95,13 @@ def test_half_of_the_highest_rate_sets_the_connections(bench):
     assert bench.figures["added_p50"].penstock == [0, 0]
 
 
+def test_memory_is_measured_before_any_load():
+    """Memory that an earlier load left to the allocator would be counted as none."""
+    assert measure.in_turn(PARTS)[0] == "memory"
+    assert sorted(measure.in_turn(PARTS)) == sorted(PARTS)
+    assert measure.in_turn(("burst", "paced")) == ("burst", "paced")
+
+
 def test_littles_law():
     """10,000 answers a second of 10 ms each keep 100 connections busy; there is always one."""
     assert measure.connections_for(10_000, 0.010) == 100
