@@ -192,7 +192,7 @@ def _host_of(request: web.Request) -> str:
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give every error of the framework the shape of ours."""
+    """Give the router's errors the shape of ours."""
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:
@@ -200,8 +200,6 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(405, "method_not_allowed", f"allowed here: {allowed}", {hdrs.ALLOW: allowed})
     except web.HTTPNotFound:
         return _error(404, "not_found", f"there is no {request.path} on the admin port")
-    except web.HTTPException as error:
-        return _error(error.status, "bad_request", error.reason)
 
 
 def _error(

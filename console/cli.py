@@ -34,15 +34,8 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
 
 def main(argv: Sequence[str]) -> int:
     """Run a command and return the exit code."""
-    if not argv or argv[0] in {"-h", "--help", "help"}:
-        _say(_help(), to_error=not argv)
-        return 0 if argv else 2
-    command = COMMANDS.get(argv[0])
-    if command is None:
-        _say(f"penstock: there is no command {argv[0]!r}\n\n{_help()}", to_error=True)
-        return 2
     try:
-        code: int = import_module(command.module).run(list(argv[1:]))
+        code = _run(argv)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
@@ -53,12 +46,20 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
+def _run(argv: Sequence[str]) -> int:
+    """Choose the command by the first word, and run it with the others."""
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        print(_help(), file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    command = COMMANDS.get(argv[0])
+    if command is None:
+        print(f"penstock: there is no command {argv[0]!r}\n\n{_help()}", file=sys.stderr)
+        return 2
+    code: int = import_module(command.module).run(list(argv[1:]))
+    return code
+
+
 def _help() -> str:
     """Return the list of commands."""
     lines = "\n".join(f"  {name:<8} {command.help}" for name, command in COMMANDS.items())
     return f"usage: penstock COMMAND …\n\n{lines}\n\nEach command takes --help."
-
-
-def _say(text: str, *, to_error: bool) -> None:
-    """Print help where it belongs: asked for on standard output, else on standard error."""
-    print(text, file=sys.stderr if to_error else sys.stdout)

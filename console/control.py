@@ -170,8 +170,8 @@ async def serve(
                 client=store,
                 ledger=ledger,
             )
-            async with _listening(make_app(door), host, port), control.working():
-                _log.info("the control listens on %s:%d, its ledger is %s", host, port, ledger)
+            async with _listening(make_app(door), host, port) as bound, control.working():
+                _log.info("the control listens on %s:%d, its ledger is %s", host, bound, ledger)
                 await stop.wait()
                 _log.info("the control ends")
             await control.finish()
@@ -180,13 +180,13 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
-    """Hold the admin port open."""
+async def _listening(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    """Hold the admin port open; gives its number, which the system chooses for 0."""
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
-        yield
+        yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 
