@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from loadtests.bench.ground import Ground
 from loadtests.bench.measure import QUICK, Bench, Contestant, Effort, body_of, in_turn, rows_of
 from loadtests.bench.wrk import BenchFailed
 
+_QUIET_CORES = 0.05
 _METHOD = {
     "proxies": "one worker each, on a core of its own when there are two; never measured at the same time",
     "others": "mock vendor, store, control and wrk share the other cores",
@@ -100,6 +102,11 @@ def _bench(programs: tools.Tools, effort: Effort, parts: tuple[str, ...], json: 
     figures = [bench.figures[row.name] for row in rows_of(parts)]
     _say(f"\n{report.table(figures)}\n")
     _say(f"{about['cpu']}, {about['cores']} cores, {about['kernel']}, Python {about['python']}")
+    if median(bench.others) > _QUIET_CORES:
+        _say(
+            f"other processes kept {median(bench.others):.2f} cores busy meanwhile:"
+            " the figures, latencies above all, are worse than the truth"
+        )
     if not pinned:
         _say("the proxies had no core of their own here: read the figures with care")
     if json is not None:

@@ -165,20 +165,24 @@ class Ground:
             for pid in everything:
                 _pin(pid, self._measured if pid in measured else self._others)
 
+    def cpu_by_process(self) -> dict[str, float]:
+        """Give the CPU seconds of each process so far, its children's with it; raises `BenchFailed` when one is gone."""
+        used = {}
+        for child in self._children:
+            if child.process.poll() is not None:
+                raise BenchFailed(f"{child.name} ended in the middle:{child.last_words()}")
+            pids = (child.pid, *usage.children(child.pid))
+            used[child.name] = sum(usage.cpu_s(pid) for pid in pids)
+        return used
+
     def settle(self, *, below: float = 0.05, give_up_s: float = 60.0) -> None:
         """Wait until the processes rest, so that a run does not pay for what the one before left to do."""
         until = time.monotonic() + give_up_s
         while time.monotonic() < until:
-            before = self._cpu_s()
+            before = sum(self.cpu_by_process().values())
             time.sleep(0.4)
-            if self._cpu_s() - before <= below * 0.4:
+            if sum(self.cpu_by_process().values()) - before <= below * 0.4:
                 return
-
-    def _cpu_s(self) -> float:
-        pids = {child.pid for child in self._children}
-        for pid in list(pids):
-            pids.update(usage.children(pid))
-        return sum(usage.cpu_s(pid) for pid in pids)
 
 
 def _pin(pid: int, cores: set[int]) -> None:

@@ -7,6 +7,7 @@ CPU is user plus system time of the one process that proxies, over the run and w
 """
 
 import functools
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -71,8 +72,31 @@ def body_of(model: str, contestant: Contestant, *, stream: bool) -> bytes:
     return msgspec.json.encode(document)
 
 
+class _Watch:
+    """Who worked since it was made."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._began = time.monotonic()
+        self._machine_s = usage.machine_s()
+        self._own_s = usage.own_s()
+        self._by_process = ground.cpu_by_process()
+
+    def told(self) -> tuple[dict[str, float], float]:
+        """Give the seconds of each of our processes, and how many cores others kept busy."""
+        after = self._ground.cpu_by_process()
+        ours = {name: round(after[name] - self._by_process[name], 3) for name in after}
+        machine_s = usage.machine_s() - self._machine_s
+        others_s = machine_s - sum(ours.values()) - (usage.own_s() - self._own_s)
+        return ours, max(0.0, others_s / (time.monotonic() - self._began))
+
+
 class Bench:
-    """All measurements over one set of processes; `figures` fill as parts are run."""
+    """
+    All measurements over one set of processes; `figures` fill as parts are run.
+
+    `others` is how many cores processes that are not ours kept busy, run by run: above a few hundredths, figures are noise.
+    """
 
     def __init__(
         self,
@@ -87,6 +111,7 @@ class Bench:
         self.direct, self.nginx, self.penstock = contestants
         self.figures = {row.name: Figure(row) for row in ROWS}
         self.raw: list[dict[str, Any]] = []
+        self.others: list[float] = []
         self._ground = ground
         self._wrk = wrk_program
         self._effort = effort
@@ -223,11 +248,14 @@ class Bench:
         )
         self._ground.settle()
         before = 0.0 if contestant.pid is None else usage.cpu_s(contestant.pid)
+        watch = _Watch(self._ground)
         if around is None:
             counted = wrk.run(arguments)
         else:
             with around():
                 counted = wrk.run(arguments)
+        cpu_by_process, others = watch.told()
+        self.others.append(others)
         self._ground.settle()
         cpu_s = 0.0 if contestant.pid is None else usage.cpu_s(contestant.pid) - before
         self.raw.append(
@@ -238,6 +266,8 @@ class Bench:
                 "stream": stream,
                 "connections": connections,
                 "cpu_s": round(cpu_s, 3),
+                "cpu_by_process_s": cpu_by_process,
+                "others_cores": round(others, 3),
                 **msgspec.to_builtins(counted),
             }
         )

@@ -39,6 +39,27 @@ def read_status_rss(text: str) -> int:
     return int(found[1]) * 1024
 
 
+def read_machine_stat(text: str, ticks_per_s: int) -> float:
+    """Give the seconds that all cores together worked, or were withheld, from the text of `/proc/stat`; no interrupts."""
+    user, nice, system, _idle, _iowait, _irq, _softirq, steal = map(int, text.split()[1:9])
+    return (user + nice + system + steal) / ticks_per_s
+
+
+def machine_s() -> float:
+    """Give the seconds that the machine's cores have worked so far, 0 where nobody tells."""
+    try:
+        text = Path("/proc/stat").read_text()
+    except OSError:
+        return 0.0
+    return read_machine_stat(text, os.sysconf("SC_CLK_TCK"))
+
+
+def own_s() -> float:
+    """Give the seconds that this process and those of its children that have ended worked."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def cpu_s(pid: int) -> float:
     """Give the CPU seconds, user and system, that a process has used so far."""
     if _has_proc(pid):

@@ -96,6 +96,15 @@ def test_the_mock_answers_through_the_helpers():
             fetch(f"{url}/nothing")
 
 
+def test_a_process_that_ends_in_the_middle_is_told():
+    """Figures without it would mean nothing."""
+    with Ground() as ground:
+        child = ground.start("gone", python("print('out of memory')"))
+        child.process.wait()
+        with pytest.raises(BenchFailed, match=r"gone ended in the middle:\n  \| out of memory"):
+            ground.settle()
+
+
 def test_settling_waits_for_rest_and_gives_up():
     """It returns when the processes rest, and in any case after its time."""
     with Ground() as ground:

@@ -73,9 +73,11 @@ def test_every_part_fills_its_rows(bench, monkeypatch):
         assert len(figure.penstock) == runs
         assert len(figure.nginx) == (0 if row.name == "store" else runs)
         assert figure.verdict() in {"stretch", "target", "missed"}
-    # A second passes at each look: one between the looks at a proxy, three between those at the store.
-    assert bench.figures["burst"].penstock == [1 / 100 * 1e6] * 2
-    assert bench.figures["store"].penstock == [3 / 100 * 1e6] * 2
+    assert all(one["others_cores"] >= 0 for one in bench.raw)
+    assert all(set(one["cpu_by_process_s"]) == {"mock"} for one in bench.raw)
+    # A second passes at each look; both are looked at around the look at all processes.
+    assert bench.figures["burst"].penstock == [3 / 100 * 1e6] * 2
+    assert bench.figures["store"].penstock == [5 / 100 * 1e6] * 2
     order = [one["contestant"] for one in bench.raw if one["part"] == "burst"]
     assert order == ["nginx", "penstock"] * 2
     order = [one["contestant"] for one in bench.raw if one["part"] == "latency"]

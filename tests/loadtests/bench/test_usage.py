@@ -28,6 +28,12 @@ def test_times_of_ps_on_any_system(text, seconds):
     assert usage.read_ps_time(text) == pytest.approx(seconds)
 
 
+def test_the_machine_works_where_it_is_not_idle():
+    """Idle, waiting for disks and interrupts are nobody's work; time that a hypervisor withheld is."""
+    text = "cpu  100 20 30 99999 999 7 8 50 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n"
+    assert usage.read_machine_stat(text, ticks_per_s=100) == pytest.approx(2.0)
+
+
 def test_what_is_no_time_raises():
     """An empty answer, as of a process that is gone, is an error and not zero."""
     with pytest.raises(ValueError, match="no CPU time"):
@@ -45,6 +51,7 @@ def test_a_process_can_be_asked():
     """Our own process has used some of both, and knows its children."""
     assert usage.cpu_s(os.getpid()) > 0
     assert usage.rss_bytes(os.getpid()) > 1_000_000
+    assert usage.own_s() > 0
     command = [sys.executable, "-c", "input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         assert child.pid in usage.children(os.getpid())
