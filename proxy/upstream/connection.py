@@ -34,6 +34,9 @@ MAX_HEADERS = 256
 JOIN_BELOW_BYTES = 64 * 1024
 """Request bodies below this are joined to their head; larger ones are not worth the copy."""
 
+TLS_AHEAD_BYTES = 64 * 1024
+"""Most undecrypted bytes that a paused TLS connection gathers, give or take one read."""
+
 
 class Listener(Protocol):
     """
@@ -234,6 +237,10 @@ class Connection(asyncio.Protocol):
         # With marks this low, pause_writing means "the kernel did not take it all" and
         # resume_writing "now it has": that is how a reset during sending is told from a later one.
         self._transport.set_write_buffer_limits(high=1, low=0)
+        # A TLS transport reads ahead while it is paused, by default up to 512 KiB.
+        limit_reading = getattr(transport, "set_read_buffer_limits", None)
+        if limit_reading is not None:
+            limit_reading(high=TLS_AHEAD_BYTES)
 
     def pause_writing(self) -> None:
         """Note that a part of the request still waits in our process."""

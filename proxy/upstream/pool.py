@@ -7,9 +7,12 @@ Connections come back by themselves when an answer is complete and nothing was o
 """
 
 import asyncio
+import ipaddress
 import socket
 import ssl
 from typing import Any
+
+from aiohappyeyeballs import start_connection
 
 from proxy.upstream.connection import Connection
 from proxy.upstream.deadlines import Wheel
@@ -17,7 +20,7 @@ from proxy.upstream.errors import ConnectFailed, UpstreamLost
 from proxy.upstream.tls import Origin
 
 HAPPY_EYEBALLS_S = 0.25
-"""Head start of one address over the next (RFC 8305), where the event loop can race them."""
+"""Head start of one address of a name over the next (RFC 8305)."""
 
 TLS_SHUTDOWN_S = 1.0
 """How long a peer may take to answer the end of a TLS session."""
@@ -34,7 +37,7 @@ class Pool:
     __slots__ = (
         "_closed",
         "_connections",
-        "_empty",
+        "_gone",
         "_loop",
         "_shelves",
         "_sweeper",
@@ -63,7 +66,7 @@ class Pool:
         self._shelves: dict[Origin, dict[Connection, None]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
-        self._empty: asyncio.Future[None] | None = None
+        self._gone = asyncio.Event()
 
     @property
     def open(self) -> int:
@@ -98,21 +101,9 @@ class Pool:
         if self._closed:
             raise ConnectFailed("the pool is closed")
         shelf = self._shelves.setdefault(origin, {})
-        options: dict[str, Any] = {}
-        if origin.ssl_context is not None:
-            options["ssl"] = origin.ssl_context
-            options["server_hostname"] = origin.server_hostname
-            options["ssl_shutdown_timeout"] = TLS_SHUTDOWN_S
-        if isinstance(self._loop, asyncio.BaseEventLoop):
-            options["happy_eyeballs_delay"] = HAPPY_EYEBALLS_S
         try:
             async with asyncio.timeout(timeout_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._loop, self, self.wheel, shelf),
-                    origin.host,
-                    origin.port,
-                    **options,
-                )
+                connection = await self._dial(origin, shelf)
         except TimeoutError:
             raise ConnectFailed(f"no connection to {origin} within {timeout_s:g} s") from None
         except socket.gaierror as error:
@@ -123,14 +114,11 @@ class Pool:
             raise ConnectFailed(f"{origin}: not trusted: {error.verify_message}") from error
         except ssl.SSLError as error:
             raise ConnectFailed(f"{origin}: TLS failed ({error.reason or error})") from error
-        except (OSError, UnicodeError) as error:
+        except (OSError, RuntimeError, UnicodeError) as error:
+            # uvloop reports some socket troubles as RuntimeError.
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ConnectFailed(f"{origin}: {why}") from error
-        if self._closed:
-            connection.abort()
-            raise ConnectFailed("the pool is closed")
-        if not connection.usable():
-            raise ConnectFailed(f"{origin}: closed as soon as it was open")
+        self._keep(connection, origin)
         return connection
 
     async def close(self) -> None:
@@ -141,17 +129,12 @@ class Pool:
             self._sweeper = None
         for connection in list(self._connections):
             connection.fail(UpstreamLost("the gateway is closing", phase=connection.phase()))
-        if self._connections:
-            self._empty = self._loop.create_future()
-            await self._empty
+        while self._connections:
+            self._gone.clear()
+            await self._gone.wait()
         self.wheel.close()
 
     # ---- what the connections call
-
-    def opened(self, connection: Connection) -> None:
-        """Count a connection that came up."""
-        self.opened_total += 1
-        self._connections.add(connection)
 
     def release(self, connection: Connection) -> bool:
         """Take back a connection that may serve again; False when it is not wanted."""
@@ -167,8 +150,40 @@ class Pool:
     def gone(self, connection: Connection) -> None:
         """Forget a connection whose transport is closed."""
         self._connections.discard(connection)
-        if self._empty is not None and not self._connections and not self._empty.done():
-            self._empty.set_result(None)
+        if self._closed:
+            self._gone.set()
+
+    async def _dial(self, origin: Origin, shelf: dict[Connection, None]) -> Connection:
+        loop = self._loop
+        options: dict[str, Any] = {}
+        if origin.ssl_context is not None:
+            options["ssl"] = origin.ssl_context
+            options["server_hostname"] = origin.server_hostname
+            options["ssl_shutdown_timeout"] = TLS_SHUTDOWN_S
+
+        def make() -> Connection:
+            return Connection(loop, self, self.wheel, shelf)
+
+        if _is_address(origin.host):
+            made = await loop.create_connection(make, origin.host, origin.port, **options)
+        else:
+            # Not left to create_connection: uvloop's would spend the whole deadline on the first
+            # address that drops our packets, and asyncio's leaks a socket when it is cancelled.
+            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            sock = await start_connection(
+                found, happy_eyeballs_delay=HAPPY_EYEBALLS_S, interleave=1, loop=loop
+            )
+            made = await loop.create_connection(make, sock=sock, **options)
+        return made[1]
+
+    def _keep(self, connection: Connection, origin: Origin) -> None:
+        if self._closed or not connection.usable():
+            connection.abort()
+            raise ConnectFailed(f"{origin}: closed as soon as it was open")
+        # Counted here and not in connection_made: after a cancelled connect, uvloop closes the
+        # transport without telling the protocol.
+        self.opened_total += 1
+        self._connections.add(connection)
 
     def _sweep(self) -> None:
         """Close what nobody took for too long; runs only while something is idle."""
@@ -180,3 +195,11 @@ class Pool:
             left += len(shelf)
         again = self._loop.call_later(self.max_idle_s / 4, self._sweep) if left else None
         self._sweeper = again
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
