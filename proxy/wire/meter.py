@@ -268,17 +268,20 @@ class StreamMeter:
         kept: list[bytes] = []
         end = len(data)
         at = data.rfind(b'"usage"')
+        objects = [text for text in (b'"usage":{', b'"usage": {') if data.rfind(text) >= 0]
         # From the last event to the first, so that the first usage found is the last one reported.
         while at >= 0:
             begin, after = _event_around(data, at)
             event = data[begin:after]
-            if found is None or (not self._keep_usage and b'"choices":[{' not in event):
+            if found is None or b'"choices":[{' not in event:
                 usage, alone = _usage_of(_payload(event))
                 found = found or usage
                 if alone and not self._keep_usage:
                     kept.append(data[after:end])
                     end = begin
-            at = max(data.rfind(b'"usage":{', 0, begin), data.rfind(b'"usage": {', 0, begin))
+            if found is not None and self._keep_usage:
+                break
+            at = max([data.rfind(text, 0, begin) for text in objects], default=-1)
         if found is not None:
             self.usage = found
         if end == len(data):

@@ -167,6 +167,16 @@ def test_a_name_given_twice_is_refused(body: bytes) -> None:
         assert caught.value.name == "a"
 
 
+@pytest.mark.parametrize(
+    ("key", "name"), [("a\\/b", "a/b"), ("a/b", "a/b"), ('a\\"b', 'a"b'), ("\\ta", "\ta")]
+)
+def test_a_name_that_json_escapes_is_found(key: str, name: str) -> None:
+    """A slash has two spellings even without an escape of its code; quotes and tabs have one."""
+    body = f'{{"{key}":1}}'.encode()
+    assert locate(body, name) == locate_known(body, name) == (len(body) - 2, len(body) - 1)
+    assert edit(body, remove=[name]) == b"{}"
+
+
 def test_a_key_that_only_ends_like_the_name_is_another_key() -> None:
     """An escaped quote before the name makes it part of a longer key."""
     body = b'{"x\\"a":1,"b\\"a":"\\"a\\"","a":2}'
