@@ -33,7 +33,7 @@ OWNED_HEADERS = frozenset(
 )
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 _LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
-_ONLY_REFERENCES = re.compile(r"(?:Bearer )?(?:\$\{[A-Za-z_][A-Za-z0-9_]*(?::-)?\})+")
+_ONLY_REFERENCES = re.compile(r"(?:[A-Za-z]+ )?(?:\$\{[A-Za-z_][A-Za-z0-9_]*(?::-)?\})+")
 _TELLING = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 

@@ -13,6 +13,7 @@ switch takes `true` and `false` only. Quoted values are text and nothing else.
 import ipaddress
 import math
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, get_args
@@ -29,7 +30,7 @@ NAME_WITHOUT_SLASH = r"[A-Za-z0-9][A-Za-z0-9._:@+-]*"
 LONGEST_NAME = 128
 
 _WHOLE = re.compile(r"[-+]?[0-9][0-9_]{0,30}")
-_DECIMAL = re.compile(r"[-+]?(?:[0-9][0-9_]{0,30})?(?:\.[0-9_]{0,30})?(?:[eE][-+]?[0-9]{1,2})?")
+_DECIMAL = re.compile(r"[-+]?(?:[0-9][0-9_]{0,30})?(?:\.[0-9_]{0,30})?(?:[eE][-+]?[0-9]{1,3})?")
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _URL = re.compile(r"[\x21-\x7e]+")
 
@@ -40,16 +41,16 @@ class Plain(str):
     __slots__ = ()
 
 
-class Reader:
+class Reader(ABC):
     """What all readers share: they take the place of pydantic's own validation of a scalar."""
 
+    @abstractmethod
     def read(self, value: object) -> object:
         """Give the value, or raise `mistake(...)`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def schema(self) -> JsonSchemaValue:
         """Describe what may be written, as JSON schema."""
-        raise NotImplementedError
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -332,10 +333,9 @@ def _decimal(value: object) -> Decimal | None:
     if not isinstance(value, Plain) or not _DECIMAL.fullmatch(value):
         return None
     try:
-        found = Decimal(value.replace("_", ""))
+        return Decimal(value.replace("_", ""))
     except InvalidOperation:
         return None
-    return found if abs(found.adjusted()) <= 40 else None
 
 
 def _is_quoted(value: object, number: re.Pattern[str]) -> bool:
