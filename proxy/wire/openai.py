@@ -224,6 +224,7 @@ _EMBEDDINGS_KEYS = re.compile(rb'"(?:model|input)"')
 # Letters that Unicode folds onto an ASCII one: long s and the Kelvin sign.
 _FOLDING = re.compile("\u017f|\u212a".encode())
 _AFTER_KEY = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+")
+_CAP_VALUE = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+([0-9]+|null)")
 _FIRST_ITEM = re.compile(rb"\[[ \t\n\r]*+(.)", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # Escapes whose UTF-8 is shorter than three bytes: up to U+07FF, and each half of a surrogate pair.
@@ -291,7 +292,7 @@ def rewrite(
                 output_cap=output_cap,
             )
         elif seen.output_cap != output_cap:
-            start, end = json_edit.locate_known(frame, present[0])
+            start, end = _cap_span(seen, present[0])
             edits.append((start, end, b"%d" % output_cap))
     if inserts:
         brace = frame.index(b"{") + 1
@@ -318,7 +319,12 @@ def _look_chat(body: bytes) -> Look:
     doc: _Chat = _decode(_CHAT, body)
     raw = doc.messages
     length = len(raw)
-    at = _place(body, b'"messages"', raw, "messages")
+    # The two spellings that encoders write; `_place` knows all, and why the bytes are compared.
+    at = body.find(b'"messages":[') + 11
+    if at < 11:
+        at = body.find(b'"messages": [') + 12
+    if at < 12 or not body.startswith(bytes(raw), at):
+        at = _place(body, b'"messages"', raw, "messages")
     end = at + length
     frame = body[:at] + body[end:]
     cuts: tuple[tuple[int, int], ...] = ((at, length),)
@@ -796,6 +802,15 @@ def _model_span(seen: Look) -> tuple[int, int]:
         if frame.find(_BACKSLASH, start, end) < 0:
             return start, end
     return json_edit.locate_known(frame, "model")
+
+
+def _cap_span(seen: Look, name: str) -> tuple[int, int]:
+    if seen.plain:
+        frame = seen.frame
+        value = _CAP_VALUE.match(frame, frame.find(b'"%b"' % name.encode()) + len(name) + 2)
+        if value is not None:
+            return value.span(1)
+    return json_edit.locate_known(seen.frame, name)
 
 
 def _with_usage(options: bytes) -> bytes:
