@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from config.loader import check_text
 from config.models import Config
 from proxy.observe import METRICS
 from store.places import CHECKOUT
@@ -135,7 +136,10 @@ VARIABLE = re.compile(r"\b(PENSTOCK_[A-Z_]+)\b")
 
 def test_every_environment_variable_of_ours_is_described() -> None:
     """Those that processes hand to one another are not for people."""
-    between_processes = {"PENSTOCK_PARENT_FD"}
+    between_processes = {
+        *("PENSTOCK_PARENT_FD", "PENSTOCK_DEMO_PORT", "PENSTOCK_DEMO_ADMIN_PORT"),
+        "PENSTOCK_DEMO_VENDOR",
+    }
     used = set()
     for path in our_files():
         if path.suffix in {".py", ""} and "tests" not in path.parts:
@@ -194,6 +198,18 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         if not exists or (anchor and page.suffix == ".md" and anchor not in anchors(page)):
             broken.append(target)
     assert broken == []
+
+
+@pytest.mark.parametrize("path", DOCS, ids=relative)
+def test_configurations_that_are_shown_can_be_used(path: Path) -> None:
+    """Whoever copies one from a page has one without mistakes; its variables are the reader's."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+    for block in blocks:
+        if "organizations:" in block:
+            variables = dict.fromkeys(
+                re.findall(r"\$\{(\w+)\}", block), "a-secret-of-24-characters"
+            )
+            assert check_text(block, source=relative(path), environ=variables) == ()
 
 
 NAMED_FILE = re.compile(
