@@ -203,7 +203,9 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCS, ids=relative)
 def test_configurations_that_are_shown_can_be_used(path: Path) -> None:
     """Whoever copies one from a page has one without mistakes; its variables are the reader's."""
-    blocks = re.findall(r"^```yaml\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+    blocks = re.findall(
+        r"^```yaml\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     for block in blocks:
         if "organizations:" in block:
             variables = dict.fromkeys(
