@@ -41,7 +41,12 @@ _UNPRINTABLE = re.compile(
     "[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
 _SHIELDS = ",[]{}:#"
+_PRIVATE_PLANE = range(0xF0000, 0xFFFF0)
+_ESCAPED = re.compile(r"\\U([0-9a-fA-F]{8})")
 _BARE = re.compile(r"(?!.*:$)(?:[A-Za-z0-9_./$+]|-(?=[0-9.]))[A-Za-z0-9_./@$+:{}-]*")
+
+# What YAML 1.1 makes something else of: https://yaml.org/type/bool.html, https://yaml.org/type/null.html
+_NO_TEXTS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 Kind = Literal["scalar", "list", "mapping"]
 
@@ -130,7 +135,10 @@ def compose(text: str) -> tuple[Node | None, list[Flaw]]:
     flaw = _unreadable(text)
     if flaw is not None:
         return None, [flaw]
-    shield, unshield = _shields(text)
+    shields = _shields(text)
+    if shields is None:
+        return None, [Flaw(1, 1, "thousands of private-use characters", "take them out")]
+    shield, unshield = shields
     composer = _Composer(unshield)
     try:
         root = composer.compose(_SHIELDED.sub(lambda found: shield(found[0]), text))
@@ -158,21 +166,19 @@ def _unreadable(text: str) -> Flaw | None:
     return None
 
 
-def _shields(text: str) -> tuple[Callable[[str], str], Callable[[str], str]]:
+def _shields(text: str) -> tuple[Callable[[str], str], Callable[[str], str]] | None:
     """
     Make a pair of functions that put characters with a meaning in YAML aside, and back.
 
     They become private-use characters (allowed in YAML, one for one, so that columns stay true)
-    from a range that the text does not use.
+    from a range that the text does not use, be it directly or by an escape. None if there is none.
     """
-    used = set(text)
+    used = set(map(ord, text)) | {int(each, 16) for each in _ESCAPED.findall(text)}
     width = len(_SHIELDS)
-    # A 4 MiB text cannot use every block of the private plane 15
-    start = next(
-        at
-        for at in range(0xF0000, 0xFFFFD - width, width)
-        if not any(chr(at + n) in used for n in range(width))
-    )
+    free = (at for at in _PRIVATE_PLANE[::width] if used.isdisjoint(range(at, at + width)))
+    start = next(free, None)
+    if start is None:
+        return None
     there = {ord(character): chr(start + n) for n, character in enumerate(_SHIELDS)}
     back = {start + n: character for n, character in enumerate(_SHIELDS)}
     return lambda part: part.translate(there), lambda part: part.translate(back)
@@ -452,7 +458,7 @@ def write(root: Node, instead: Mapping[int, str]) -> str:
 def _lines(node: Node, instead: Mapping[int, str]) -> Iterator[str]:
     if node.kind == "mapping":
         for name, entry in node.entries.items():
-            key = name if _is_bare(name) else _in_quotes(name)
+            key = name if _is_bare_key(name) else _in_quotes(name)
             if entry.node.items or entry.node.entries:
                 yield f"{key}:"
                 for line in _lines(entry.node, instead):
@@ -482,6 +488,11 @@ def _leaf(node: Node, instead: Mapping[int, str]) -> str:
 
 def _is_bare(text: str) -> bool:
     return text not in NULLS and _BARE.fullmatch(text) is not None
+
+
+def _is_bare_key(name: str) -> bool:
+    """Say whether every reader of YAML takes it for a text, as we do."""
+    return _is_bare(name) and name[0].isalpha() and name.casefold() not in _NO_TEXTS
 
 
 def _in_quotes(text: str) -> str:
