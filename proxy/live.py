@@ -28,6 +28,7 @@ from ratelimit.limits import MOST_OUTPUT, Candidate, Plan
 from routing.catalogue import Rates, bound
 from routing.eligibility import Option, Pool, UnknownModel
 
+UNBOUNDED = 2**40
 USER_AGENT = "penstock/0.1.0"
 PATHS: dict[Kind, str] = {
     "chat": "/chat/completions",
@@ -85,13 +86,18 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What one caller gets for one name: the plan for `admit`, and the places in the plan's order."""
+    """
+    What one caller gets for one name: the plan for `admit`, and the places in the plan's order.
+
+    `most_input` is the most input tokens that any of the places can take: what an upper bound need not exceed.
+    """
 
     plan: Plan
     places: tuple[Place, ...]
     strict: bool
     caller: Caller
     asked: str
+    most_input: int
     ok: Counter
     duration: Histogram
 
@@ -194,6 +200,7 @@ class Live:
             strict=caller.strict,
             caller=caller,
             asked=asked,
+            most_input=max(option.context or UNBOUNDED for option in eligible),
             ok=self._metrics.counter("penstock_requests_total", f"openai.{kind}", asked, "200"),
             duration=self._metrics.histogram("penstock_duration_seconds", asked),
         )
