@@ -6,6 +6,7 @@ Nothing slow or blocking runs on this loop: compiling a configuration is the hea
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from itertools import count
 from time import monotonic, time_ns
+from typing import Any
 
 import uvloop
 from aiohttp import web
@@ -88,6 +90,9 @@ class Edge:
         self.gate: Gate
         self.server: EdgeServer
         self.access: AccessLog
+        self.stopping = asyncio.Event()
+        # Where the data port really is, once it serves: a port of 0 takes a free one.
+        self.address: tuple[str, int] = ("", 0)
         self.configured = asyncio.Event()
         self.version: Version | None = None
         nonce = boot_nonce()
@@ -126,14 +131,18 @@ class Edge:
         edge = live.config.edge
         self.total_timeout_s = edge.total_timeout_s
         self.assumed_output_tokens = edge.assumed_output_tokens
-        if self.configured.is_set():
-            self.server.reconfigure(
-                head_timeout_s=edge.head_timeout_s,
-                body_timeout_s=edge.body_timeout_s,
-                idle_timeout_s=edge.idle_timeout_s,
-                max_body=edge.max_body_mb * 1024 * 1024,
-            )
+        if self.serving:
+            self._reconfigure()
         self.configured.set()
+
+    def _reconfigure(self) -> None:
+        edge = self.live.config.edge
+        self.server.reconfigure(
+            head_timeout_s=edge.head_timeout_s,
+            body_timeout_s=edge.body_timeout_s,
+            idle_timeout_s=edge.idle_timeout_s,
+            max_body=edge.max_body_mb * 1024 * 1024,
+        )
 
     def _compile(self, config: Config, number: int) -> Live:
         return Live(
@@ -174,12 +183,21 @@ class Edge:
     def _on_tick(self) -> None:
         now = self.loop.time()
         self._lag.observe(max(0.0, now - self._tick_due))
+        self._tick_due = now + TICK_S
+        self._tick = self.loop.call_at(self._tick_due, self._on_tick)
         self.access.flush()
         until_us = self.live.until_us
         if until_us and self.unix_us() >= until_us:
+            self._reprice()
+
+    def _reprice(self) -> None:
+        """Compile the configuration again: one of its price lists has ended."""
+        try:
             self.live = self._compile(self.live.config, self.live.version)
-        self._tick_due = now + TICK_S
-        self._tick = self.loop.call_at(self._tick_due, self._on_tick)
+        except (OSError, ValueError) as error:
+            # A file that it names is gone. What runs goes on, at the prices that it has.
+            log.error("cannot take the new prices: %s", error)
+            self.live.until_us = 0
 
     def stop_ticking(self) -> None:
         """End the quarter-second chores."""
@@ -205,29 +223,37 @@ class Edge:
 
     # Life.
 
-    async def run(self) -> int:
-        """Serve until told to stop. Returns the exit code."""
-        options = self.options
-        where = target(options.redis)
-        self._client = store_client(options.redis)
-        admit_lane, settle_lane = Lane(where), Lane(where)
-        stopping = asyncio.Event()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(signum, self._stop, stopping)
-        chores: list[asyncio.Task[None]] = []
-        door = await self._open_own_door()
-        try:
-            await self._until(stopping, _connected(admit_lane))
-            await self._until(stopping, _connected(settle_lane))
-            chores.append(self.loop.create_task(self._follow_configuration()))
-            await self._until(stopping, self.configured.wait())
-            if stopping.is_set():
+    async def run(self, *, on_serving: Callable[[], None] | None = None) -> int:
+        """
+        Serve until `stop`. Returns the exit code.
+
+        `on_serving` is called once, when the start is behind us and requests are taken.
+        """
+        async with contextlib.AsyncExitStack() as ours:
+            # What is closed last stands first.
+            door = await self._open_own_door()
+            ours.push_async_callback(door.cleanup)
+            where = target(self.options.redis)
+            self._client = store_client(self.options.redis)
+            ours.push_async_callback(self._client.aclose)
+            admit_lane, settle_lane = Lane(where), Lane(where)
+            ours.push_async_callback(admit_lane.close)
+            ours.push_async_callback(settle_lane.close)
+            ours.push_async_callback(self.pool.close)
+            await self._until_stop(_connected(admit_lane))
+            await self._until_stop(_connected(settle_lane))
+            ours.push_async_callback(self._withdraw)
+            following = self.loop.create_task(self._follow_configuration())
+            ours.push_async_callback(_ended, following)
+            await self._until_stop(self.configured.wait())
+            if self.stopping.is_set():
                 return 0
             settings = self.live.config
             self.access = AccessLog(
                 _access_path(settings.edge.access_log),
                 self.metrics.counter("penstock_access_lines_dropped_total"),
             )
+            ours.push_async_callback(self.access.close)
             self.gate = Gate(
                 admit_lane,
                 settle_lane,
@@ -239,59 +265,60 @@ class Edge:
                 observe=self.observe_batch,
                 streams=self.reports,
             )
-            await self._until(stopping, _started(self.gate))
-            self.server = EdgeServer(
-                Doors(self).answer,
-                head_timeout_s=settings.edge.head_timeout_s,
-                body_timeout_s=settings.edge.body_timeout_s,
-                idle_timeout_s=settings.edge.idle_timeout_s,
-                max_body=settings.edge.max_body_mb * 1024 * 1024,
-            )
-            listener = await self.loop.create_server(
-                self.server, sock=_listen(options.listen), backlog=BACKLOG
-            )
-            self.start_ticking()
-            # What is here now lives as long as the worker: the collector need not look at it again.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(20_000, 20, 50)
-            self.serving = True
-            await stopping.wait()
-            await self._drain(listener)
-            return 0
-        finally:
-            for chore in chores:
-                chore.cancel()
-            await asyncio.gather(*chores, return_exceptions=True)
-            self.stop_ticking()
-            if self.serving:
-                await self.gate.close()
-                await self.access.close()
-            await self.pool.close()
-            await admit_lane.close()
-            await settle_lane.close()
-            await _quietly(withdraw(self._client, self.replica))
-            await self._client.aclose()
-            await door.cleanup()
+            ours.push_async_callback(self.gate.close)
+            await self._until_stop(_started(self.gate))
+            if self.stopping.is_set():
+                return 0
+            await self._serve(ours, on_serving)
+        return 0
 
-    def _stop(self, stopping: asyncio.Event) -> None:
-        if stopping.is_set():
+    async def _serve(
+        self, ours: contextlib.AsyncExitStack, on_serving: Callable[[], None] | None
+    ) -> None:
+        settings = self.live.config.edge
+        self.server = EdgeServer(
+            Doors(self).answer,
+            head_timeout_s=settings.head_timeout_s,
+            body_timeout_s=settings.body_timeout_s,
+            idle_timeout_s=settings.idle_timeout_s,
+            max_body=settings.max_body_mb * 1024 * 1024,
+        )
+        ours.callback(self.server.close)
+        sock = _listen(self.options.listen)
+        self.address = sock.getsockname()[:2]
+        listener = await self.loop.create_server(self.server, sock=sock, backlog=BACKLOG)
+        ours.callback(listener.close)
+        self.start_ticking()
+        ours.callback(self.stop_ticking)
+        self.serving = True
+        # A version that came since the server was made has not reached it.
+        self._reconfigure()
+        if on_serving is not None:
+            on_serving()
+        await self.stopping.wait()
+        await self._drain(listener)
+
+    def stop(self) -> None:
+        """Drain and end; told twice, end at once."""
+        if self.stopping.is_set():
             log.warning("told twice to stop: ending at once")
             os._exit(1)
-        stopping.set()
+        self.stopping.set()
 
-    async def _until(self, stopping: asyncio.Event, step: Awaitable[object]) -> None:
+    async def _until_stop(self, step: Awaitable[object]) -> None:
         """Await a step of the start, or the word to stop."""
         work = asyncio.ensure_future(step)
-        stop = asyncio.ensure_future(stopping.wait())
+        stop = asyncio.ensure_future(self.stopping.wait())
         try:
             await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 work.result()
         finally:
-            for task in (work, stop):
-                task.cancel()
-            await asyncio.gather(work, stop, return_exceptions=True)
+            await _ended(work)
+            await _ended(stop)
+
+    async def _withdraw(self) -> None:
+        await _quietly(withdraw(self._client, self.replica))
 
     async def _drain(self, listener: asyncio.Server) -> None:
         """Let exchanges finish, within bounds; then end them with an error they can read."""
@@ -319,15 +346,20 @@ class Edge:
         return True
 
     async def _follow_configuration(self) -> None:
-        async for version in watch(self._client):
-            error = None
-            try:
-                self.take(version)
-                log.info("runs configuration %d", version.number)
-            except (ConfigError, OSError, ValueError) as problem:
-                error = str(problem)
-                log.error("cannot run configuration %d: %s", version.number, error)
-            await _quietly(acknowledge(self._client, self.replica, version.number, error))
+        async with contextlib.aclosing(watch(self._client)) as versions:
+            async for version in versions:
+                error = None
+                try:
+                    self.take(version)
+                    log.info("runs configuration %d", version.number)
+                except (ConfigError, OSError, ValueError) as problem:
+                    error = str(problem)
+                    log.error("cannot run configuration %d: %s", version.number, error)
+                except Exception:
+                    # A fault of ours must not keep the next version from this worker.
+                    error = "the worker failed over it; its log knows more"
+                    log.exception("cannot run configuration %d", version.number)
+                await _quietly(acknowledge(self._client, self.replica, version.number, error))
 
     # The worker's own door: health and metrics, for the supervisor and the control role.
 
@@ -401,6 +433,9 @@ class Doors:
         methods = self._routes.get(message.path)
         if methods is None:
             path = message.path.partition("?")[0]
+            if path[:1] != "/" and path != "*":
+                # The absolute form, which proxies are asked in; servers have to take it (RFC 9112, 3.2.2).
+                path = message.url.raw_path
             methods = self._routes.get(path)
             if methods is None:
                 if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
@@ -585,4 +620,20 @@ def run_edge(options: EdgeOptions) -> int:
 
 
 async def _main(options: EdgeOptions) -> int:
-    return await Edge(options).run()
+    edge = Edge(options)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        edge.loop.add_signal_handler(signum, edge.stop)
+    return await edge.run(on_serving=_settle_memory)
+
+
+def _settle_memory() -> None:
+    """Tell the collector that what is here now lives as long as the worker, and need not be looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Cancel a task, and wait until it has ended."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

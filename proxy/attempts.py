@@ -10,6 +10,8 @@ Each attempt is admitted and settled on its own; what this file decides is only 
     refused 408 429 5xx 401..4  next candidate                               -
     connect failed, timed out   next candidate                               end with a typed error
     lost, garbage               next candidate                               end with a typed error
+    drained                     give up: the worker goes down                end with a typed error
+    client left                 done                                         done
 
 A pooled connection that had died idle is not the end of an attempt: the attempt itself goes on, on a fresh one.
 A 401, 403 or 404 of an upstream is about our credentials or our names, never about the caller's request, so another candidate may do.
@@ -44,13 +46,20 @@ def outcome_of(status: int) -> str:
     return "upstream_refused"
 
 
-def health_of(outcome: str, status: int) -> int:
-    """Return what an attempt teaches about its deployment: 0 nothing, 1 fine, 2 failed, 3 throttled."""
+def health_of(ended: Ended) -> int:
+    """
+    Return what an attempt teaches about its deployment: 0 nothing, 1 fine, 2 failed, 3 throttled.
+
+    An answer that outran the total deadline says nothing: a caller that reads slowly brings that about as well.
+    """
+    outcome = ended.outcome
     if outcome == "ok":
         return 1
     if outcome in {"rate_limited", "overloaded"}:
         return 3
-    if outcome in {"client_left", "void", "internal"} or status in OF_THE_CALLER:
+    if outcome in {"client_left", "void", "internal", "drained"} or ended.status in OF_THE_CALLER:
+        return 0
+    if outcome == "total_timed_out" and ended.committed:
         return 0
     return 2
 
@@ -75,7 +84,7 @@ class Attempts:
         """Return what follows from the end of the latest attempt."""
         if ended.outcome in {"ok", "client_left"}:
             return "done"
-        if ended.committed:
+        if ended.committed or ended.outcome in {"drained", "internal"}:
             return "give_up"
         if ended.status in OF_THE_CALLER:
             return "pass_on"

@@ -54,7 +54,7 @@ from proxy.wire.meter import (
     meter_json,
 )
 from proxy.wire.openai import BadField, Kind, Look, look, rewrite
-from proxy.wire.sse import EventSplitter, EventTooLong
+from proxy.wire.sse import EventSplitter, EventTooLong, decode
 from ratelimit.asks import Ask, Denied, Grant, Nobody, Settlement
 from ratelimit.gate import StoreUnavailable
 from routing.catalogue import cost_nusd
@@ -68,6 +68,8 @@ log = logging.getLogger("penstock.edge")
 HOLD_BYTES: Final = 1024 * 1024
 # Most of an error's body that is passed on.
 ERROR_BYTES: Final = 64 * 1024
+# Most of a provider's own words that an error of ours repeats.
+FAILURE_CHARS: Final = 500
 # Where the usage of an answer is found, counted from its end.
 TAIL_BYTES: Final = 4096
 EPOCH_US: Final = 1_704_067_200_000_000
@@ -147,7 +149,6 @@ class Attempt:
 
     async def run(self) -> Ended:
         """Ask the deployment and relay its answer. Settled when it returns, or raises `CancelledError`."""
-        exchange = self.exchange
         try:
             ended = await self._converse(fresh=False)
             if ended.stale and self.ended is None:
@@ -166,20 +167,11 @@ class Attempt:
             if self.ended is None:
                 self._finish(Ended("internal", self.status, committed=self.committed))
             raise
-        finally:
-            exchange.client.feeding = None
 
     async def _converse(self, *, fresh: bool) -> Ended:
         exchange = self.exchange
         edge = exchange.edge
         place = self.place
-        connection = None if fresh else edge.pool.take(place.origin)
-        if connection is None:
-            try:
-                connection = await edge.pool.connect(place.origin, place.connect_timeout_s)
-            except ConnectFailed as error:
-                exchange.failure = str(error)
-                return Ended(error.metric)
         seen = exchange.seen
         kind = exchange.kind
         cap = self.grant.cap
@@ -191,6 +183,13 @@ class Attempt:
             output_cap=cap or None,
             cap_field=place.cap_field if kind == "chat" else "max_tokens",
         )
+        connection = None if fresh else edge.pool.take(place.origin)
+        if connection is None:
+            try:
+                connection = await edge.pool.connect(place.origin, place.connect_timeout_s)
+            except ConnectFailed as error:
+                exchange.failure = str(error)
+                return Ended(error.metric)
         self.connection = connection
         exchange.client.feeding = connection
         if fresh:
@@ -251,6 +250,8 @@ class Attempt:
             if not self.first_at and whole:
                 error = meter.first(whole)
                 if error is not None:
+                    # A refusal, whatever its status says: nothing was generated, nothing is charged.
+                    self.mode = _REFUSED
                     self._break(
                         BadAnswer(f"the stream began with an error: {error.message}", phase="body")
                     )
@@ -287,7 +288,7 @@ class Attempt:
         """Take the end of the answer, and see whether it is a whole one."""
         if self.connection is not None:
             self.reads = self.connection.reads
-        self.connection = None
+        self._release()
         if self.mode == _STREAM:
             self._end_stream()
         elif self.mode == _REFUSED:
@@ -299,7 +300,7 @@ class Attempt:
 
     def lost(self, error: UpstreamError) -> None:
         """Take the loss of the conversation."""
-        self.connection = None
+        self._release()
         self.exchange.failure = str(error)
         if error.stale and not self.committed:
             # Not the end of this attempt yet: `run` tries once more on a fresh connection.
@@ -307,8 +308,23 @@ class Attempt:
                 self.done.set_result(Ended(error.metric, stale=True))
             return
         if self.committed:
+            if self._said_all():
+                # What is missing is the framing's end, which only we had to wait for.
+                self.exchange.end_chunks(b"")
+                self._finish(Ended("ok", self.status, committed=True))
+                return
             self._cut_off(str(error), error.metric)
         self._finish(Ended(error.metric, committed=self.committed))
+
+    def _said_all(self) -> bool:
+        """Whether a stream has come to its [DONE], and nothing has begun after it."""
+        return (
+            self.mode == _STREAM
+            and self.meter is not None
+            and self.splitter is not None
+            and self.meter.done
+            and not self.splitter.tail()
+        )
 
     def _end_stream(self) -> None:
         assert self.splitter is not None
@@ -317,39 +333,43 @@ class Attempt:
         meter = self.meter
         last = self._last
         tail = self.splitter.tail()
-        if tail:
-            last += meter.look(tail)
-        if meter.finished:
+        if tail and _is_event(tail):
+            # Only the blank line behind it is missing; without one no client would see it.
+            last += meter.look(tail + b"\n\n")
+        if meter.finished and (meter.usage is not None or meter.error is None):
             if self.committed:
                 exchange.end_chunks(last)
             else:
                 self._commit_chunked(last, last=True)
             self._finish(Ended("ok", self.status, committed=True))
             return
-        if last and not tail:
-            # Whole events, though not the end: the caller gets them before it is told.
-            if self.committed:
-                exchange.chunk(last)
-            else:
-                self._commit_chunked(last)
         if not self.committed:
-            exchange.failure = "the stream ended before it said anything"
+            # Nothing has gone out: another deployment can still give the whole of it.
+            exchange.failure = "the stream ended before it was complete"
             self._finish(Ended("upstream_lost", self.status))
         elif meter.error is not None:
             # The vendor has said it itself, in the stream.
-            exchange.end_chunks(b"")
+            exchange.end_chunks(last)
             self._finish(Ended("upstream_refused", self.status, committed=True))
         else:
             exchange.failure = "the provider ended the stream before it was complete"
+            if last:
+                exchange.chunk(last)
             self._cut_off(exchange.failure, "upstream_lost")
             self._finish(Ended("upstream_lost", self.status, committed=True))
 
     def _end_whole(self) -> None:
         exchange = self.exchange
         if self.committed:
-            exchange.end_chunks(b"")
             # Usage stands at the end of an answer, so the end of a long one is enough to find it.
             usage = meter_json(self._tail) if self.mode == _WHOLE else None
+            if usage is None and self.mode == _WHOLE and not self._tail.rstrip().endswith(b"}"):
+                # It ran until the close of its connection, and that came too early.
+                exchange.failure = "the provider ended the answer before it was complete"
+                self._cut_off(exchange.failure, "upstream_lost")
+                self._finish(Ended("upstream_lost", self.status, committed=True))
+                return
+            exchange.end_chunks(b"")
             self._finish(Ended("ok", self.status, committed=True), usage)
             return
         held = self._held
@@ -357,8 +377,7 @@ class Attempt:
         usage = None
         if self.mode == _WHOLE:
             usage = meter_json(body)
-            if usage is None and (problem := _problem(body)):
-                exchange.failure = problem
+            if usage is None and not self._is_answer(body):
                 self._finish(Ended("bad_answer", self.status))
                 return
         exchange.usage = usage
@@ -366,6 +385,20 @@ class Attempt:
         exchange.status = self.status
         exchange.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._answer_head(), len(body), body))
         self._finish(Ended("ok", self.status, committed=True), usage)
+
+    def _is_answer(self, body: bytes) -> bool:
+        """Whether a 200 that carries no usage is an answer at all; `exchange.failure` says why not."""
+        error = error_in(body)
+        if error is not None:
+            self.mode = _REFUSED
+            self.exchange.failure = f"the provider answered 200 with an error: {error.message}"
+            return False
+        try:
+            orjson.loads(body)
+        except orjson.JSONDecodeError:
+            self.exchange.failure = "the provider's answer is not JSON"
+            return False
+        return True
 
     # What the caller gets...
 
@@ -413,19 +446,27 @@ class Attempt:
             exchange.end_chunks(event)
         elif exchange.client.transport is not None:
             # A body of another kind has no place for an error: break its framing.
-            exchange.client.transport.close()
+            if exchange.chunked:
+                exchange.client.transport.close()
+            else:
+                # Where the close is the end, only a reset says that it is not.
+                exchange.client.transport.abort()
 
     def _break(self, error: UpstreamError) -> None:
         """Refuse the rest of an answer that is not what the protocol says."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.abort()
+        self._let_go()
         self.lost(error)
 
     def _let_go(self) -> None:
-        connection, self.connection = self.connection, None
+        connection = self.connection
+        self._release()
         if connection is not None:
             connection.abort()
+
+    def _release(self) -> None:
+        """Forget the connection: from here on it may be another exchange's, which our client must not pause."""
+        self.connection = None
+        self.exchange.client.feeding = None
 
     # What it cost...
 
@@ -464,7 +505,7 @@ class Attempt:
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
                 cost_nusd=cost,
-                health=health_of(outcome, ended.status),
+                health=health_of(ended),
                 ttft_us=ttft_us,
                 cool_us=self.cool_us,
                 streamed=self.reported,
@@ -524,7 +565,7 @@ class Attempt:
             tally.cached.value += usage.cached_tokens
         if usage.reasoning_tokens:
             tally.reasoning.value += usage.reasoning_tokens
-        if self.first_at:
+        if self.first_at and self.mode != _REFUSED:
             tally.ttft.observe(self.first_at - sent_at)
             if self.mode == _STREAM and self.reads > 1:
                 tally.between.observe((now - self.first_at) / (self.reads - 1))
@@ -558,16 +599,18 @@ class Attempt:
         ), "estimated"
 
 
-def _problem(body: bytes) -> str:
-    """Say what is wrong with a 200 that carries no usage; empty when nothing is."""
-    error = error_in(body)
-    if error is not None:
-        return f"the provider answered 200 with an error: {error.message}"
+def _is_event(tail: bytes) -> bool:
+    """Whether the end of a stream is an event that lacks nothing but the blank line behind it."""
+    found = decode(tail + b"\n\n")
+    if not found:
+        return False
+    text = found[-1][1]
+    if text == "[DONE]":
+        return True
     try:
-        orjson.loads(body)
+        return isinstance(orjson.loads(text), dict)
     except orjson.JSONDecodeError:
-        return "the provider's answer is not JSON"
-    return ""
+        return False
 
 
 class Exchange:
@@ -589,6 +632,7 @@ class Exchange:
         "passed",
         "protocol",
         "read_at",
+        "refusal",
         "request",
         "request_id",
         "seen",
@@ -612,6 +656,8 @@ class Exchange:
         self.status = 0
         self.bytes_out = 0
         self.failure = ""
+        # The word for an exchange without an attempt, in the access line.
+        self.refusal = "client_left"
         self.body = b""
         self.passed = b""
         self.user = ""
@@ -673,7 +719,7 @@ class Exchange:
         try:
             self.seen = seen = look(self.kind, body)
         except BadField as error:
-            raise BadRequest(error.message, code=error.code, param=error.param) from None
+            raise self._unreadable(error) from None
         self.body = body
         self.user = seen.user or caller.user
         self.passed = edge.request_headers.block(request.message.raw_headers)
@@ -700,7 +746,7 @@ class Exchange:
             decision = attempts.decide(ended)
             if decision == "done":
                 return
-            if decision == "next":
+            if decision == "next" and monotonic() < self.started_at + edge.total_timeout_s:
                 why = f"retry:{ended.outcome}"
                 continue
             if ended.committed:
@@ -723,7 +769,7 @@ class Exchange:
         except RequestPayloadError:
             self.close = True
             raise BadRequest(
-                "The body of the request is framed wrongly.", code="bad_body"
+                "The body of the request is framed or compressed wrongly.", code="bad_body"
             ) from None
         if body is None:
             self.close = True
@@ -733,6 +779,18 @@ class Exchange:
                 status=413,
             )
         return body
+
+    def _unreadable(self, error: BadField) -> BadRequest:
+        """Return what to say of a body that was looked at in vain."""
+        message = self.request.message
+        encoding = message.headers.get("Content-Encoding", "identity").lower()
+        if encoding != "identity" and message.compression is None:
+            return BadRequest(
+                "The content-encoding of the body cannot be read here; send it without.",
+                code="unsupported_encoding",
+                status=415,
+            )
+        return BadRequest(error.message, code=error.code, param=error.param)
 
     async def _admit(self) -> Grant | Denied | Nobody:
         attempts = self.attempts
@@ -745,7 +803,7 @@ class Exchange:
                     self.offer.plan,
                     f"{self.request_id}.{attempts.made + 1}",
                     input=seen.input_estimate,
-                    bound=seen.input_bound,
+                    bound=min(seen.input_bound, self.offer.most_input),
                     cap=seen.output_cap or 0,
                     assumed=0 if embeddings else edge.assumed_output_tokens,
                     n=0 if embeddings else seen.n,
@@ -774,6 +832,10 @@ class Exchange:
         if self.status:
             return
         self.status = error.http_status
+        self.refusal = error.metric
+        if not self.request.content.is_eof():
+            # A body that nobody has read would be taken for the next request's head.
+            self.close = True
         edge.metrics.counter("penstock_refusals_total", error.metric).value += 1
         headers = b"x-request-id: %b\r\n" % self.request_id.encode()
         if error.should_retry is not None:
@@ -799,7 +861,7 @@ class Exchange:
         status = self.status or 499
         if last is not None and last.ended is not None and last.ended.outcome == "client_left":
             status = 499
-        offer = None if last is None else self.offer
+        offer: Offer | None = getattr(self, "offer", None)
         if last is not None and offer is not None and status == 200:
             offer.ok.value += 1
             offer.duration.observe(duration)
@@ -818,23 +880,27 @@ class Exchange:
                 "request_id": self.request_id,
                 "protocol": self.protocol,
                 "status": status,
+                "outcome": self.refusal,
                 "duration_us": int(duration * 1_000_000),
             }
-            if last is not None and offer is not None:
+            if offer is not None:
                 caller = offer.caller
-                ended = last.ended
                 line |= {
-                    "outcome": "internal" if ended is None else ended.outcome,
                     "organization": caller.organization,
                     "team": caller.team,
                     "key": caller.key,
                     "application": caller.application,
                     "model_asked": offer.asked,
+                    "stream": self.seen.stream,
+                    "attempts": self.attempts.made,
+                }
+            if last is not None:
+                ended = last.ended
+                line |= {
+                    "outcome": "internal" if ended is None else ended.outcome,
                     "model": last.place.model,
                     "deployment": last.place.id,
-                    "attempts": self.attempts.made,
                     "reason": last.why,
-                    "stream": self.seen.stream,
                     "input_tokens": 0 if usage is None else usage.input_tokens,
                     "output_tokens": 0 if usage is None else usage.output_tokens,
                     "cost_nusd": self.cost_nusd,
@@ -879,7 +945,7 @@ async def serve(edge: "Edge", request: Request, kind: Kind) -> Written:
         exchange.finish()
         # An attempt knows its exchange; without this each request would be a cycle for the collector.
         exchange.current = None
-    return edge.server.closing if exchange.close else edge.server.kept
+    return edge.server.closing if exchange.close or edge.draining else edge.server.kept
 
 
 def credential(request: Request) -> str:
@@ -992,7 +1058,7 @@ def failed_error(last: Attempt | None, failure: str) -> GatewayError:
         )
     timed_out = outcome in {"first_byte_timed_out", "idle_timed_out", "total_timed_out"}
     return UpstreamFailed(
-        f"The provider of '{last.place.model}' gave no answer ({made}): {failure}.",
+        f"The provider of '{last.place.model}' gave no answer ({made}): {failure[:FAILURE_CHARS]}.",
         code=outcome,
         status=503 if outcome == "drained" else 504 if timed_out else 502,
     )

@@ -15,9 +15,16 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import (
+    BadHttpMethod,
+    BadStatusLine,
+    ContentEncodingError,
+    InvalidHeader,
+    InvalidURLError,
+    LineTooLong,
+)
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from proxy.wire.meter import error_body
 
@@ -27,6 +34,8 @@ WRITE_HIGH = 64 * 1024
 WRITE_LOW = 16 * 1024
 LINE_LIMIT = 8190
 HEADERS_LIMIT = 128
+# How long a connection that is to be closed may go without its client reading what is left for it.
+FLUSH_S = 10.0
 
 
 class Pausable(Protocol):
@@ -101,12 +110,14 @@ class Written(web.StreamResponse):
 class ClientConnection(RequestHandler):
     """A caller's connection: aiohttp's, with a head deadline and a hand on the upstream."""
 
-    __slots__ = ("_begun", "_edge", "body_deadline", "deadline", "feeding")
+    __slots__ = ("_begun", "_edge", "_stuck_at", "_unsent", "body_deadline", "deadline", "feeding")
 
     def __init__(self, server: "EdgeServer", **options: Any) -> None:
         super().__init__(server, **options)
         self._edge = server
         self._begun = False
+        self._unsent = -1
+        self._stuck_at = 0.0
         self.deadline = 0.0
         self.body_deadline = 0.0
         self.feeding: Pausable | None = None
@@ -117,16 +128,36 @@ class ClientConnection(RequestHandler):
         self.deadline = self._loop.time() + self._edge.head_timeout_s
         super().connection_made(transport)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request: none was begun on it, or all that came are answered."""
+        waiter = self._waiter
+        return not self._request_count or (waiter is not None and not waiter.done())
+
     def data_received(self, data: bytes) -> None:
         """Parse; a head that has begun and not ended keeps its deadline."""
         super().data_received(data)
-        if self._current_request is not None or self._messages:
-            self.deadline = 0.0
-            self._begun = False
-        else:
+        # Not by the request under way: between a head and the first step of its handler there is none.
+        if self.is_idle:
             self._begun = True
             if not self.deadline:
                 self.deadline = self._loop.time() + self._edge.head_timeout_s
+            return
+        self.deadline = 0.0
+        self._begun = False
+        messages = self._messages
+        if messages and messages[-1][0].__class__ is not RawRequestMessage:
+            # The parser gave up. If that was within a body, whoever waits for it must hear of it.
+            if len(messages) > 1:
+                messages[-2][1].set_exception(RequestPayloadError("broken framing"))
+            else:
+                # Behind the first step of a handler that is about to run.
+                self._loop.call_soon(self._spoil)
+
+    def _spoil(self) -> None:
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            request._cancel(RequestPayloadError("broken framing"))  # noqa: SLF001 - aiohttp's own way in
 
     def pause_writing(self) -> None:
         """Stop the upstream: this client does not read."""
@@ -165,6 +196,15 @@ class ClientConnection(RequestHandler):
             if request is not None:
                 request._cancel(TimeoutError("body"))  # noqa: SLF001 - aiohttp's own way in
 
+    def flush_overdue(self, now: float, transport: asyncio.Transport) -> None:
+        """Give up a closing connection whose client no longer reads: a close would wait for it for ever."""
+        unsent = transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self._stuck_at = now
+        elif now - self._stuck_at > self._edge.flush_timeout_s:
+            transport.abort()
+
     def handle_error(
         self,
         request: Any,
@@ -174,9 +214,7 @@ class ClientConnection(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what the parser refused, or what a handler let escape, in the caller's protocol."""
         if status < 500:
-            if isinstance(exc, LineTooLong):
-                status = 431
-            words = (message or "the request is not valid HTTP").split("\n", 1)[0].strip(" :")
+            status, words = refusal_of(exc, message or "")
             body = error_body(
                 f"Malformed HTTP request: {words}.", "invalid_request_error", "bad_http"
             )
@@ -215,6 +253,7 @@ class EdgeServer(web.Server):
         self.head_timeout_s = head_timeout_s
         self.body_timeout_s = body_timeout_s
         self.max_body = max_body
+        self.flush_timeout_s = FLUSH_S
         self.kept = Written(keep_alive=True)
         self.closing = Written(keep_alive=False)
         self.date = b""
@@ -256,18 +295,52 @@ class EdgeServer(web.Server):
             self._ticking.cancel()
 
     def close_idle(self) -> None:
-        """Close connections that wait for a request, let the others finish theirs."""
-        self.pre_shutdown()
+        """Close connections that wait for a request; the others finish theirs, bodies that still come included."""
+        for connection in self._connections:
+            if cast("ClientConnection", connection).is_idle:
+                # Its `close` would only stop listening to the caller, who would wait for an answer in vain.
+                connection.force_close()
 
     def _tick(self) -> None:
         loop = self._loop
         now = loop.time()
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
-        for connection in self._connections:
+        for connection, transport in self._connections.items():
             client = cast("ClientConnection", connection)
             if client.deadline or client.body_deadline:
                 client.overdue(now)
+            if transport.is_closing():
+                client.flush_overdue(now, transport)
         self._ticking = loop.call_later(TICK_S, self._tick)
+
+
+def refusal_of(exc: BaseException | None, message: str) -> tuple[int, str]:
+    """
+    Return the status and the words for a request that the parser refused.
+
+    Its own message may hold what the caller sent, keys included, so that only what is known to be fixed text is repeated.
+    """
+    if isinstance(exc, LineTooLong):
+        return 431, f"a line of the head is longer than {LINE_LIMIT} bytes"
+    if message == "Too many headers received":
+        return 431, f"the head has more than {HEADERS_LIMIT} header fields"
+    if isinstance(exc, ContentEncodingError):
+        return 415, "the content-encoding of the body cannot be read here; send it without"
+    if isinstance(exc, BadHttpMethod):
+        if "HTTPS" in message:
+            return 400, "this port speaks plain HTTP, and TLS was spoken to it"
+        return 400, "it does not begin with a method"
+    if isinstance(exc, InvalidURLError):
+        return 400, "the request target cannot be read"
+    if isinstance(exc, BadStatusLine):
+        return 400, "the request line cannot be read"
+    if isinstance(exc, InvalidHeader):
+        return 400, "a header field cannot be read"
+    if message.startswith(("Duplicate '", "Missing 'Host'")):
+        return 400, message.rstrip(".")
+    # llhttp's reason is fixed text; what it is about stands on the lines behind.
+    reason, _, about = message.partition(":\n")
+    return 400, reason if about and reason.isprintable() else "it is not valid HTTP"
 
 
 def reason(status: int) -> bytes:
