@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import signal
 import sys
 from pathlib import Path
 from statistics import median
@@ -58,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     effort = QUICK if given.quick else Effort()
     if given.runs is not None:
         effort = dataclasses.replace(effort, runs=given.runs)
+    # Told to end, it ends what it started, as on Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         programs = tools.find()
         return _bench(programs, effort, given.only, given.json)
@@ -69,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _bench(programs: tools.Tools, effort: Effort, parts: tuple[str, ...], json: Path | None) -> int:

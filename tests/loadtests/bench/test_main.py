@@ -1,5 +1,9 @@
 """Laws of `python -m loadtests.bench`."""
 
+import os
+import signal
+import time
+
 import pytest
 
 from loadtests.bench import __main__ as module
@@ -61,6 +65,24 @@ def test_mistakes_are_told(ran, arguments, words, capsys):
         module.main(arguments)
     assert words in capsys.readouterr().err
     assert ran == []
+
+
+def test_told_to_end_it_ends_what_it_started(monkeypatch, ran):
+    """SIGTERM unwinds like Ctrl-C, so that every process of the bench is ended."""
+    unwound = []
+
+    def bench(*_):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            unwound.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(module, "_bench", bench)
+    assert module.main([]) == 130
+    assert unwound == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_bench_that_fails_says_why(monkeypatch, capsys):
