@@ -1,0 +1,234 @@
+"""Names that must exist and must be unique: each kind of slip is found, with the line to mend."""
+
+import pytest
+
+from config.loader import check_text
+
+BASE = """\
+admin: {}
+edge: {}
+providers:
+  p: {protocol: openai, base_url: http://h}
+  q/r: {protocol: openai, base_url: http://h}
+  g: {protocol: gemini, base_url: http://h}
+models:
+  m: {deployments: [{provider: p}]}
+  n: {deployments: [{provider: p}]}
+routes:
+  auto: {models: [m, n]}
+organizations:
+  o: {teams: {t: {keys: {k: {key: "sha256:%s"}}}}}
+""" % ("0" * 64)
+
+
+def said(old: str, new: str) -> list[str]:
+    assert old in BASE
+    text = BASE.replace(old, new, 1)
+    return [str(each) for each in check_text(text, source="f", environ={"KEY": "k" * 16})]
+
+
+def test_the_base_is_sound() -> None:
+    """A provider that nobody uses may speak what is not spoken yet."""
+    assert said("admin", "admin") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problems"),
+    [
+        (
+            "m: {deployments: [{provider: p}]}",
+            "m: {deployments: [{provider: x}]}",
+            [
+                'f:8: models.m.deployments[0].provider: no provider named "x"; there are: "p", "q/r", "g"'
+            ],
+        ),
+        (
+            "m: {deployments: [{provider: p}]}",
+            "m: {deployments: [{provider: g}]}",
+            [
+                (
+                    'f:8: models.m.deployments[0].provider: provider "g" speaks gemini, which is'
+                    " not spoken yet; spoken now: openai; take this deployment out, or reach the"
+                    " vendor at an endpoint that speaks it"
+                )
+            ],
+        ),
+        (
+            "[m, n]",
+            "[m, auto]",
+            ['f:11: routes.auto.models[1]: no model named "auto"; there are: "m", "n"'],
+        ),
+        ("[m, n]", "[m, m]", ['f:11: routes.auto.models[1]: "m" is listed twice; keep one']),
+        (
+            "[m, n]",
+            "[]",
+            ["f:11: routes.auto.models: found an empty list, expected at least one entry"],
+        ),
+        (
+            "  auto: {models: [m, n]}",
+            "  m: {models: [m, n]}",
+            [
+                (
+                    "f:11: routes.m: a model has this name too (line 8);"
+                    " callers ask for models and routes by the same field; rename one"
+                )
+            ],
+        ),
+        (
+            "{key:",
+            "{models: [auto, m, N, x, m], key:",
+            [
+                "f:13: organizations.o.teams.t.keys.k.models[2]: no model or route named \"N\"; did you mean 'n'?",
+                (
+                    'f:13: organizations.o.teams.t.keys.k.models[3]: no model or route named "x";'
+                    ' there are: "m", "n", "auto"'
+                ),
+                'f:13: organizations.o.teams.t.keys.k.models[4]: "m" is listed twice; keep one',
+            ],
+        ),
+        (
+            "n: {deployments: [{provider: p}]}",
+            "n: {deployments: [{provider: p, id: m/p}]}",
+            [
+                (
+                    'f:9: models.n.deployments[0].id: the deployment id "m/p" is taken by'
+                    " models.m.deployments[0]; give each deployment an id of its own"
+                )
+            ],
+        ),
+        (
+            "n: {deployments: [{provider: p}]}",
+            "m/q: {deployments: [{provider: p, id: a}, {provider: p, id: a}]}\n  m: {deployments: []}",
+            None,
+        ),
+        (
+            "  m: {deployments: [{provider: p}]}",
+            "  m: {deployments: [{provider: q/r}]}\n  m/q: {deployments: [{provider: r}]}",
+            None,
+        ),
+        (
+            "  m: {deployments: [{provider: p}]}",
+            "  m: {deployments: [{provider: p}], context: 10, max_output: 11, tags: [a, a]}",
+            [
+                "f:8: models.m.max_output: more output than the context of 10 tokens holds",
+                'f:8: models.m.tags[1]: "a" is listed twice; keep one',
+            ],
+        ),
+        (
+            "keys: {k:",
+            "keys: {l: {key: 'sha256:%s'}, k:" % ("0" * 64),
+            [
+                (
+                    "f:13: organizations.o.teams.t.keys.k.key: the same key as"
+                    " organizations.o.teams.t.keys.l.key; a key belongs to one caller; make another"
+                )
+            ],
+        ),
+        (
+            "teams: {t:",
+            "budget: [{usd: 1, per: day}, {usd: 2, per: day, mode: strict}, {usd: 3, per: day}], teams: {t:",
+            ["f:13: organizations.o.budget[2]: a second soft budget per day; keep the smaller one"],
+        ),
+        (
+            "edge: {}",
+            "edge: {listen: 127.0.0.1:8081}",
+            [
+                (
+                    "f:2: edge.listen: the data port and the admin port are both 8081;"
+                    " the two doors are kept apart; give each a port of its own"
+                )
+            ],
+        ),
+        ("edge: {}", "edge: {listen: 127.0.0.2:8081}", []),
+        (
+            "admin: {}",
+            "admin: {listen: 127.0.0.1:8080}",
+            [
+                (
+                    "f:1: admin.listen: the data port and the admin port are both 8080;"
+                    " the two doors are kept apart; give each a port of its own"
+                )
+            ],
+        ),
+        ("edge: {}", "edge: {listen: 127.0.0.1:0}", []),
+        (
+            "admin: {}",
+            "admin: {listen: 10.0.0.1:8081}",
+            [
+                (
+                    "f:1: admin.listen: the admin port would be open to other machines without a"
+                    " token; add admin.token: ${PENSTOCK_ADMIN_TOKEN}, or listen on 127.0.0.1"
+                )
+            ],
+        ),
+        ("admin: {}", 'admin: {listen: "[::]:8081", token: ${KEY}}', []),
+        ("admin: {}", "admin: {listen: localhost:8081}", []),
+        ("admin: {}", "admin: {listen: 127.9.9.9:8081}", []),
+        (
+            "p: {protocol: openai, base_url: http://h}",
+            (
+                "p: {protocol: openai, base_url: http://h, api_key: ${KEY},"
+                " headers: {a: b, A: c, Content-Length: 1, Authorization: x}}"
+            ),
+            [
+                'f:4: providers.p.headers.A: the same header as "a"',
+                "f:4: providers.p.headers.Content-Length: the gateway owns this header",
+                "f:4: providers.p.headers.Authorization: this header is made from api_key; write one of the two",
+                (
+                    "f:4: providers.p.headers.Authorization: warning: a secret in clear;"
+                    " write ${VARIABLE} and keep the secret out of the file"
+                ),
+            ],
+        ),
+    ],
+)
+def test_a_slip_is_found(old: str, new: str, problems: list[str] | None) -> None:
+    """Exactly these problems, in the order of the document."""
+    found = said(old, new)
+    if problems is None:  # several mistakes follow from one another
+        assert any("deployment id" in each for each in found) or "q/r" in new
+    else:
+        assert found == problems
+
+
+def test_one_key_under_two_variables_is_one_key() -> None:
+    """Keys are compared by what they are, in clear or hashed, across organizations."""
+    text = """
+organizations:
+  a: {teams: {t: {keys: {k: {key: "${ONE}"}}}}}
+  b: {teams: {t: {keys: {k: {key: "${OTHER}"}}}}}
+"""
+    environ = {"ONE": "k" * 16, "OTHER": "k" * 16}
+    (problem,) = check_text(text, source="f", environ=environ)
+    assert problem.line == 4
+    assert problem.message == "the same key as organizations.a.teams.t.keys.k.key"
+    assert check_text(text, source="f", environ={**environ, "OTHER": "j" * 16}) == ()
+
+
+def test_names_that_cannot_be_read_are_not_dangling() -> None:
+    """A reference to an unset variable, or to what is no name, is said once."""
+    for written, words in (
+        ("${GONE}", "is not set"),
+        ("'a b'", "expected a name"),
+        ("[m]", "a list"),
+    ):
+        found = said("[m, n]", f"[m, {written}]")
+        assert len(found) == 1
+        assert words in found[0]
+
+
+def test_a_secret_is_in_clear_unless_it_is_made_of_references() -> None:
+    """Schemes may stand before a reference; defaults are in the file; a hash is no secret."""
+    for written, is_warned in (
+        ("${KEY}", False),
+        ("${KEY:-}", False),
+        ("${KEY}${KEY}", False),
+        ("Token ${KEY}", False),
+        ("${KEY:-abc}", True),
+        ("abc", True),
+        ("abc${KEY}", True),
+    ):
+        provider = "p: {protocol: openai, base_url: http://h}"
+        found = said(provider, f"{provider[:-1]}, headers: {{x-api-key: '{written}'}}}}")
+        assert ("a secret in clear" in "".join(found)) == is_warned
+        assert len(found) == is_warned
