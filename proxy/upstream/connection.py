@@ -37,6 +37,14 @@ JOIN_BELOW_BYTES = 64 * 1024
 TLS_AHEAD_BYTES = 64 * 1024
 """Most undecrypted bytes that a paused TLS connection gathers, give or take one read."""
 
+STALE_WITHIN_S = 3.0
+"""
+How soon after the request a lost connection may count as stale.
+
+A peer that had closed answers with a reset within a round trip and a few retransmissions.
+One that takes longer may have been at work on the request.
+"""
+
 
 class Listener(Protocol):
     """
@@ -78,7 +86,8 @@ class Connection(asyncio.Protocol):
     """
     A pooled connection; made by `Pool.connect`, used through `send`, `abort` and the two pauses.
 
-    `status` and `keep_alive` describe the answer from `head` on; `complete` is true when nothing follows this read.
+    `status` and `keep_alive` describe the answer from `head` on.
+    `complete`, read within `body`, says that `end` follows at once.
     The attributes without underscore below them are for the wheel and the pool.
     """
 
@@ -181,7 +190,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             # It died since it was taken; told from the loop, as every other loss is.
-            self._loop.call_soon(self._dead_on_send, listener)
+            self._loop.call_soon(self._lose, "the provider had closed the connection")
         elif len(body) < JOIN_BELOW_BYTES:
             transport.write(head + body)
         else:
@@ -343,7 +352,8 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field of the head or of the trailer."""
-        self._fields.append((name, value))
+        # llhttp drops the blanks before a value and keeps those behind it.
+        self._fields.append((name, value.rstrip()))
 
     def on_headers_complete(self) -> None:
         """Keep the final head, drop interim ones, refuse a switch of protocols."""
@@ -364,6 +374,8 @@ class Connection(asyncio.Protocol):
         """Note the end of the answer; an interim one is not the answer."""
         if self.status:
             self.complete = True
+            # What gathered since the head are trailers: nobody's, and least of all the next head's.
+            self._fields.clear()
 
     # ---- how a conversation ends
 
@@ -411,13 +423,13 @@ class Connection(asyncio.Protocol):
         if self._listener is None:
             self.abort()
             return
-        silent = not self.status and not self._quiet_bytes
-        stale = silent and self._served > 0
+        stale = (
+            self._served > 0
+            and not self.status
+            and not self._quiet_bytes
+            and self._wheel.clock() - self.since < STALE_WITHIN_S
+        )
         self.fail(UpstreamLost(message, phase=self.phase(), stale=stale))
-
-    def _dead_on_send(self, listener: Listener) -> None:
-        if self._listener is listener:
-            self._lose("the provider had closed the connection")
 
 
 def _runs_until_close(headers: Headers) -> bool:

@@ -111,9 +111,8 @@ class Wheel:
             if now >= talk.until:
                 overdue.append((talk, TotalTimedOut, "the answer took too long as a whole"))
         for talk, kind, message in overdue:
-            # A listener that is told may have ended another conversation of this list.
-            if talk in self.in_flight:
-                talk.fail(kind(message, phase=talk.phase()))
+            # Does nothing to one that an earlier listener of this list has ended meanwhile.
+            talk.fail(kind(message, phase=talk.phase()))
 
     def _turn(self) -> None:
         try:

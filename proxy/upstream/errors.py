@@ -16,8 +16,8 @@ class UpstreamError(Exception):
 
     `phase` says how far it got: no connection yet, request not fully handed to the kernel, no byte
     of the answer's body yet, or in the middle of the body.
-    `stale` is true when the connection had served before and was lost without one byte of an
-    answer: the usual sign of a keep-alive connection that the provider closed while our request
+    `stale` is true when the connection had served before and was lost, soon after the request and
+    without one byte of an answer: the sign of a keep-alive connection that the provider closed while our request
     was on its way, so that one retry on a fresh connection is safe.
     `status` is the HTTP status to show when nothing was sent to the caller yet, `metric` the word
     for counters and the ledger's outcome.

@@ -139,7 +139,7 @@ class Pool:
     def release(self, connection: Connection) -> bool:
         """Take back a connection that may serve again; False when it is not wanted."""
         shelf = connection.shelf
-        if self._closed or len(shelf) >= self.max_idle:
+        if len(shelf) >= self.max_idle:
             return False
         connection.idle_since = self.wheel.now
         shelf[connection] = None

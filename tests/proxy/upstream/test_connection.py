@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 import pytest
@@ -235,6 +235,19 @@ def test_a_close_before_the_head_is_a_loss_and_stale_only_without_a_byte(
         assert heard.error.stale is (used and not raw)
 
 
+@pytest.mark.parametrize(("after_s", "stale"), [(0.0, True), (2.9, True), (3.1, False)])
+def test_a_loss_long_after_the_request_is_not_stale(after_s: float, stale: bool) -> None:
+    """Whoever was silent for seconds may have worked on the request: no retry without asking."""
+    bench = Bench()
+    bench.ask(Heard())
+    bench.feed(answer())
+    heard = bench.ask(Heard())
+    bench.loop.now += after_s
+    bench.eof()
+    assert heard.error is not None
+    assert heard.error.stale is stale
+
+
 @pytest.mark.parametrize("raw", REFUSED.values(), ids=REFUSED.keys())
 def test_what_is_no_answer_is_refused_before_a_head_is_heard(raw: bytes) -> None:
     """Garbage, a switch of protocols, ambiguous framing and floods: BadAnswer, and closed."""
@@ -263,6 +276,27 @@ def test_broken_framing_gives_what_was_good_and_then_a_loss(raw: bytes) -> None:
         assert isinstance(heard.error, BadAnswer)
         assert heard.error.phase == "body"
         assert bench.wood.closed
+
+
+def test_the_headers_are_those_of_the_final_head_as_sent() -> None:
+    """Names as sent, in order, repeated ones kept; nothing of interim heads or of trailers."""
+    raw = (
+        b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nX-One: 1\r\nSet-Cookie: a\r\nx-one:  2 \r\nX-None:\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\npong\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    )
+    for pieces in cuts(raw).values():
+        bench = Bench()
+        for _ in range(2):
+            heard = bench.ask(Heard())
+            bench.feed(*pieces)
+            assert heard.headers == [
+                (b"X-One", b"1"),
+                (b"Set-Cookie", b"a"),
+                (b"x-one", b"2"),
+                (b"X-None", b""),
+                (b"Transfer-Encoding", b"chunked"),
+            ]
 
 
 def test_a_large_body_behind_a_small_head_in_one_read_is_no_large_head() -> None:
@@ -321,12 +355,14 @@ def test_an_answer_before_the_request_is_sent_is_heard_and_the_connection_closed
 
 def test_a_loss_while_the_request_is_written_is_of_phase_send() -> None:
     """The phase follows what the kernel has taken: `send` until it has all, then `first_byte`."""
-    for drained, phase in ((False, "send"), (True, "first_byte")):
+    for step, phase in (("", "send"), ("drained", "first_byte"), ("head", "first_byte")):
         bench = Bench()
         heard = bench.ask(Heard())
         bench.connection.pause_writing()
-        if drained:
+        if step == "drained":
             bench.connection.resume_writing()
+        elif step == "head":
+            bench.feed(CHUNKED)
         bench.lose(ConnectionResetError(104, "Connection reset by peer"))
         assert heard.error is not None
         assert heard.error.phase == phase
@@ -448,15 +484,42 @@ ANSWERS = [raw for raw in [*ANSWERS, *REFUSED.values()] if len(raw) < 1000]
 
 
 @st.composite
-def timelines(draw: st.DrawFn) -> list[tuple[str, bytes]]:
-    """Draw what may happen to a connection: reads cut anywhere, damage, closes, pauses, aborts."""
+def answers(draw: st.DrawFn) -> bytes:
+    """Draw one to three answers in a row, whole or with a few bytes damaged somewhere."""
     raw = b"".join(draw(st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=3)))
     if draw(st.booleans()):
         at = draw(st.integers(0, len(raw)))
         raw = raw[:at] + draw(st.binary(max_size=3)) + raw[at + draw(st.integers(0, 3)) :]
-    places = sorted(draw(st.lists(st.integers(0, len(raw)), max_size=6)))
-    edges = [0, *places, len(raw)]
-    events = [("feed", raw[a:b]) for a, b in itertools.pairwise(edges)]
+    return raw
+
+
+@given(answers(), st.lists(st.integers(0, 1000), max_size=6))
+def test_cutting_never_matters_also_for_damaged_answers(raw: bytes, places: list[int]) -> None:
+    """What is heard of any bytes at all depends on the bytes, not on how the network cut them."""
+    heard: list[tuple[object, ...]] = []
+    for pieces in ([raw], cut_at(raw, places), cut_at(raw, range(len(raw)))):
+        bench = Bench()
+        one = bench.ask(Heard())
+        bench.feed(*pieces)
+        bench.eof()
+        assert one.over == 1
+        ending = (type(one.error), one.error.phase, str(one.error)) if one.error else ()
+        heard.append((*said(one), ending))
+    assert heard[0] == heard[1] == heard[2]
+
+
+def cut_at(raw: bytes, places: Iterable[int]) -> list[bytes]:
+    """Cut bytes at the places that lie within them."""
+    edges = [0, *sorted(place for place in places if place <= len(raw)), len(raw)]
+    return [raw[a:b] for a, b in itertools.pairwise(edges)]
+
+
+@st.composite
+def timelines(draw: st.DrawFn) -> list[tuple[str, bytes]]:
+    """Draw what may happen to a connection: reads cut anywhere, damage, closes, pauses, aborts."""
+    raw = draw(answers())
+    pieces = cut_at(raw, draw(st.lists(st.integers(0, len(raw)), max_size=6)))
+    events = [("feed", piece) for piece in pieces]
     for _ in range(draw(st.integers(0, 3))):
         other = draw(st.sampled_from(["eof", "reset", "abort", "pause", "resume", "ask", "tick"]))
         events.insert(draw(st.integers(0, len(events))), (other, b""))

@@ -103,6 +103,7 @@ def test_our_own_pause_is_nobodys_silence() -> None:
     bench = Bench()
     heard = bench.ask(Heard(), timeouts=SHORT)
     bench.feed(CHUNKED, CHUNK)
+    turn(bench, 1)
     bench.connection.pause_reading()
     turn(bench, 20)
     bench.connection.resume_reading()
@@ -154,6 +155,14 @@ def test_one_that_is_told_may_end_another_that_is_overdue() -> None:
     turn(one, 11)
     assert sorted(len(each.calls) for each in heard) == [0, 0, 1]
     assert not wheel.in_flight
+
+
+def test_the_clock_of_the_wheel_is_set_when_it_wakes() -> None:
+    """After a long sleep `now` is right from the first conversation on, not from the first tick."""
+    bench = Bench()
+    bench.loop.now += 1000
+    bench.ask(Heard())
+    assert bench.wheel.now == bench.loop.now
 
 
 # ---- on real loops

@@ -37,10 +37,3 @@ def test_a_failed_connect_has_its_phase() -> None:
     error = ConnectFailed("why")
     assert (error.metric, error.status, error.phase) == ("connect_failed", 502, "connect")
     assert error.stale is False
-
-
-def test_every_kind_is_covered() -> None:
-    """A new kind needs a row above."""
-    kinds = {kind.__name__ for kind in UpstreamError.__subclasses__()}
-    assert len(kinds) == 6
-    assert all(kind.metric and kind.status in {502, 504} for kind in UpstreamError.__subclasses__())

@@ -84,6 +84,7 @@ async def test_what_lies_too_long_is_swept(peer: MakePeer) -> None:
     await eventually(lambda: not pool.open)
     assert pool.idle == 0
     assert pool.take(one.origin) is None
+    await eventually(lambda: pool._sweeper is None)
     await pool.close()
 
 
@@ -103,8 +104,10 @@ async def test_no_more_than_max_idle_are_kept_per_origin(peer: MakePeer) -> None
 async def test_the_dead_are_passed_over(peer: MakePeer, pool: Pool) -> None:
     """A connection whose transport is closing is not given out, nor counted as reused."""
     one = await peer(says(*ANSWERS))
-    alive, dead = await idle(pool, one, 2)
+    alive, dying, dead = await idle(pool, one, 3)
     dead.abort()
+    assert dying._transport is not None
+    dying._transport.close()
     assert pool.take(one.origin) is alive
     assert pool.take(one.origin) is None
     assert pool.reused_total == 1
@@ -247,6 +250,25 @@ async def test_a_connection_that_is_gone_is_freed_without_the_collector(
         assert not [each for each in gc.get_objects() if isinstance(each, Connection)]
     finally:
         gc.enable()
+
+
+async def test_a_connection_that_dies_before_it_is_handed_out_is_a_failed_connect(
+    peer: MakePeer, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that closes as soon as it accepts gives no connection, and leaves none behind."""
+    one = await peer(says())
+    dial = Pool._dial
+
+    async def late(self: Pool, *args: Any) -> Connection:
+        connection = await dial(self, *args)
+        connection.abort()
+        await eventually(lambda: connection._transport is None)
+        return connection
+
+    monkeypatch.setattr(Pool, "_dial", late)
+    with pytest.raises(ConnectFailed, match="closed as soon"):
+        await pool.connect(one.origin, 5)
+    assert pool.open == 0
 
 
 async def test_the_first_address_that_answers_is_taken(peer: MakePeer, pool: Pool) -> None:
