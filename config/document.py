@@ -18,8 +18,9 @@ References: YAML 1.1 merge keys, https://yaml.org/type/merge.html; `${NAME:-defa
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
@@ -27,9 +28,9 @@ import yaml
 from config.problems import quoted
 from config.scalars import Plain
 
-LARGEST_BYTES = 4 * 1024 * 1024
+LARGEST_BYTES = 8 * 1024 * 1024
 DEEPEST = 64
-MOST_NODES = 500_000
+MOST_NODES = 1_000_000
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -60,6 +61,10 @@ class Entry:
     node: "Node"
 
 
+# Most nodes are scalars, so that a list and a dictionary for each would cost more than all the rest
+_NO_ENTRIES: Mapping[str, Entry] = MappingProxyType({})
+
+
 @dataclass(slots=True)
 class Node:
     """
@@ -78,15 +83,17 @@ class Node:
     plain: bool = False
     value: str | None = None
     unset: bool = False
-    items: list["Node"] = field(default_factory=list)
-    entries: dict[str, Entry] = field(default_factory=dict)
+    items: Sequence["Node"] = ()
+    entries: Mapping[str, Entry] = field(default_factory=lambda: _NO_ENTRIES)
     size: int = 1  # values in it, itself included, as if every alias were written out
     height: int = 1  # levels in it, itself included
 
     @property
     def has_reference(self) -> bool:
         """Say whether a scalar holds anything from the environment."""
-        return any(found["body"] is not None for found in _REFERENCE.finditer(self.raw))
+        return "$" in self.raw and any(
+            found["body"] is not None for found in _REFERENCE.finditer(self.raw)
+        )
 
     @property
     def is_one_reference(self) -> bool:
@@ -181,7 +188,11 @@ def _shields(text: str) -> tuple[Callable[[str], str], Callable[[str], str]] | N
         return None
     there = {ord(character): chr(start + n) for n, character in enumerate(_SHIELDS)}
     back = {start + n: character for n, character in enumerate(_SHIELDS)}
-    return lambda part: part.translate(there), lambda part: part.translate(back)
+
+    def unshield(part: str) -> str:
+        return part if part.isascii() else part.translate(back)
+
+    return lambda part: part.translate(there), unshield
 
 
 class _Composer:
@@ -240,13 +251,9 @@ class _Composer:
         return self._parser.get_event()
 
     def _node(self, event: Any, path: tuple[str | int, ...]) -> Node:
-        self._nodes += 1
-        if self._nodes > MOST_NODES:
-            raise _Refused(_flaw_at(event, f"more than {MOST_NODES} values"))
         if isinstance(event, yaml.AliasEvent):
+            self._count(event)
             return self._alias(event)
-        if self._depth >= DEEPEST:
-            raise _Refused(_flaw_at(event, f"nested more than {DEEPEST} levels deep"))
         anchor = event.anchor
         if anchor is not None:
             self._anchors[anchor] = None
@@ -254,17 +261,40 @@ class _Composer:
             self.flaws.append(
                 _flaw_at(event, f"the YAML tag {_tag(event)}", "write it without a tag", path)
             )
-        line, column = event.start_mark.line + 1, event.start_mark.column + 1
-        self._depth += 1
         if isinstance(event, yaml.ScalarEvent):
-            plain = event.style in {None, ""} and event.tag is None
-            node = Node("scalar", line, column, raw=self._unshield(event.value), plain=plain)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            node = Node("list", line, column)
-            while not isinstance(event := self._next(), yaml.SequenceEndEvent):
-                node.items.append(self._node(event, (*path, len(node.items))))
+            node = self._scalar(event)
         else:
-            node = self._mapping(event, path)
+            node = self._container(event, path)
+        if anchor is not None:
+            self._anchors[anchor] = node
+        return node
+
+    def _count(self, event: Any) -> None:
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise _Refused(_flaw_at(event, f"more than {MOST_NODES} values"))
+
+    def _scalar(self, event: Any) -> Node:
+        self._count(event)
+        mark = event.start_mark
+        plain = not event.style and event.tag is None
+        return Node("scalar", mark.line + 1, mark.column + 1, self._unshield(event.value), plain)
+
+    def _container(self, event: Any, path: tuple[str | int, ...]) -> Node:
+        self._count(event)
+        # A document that is all opening brackets must not be followed down to find out
+        if self._depth >= DEEPEST:
+            raise _Refused(_flaw_at(event, f"nested more than {DEEPEST} levels deep"))
+        self._depth += 1
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        if isinstance(event, yaml.SequenceStartEvent):
+            node = Node("list", line, column)
+            items: list[Node] = []
+            while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+                items.append(self._node(event, (*path, len(items))))
+            node.items = items
+        else:
+            node = Node("mapping", line, column, entries=self._entries(path))
         self._depth -= 1
         for child in node.children():
             node.size += child.size
@@ -280,8 +310,6 @@ class _Composer:
             )
         if node.height > DEEPEST:
             raise _Refused(Flaw(line, column, f"nested more than {DEEPEST} levels deep"))
-        if anchor is not None:
-            self._anchors[anchor] = node
         return node
 
     def _alias(self, event: Any) -> Node:
@@ -293,37 +321,33 @@ class _Composer:
             raise _Refused(_flaw_at(event, "an alias to what it stands in"))
         return node
 
-    def _mapping(self, event: Any, path: tuple[str | int, ...]) -> Node:
-        node = Node("mapping", event.start_mark.line + 1, event.start_mark.column + 1)
+    def _entries(self, path: tuple[str | int, ...]) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
         merged: list[Node] = []
         has_merge = False
         while not isinstance(key_event := self._next(), yaml.MappingEndEvent):
             key = self._node(key_event, path)
+            # An alias may stand for a key; the place is where it is written
             line, column = key_event.start_mark.line + 1, key_event.start_mark.column + 1
             if key.kind != "scalar":
                 what = f"a key that is {describe(key)}"
                 self.flaws.append(Flaw(line, column, what, "a key is a text", path))
                 self._node(self._next(), path)
                 continue
-            if key.raw == "<<" and key.plain:
-                value = self._node(self._next(), (*path, "<<"))
+            name = key.raw
+            value = self._node(self._next(), (*path, name))
+            if name == "<<" and key.plain:
                 merged += self._merged(value, (line, column), path, again=has_merge)
                 has_merge = True
-                continue
-            value = self._node(self._next(), (*path, key.raw))
-            if key.raw in node.entries:
-                first = node.entries[key.raw].line
-                self.flaws.append(
-                    Flaw(
-                        line, column, f"duplicate key; first on line {first}", "", (*path, key.raw)
-                    )
-                )
-                continue
-            node.entries[key.raw] = Entry(line, column, value)
+            elif name in entries:
+                message = f"duplicate key; first on line {entries[name].line}"
+                self.flaws.append(Flaw(line, column, message, "", (*path, name)))
+            else:
+                entries[name] = Entry(line, column, value)
         for other in merged:
             for name, entry in other.entries.items():
-                node.entries.setdefault(name, entry)
-        return node
+                entries.setdefault(name, entry)
+        return entries
 
     def _merged(
         self, value: Node, at: tuple[int, int], path: tuple[str | int, ...], *, again: bool
@@ -333,7 +357,7 @@ class _Composer:
                 Flaw(*at, "duplicate key", "merge several with <<: [*one, *two]", (*path, "<<"))
             )
             return []
-        found = value.items if value.kind == "list" else [value]
+        found = list(value.items) if value.kind == "list" else [value]
         if not all(each.kind == "mapping" for each in found):
             what = "a merge key takes a mapping or a list of mappings"
             self.flaws.append(Flaw(*at, what, "write <<: *anchor", (*path, "<<")))
@@ -384,16 +408,18 @@ def expand(root: Node, environ: Mapping[str, str]) -> list[tuple[Node, str, str]
         if id(node) in seen:
             continue
         seen.add(id(node))
-        waiting.extend(node.children())
-        if node.kind == "scalar":
-            wrong.extend((node, *why) for why in _expand_scalar(node, environ))
+        if node.kind != "scalar":
+            waiting.extend(node.children())
+        elif "$" in node.raw:
+            wrong.extend((node, *why) for why in _expand_references(node, environ))
+        elif node.plain:
+            node.value = None if node.raw in NULLS else Plain(node.raw)
+        else:
+            node.value = node.raw
     return wrong
 
 
-def _expand_scalar(node: Node, environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    if node.plain and node.raw in NULLS:
-        node.value = None
-        return []
+def _expand_references(node: Node, environ: Mapping[str, str]) -> list[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
     explicitly_nothing = False
 
@@ -497,6 +523,8 @@ def _is_bare_key(name: str) -> bool:
 
 def _in_quotes(text: str) -> str:
     """Quote for YAML: double quotes, and an escape for everything that some reader might refuse."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
     return '"' + "".join(map(_escaped, text)) + '"'
 
 

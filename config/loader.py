@@ -158,11 +158,16 @@ def _load(text: str, source: str, environ: Mapping[str, str], *, published: bool
     problems.sort(key=lambda each: (each.line, each.column, each.path))
     if config is None or any(each.severity == "error" for each in problems):
         raise ConfigError(problems)
-    return Loaded(config, _publishable(root), tuple(problems))
+    document = text if published else _publishable(root)
+    if len(document.encode()) > documents.LARGEST_BYTES:
+        # Anchors unfold as they are published, and no replica would read the result
+        message = f"more than {documents.LARGEST_BYTES} bytes in its published form"
+        raise ConfigError([_without_place(source, message)])
+    return Loaded(config, document, tuple(problems))
 
 
 def _publishable(root: Node) -> str:
-    """Write the document with every caller's key as its hash."""
+    """Write the document with every caller's key as its hash, and without anchors and comments."""
     hashes: dict[int, str] = {}
     for organization in _nodes(root.get("organizations")):
         for team in _nodes(organization.get("teams")):

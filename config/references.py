@@ -121,7 +121,7 @@ def _models(root: Node) -> Iterator[Clash]:
                     f" {owners[deployment_id]}",
                     remedy="give each deployment an id of its own",
                 )
-            elif not node.unset:
+            else:
                 owners[deployment_id] = spell(here)
 
 

@@ -1,6 +1,5 @@
 """Loading: everything that is right is read as it was meant, everything that is wrong is said at once."""
 
-import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path as FilePath
@@ -124,6 +123,18 @@ def test_only_what_a_replica_needs_must_be_set_there() -> None:
         load_published(loaded.document, {"HOUSE_TOKEN": "x"})
 
 
+def test_what_is_published_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document that unfolds beyond what a replica reads is refused where it is published."""
+    models = "\n".join(f"  m{n}: *m" for n in range(100))
+    text = (
+        "providers: {p: {protocol: openai, base_url: http://h}}\n"
+        f"models:\n  m: &m {{deployments: [{{provider: p}}]}}\n{models}\n"
+    )
+    assert load_published(as_written(text, {}), {})
+    monkeypatch.setattr(document, "LARGEST_BYTES", len(text) + 100)
+    assert said(text) == [f"penstock.yaml: more than {len(text) + 100} bytes in its published form"]
+
+
 def test_an_edited_comment_publishes_nothing_new() -> None:
     """The document, and with it its digest, depends on what is written only."""
     assert as_written("# other\n\n" + FULL, ENVIRON) == as_written(FULL, ENVIRON)
@@ -171,7 +182,7 @@ def test_an_unknown_field_is_reported_with_its_place(at: int, name: str, random:
     assert section is not None
     if name in written_fields(section) or (path == () and name.startswith("x-")):
         name = "unknown" + name
-    root = copy.deepcopy(ROOT)
+    root = tree(FULL)
     node = dict(sections(root))[path]
     entries = list(node.entries.items())
     marked = Node("scalar", 0, 0, raw="marked-value", plain=True)
@@ -198,7 +209,7 @@ def test_a_slip_of_a_letter_is_understood(at: int, data: st.DataObject) -> None:
     slip = name[:2] + name[3] + name[2] + name[4:]
     if slip in known:
         return
-    root = copy.deepcopy(ROOT)
+    root = tree(FULL)
     dict(sections(root))[path].entries[slip] = Entry(
         0, 0, Node("scalar", 0, 0, raw="1", plain=True)
     )
