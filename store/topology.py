@@ -11,6 +11,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
+from store.cancellable import cancellable
+
 
 class BadStoreUrl(ValueError):
     """The URL of the store cannot be read; the message says what was expected."""
@@ -90,4 +92,5 @@ def client(url: str, *, connections: int = 8, timeout_s: float = 5.0) -> Redis:
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), 3),
         health_check_interval=15,
     )
+    pool.connection_class = cancellable(pool.connection_class)
     return Redis.from_pool(pool)

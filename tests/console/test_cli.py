@@ -1,9 +1,9 @@
 """Laws of the command line: one word, one command, and exit codes that mean something."""
 
 import importlib
+import os
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -76,12 +76,18 @@ def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
 
 
 def test_a_command_starts_at_once() -> None:
-    """A command imports what it needs and no more: asking for help takes no noticeable time."""
+    """A command imports what it needs and no more; in processor time, which a busy machine does not stretch."""
     took = []
     for _ in range(3):
-        begun = time.monotonic()
+        before = os.times()
         subprocess.run(
             [sys.executable, "-m", "console", "usage", "--help"], check=True, capture_output=True
         )
-        took.append(time.monotonic() - begun)
+        after = os.times()
+        took.append(
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
+        )
     assert min(took) < 0.4
