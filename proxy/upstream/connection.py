@@ -194,7 +194,9 @@ class Connection(asyncio.Protocol):
         elif len(body) < JOIN_BELOW_BYTES:
             transport.write(head + body)
         else:
-            transport.writelines((head, body))
+            # Not writelines: before CPython 3.12.9 it joins, or forgets to say that it must wait.
+            transport.write(head)
+            transport.write(body)
 
     def abort(self) -> None:
         """Close at once, whatever is going on; the listener hears nothing more."""
