@@ -3,4 +3,7 @@
 -- Takes  request_id.
 -- Gives  the rows of entries.
 
-SELECT * FROM entries WHERE request_id = ? ORDER BY attempt, attempt_id;
+SELECT * FROM entries
+WHERE attempt_id >= ?1 || '.' AND attempt_id < ?1 || '/'  -- the sign after the dot
+  AND request_id = ?1
+ORDER BY attempt, attempt_id;

@@ -12,11 +12,11 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisGone
 
 from governance.drain import GROUP, LedgerWriter
 from governance.ledger import BOOK, CORRECTION, STREAM
+from store import topology
 
 Books = Any  # the fixture of this folder's conftest
 
@@ -263,7 +263,7 @@ async def test_a_store_that_is_gone_is_waited_for(
 ) -> None:
     """Without a store `drain` raises, and with it again it works, without a new writer."""
     server = make_redis()
-    client = Redis.from_url(server.url)
+    client = topology.client(server.url)
     async with LedgerWriter(client, books.path) as writer:
         assert await writer.drain() == 0
         server.stop()

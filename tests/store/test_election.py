@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from store import topology
 from store.election import Lease, lead
 
 KEY = "{c0}:lead:drain"
@@ -114,7 +115,7 @@ async def test_a_leader_that_lost_its_lease_stops_and_stands_again(redis_client:
 async def test_a_leader_without_a_store_stops_in_time(make_redis: Callable[..., Any]) -> None:
     """When Redis is gone the work ends before another could lead, and begins again with it."""
     server = make_redis()
-    client = Redis.from_url(server.url)
+    client = topology.client(server.url)
     work = Work()
     leader = asyncio.ensure_future(lead(chore(client), work))
     async with asyncio.timeout(10):

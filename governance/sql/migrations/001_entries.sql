@@ -4,7 +4,8 @@
 -- Gives  books     one row per life of a Redis (its stream ids and counters start anew with it)
 --        entries   one row per attempt or correction; rows are summed, never overwritten.
 --                  Columns 1 to 33 are the fields of an entry in their order (governance/ledger.py);
---                  the entry came from stream_ms-stream_seq of that book.
+--                  the entry came from stream_ms-stream_seq of that book. An attempt id begins
+--                  with its request id and a dot, so that its key finds exchanges too.
 --        rejected  what was appended to the stream and is no entry, with its bytes and the reason
 
 CREATE TABLE books (
@@ -52,7 +53,6 @@ CREATE TABLE entries (
 );
 
 CREATE INDEX entries_by_time ON entries (at_us);
-CREATE INDEX entries_by_request ON entries (request_id);
 
 CREATE TABLE rejected (
   book       INTEGER NOT NULL REFERENCES books (number),
