@@ -8,6 +8,9 @@ The cost that shapes this file is paid per read.
 The parser appends body pieces straight to a list (a C call, no Python frame per HTTP chunk), and
 a read then makes at most one call of each kind into the listener.
 
+What a paused connection holds is bounded: nothing over plain TCP (the kernel holds up the peer), at
+most `TLS_AHEAD_BYTES` and one read of 256 KiB over TLS.
+
 Order of calls for one conversation: `head` at most once, `body` any number of times, then `end`
 or `lost`, exactly one of them and exactly once.
 After `abort()` nothing is called any more.
@@ -171,7 +174,8 @@ class Connection(asyncio.Protocol):
         Write a request and let `listener` hear the answer.
 
         `head` is the whole request head with its empty line, `body` what it announces.
-        `now` is the loop's time; `until` an absolute end (loop time) beside `timeouts.total_s`.
+        `now` is the time by the wheel's clock; `until` an absolute end on it, beside
+        `timeouts.total_s`.
         """
         self._listener = listener
         self._told = False
