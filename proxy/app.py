@@ -123,9 +123,10 @@ class Edge:
 
     # Configuration.
 
-    def take(self, version: Version) -> None:
+    async def take(self, version: Version) -> None:
         """Run another version from now on. Raises `ConfigError`, `OSError` or `ValueError`; then nothing changes."""
-        live = self._compile(load_published(version.document, os.environ), version.number)
+        # Ten thousand keys take seconds to read and to compile: streams go on meanwhile.
+        live = await asyncio.to_thread(self._read, version)
         self.version = version
         self.live = live
         edge = live.config.edge
@@ -134,6 +135,9 @@ class Edge:
         if self.serving:
             self._reconfigure()
         self.configured.set()
+
+    def _read(self, version: Version) -> Live:
+        return self._compile(load_published(version.document, os.environ), version.number)
 
     def _reconfigure(self) -> None:
         edge = self.live.config.edge
@@ -350,7 +354,7 @@ class Edge:
             async for version in versions:
                 error = None
                 try:
-                    self.take(version)
+                    await self.take(version)
                     log.info("runs configuration %d", version.number)
                 except (ConfigError, OSError, ValueError) as problem:
                     error = str(problem)

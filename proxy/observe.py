@@ -181,9 +181,9 @@ class Metrics:
         counters: dict[str, dict[str, float]] = {}
         gauges: dict[str, dict[str, float]] = {}
         histograms: dict[str, dict[str, Any]] = {}
-        for (name, *labels), counter in self._counters.items():
+        for (name, *labels), counter in list(self._counters.items()):
             counters.setdefault(name, {})[SEPARATOR.join(labels)] = counter.value
-        for (name, *labels), histogram in self._histograms.items():
+        for (name, *labels), histogram in list(self._histograms.items()):
             histograms.setdefault(name, {})[SEPARATOR.join(labels)] = [
                 histogram.counts,
                 histogram.sum,
