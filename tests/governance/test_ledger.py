@@ -3,6 +3,7 @@
 import string
 from contextlib import suppress
 from dataclasses import fields, replace
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -20,6 +21,7 @@ from governance.ledger import (
     encode,
     stream_id,
 )
+from governance.usage import DIMENSIONS
 
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 TEXT = st.text(max_size=12)
@@ -118,3 +120,14 @@ def test_every_outcome_has_a_meaning() -> None:
 def test_a_stream_id_is_two_numbers() -> None:
     """Ids compare as numbers, not as text."""
     assert stream_id(b"1795319032223-10") > stream_id(b"1795319032223-9")
+
+
+def test_the_entry_is_documented() -> None:
+    """Every field and every outcome, with its meaning, stands in docs/accounting.md."""
+    text = (Path(__file__).parents[2] / "docs" / "accounting.md").read_text()
+    for name in ENTRY_FIELDS:
+        assert f"`{name}`" in text
+    for word, meaning in OUTCOMES.items():
+        assert f"| `{word}` | {meaning} |" in text
+    for name in DIMENSIONS:
+        assert f"`{name}`" in text
