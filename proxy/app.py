@@ -303,10 +303,7 @@ class Edge:
         await self._drain(listener)
 
     def stop(self) -> None:
-        """Drain and end; told twice, end at once."""
-        if self.stopping.is_set():
-            log.warning("told twice to stop: ending at once")
-            os._exit(1)
+        """Drain and end."""
         self.stopping.set()
 
     async def _until_stop(self, step: Awaitable[object]) -> None:
@@ -625,8 +622,15 @@ def run_edge(options: EdgeOptions) -> int:
 
 async def _main(options: EdgeOptions) -> int:
     edge = Edge(options)
+
+    def stop() -> None:
+        if edge.stopping.is_set():
+            log.warning("told twice to stop: ending at once")
+            os._exit(1)
+        edge.stop()
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        edge.loop.add_signal_handler(signum, edge.stop)
+        edge.loop.add_signal_handler(signum, stop)
     return await edge.run(on_serving=_settle_memory)
 
 

@@ -18,6 +18,8 @@ When it is cut after its first byte, the caller gets an error event in place of 
 
 import asyncio
 import logging
+import socket
+import struct
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -335,7 +337,7 @@ class Attempt:
         tail = self.splitter.tail()
         if tail and _is_event(tail):
             # Only the blank line behind it is missing; without one no client would see it.
-            last += meter.look(tail + b"\n\n")
+            last += meter.look(tail.rstrip(b"\r\n") + b"\n\n")
         if meter.finished and (meter.usage is not None or meter.error is None):
             if self.committed:
                 exchange.end_chunks(last)
@@ -343,11 +345,16 @@ class Attempt:
                 self._commit_chunked(last, last=True)
             self._finish(Ended("ok", self.status, committed=True))
             return
+        error = meter.error
         if not self.committed:
             # Nothing has gone out: another deployment can still give the whole of it.
-            exchange.failure = "the stream ended before it was complete"
-            self._finish(Ended("upstream_lost", self.status))
-        elif meter.error is not None:
+            if error is None:
+                exchange.failure = "the stream ended before it was complete"
+                self._finish(Ended("upstream_lost", self.status))
+            else:
+                exchange.failure = f"the stream ended with an error: {error.message}"
+                self._finish(Ended("upstream_refused", self.status))
+        elif error is not None:
             # The vendor has said it itself, in the stream.
             exchange.end_chunks(last)
             self._finish(Ended("upstream_refused", self.status, committed=True))
@@ -446,11 +453,13 @@ class Attempt:
             exchange.end_chunks(event)
         elif exchange.client.transport is not None:
             # A body of another kind has no place for an error: break its framing.
-            if exchange.chunked:
-                exchange.client.transport.close()
-            else:
+            if not exchange.chunked:
                 # Where the close is the end, only a reset says that it is not.
+                theirs = exchange.client.transport.get_extra_info("socket")
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 exchange.client.transport.abort()
+            else:
+                exchange.client.transport.close()
 
     def _break(self, error: UpstreamError) -> None:
         """Refuse the rest of an answer that is not what the protocol says."""
@@ -1048,7 +1057,7 @@ def failed_error(last: Attempt | None, failure: str) -> GatewayError:
             status=429 if outcome == "rate_limited" else 503,
             retry_after_us=last.cool_us or 1_000_000,
         )
-    if outcome == "upstream_refused":
+    if outcome == "upstream_refused" and ended.status >= 300:
         passed = ended.status if ended.status in {500, 502, 503, 504} else 502
         return UpstreamFailed(
             f"The provider of '{last.place.model}' answered {ended.status} ({made}).",

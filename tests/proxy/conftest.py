@@ -1,0 +1,34 @@
+"""What tests of the edge share: a rig over a real store, on the loop that the edge runs on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+from redis.asyncio import Redis
+
+from tests.proxy.edge_rig import VENDOR_KEY, VENDOR_KEY_VARIABLE, Rig, rigs
+
+# Modules that hold the running edge to its laws: on uvloop, as it runs.
+ON_UVLOOP = {"test_app", "test_bad_input", "test_exchange", "test_server", "test_survival"}
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Choose the loop by the module."""
+    if item.path.stem in ON_UVLOOP:
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture
+async def edge(
+    redis_client: Redis, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
+    """Give a maker of running edges; what it takes is said at `Rig.start`."""
+    monkeypatch.setenv("PENSTOCK_VAR", str(tmp_path / "var"))
+    monkeypatch.setenv(VENDOR_KEY_VARIABLE, VENDOR_KEY)
+    async with rigs(redis_client, redis_url, tmp_path) as make:
+        yield make
