@@ -1,7 +1,8 @@
 -- Admit a batch of attempts: every limit, every budget and the choice of the deployment, at once.
 --
 -- For each ask: read every scope, decide, then take everything or nothing. A denied ask changes
--- no key. Each ask of a batch sees what the ones before it took.
+-- no key (but for the repair of a state that the clock has stepped back from). Each ask of a batch
+-- sees what the ones before it took.
 --
 -- A batch that is sent again raises the bar to its own number, and so does the settlement that
 -- gives its asks up: a copy of it that the server comes to later must not take anything.
@@ -308,8 +309,6 @@ for i = 6 + plan_count, #ARGV do
   answers[#answers + 1] = pack(answer)
 end
 
-if #leases > 0 then
-  write_scopes(memo)
-  redis.call('HSET', KEYS[2], unpack(leases))
-end
+if #leases > 0 or stepped_back then write_scopes(memo) end
+if #leases > 0 then redis.call('HSET', KEYS[2], unpack(leases)) end
 return answers

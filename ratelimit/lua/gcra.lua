@@ -7,8 +7,10 @@
 
 local EPOCH = 1704067200
 local MINUTE = 60000000
--- A tat further ahead than this is a clock that stepped back, not a debt.
+-- No debt is longer than an hour beyond the bucket. A tat that is further ahead, and not by a hair,
+-- was written before the clock stepped back.
 local DEBT_CAP = 3600000000
+local FAR = DEBT_CAP + 2 * MINUTE
 -- Seconds for which the store remembers what a replica has done, beyond that replica's life.
 local REMEMBER = 604800
 
@@ -19,14 +21,15 @@ local function clock(override)
   return (t[1] - EPOCH) * 1000000 + t[2]
 end
 
--- Takes a tat and now. Returns the tat that counts: never in the past, never absurdly ahead.
-local function effective(tat, now)
+-- Takes a tat and now. Returns the tat that a settlement may leave: never in the past, no debt
+-- without end.
+local function bounded(tat, now)
   if tat < now then return now end
   if tat > now + MINUTE + DEBT_CAP then return now + MINUTE + DEBT_CAP end
   return tat
 end
 
--- Takes an effective tat, now, and the limit per minute. Returns what the bucket still holds.
+-- Takes a tat that is not in the past, now, and the limit per minute. Returns what the bucket still holds.
 local function left(tat, now, per_minute)
   local n = math.floor((MINUTE - (tat - now)) * per_minute / MINUTE + 1e-6)
   if n < 0 then return 0 end

@@ -15,8 +15,7 @@ local function give_back(memo, now, periods, head, plan, tokens, cost, live)
     local s, l = st.s, st.l
     if l[3] > 0 then
       local taken = debit > l[3] and l[3] or debit
-      s[2] = s[2] + (tokens - taken) * MINUTE / l[3]
-      if s[2] < now then s[2] = now end
+      s[2] = bounded(s[2] + (tokens - taken) * MINUTE / l[3], now)
     end
     if live and s[3] > 0 then s[3] = s[3] - 1 end
     st.dirty = true

@@ -13,6 +13,9 @@
 
 local SIZE = 17
 
+-- Whether a state was found that the clock has stepped back from: it is repaired in any case.
+local stepped_back = false
+
 -- Takes the batch's memo, a key, now and its period ids. Returns the scope, or false when the
 -- server does not know its limits.
 local function scope(memo, key, now, periods)
@@ -42,9 +45,16 @@ local function scope(memo, key, now, periods)
       state[at], state[at + 2] = period, 0
     end
   end
-  state[1] = effective(state[1], now)
-  state[2] = effective(state[2], now)
-  found = { l = limits, s = state, key = key, dirty = false }
+  local dirty = false
+  for i = 1, 2 do
+    if state[i] < now then
+      state[i] = now
+    elseif state[i] > now + FAR then
+      -- An empty bucket: nothing extra is granted, and in a minute all is well.
+      state[i], dirty, stepped_back = now + MINUTE, true, true
+    end
+  end
+  found = { l = limits, s = state, key = key, dirty = dirty }
   memo[key] = found
   return found
 end

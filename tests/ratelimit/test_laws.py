@@ -1,0 +1,841 @@
+"""
+The promises of admission and settlement, one by one, on a real server with the test's own clock.
+
+`test_timelines` holds the scripts to the oracle; here stands what must be true whatever the oracle says.
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from governance.ledger import decode
+from ratelimit.asks import BEATS, LEDGER, TOTALS, boot_of
+from tests.conftest import RedisServer
+from tests.ratelimit import oracle
+from tests.ratelimit.cell import LIFE, PLACES, Cell, entry_of, key_of
+from tests.ratelimit.oracle import (
+    BUDGET,
+    CONCURRENCY,
+    HOUR,
+    MINUTE,
+    REQUESTS,
+    SECOND,
+    TOKENS,
+    TOO_LARGE,
+    Limits,
+)
+from tests.ratelimit.test_timelines import moment
+
+NOW = moment(2026, 6, 17, 12)
+DAY, WEEK, MONTH = 1, 2, 3
+KEY, TEAM, ORG = "key:o/t/k", "team:o/t", "org:o"
+FREE = Limits()
+
+
+def candidate(name: str = "d1", **changes: Any) -> oracle.Candidate:
+    """Return a deployment at 1000 nano-USD per thousand tokens: a token costs one."""
+    plain = oracle.Candidate(name, "m", 0, 1000, 1000, 1000, 4096, "p", 0)
+    return replace(plain, **changes)
+
+
+def plan_of(*candidates: oracle.Candidate) -> oracle.Plan:
+    return oracle.Plan(
+        (KEY, TEAM, ORG), candidates or (candidate(),), entry_of("", outcome="reaped")
+    )
+
+
+class Drive:
+    """One replica at one cell: asks in, rows out."""
+
+    def __init__(
+        self, cell: Cell, plan: oracle.Plan | None = None, boot: str = "r/0.1", **limits: Limits
+    ) -> None:
+        self.cell = cell
+        self.plan = plan or plan_of()
+        self.boot = boot
+        self.sendings = self.batches = self.made = 0
+        named = {"key": KEY, "team": TEAM, "org": ORG, "model": "model:m", "model2": "model:m2"}
+        self.limits = defaultdict(lambda: FREE)
+        for name, row in limits.items():
+            self.limits[named.get(name, f"deployment:{name}")] = row
+        self.seed()
+        cell.beat(self.boot, NOW, fresh=True)
+
+    def seed(self) -> None:
+        for scope in (*self.plan.scopes, *(s for c in self.plan.candidates for s in c.scopes)):
+            self.cell.seed(scope, self.limits[scope])
+
+    def ask(self, **wish: Any) -> oracle.Ask:
+        self.made += 1
+        plain = {"input": 10, "cap": 0, "assumed": 90, "n": 1, "first": True, "excluded": ()}
+        plain |= {"plan": self.plan, "attempt_id": f"q{self.made}.1", "tie": 0, "user": "u"} | wish
+        return oracle.Ask(bound=plain.pop("bound", plain["input"]), **plain)
+
+    def send(self, *asks: oracle.Ask, now: int = NOW, again: bool = False) -> list[list[Any]]:
+        self.sendings += 1
+        answer = self.cell.admit(self.boot, list(asks), self.sendings, now, again=again)
+        assert isinstance(answer, list), answer
+        return answer
+
+    def admit(self, now: int = NOW, **wish: Any) -> list[Any]:
+        return self.send(self.ask(**wish), now=now)[0]
+
+    def truth(self, ask: oracle.Ask, candidate: int = 1, **changes: Any) -> oracle.Settlement:
+        plain = {"input": 10, "output": 5, "cost": 15, "health": 1, "ttft": 1000, "cool": 0}
+        plain |= changes
+        if "entry" not in plain:
+            numbers = {name: plain[name] for name in ("input", "output", "cost")}
+            plain["entry"] = entry_of(ask.attempt_id, **numbers)
+        return oracle.Settlement(
+            plan=ask.plan, attempt_id=ask.attempt_id, candidate=candidate, **plain
+        )
+
+    def void(self, ask: oracle.Ask) -> oracle.Settlement:
+        return self.truth(ask, input=0, output=0, cost=0, health=0, entry=None)
+
+    def settle(self, *truths: oracle.Settlement, now: int = NOW, void_to: int = 0) -> str | int:
+        self.batches += 1
+        return self.cell.settle(self.boot, self.batches, list(truths), void_to, now)
+
+    def die(self, now: int = NOW) -> int:
+        """End this boot's life and reap it. Returns how many leases that freed."""
+        self.cell.client.zadd(BEATS, {self.boot: 0})
+        assert self.cell.fence(now) == {self.boot}
+        attempts = [one.decode() for one in self.cell.client.hkeys(boot_of(self.boot).leases)]
+        reaped = self.cell.reap(self.boot, attempts, now)
+        assert isinstance(reaped, int)
+        return reaped
+
+    # What is there.
+
+    def state(self, scope: str) -> list[Any]:
+        found = self.cell.decoded()[scope][1]
+        assert found is not None
+        return list(found)
+
+    def in_flight(self, scope: str) -> int:
+        return int(self.state(scope)[2])
+
+    def money(self, scope: str, kind: int) -> tuple[int, int]:
+        """Return what is spent and what is held."""
+        state = self.state(scope)
+        return int(state[3 * kind + 1]), int(state[3 * kind + 2])
+
+
+def strict(amount: int, kind: int = DAY) -> Limits:
+    return Limits(budgets=((kind, amount, 1),))
+
+
+def soft(amount: int, kind: int = DAY) -> Limits:
+    return Limits(budgets=((kind, amount, 0),))
+
+
+# A denied ask changes no key...
+
+DENIALS: dict[str, tuple[dict[str, Limits], dict[str, Any], list[Any]]] = {
+    "requests": ({"team": Limits(rpm=1)}, {}, [0, REQUESTS, 2, 1]),
+    "tokens": ({"org": Limits(tpm=150)}, {}, [0, TOKENS, 3, 150]),
+    "concurrency": ({"key": Limits(concurrency=1)}, {}, [0, CONCURRENCY, 1, 1]),
+    "a soft budget": ({"key": soft(100)}, {}, [0, BUDGET, 1, 100]),
+    "a strict budget": ({"org": strict(4106)}, {}, [0, BUDGET, 3, 4106]),
+    "too large": ({"key": Limits(tpm=200)}, {"input": 201}, [0, TOO_LARGE, 1, 200]),
+    "the deployment's requests": ({"d1": Limits(rpm=1)}, {}, [3]),
+    "the deployment's tokens": ({"d1": Limits(tpm=150)}, {}, [3]),
+    "the deployment's concurrency": ({"d1": Limits(concurrency=1)}, {}, [3]),
+    "the model's limits": ({"model": Limits(rpm=1)}, {}, [3]),
+    "everything tried": ({}, {"excluded": (1,)}, [3]),
+}
+
+
+@pytest.mark.parametrize("why", DENIALS)
+def test_a_denied_ask_changes_no_key(cell: Cell, why: str) -> None:
+    """Whatever refuses it, not one byte on the server is another one."""
+    limits, wish, row = DENIALS[why]
+    drive = Drive(cell, **limits)
+    assert drive.admit()[0] == 1
+    before = cell.dump()
+    answer = drive.admit(now=NOW + 1, **wish)
+    assert answer[: len(row)] == row
+    assert cell.dump() == before
+
+
+def test_a_denied_ask_takes_nothing_beside_a_granted_one(cell: Cell) -> None:
+    """A batch with a refusal in it leaves what the same batch without it leaves."""
+    drive = Drive(cell, key=Limits(tpm=1000), d1=Limits(concurrency=9))
+    asks = drive.ask(), drive.ask(cap=5000), drive.ask()
+    assert [row[0] for row in drive.send(*asks)] == [1, 0, 1]
+    mixed = cell.dump()
+    cell.client.flushall()
+    drive.seed()
+    cell.beat(drive.boot, NOW, fresh=True)
+    assert [row[0] for row in drive.send(asks[0], asks[2])] == [1, 1]
+    assert cell.dump() == mixed
+
+
+def test_a_refusal_says_when_it_frees_and_keeps_its_word(cell: Cell) -> None:
+    """An ask that comes back at the moment it was told is granted; one that comes a microsecond before is not."""
+    drive = Drive(cell, key=Limits(rpm=7), team=Limits(tpm=700))
+    while (row := drive.admit())[0] == 1:
+        pass
+    wait = row[4]
+    assert 0 < wait <= MINUTE
+    assert drive.admit(now=NOW + wait - 1)[0] == 0
+    assert drive.admit(now=NOW + wait)[0] == 1
+
+
+# Within a batch, and again...
+
+
+def test_every_ask_of_a_batch_sees_what_the_ones_before_it_took(cell: Cell) -> None:
+    """A batch answers and leaves exactly what its asks would one by one."""
+    plan = plan_of(candidate("d1"), candidate("d2"), candidate("d3", tier=1))
+    limits = {
+        "key": Limits(rpm=20, tpm=5000),
+        "team": strict(60_000),
+        "d1": Limits(concurrency=3),
+        "d2": Limits(tpm=500),
+    }
+    drive = Drive(cell, plan, **limits)
+    asks = [drive.ask(cap=20 * n, tie=n) for n in range(1, 40)]
+    together, left = drive.send(*asks), cell.dump()
+    assert {row[0] for row in together} >= {0, 1}
+    cell.client.flushall()
+    drive = Drive(cell, plan, **limits)
+    assert [drive.send(ask)[0] for ask in asks] == together
+    assert cell.dump() == left
+
+
+def test_an_attempt_that_is_asked_again_gets_the_answer_that_it_had(cell: Cell) -> None:
+    """The lease is the answer: nothing is taken a second time, whatever has changed since."""
+    drive = Drive(cell, plan_of(candidate("d1"), candidate("d2")), key=strict(5000))
+    asks = [drive.ask(tie=1), drive.ask(cap=300)]
+    first = drive.send(*asks)
+    before = cell.dump()
+    second = drive.send(*asks, now=NOW + SECOND, again=True)
+    assert [row[:4] for row in second] == [row[:4] for row in first]
+    after = cell.dump()
+    assert after.pop(boot_of(drive.boot).bar) == ("string", b"2")
+    assert after == before
+
+
+def test_what_was_not_granted_before_is_decided_when_it_is_asked_again(cell: Cell) -> None:
+    """Only leases are remembered: an ask that never ran, or was refused, is a new one."""
+    drive = Drive(cell, key=Limits(concurrency=1))
+    had, refused = drive.ask(), drive.ask()
+    assert [row[0] for row in drive.send(had, refused)] == [1, 0]
+    drive.settle(drive.truth(had))
+    assert drive.send(refused, again=True)[0][0] == 1
+
+
+def test_a_sending_that_was_overtaken_takes_nothing(cell: Cell) -> None:
+    """The server comes late to a command of a connection that was given up: its asks were granted again, or nobody waits."""
+    drive = Drive(cell)
+    ask, gone = drive.ask(), drive.ask()
+    drive.send(ask, again=True)  # number 1: nothing of it had reached the server
+    drive.send(ask, again=True)
+    drive.settle(drive.truth(ask))
+    before = cell.dump()
+    assert cell.admit(drive.boot, [ask], 1, NOW, again=False) == "LATE"
+    assert cell.dump() == before
+    drive.settle(drive.void(gone), void_to=4)
+    assert cell.admit(drive.boot, [gone], 3, NOW, again=False) == "LATE"
+    assert drive.in_flight(KEY) == 0
+    drive.sendings = 3
+    assert drive.admit()[0] == 1
+
+
+# Settlement...
+
+
+def test_a_batch_that_is_settled_twice_changes_nothing(cell: Cell) -> None:
+    """The second time it is SEEN, and so is every batch before it; not a byte is another one."""
+    drive = Drive(cell, key=strict(50_000), org=Limits(rpm=9, tpm=9000))
+    asks = [drive.ask() for _ in range(4)]
+    drive.send(*asks)
+    first = [drive.truth(ask) for ask in asks[:2]]
+    assert drive.settle(*first) == 2
+    assert drive.settle(*(drive.truth(ask) for ask in asks[2:])) == 2
+    before = cell.dump()
+    for number in (1, 2):
+        assert cell.settle(drive.boot, number, first, 0, NOW + SECOND) == "SEEN"
+    assert cell.dump() == before
+
+
+def test_settling_gives_back_what_was_estimated_and_charges_what_was_used(cell: Cell) -> None:
+    """Tokens, money, concurrency: afterwards it is as if the truth had been known from the start."""
+    drive = Drive(cell, key=replace(strict(50_000), rpm=6, tpm=60_000, concurrency=4))
+    ask = drive.ask(cap=1000)
+    drive.send(ask)
+    spent, held = drive.money(KEY, DAY)
+    assert (spent, held) == (0, 1010)
+    assert drive.state(KEY)[:3] == [NOW + 10 * SECOND, NOW + 1010 * 1000, 1]
+    drive.settle(drive.truth(ask, input=20, output=100, cost=777))
+    assert drive.money(KEY, DAY) == (777, 0)
+    assert drive.state(KEY)[:3] == [NOW + 10 * SECOND, NOW + 120 * 1000, 0]
+
+
+def test_use_beyond_the_estimate_is_a_debt_that_waiting_pays(cell: Cell) -> None:
+    """Tokens that were used are used: the next ask waits until they have been regained."""
+    drive = Drive(cell, key=Limits(tpm=1000))
+    ask = drive.ask(cap=90)
+    drive.send(ask)
+    drive.settle(drive.truth(ask, output=2990))
+    row = drive.admit(cap=90)
+    assert row[:2] == [0, TOKENS]
+    assert row[4] == 2 * MINUTE + 6 * SECOND
+    assert drive.admit(now=NOW + row[4], cap=90)[0] == 1
+
+
+def test_a_void_gives_back_all_but_the_request(cell: Cell) -> None:
+    """An answer that came too late costs its caller nothing, and leaves no entry."""
+    drive = Drive(cell, key=replace(strict(50_000), tpm=1000, concurrency=1))
+    ask = drive.ask()
+    drive.send(ask)
+    drive.settle(drive.void(ask))
+    assert drive.state(KEY)[1:3] == [NOW, 0]
+    assert drive.money(KEY, DAY) == (0, 0)
+    assert cell.ledger() == []
+    assert drive.settle(drive.void(ask)) == 1
+    assert drive.in_flight(KEY) == 0
+
+
+def test_a_batch_with_a_fault_in_it_changes_nothing(cell: Cell) -> None:
+    """Everything is reckoned before anything is written, so that an error cannot apply one half again and again."""
+    drive = Drive(cell, key=strict(50_000))
+    good, bad = drive.ask(), drive.ask()
+    drive.send(good, bad)
+    drive.die()
+    before = cell.dump()
+    with pytest.raises(redis.ResponseError):
+        drive.settle(drive.truth(good), drive.truth(bad, entry=("no entry",)))
+    assert cell.dump() == before
+
+
+def test_a_server_without_memory_refuses_whole_batches(make_redis: Any) -> None:
+    """OOM strikes before the first write: neither an ask nor a settlement is half done."""
+    server: RedisServer = make_redis()
+    with redis.Redis.from_url(server.url) as client:
+        cell = Cell(client)
+        drive = Drive(cell, key=strict(50_000))
+        ask = drive.ask()
+        drive.send(ask)
+        before = cell.dump()
+        client.config_set("maxmemory", 1)
+        with pytest.raises(redis.ResponseError, match=r"maxmemory|OOM"):
+            drive.admit()
+        with pytest.raises(redis.ResponseError, match=r"maxmemory|OOM"):
+            drive.settle(drive.truth(ask))
+        assert cell.dump() == before
+        client.config_set("maxmemory", 0)
+        drive.batches -= 1
+        assert drive.settle(drive.truth(ask)) == 1
+
+
+# Books that add up...
+
+
+def test_the_totals_are_the_sum_of_the_ledger(cell: Cell) -> None:
+    """Settled, reaped, corrected, lost: every entry is counted, and each once."""
+    drive = Drive(cell, key=strict(10**9, MONTH))
+    asks = [drive.ask() for _ in range(6)]
+    drive.send(*asks)
+    drive.settle(*(drive.truth(ask, cost=100 + n) for n, ask in enumerate(asks[:2])))
+    cell.progress(drive.boot, [(asks[2].attempt_id, 50), (asks[3].attempt_id, 7)])
+    drive.settle(drive.truth(drive.ask(), cost=5))
+    assert drive.die() == 4
+    drive.settle(drive.truth(asks[2], output=60, cost=70), drive.truth(asks[4], cost=1))
+    ledger = cell.ledger()
+    assert len(ledger) == 9
+    assert cell.totals() == {
+        "entries": len(ledger),
+        "input_tokens": sum(entry[PLACES["input"]] for entry in ledger),
+        "output_tokens": sum(entry[PLACES["output"]] for entry in ledger),
+        "cost_nusd": sum(entry[PLACES["cost"]] for entry in ledger),
+    }
+    assert drive.money(KEY, MONTH) == (cell.totals()["cost_nusd"], 0)
+
+
+def test_the_entry_of_the_reaper_is_one_that_the_ledger_can_read(cell: Cell) -> None:
+    """It names the attempt, who served it and what was streamed; the rest was known when the plan was made."""
+    drive = Drive(cell, plan_of(candidate("d/ö:1", provider="prov")))
+    ask = drive.ask(attempt_id="01J.x.3", user="ü" * 40, input=12)
+    drive.send(ask)
+    cell.progress(drive.boot, [(ask.attempt_id, 5), (ask.attempt_id, 40)])
+    drive.die(NOW + 7 * SECOND)
+    [(_, fields)] = cell.client.xrange(LEDGER)
+    entry = decode(fields[b"e"])
+    assert (entry.attempt_id, entry.request_id, entry.attempt) == ("01J.x.3", "01J.x", 3)
+    assert entry.at_us == NOW + oracle.EPOCH_US
+    assert (entry.user, entry.model, entry.deployment) == ("ü" * 40, "m", "d/ö:1")
+    assert (entry.provider, entry.outcome, entry.organization) == ("prov", "reaped", "o")
+    assert (entry.input_tokens, entry.output_tokens, entry.cost_nusd) == (12, 40, 52)
+    assert entry.duration_us == 7 * SECOND
+
+
+def test_a_settlement_after_the_reaper_corrects_it_once(cell: Cell) -> None:
+    """The two entries together say the truth, and the budget says so, too; asked again, nothing is added."""
+    drive = Drive(cell, key=strict(50_000, MONTH), org=Limits(tpm=60_000))
+    ask = drive.ask()
+    drive.send(ask)
+    cell.progress(drive.boot, [(ask.attempt_id, 100)])
+    assert drive.die() == 1
+    assert drive.money(KEY, MONTH) == (110, 0)
+    late = drive.truth(ask, input=30, output=60, cost=90)
+    drive.settle(late)
+    [(_, _), (_, fields)] = cell.client.xrange(LEDGER)
+    entry = decode(fields[b"e"])
+    assert entry.attempt_id == "q1.1+settle"
+    assert (entry.input_tokens, entry.output_tokens, entry.cost_nusd) == (20, -40, -20)
+    assert cell.totals() == {
+        "entries": 2,
+        "input_tokens": 30,
+        "output_tokens": 60,
+        "cost_nusd": 90,
+    }
+    assert drive.money(KEY, MONTH) == (90, 0)
+    assert drive.state(ORG)[1] == NOW + 90 * 1000
+    before = cell.dump()
+    drive.settle(late)
+    after = cell.dump()
+    seen = boot_of(drive.boot).seen
+    assert (before.pop(seen), after.pop(seen)) == (("string", b"1"), ("string", b"2"))
+    assert after == before
+
+
+def test_a_correction_goes_to_the_period_of_the_call(cell: Cell) -> None:
+    """A replica that comes back after midnight neither burdens the new day nor gives it money."""
+    night = moment(2026, 6, 17, 23, 59, 50)
+    drive = Drive(cell, key=Limits(budgets=((DAY, 50_000, 1), (MONTH, 90_000, 1))))
+    ask = drive.ask()
+    drive.send(ask, now=night)
+    cell.progress(drive.boot, [(ask.attempt_id, 100)])
+    drive.die(night + 5 * SECOND)
+    drive.settle(drive.truth(ask, cost=10), now=night + 20 * SECOND)
+    assert drive.money(KEY, DAY) == (0, 0)
+    assert drive.money(KEY, MONTH) == (10, 0)
+
+
+def test_a_call_over_midnight_is_charged_to_the_day_on_which_it_began(cell: Cell) -> None:
+    """The hold ends with the period, and the cost does not enter the new one."""
+    night = moment(2026, 6, 17, 23, 59, 50)
+    drive = Drive(cell, key=Limits(budgets=((DAY, 50_000, 1), (WEEK, 90_000, 0))))
+    ask = drive.ask(cap=500)
+    drive.send(ask, now=night)
+    drive.settle(drive.truth(ask, cost=400), now=night + 20 * SECOND)
+    assert drive.money(KEY, DAY) == (0, 0)
+    assert drive.money(KEY, WEEK) == (400, 0)
+
+
+# Budgets...
+
+
+@given(
+    amount=st.integers(1, 40_000),
+    story=st.lists(
+        st.tuples(
+            st.sampled_from(["admit", "admit", "settle", "settle", "die", "wait"]),
+            st.integers(0, 5),
+            st.integers(0, 5000),
+            st.fractions(0, 1),
+        ),
+        min_size=5,
+        max_size=40,
+    ),
+)
+def test_a_strict_budget_is_never_overshot(
+    cell: Cell, amount: int, story: list[tuple[str, int, int, Fraction]]
+) -> None:
+    """However calls interleave, spent and held stay within it, as long as none costs more than it reserved."""
+    cell.client.flushall()
+    plan = plan_of(candidate("d1", request=3), candidate("d2", output=3333, input=777))
+    drive = Drive(cell, plan, key=strict(amount), team=strict(30_000, WEEK), org=soft(20_000))
+    now = NOW
+    live: list[tuple[oracle.Ask, int]] = []
+    for what, which, number, share in story:
+        if what == "wait":
+            now += number * 1000
+        elif what == "die":
+            drive.die(now)
+            drive.boot += "+"
+            drive.batches = 0
+            cell.beat(drive.boot, now, fresh=True)
+            live = []
+        elif what == "admit":
+            ask = drive.ask(input=which * 9, bound=which * 20, cap=number, n=1 + which % 3)
+            [row] = drive.send(ask, now=now)
+            if row[0] == 1:
+                live.append((ask, row[1]))
+                least = min(number or 4096, 4096, 256)
+                assert least <= row[2] <= min(number or 4096, 4096)
+        elif live:
+            ask, served = live.pop(which % len(live))
+            lease = cell.decoded()[f"leases {drive.boot}"][ask.attempt_id]
+            reserved = lease[3][3]
+            drive.settle(drive.truth(ask, served, cost=int(reserved * share)), now=now)
+        for scope, kind, most in ((KEY, DAY, amount), (TEAM, WEEK, 30_000)):
+            if cell.decoded()[scope][1] is not None:
+                spent, held = drive.money(scope, kind)
+                assert spent >= 0
+                assert held >= 0
+                assert spent + held <= most
+
+
+def test_near_its_end_a_strict_budget_shrinks_the_cap_before_it_refuses(cell: Cell) -> None:
+    """Full caps first, then what is left of them, never less than 256 tokens, and only then a refusal."""
+    drive = Drive(cell, key=strict(10_000))
+    caps = []
+    while (row := drive.admit())[0] == 1:
+        caps.append(row[2])
+    assert caps == [4096, 4096, 10_000 - 2 * 4106 - 10]
+    assert row[:4] == [0, BUDGET, 1, 10_000]
+
+
+def test_the_least_cap_is_256_or_what_was_wanted(cell: Cell) -> None:
+    """266 nano-USD buy an input of 10 and a cap of 256; a caller that wants 5 gets 5 for less."""
+    for room, granted in ((266, 256), (265, None)):
+        cell.client.flushall()
+        row = Drive(cell, key=strict(room)).admit()
+        assert (row[2] if row[0] == 1 else None) == granted
+    for room, granted in ((15, 5), (14, None)):
+        cell.client.flushall()
+        row = Drive(cell, key=strict(room)).admit(cap=5)
+        assert (row[2] if row[0] == 1 else None) == granted
+
+
+def test_choices_are_reserved_each(cell: Cell) -> None:
+    """`n` answers cost n times the cap, and the cap that is enforced is that of each."""
+    drive = Drive(cell, key=strict(3010))
+    row = drive.admit(n=3)
+    assert row[:3] == [1, 1, 1000]
+    assert drive.money(KEY, DAY) == (0, 3010)
+
+
+def test_what_gives_no_output_gets_no_cap(cell: Cell) -> None:
+    """An embedding under a strict budget reserves its input, and nothing is written into its request."""
+    drive = Drive(cell, key=strict(12))
+    row = drive.admit(n=0, assumed=0)
+    assert row[:3] == [1, 1, 0]
+    assert drive.money(KEY, DAY) == (0, 10)
+
+
+def test_without_a_strict_budget_the_request_is_left_alone(cell: Cell) -> None:
+    """A soft budget holds what is expected and enforces nothing; it refuses once that is spent."""
+    drive = Drive(cell, key=soft(150))
+    assert drive.admit()[:3] == [1, 1, 0]
+    assert drive.money(KEY, DAY) == (0, 100)
+    assert drive.admit()[0] == 1
+    assert drive.admit()[:2] == [0, BUDGET]
+
+
+def test_the_binding_strict_budget_is_named(cell: Cell) -> None:
+    """When no candidate is affordable, the answer names the budget with the least room, not a missing deployment."""
+    plan = plan_of(candidate("d1"), candidate("d2"), candidate("d3"))
+    drive = Drive(cell, plan, key=strict(9000), org=strict(200, WEEK), d2=replace(FREE, drained=1))
+    row = drive.admit(excluded=(3,))
+    assert row[:5] == [0, BUDGET, 3, 200, 0]
+    assert row[7] == WEEK
+
+
+def test_money_that_may_come_back_is_not_said_to_be_gone(cell: Cell) -> None:
+    """While another candidate only has to be waited for, the answer is when, not that the budget is spent."""
+    plan = plan_of(candidate("d1", output=10_000_000), candidate("d2", output=0))
+    drive = Drive(cell, plan, key=strict(9000), d2=Limits(rpm=1))
+    assert drive.admit()[:2] == [1, 2]
+    row = drive.admit()
+    assert row[:3] == [3, MINUTE, "74"]
+
+
+def test_budgets_may_change_while_calls_run(cell: Cell) -> None:
+    """What a call holds is in its lease: strict to soft, removed, added or other amounts, nothing is held forever or freed twice."""
+    drive = Drive(cell, key=strict(50_000, MONTH), team=soft(50_000, DAY))
+    first, second = drive.ask(), drive.ask()
+    drive.send(first)
+
+    def reconfigure(key: Limits, team: Limits) -> None:
+        for version, (scope, row) in enumerate(((KEY, key), (TEAM, team)), drive.made):
+            cell.seed(scope, replace(row, version=2 + version))
+
+    reconfigure(key=soft(60_000, MONTH), team=strict(9000, DAY))
+    drive.send(second)
+    assert drive.money(KEY, MONTH) == (0, 4106 + 100)
+    assert drive.money(TEAM, DAY) == (0, 100 + 4106)
+    third = drive.ask()
+    reconfigure(key=FREE, team=Limits(budgets=((DAY, 9000, 1), (WEEK, 9000, 1))))
+    drive.send(third)
+    drive.settle(drive.truth(first, cost=11))
+    assert drive.money(KEY, MONTH) == (11, 100)
+    assert drive.money(TEAM, DAY) == (11, 2 * 4106)
+    drive.settle(drive.truth(second, cost=22), drive.truth(third, cost=33))
+    assert drive.money(KEY, MONTH) == (33, 0)
+    assert drive.money(TEAM, DAY) == (66, 0)
+    assert drive.money(TEAM, WEEK) == (33, 0)
+
+
+# Rates...
+
+
+@given(
+    rpm=st.sampled_from([1, 7, 13, 60, 601, 7777, 10**7]),
+    tpm=st.sampled_from([0, 90, 1001, 99_991, 10**10]),
+    gaps=st.lists(
+        st.tuples(
+            st.integers(0, 20_000_000) | st.integers(0, 50) | st.just(MINUTE), st.integers(1, 300)
+        ),
+        min_size=5,
+        max_size=40,
+    ),
+)
+def test_no_window_admits_more_than_the_burst_and_the_rate(
+    cell: Cell, rpm: int, tpm: int, gaps: list[tuple[int, int]]
+) -> None:
+    """Between any two moments: at most the limit plus the limit times the minutes between them, in requests and in tokens."""
+    cell.client.flushall()
+    drive = Drive(cell, key=Limits(rpm=rpm, tpm=tpm))
+    now, granted = NOW, []
+    for gap, tokens in gaps:
+        now += gap
+        rows = drive.send(*(drive.ask(input=0, cap=tokens) for _ in range(3)), now=now)
+        granted += [(now, min(tokens, tpm or tokens)) for row in rows if row[0] == 1]
+    # A microsecond of rounding per window.
+    for i, (begin, _) in enumerate(granted):
+        taken = 0
+        for count, (end, tokens) in enumerate(granted[i:], 1):
+            taken += tokens
+            minutes = Fraction(end - begin + 1, MINUTE)
+            assert count <= rpm + rpm * minutes
+            assert not tpm or taken <= tpm + tpm * minutes
+
+
+def test_a_full_bucket_is_used_to_its_last_token(cell: Cell) -> None:
+    """Rounding takes away one request at most: a limit that divides no minute still grants all of its burst."""
+    drive = Drive(cell, key=Limits(rpm=7777))
+    granted = 0
+    for _ in range(0, 8000, 500):
+        granted += sum(row[0] == 1 for row in drive.send(*(drive.ask() for _ in range(500))))
+    assert granted in {7776, 7777}
+
+
+def test_a_clock_that_steps_back_grants_nothing_extra_and_heals(cell: Cell) -> None:
+    """A used bucket does not begin anew, and fills again: after the step has passed, at most an hour and two minutes."""
+    for step in (1, SECOND, 5 * MINUTE, 3 * HOUR, 400 * 24 * HOUR):
+        cell.client.flushall()
+        drive = Drive(cell, key=Limits(rpm=5))
+        assert [row[0] for row in drive.send(*(drive.ask() for _ in range(6)))] == [1] * 5 + [0]
+        back = NOW - step
+        for tick in range(0, 10 * SECOND, SECOND):
+            assert drive.admit(now=back + tick)[:2] == [0, REQUESTS]
+        healed = back + min(step, HOUR + 2 * MINUTE) + MINUTE
+        rows = drive.send(*(drive.ask() for _ in range(6)), now=healed)
+        assert [row[0] for row in rows] == [1] * 5 + [0]
+
+
+def test_a_clock_that_steps_back_over_midnight_brings_no_second_budget(cell: Cell) -> None:
+    """Back and forth over the end of a day: the new day's budget is spent once, and the old day's is not begun anew."""
+    midnight = moment(2026, 6, 18)
+    drive = Drive(cell, key=soft(100))
+    assert drive.admit(now=midnight - SECOND)[0] == 1
+    assert drive.admit(now=midnight + SECOND)[0] == 1
+    for now in (midnight - SECOND, midnight + 2 * SECOND, midnight - 1, midnight):
+        assert drive.admit(now=now)[:2] == [0, BUDGET]
+    assert drive.admit(now=midnight + 24 * HOUR)[0] == 1
+
+
+def test_what_was_held_while_the_clock_was_behind_is_given_back(cell: Cell) -> None:
+    """A lease remembers the period that it was written into, whatever the clock said."""
+    midnight = moment(2026, 6, 18)
+    drive = Drive(cell, key=strict(20_000))
+    drive.admit(now=midnight + SECOND, cap=100)
+    ask = drive.ask(cap=500)
+    drive.send(ask, now=midnight - SECOND)
+    assert drive.money(KEY, DAY) == (0, 110 + 510)
+    drive.settle(drive.truth(ask, cost=400), now=midnight + 3 * SECOND)
+    assert drive.money(KEY, DAY) == (400, 110)
+
+
+def test_a_clock_that_was_far_ahead_does_not_stop_the_calendar(cell: Cell) -> None:
+    """What was spent in a future that was none counts in the present period, which then ends as usual."""
+    drive = Drive(cell, key=soft(1000, MONTH))
+    year = 365 * 24 * HOUR
+    ask = drive.ask()
+    drive.send(ask, now=NOW + year)
+    drive.settle(drive.truth(ask, cost=999), now=NOW + year)
+    assert drive.admit()[0] == 1
+    assert drive.money(KEY, MONTH) == (999, 100)
+    assert drive.admit()[:2] == [0, BUDGET]
+    assert drive.admit(now=moment(2026, 7, 1))[0] == 1
+    assert drive.money(KEY, MONTH) == (0, 100)
+
+
+# Lives...
+
+
+def test_a_fenced_replica_cannot_admit(cell: Cell) -> None:
+    """From the moment it is fenced until it comes back under a new boot; also when the store has forgotten it."""
+    drive = Drive(cell)
+    drive.admit(now=NOW + 2 * LIFE)  # late, but nobody has said that it is dead
+    assert cell.fence(NOW + LIFE - 1) == set()
+    assert cell.fence(NOW + LIFE) == {drive.boot}
+    before = cell.dump()
+    assert cell.admit(drive.boot, [drive.ask()], 9, NOW, again=False) == "FENCED"
+    assert cell.beat(drive.boot, NOW, fresh=False) == "FENCED"
+    assert cell.dump() == before
+    drive.die()
+    assert cell.admit(drive.boot, [drive.ask()], 9, NOW, again=False) == "FENCED"
+    assert cell.beat("r/0.2", NOW, fresh=True) == "OK"
+    drive.boot = "r/0.2"
+    assert drive.admit()[0] == 1
+
+
+def test_the_living_are_not_reaped(cell: Cell) -> None:
+    """A reaper that was slow finds a replica alive again, and leaves it alone."""
+    drive = Drive(cell)
+    ask = drive.ask()
+    drive.send(ask)
+    assert cell.reap(drive.boot, [ask.attempt_id], NOW + 9 * LIFE) == "ALIVE"
+    assert drive.in_flight(KEY) == 1
+
+
+def test_a_clock_that_steps_back_keeps_no_dead_replica_alive(cell: Cell) -> None:
+    """A beat from a future that was none is good for a minute at most."""
+    drive = Drive(cell)
+    assert cell.fence(NOW - 5 * HOUR) == set()
+    assert cell.fence(NOW - 5 * HOUR + MINUTE) == {drive.boot}
+
+
+def test_the_reaper_takes_each_lease_once_and_forgets_the_boot(cell: Cell) -> None:
+    """However many reapers, in whatever portions; in the end nothing of the boot is left but its tombstones."""
+    drive = Drive(cell, key=replace(strict(90_000), concurrency=5))
+    asks = [drive.ask() for _ in range(5)]
+    drive.send(*asks)
+    ids = [ask.attempt_id for ask in asks]
+    cell.progress(drive.boot, [(one, 3) for one in ids])
+    cell.client.zadd(BEATS, {drive.boot: 0})
+    for _ in range(2):
+        assert cell.fence(NOW) == {drive.boot}
+    assert cell.reap(drive.boot, ids[:2], NOW) == 2
+    assert drive.in_flight(KEY) == 3
+    assert cell.reap(drive.boot, ids, NOW) == 3
+    assert cell.reap(drive.boot, ids, NOW) == 0
+    assert drive.in_flight(KEY) == 0
+    assert drive.money(KEY, DAY) == (5 * 13, 0)
+    boot = boot_of(drive.boot)
+    assert cell.client.exists(boot.leases, boot.parts, BEATS) == 0
+    assert cell.client.hlen(boot.graves) == 5
+
+
+def test_progress_counts_for_leases_only(cell: Cell) -> None:
+    """A report that crosses with its settlement leaves nothing behind."""
+    drive = Drive(cell)
+    ask = drive.ask()
+    drive.send(ask)
+    assert cell.progress(drive.boot, [(ask.attempt_id, 5), ("nobody.1", 6)]) == 1
+    drive.settle(drive.truth(ask))
+    assert cell.progress(drive.boot, [(ask.attempt_id, 9)]) == 0
+    assert cell.client.exists(boot_of(drive.boot).parts) == 0
+
+
+# A store that has lost its memory...
+
+
+def test_unknown_scopes_are_reported_and_nothing_is_admitted(cell: Cell) -> None:
+    """A flush never opens the gate: who is unknown is named, and known again it is asked once more."""
+    drive = Drive(cell, plan_of(candidate("d1"), candidate("d2", model="m2")))
+    cell.client.delete(key_of(TEAM), key_of("deployment:d2"), key_of("model:m2"))
+    before = cell.dump()
+    assert drive.admit() == [2, TEAM, "deployment:d2", "model:m2"]
+    assert cell.dump() == before
+    drive.seed()
+    assert drive.admit()[0] == 1
+
+
+def test_limits_of_an_older_configuration_do_not_overwrite_newer_ones(cell: Cell) -> None:
+    """A replica that is behind may seed what is lost, but not what others know better."""
+    drive = Drive(cell, key=Limits(version=5, rpm=1))
+    cell.seed(KEY, Limits(version=4))
+    drive.admit()
+    assert drive.admit()[0] == 0
+    cell.seed(KEY, Limits(version=5))
+    assert drive.admit()[0] == 1
+
+
+def test_what_was_used_is_booked_though_the_store_lost_the_lease(cell: Cell) -> None:
+    """After a flush the holds are gone, the use is not: it is charged to the budgets and rates as they stand."""
+    drive = Drive(cell, key=replace(strict(90_000), tpm=60_000), org=soft(50_000, MONTH))
+    ask = drive.ask()
+    drive.send(ask)
+    cell.client.flushall()
+    drive.cell = cell = Cell(cell.client)
+    drive.seed()
+    drive.settle(drive.truth(ask, cost=77))
+    assert drive.money(KEY, DAY) == (77, 0)
+    assert drive.money(ORG, MONTH) == (77, 0)
+    assert drive.state(KEY)[1:3] == [NOW + 15 * 1000, 0]
+    assert cell.totals()["entries"] == 1
+
+
+def test_a_settlement_reaches_the_books_before_the_limits_are_back(cell: Cell) -> None:
+    """Between a flush and the first ask no scope is known; the entry is written all the same."""
+    drive = Drive(cell)
+    ask = drive.ask()
+    drive.send(ask)
+    cell.client.flushall()
+    drive.cell = cell = Cell(cell.client)
+    drive.settle(drive.truth(ask))
+    assert len(cell.ledger()) == 1
+    assert cell.totals()["cost_nusd"] == 15
+
+
+# What stays on the server...
+
+BOUNDED = {
+    "{c0}:s:": "configuration, and one state of fixed size beside it",
+    "{c0}:d:": "configuration, and one state of fixed size beside it",
+    "{c0}:l:": "one field per attempt under way; settled or reaped with its replica",
+    "{c0}:p:": "one field per lease that reports; goes with the lease",
+    "{c0}:r": "one member per living replica; the reaper takes the dead",
+    "{c0}:led": "entries until they are in the database",
+    "{c0}:tot": "four fields",
+}
+EXPIRING = {"{c0}:b:", "{c0}:q:", "{c0}:z:"}
+
+
+def test_every_key_expires_or_has_a_bound(cell: Cell) -> None:
+    """What is neither configuration nor bounded by what is under way goes away by itself."""
+    drive = Drive(cell, key=strict(90_000))
+    asks = [drive.ask() for _ in range(4)]
+    drive.send(*asks, again=True)
+    drive.settle(drive.truth(asks[0]), drive.void(asks[3]), void_to=2)
+    cell.progress(drive.boot, [(asks[1].attempt_id, 5)])
+    drive.die()
+    drive.settle(drive.truth(asks[1]))
+    drive.boot = "r/0.2"
+    cell.beat(drive.boot, NOW, fresh=True)
+    last = drive.ask()
+    drive.send(last)
+    cell.progress(drive.boot, [(last.attempt_id, 5)])
+    found = defaultdict(list)
+    for key in cell.dump():
+        [kind] = {kind for kind in (*BOUNDED, *EXPIRING) if key.startswith(kind)}
+        found[kind].append(cell.client.ttl(key))
+    assert set(found) == {*BOUNDED, *EXPIRING}
+    for kind, ttls in found.items():
+        assert all((ttl > 0) == (kind in EXPIRING) for ttl in ttls), kind
+
+
+def test_a_state_has_one_size(cell: Cell) -> None:
+    """However much happens at a scope, its hash stays two fields."""
+    drive = Drive(cell, key=Limits(rpm=60, tpm=60_000, budgets=((DAY, 10**9, 1),)))
+    for n in range(20):
+        ask = drive.ask()
+        drive.send(ask, now=NOW + n * HOUR)
+        drive.settle(drive.truth(ask), now=NOW + n * HOUR)
+    assert sorted(cell.client.hkeys(key_of(KEY))) == [b"l", b"s"]
+    assert cell.client.hstrlen(key_of(KEY), "s") < 160
+    assert len(drive.state(KEY)) == 17
+    assert cell.client.exists(TOTALS)

@@ -1,0 +1,476 @@
+"""
+The scripts against the oracle: whatever happens in whatever order, the answers and the state are the same.
+
+A timeline is drawn at random: several callers, limits and budgets at every level, time that runs, stands still,
+steps back and crosses the ends of days, weeks and months, replicas that die and come back, a store that is flushed.
+After every step everything that the server holds is decoded and compared, and the books are added up.
+
+`PENSTOCK_HYPOTHESIS=deep` runs many more of them.
+"""
+
+import math
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from tests.ratelimit import oracle
+from tests.ratelimit.cell import LIFE, Cell, entry_of, expected
+
+CALLERS = (
+    ("key:o/a/1", "team:o/a", "org:o"),
+    ("key:o/a/2", "team:o/a", "org:o"),
+    ("key:o/b/3", "team:o/b", "org:o"),
+)
+CALLER_SCOPES = sorted({scope for scopes in CALLERS for scope in scopes})
+SERVING_SCOPES = [
+    *("deployment:d1", "deployment:d2", "deployment:d3", "deployment:d4"),
+    *("model:m1", "model:m2"),
+]
+REPLICAS = ("r/0", "r/1")
+
+
+def moment(*date: int) -> int:
+    """Return a moment in the cell's microseconds."""
+    since = datetime(*date, tzinfo=UTC) - oracle.EPOCH
+    return int(since.total_seconds() * oracle.SECOND)
+
+
+# Around the ends of a day, a week, a month, a year and a leap day.
+BEGINNINGS = [
+    moment(2024, 12, 31, 23, 59, 50),
+    moment(2025, 3, 2, 23, 59, 55),
+    moment(2028, 2, 29, 23, 59, 58),
+    moment(2026, 6, 17, 12, 0, 0),
+    moment(2026, 8, 31, 0, 0, 1),
+]
+STEPS = [
+    *(0, 0, 1, 400_000, 400_000, oracle.SECOND, oracle.SECOND, 5 * oracle.SECOND),
+    *(11 * oracle.SECOND, 31 * oracle.SECOND, 61 * oracle.SECOND, oracle.HOUR),
+    *(24 * oracle.HOUR, 8 * 24 * oracle.HOUR, 35 * 24 * oracle.HOUR),
+    *(-1, -oracle.SECOND, -70 * oracle.SECOND, -2 * oracle.HOUR, -25 * oracle.HOUR),
+    -40 * 24 * oracle.HOUR,
+]
+
+# Rates that divide a minute into whole microseconds: then both sides can be compared exactly.
+rates = st.fixed_dictionaries(
+    {
+        "rpm": st.sampled_from([*[0] * 8, 1, 3, 60]),
+        "tpm": st.sampled_from([*[0] * 8, 100, 1000, 60_000]),
+        "concurrency": st.sampled_from([*[0] * 8, 1, 2, 4]),
+    }
+)
+budgets = st.lists(
+    st.tuples(
+        st.integers(1, 3),
+        st.sampled_from([1, 5_000, 300_000, 5_000_000, *[10**9] * 4]),
+        st.integers(0, 1),
+    ),
+    max_size=2,
+    unique_by=lambda budget: budget[0],
+).map(tuple)
+
+
+@st.composite
+def configured(draw: st.DrawFn, scope: str, version: int = 1) -> oracle.Limits:
+    """Draw the limits of a scope."""
+    rest: dict[str, Any] = {}
+    if scope in CALLER_SCOPES:
+        rest["budgets"] = draw(budgets)
+    elif scope.startswith("deployment"):
+        rest["weight"] = draw(st.sampled_from([1, 1, 1, 2, 5]))
+        rest["drained"] = draw(st.sampled_from([0, 0, 0, 0, 1]))
+    return oracle.Limits(version=version, **draw(rates), **rest)
+
+
+@st.composite
+def candidates(draw: st.DrawFn) -> tuple[oracle.Candidate, ...]:
+    """Draw who could serve a plan: one to four deployments of two models, in tiers."""
+    count = draw(st.integers(1, 4))
+    prices = st.sampled_from([0, 1, 999, 20_000, 600_000])
+    found = []
+    for number in range(1, count + 1):
+        dearest = draw(prices)
+        found.append(
+            oracle.Candidate(
+                deployment=f"d{number}",
+                model="m1" if number < 4 else "m2",
+                tier=draw(st.sampled_from([0, 0, 1])) if number < 4 else 1,
+                input=dearest,
+                output=draw(prices),
+                input_estimate=dearest // 2,
+                most=draw(st.sampled_from([16, 256, 4096])),
+                provider="p",
+                request=draw(st.sampled_from([0, 0, 7])),
+            )
+        )
+    return tuple(found)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> tuple[oracle.Plan, ...]:
+    """Draw one plan per caller."""
+    return tuple(
+        oracle.Plan(scopes, draw(candidates()), entry_of("", outcome="reaped"))
+        for scopes in CALLERS
+    )
+
+
+wishes = st.fixed_dictionaries(
+    {
+        "plan": st.integers(0, len(CALLERS) - 1),
+        "input": st.sampled_from([0, 1, 40, 40, 150]),
+        "slack": st.sampled_from([0, 0, 100]),
+        "cap": st.sampled_from([0, 0, 1, 100, 300, 10_000]),
+        "assumed": st.sampled_from([1, 64, 1024]),
+        "n": st.sampled_from([0, 1, 1, 1, 2, 3]),
+        "first": st.booleans(),
+        "excluded": st.sampled_from([(), (), (), (1,), (1, 2), (3,)]),
+        "tie": st.integers(-3, 2**40),
+        "user": st.sampled_from(["", "ü", "u" * 40]),
+    }
+)
+truths = st.fixed_dictionaries(
+    {
+        "which": st.integers(0, 20),
+        "input": st.sampled_from([0, 1, 40, 5000]),
+        "output": st.sampled_from([0, 1, 99, 9000]),
+        "cost": st.sampled_from([0, 1, 4_999, 400_000, 10_000_000]),
+        "health": st.sampled_from([0, 1, 1, *[2] * 6, 3]),
+        "ttft": st.sampled_from([0, 1000, 250_000, 8_000_000]),
+        "cool": st.sampled_from([0, 0, 0, 2_000_000, 10**10]),
+        "void": st.sampled_from([False, False, False, True]),
+    }
+)
+replicas = st.integers(0, len(REPLICAS) - 1)
+
+# What may happen, how often relative to the rest, and with what.
+HAPPENINGS: dict[str, tuple[int, tuple[st.SearchStrategy[Any], ...]]] = {
+    "admit": (10, (replicas, st.lists(wishes, min_size=1, max_size=4))),
+    "admit again": (2, (replicas,)),
+    "admit late": (2, (replicas,)),
+    "give up": (1, (replicas,)),
+    "settle": (
+        10,
+        (st.lists(truths, min_size=1, max_size=4, unique_by=lambda truth: truth["which"]),),
+    ),
+    "settle again": (2, ()),
+    "settle what the store has lost": (2, (replicas, st.integers(0, 2), st.integers(1, 4), truths)),
+    "progress": (
+        3,
+        (st.lists(st.tuples(st.integers(0, 20), st.integers(0, 500)), min_size=1, max_size=4),),
+    ),
+    "beat": (2, (replicas,)),
+    "leave": (2, (replicas,)),
+    "reap": (3, (st.integers(1, 3),)),
+    "wait": (8, (st.sampled_from(STEPS),)),
+    "configure": (1, (st.sampled_from(CALLER_SCOPES + SERVING_SCOPES), st.data())),
+    "flush": (1, ()),
+}
+happenings = st.sampled_from(
+    [what for what, (often, _) in HAPPENINGS.items() for _ in range(often)]
+).flatmap(lambda what: st.tuples(st.just(what), *HAPPENINGS[what][1]))
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Compare decoded values; a latency went through exp() in two languages."""
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(same(v, theirs[k]) for k, v in ours.items())
+    if isinstance(ours, (list, tuple)):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    if isinstance(ours, float) or isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=1e-9)
+    return bool(ours == theirs)
+
+
+class Timeline:
+    """One world told twice: to the server and to the oracle."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        plans: tuple[oracle.Plan, ...],
+        limits: dict[str, oracle.Limits],
+        now: int,
+    ) -> None:
+        self.cell = cell
+        self.store = oracle.Store()
+        self.plans = plans
+        self.limits = limits
+        self.now = now
+        self.version = 1
+        self.attempts = 0
+        self.sendings = 0
+        self.lives = 0
+        # Grants that nobody has settled yet: (boot, ask, candidate).
+        self.open: list[tuple[str, oracle.Ask, int]] = []
+        self.batches: Counter[str] = Counter()
+        self.last_settled: tuple[str, int, list[oracle.Settlement], int] | None = None
+        self.boots: dict[int, str] = {}
+        self.last_asked: dict[int, tuple[str, list[oracle.Ask], int]] = {}
+        cell.client.flushall()
+        for scope in limits:
+            self.seed(scope)
+        for replica in range(len(REPLICAS)):
+            self.be_born(replica)
+
+    def both(self, ours: Any, theirs: Any) -> Any:
+        """Require the same answer from both."""
+        assert same(theirs, ours), f"the server says {ours}, the oracle {theirs}"
+        return ours
+
+    def check(self) -> None:
+        """Require the same state of both, and books that add up."""
+        found, wanted = self.cell.decoded(), expected(self.store)
+        for key in {*found, *wanted}:
+            assert same(wanted.get(key), found.get(key)), (
+                f"{key}: the server has {found.get(key)}, the oracle {wanted.get(key)}"
+            )
+        leases = [lease for boot in self.store.boots.values() for lease in boot.leases.values()]
+        for scope, state in self.store.states.items():
+            assert state.in_flight == sum(lease.names(scope) for lease in leases), scope
+
+    def seed(self, scope: str) -> None:
+        """Write a scope's limits."""
+        self.cell.seed(scope, self.limits[scope])
+        self.store.seed(scope, self.limits[scope])
+
+    def be_born(self, replica: int) -> None:
+        """Begin a new life of a replica."""
+        self.lives += 1
+        name = self.boots[replica] = f"{REPLICAS[replica]}.{self.lives}"
+        self.both(
+            self.cell.beat(name, self.now, fresh=True),
+            self.store.beat(name, self.now, LIFE, fresh=True),
+        )
+
+    def happen(self, what: str, *args: Any) -> None:
+        """Let one thing happen to both."""
+        getattr(self, "do_" + what.replace(" ", "_"))(*args)
+        self.check()
+
+    def do_wait(self, us: int) -> None:
+        self.now = max(self.now + us, moment(2024, 3, 1))
+
+    def do_configure(self, scope: str, data: st.DataObject) -> None:
+        self.version += 1
+        self.limits[scope] = data.draw(configured(scope, self.version))
+        self.seed(scope)
+
+    def do_flush(self) -> None:
+        self.cell.client.flushall()
+        self.cell.client.script_flush()
+        self.cell.__init__(self.cell.client)  # type: ignore[misc]  # loads the scripts again
+        self.store.flush()
+
+    def do_beat(self, replica: int) -> None:
+        name = self.boots[replica]
+        answer = self.both(
+            self.cell.beat(name, self.now, fresh=False),
+            self.store.beat(name, self.now, LIFE, fresh=False),
+        )
+        if answer == "FENCED":
+            event("a beat came too late")
+            self.be_born(replica)
+
+    def do_leave(self, replica: int) -> None:
+        """Give a boot up (the end of its life is in the past) and come back under another."""
+        name = self.boots[replica]
+        if name in self.store.beats:
+            self.cell.client.zadd("{c0}:r", {name: 0})
+            self.store.beats[name] = 0
+        self.be_born(replica)
+
+    def do_admit(self, replica: int, drawn: list[dict[str, Any]]) -> None:
+        batch = []
+        for wish in drawn:
+            self.attempts += 1
+            own = dict(wish)
+            plan, slack = self.plans[own.pop("plan")], own.pop("slack")
+            excluded = tuple(n for n in own.pop("excluded") if n <= len(plan.candidates))
+            batch.append(
+                oracle.Ask(
+                    plan=plan,
+                    attempt_id=f"q{self.attempts}.1",
+                    bound=own["input"] + slack,
+                    excluded=excluded,
+                    **own,
+                )
+            )
+        self.sendings += 1
+        self.send(replica, self.boots[replica], batch, self.sendings, again=False)
+        self.last_asked[replica] = (self.boots[replica], batch, self.sendings)
+
+    def do_admit_again(self, replica: int) -> None:
+        if replica in self.last_asked:
+            boot, batch, _ = self.last_asked[replica]
+            self.sendings += 1
+            event("asked again")
+            self.send(replica, boot, batch, self.sendings, again=True)
+            self.last_asked[replica] = (boot, batch, self.sendings)
+
+    def do_admit_late(self, replica: int) -> None:
+        """Let the server come to a sending that was given up in the meantime."""
+        if replica in self.last_asked:
+            boot, batch, number = self.last_asked[replica]
+            if (self.store.boot(boot).bar or 0) > number - 1:
+                answer = self.send(replica, boot, batch, number - 1, again=False)
+                assert isinstance(answer, str)
+
+    def send(
+        self, replica: int, boot: str, batch: list[oracle.Ask], number: int, *, again: bool
+    ) -> Any:
+        """Send a batch of asks, and do what the gate does with the answers."""
+        answer = self.both(
+            self.cell.admit(boot, batch, number, self.now, again=again),
+            self.store.admit(boot, batch, number, self.now, again=again),
+        )
+        if answer == "FENCED":
+            event("fenced")
+            if boot == self.boots[replica]:
+                self.be_born(replica)
+        if isinstance(answer, str):
+            return answer
+        for ask, row in zip(batch, answer, strict=True):
+            event(f"answer {row[0]}" + (f", what {row[1]}" if row[0] == 0 else ""))
+            if row[0] == 1:
+                event(f"why {row[5]}")
+                if (boot, ask, row[1]) not in self.open:
+                    self.open.append((boot, ask, row[1]))
+            if row[0] == 2:
+                for scope in dict.fromkeys(row[1:]):
+                    self.seed(scope)
+        return answer
+
+    def settlement(
+        self, drawn: dict[str, Any], ask: oracle.Ask, candidate: int
+    ) -> oracle.Settlement:
+        entry = entry_of(
+            ask.attempt_id, input=drawn["input"], output=drawn["output"], cost=drawn["cost"]
+        )
+        void = drawn["void"]
+        return oracle.Settlement(
+            plan=ask.plan,
+            attempt_id=ask.attempt_id,
+            candidate=candidate,
+            input=0 if void else drawn["input"],
+            output=0 if void else drawn["output"],
+            cost=0 if void else drawn["cost"],
+            health=0 if void else drawn["health"],
+            ttft=drawn["ttft"],
+            cool=drawn["cool"],
+            entry=None if void else entry,
+        )
+
+    def do_settle(self, drawn: list[dict[str, Any]]) -> None:
+        """Settle some grants of the boot of the first one."""
+        picked: list[tuple[tuple[str, oracle.Ask, int], dict[str, Any]]] = []
+        for truth in drawn:
+            if self.open:
+                one = self.open[truth["which"] % len(self.open)]
+                if all(one is not other for other, _ in picked) and (
+                    not picked or picked[0][0][0] == one[0]
+                ):
+                    picked.append((one, truth))
+        if picked:
+            boot = picked[0][0][0]
+            for one, _ in picked:
+                self.open.remove(one)
+            batch = [self.settlement(truth, one[1], one[2]) for one, truth in picked]
+            if any(one.attempt_id in self.store.boot(boot).graves for one in batch):
+                event("settled after the reaper")
+            self.batches[boot] += 1
+            self.settle(boot, self.batches[boot], batch, 0)
+
+    def do_settle_what_the_store_has_lost(
+        self, replica: int, plan: int, count: int, truth: dict[str, Any]
+    ) -> None:
+        """Settle attempts of which nothing is known, all with the same outcome at the same deployment."""
+        boot = self.boots[replica]
+        lost = []
+        for _ in range(count):
+            self.attempts += 1
+            ask = oracle.Ask(
+                self.plans[plan], f"q{self.attempts}.2", 0, 0, 0, 0, 0, True, (), 0, ""
+            )
+            lost.append(self.settlement(truth, ask, 1))
+        self.batches[boot] += 1
+        self.settle(boot, self.batches[boot], lost, 0)
+
+    def settle(self, boot: str, number: int, batch: list[oracle.Settlement], void_to: int) -> None:
+        self.both(
+            self.cell.settle(boot, number, batch, void_to, self.now),
+            self.store.settle(boot, number, batch, void_to, self.now),
+        )
+        self.last_settled = (boot, number, batch, void_to)
+
+    def do_settle_again(self) -> None:
+        if self.last_settled is not None:
+            self.settle(*self.last_settled)
+
+    def do_give_up(self, replica: int) -> None:
+        """Nobody waits for the last sending any more: what it got is given back, what it may get is barred."""
+        if replica in self.last_asked:
+            boot, batch, number = self.last_asked[replica]
+            granted = {ask.attempt_id for b, ask, _ in self.open if b == boot}
+            void = {**VOID, "which": 0}
+            voids = [self.settlement(void, ask, 1) for ask in batch]
+            self.open = [
+                one
+                for one in self.open
+                if not (one[0] == boot and one[1] in batch and one[1].attempt_id in granted)
+            ]
+            self.batches[boot] += 1
+            self.settle(boot, self.batches[boot], voids, number + 1)
+
+    def do_progress(self, drawn: list[tuple[int, int]]) -> None:
+        for which, tokens in drawn:
+            if self.open:
+                boot, ask, _ = self.open[which % len(self.open)]
+                self.both(
+                    self.cell.progress(boot, [(ask.attempt_id, tokens)]),
+                    self.store.progress(boot, [(ask.attempt_id, tokens)]),
+                )
+
+    def do_reap(self, at_once: int) -> None:
+        dead = self.both(sorted(self.cell.fence(self.now)), sorted(self.store.fence(self.now)))
+        for name in dead:
+            while True:
+                attempts = sorted(self.store.boot(name).leases)[:at_once]
+                if attempts:
+                    event("reaped")
+                self.both(
+                    self.cell.reap(name, attempts, self.now),
+                    self.store.reap(name, attempts, self.now),
+                )
+                if not attempts:
+                    break
+
+
+VOID = {"input": 0, "output": 0, "cost": 0, "health": 0, "ttft": 0, "cool": 0, "void": True}
+
+
+@pytest.mark.timeout(600)
+@given(
+    plans=plans(),
+    limits=st.fixed_dictionaries(
+        {scope: configured(scope) for scope in CALLER_SCOPES + SERVING_SCOPES}
+    ),
+    now=st.sampled_from(BEGINNINGS),
+    story=st.lists(happenings, min_size=15, max_size=50),
+)
+def test_the_scripts_do_what_the_rules_say(
+    cell: Cell,
+    plans: tuple[oracle.Plan, ...],
+    limits: dict[str, oracle.Limits],
+    now: int,
+    story: list[tuple[Any, ...]],
+) -> None:
+    """The same answers and the same state at every step of any timeline."""
+    timeline = Timeline(cell, plans, dict(limits), now)
+    timeline.check()
+    for what, *args in story:
+        timeline.happen(what, *args)
