@@ -207,7 +207,7 @@ class Cell:
     def decoded(self) -> dict[str, Any]:
         """Return everything that is there, in plain values."""
         world: dict[str, Any] = {"ledger": self.ledger(), "totals": self.totals()}
-        for raw in self.client:
+        for raw in self.client.keys("*"):
             key = raw.decode()
             _, kind, *rest = key.split(":", 2)
             if kind in {"s", "d"}:
