@@ -86,16 +86,17 @@ def digest_of(document: str) -> str:
 
 
 async def publish(
-    client: Redis, document: str, *, by: str, why: str, expected: int | None
+    client: Redis, document: str, *, by: str, why: str, expected: int | None, after: int = 0
 ) -> Version:
     """
     Make a document the next version, and tell every replica.
 
     `expected` is the number that the change was made from (0: there is none yet; None: whatever
-    there is). Raises VersionConflict when the current version is another.
+    there is). The number will be higher than `after`: who publishes again what a flushed store has
+    lost goes on counting. Raises VersionConflict when the current version is another.
     The document must have come from the loader: nothing is checked here.
     """
-    outcome, number = await _publish(client, document, by, why, expected, origin="")
+    outcome, number = await _publish(client, document, by, why, expected, origin="", after=after)
     if outcome == "conflict":
         raise VersionConflict(expected or 0, number)
     return await _surely(client, number)
@@ -113,12 +114,19 @@ async def publish_file(client: Redis, document: str, *, by: str, why: str) -> Ve
 
 
 async def _publish(
-    client: Redis, document: str, by: str, why: str, expected: int | None, *, origin: str
+    client: Redis,
+    document: str,
+    by: str,
+    why: str,
+    expected: int | None,
+    *,
+    origin: str,
+    after: int = 0,
 ) -> tuple[str, int]:
     script = client.register_script(scripts.load("config", "publish").text)
     wanted = "" if expected is None else str(expected)
     arguments = (document, digest_of(document), by, why, wanted, secrets.token_hex(16), origin)
-    answer = script(keys=[LIVE_KEY], args=[*arguments, KEPT_VERSIONS, ""])
+    answer = script(keys=[LIVE_KEY], args=[*arguments, KEPT_VERSIONS, "", after])
     outcome, number = await _reply(answer)
     return _text(outcome), int(number)
 

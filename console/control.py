@@ -361,4 +361,5 @@ class Control:
                     by=self.replica,
                     why=f"the store had lost version {running.number}",
                     expected=0,
+                    after=running.number,
                 )

@@ -15,6 +15,8 @@
 --                    last time as well is not published again
 -- ARGV[8]  keep      how many versions are kept
 -- ARGV[9]  now       us since 1970; empty asks the server (tests pass a value)
+-- ARGV[10] after     the number is higher than this one, whatever the store remembers: limits carry
+--                    the number of their configuration, and must not be taken for old ones
 --
 -- Returns {outcome, current number}; outcome is 'published', 'unchanged' or 'conflict'.
 -- The number is also published on the channel that has the name of the key.
@@ -22,7 +24,7 @@
 local live = KEYS[1]
 local document, digest, by, why = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local expected, stamp, origin = ARGV[5], ARGV[6], ARGV[7]
-local keep, now = tonumber(ARGV[8]), ARGV[9]
+local keep, now, after = tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
 
 local current = tonumber(redis.call('HGET', live, 'current') or '0')
 if redis.call('HGET', live, 'stamp') == stamp then return {'published', current} end
@@ -35,7 +37,7 @@ if now == '' then
   local time = redis.call('TIME')
   now = time[1] .. string.format('%06d', time[2])
 end
-local number = current + 1
+local number = math.max(current, after) + 1
 redis.call('HSET', live,
   'current', number, 'stamp', stamp,
   number .. ':document', document, number .. ':digest', digest,

@@ -111,7 +111,7 @@ async def test_expecting_none_is_expecting_the_first(redis_client: Redis) -> Non
 async def test_a_publication_that_is_sent_again_counts_once(redis_client: Redis) -> None:
     """redis-py repeats a call whose answer got lost; the stamp makes that harmless."""
     script = redis_client.register_script(scripts.load("config", "publish").text)
-    arguments = ["doc", "digest", "ann", "why", "0", "stamp-1", "", 50, "1700000000000000"]
+    arguments = ["doc", "digest", "ann", "why", "0", "stamp-1", "", 50, "1700000000000000", 0]
     first = await script(keys=[live.LIVE_KEY], args=arguments)
     again = await script(keys=[live.LIVE_KEY], args=arguments)
     assert first == again == [b"published", 1]
@@ -186,7 +186,7 @@ async def test_a_lost_message_is_made_good_by_the_poll(redis_client: Redis) -> N
         script = scripts.load("config", "publish").text
         mute = script.replace("redis.call('PUBLISH', live, number)", "")
         assert mute != script
-        arguments = ["silent", "digest", "ann", "why", "", "stamp", "", 50, ""]
+        arguments = ["silent", "digest", "ann", "why", "", "stamp", "", 50, "", 0]
         await redis_client.eval(mute, 1, live.LIVE_KEY, *arguments)
         await watcher.until("silent")
 
@@ -321,3 +321,13 @@ async def test_a_client_that_decodes_works_as_well(redis_url: str, redis_client:
         assert await live.acknowledgements(client) == await live.acknowledgements(redis_client)
         async with watching(client) as watcher:
             await watcher.until("a: ü")
+
+
+async def test_what_a_flushed_store_has_lost_goes_on_counting(redis_client: Redis) -> None:
+    """Limits carry the number of their configuration: a number that fell back would look old."""
+    await publish(redis_client, "a: 1\n", by="me", why="first", expected=None)
+    await redis_client.flushall()
+    again = await publish(redis_client, "a: 1\n", by="me", why="lost", expected=0, after=7)
+    assert again.number == 8
+    later = await publish(redis_client, "a: 2\n", by="me", why="next", expected=8)
+    assert later.number == 9
