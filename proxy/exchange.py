@@ -74,6 +74,8 @@ ERROR_BYTES: Final = 64 * 1024
 FAILURE_CHARS: Final = 500
 # Where the usage of an answer is found, counted from its end.
 TAIL_BYTES: Final = 4096
+# Processing tiers that vendors bill above their list price.
+DEARER_TIERS: Final = frozenset({"priority", "fast", "scale"})
 EPOCH_US: Final = 1_704_067_200_000_000
 
 _pack = msgpack.Packer(use_bin_type=False).pack
@@ -736,6 +738,13 @@ class Exchange:
         self.offer = offer = live.offer(
             caller, seen.model, self.kind, stream=seen.stream, input_bound=seen.input_bound
         )
+        if offer.strict and seen.service_tier in DEARER_TIERS:
+            raise BadRequest(
+                f"The service tier '{seen.service_tier}' costs more than its price list says,"
+                " and a strict budget stands over this key. Leave service_tier out.",
+                code="service_tier_unpriced",
+                param="service_tier",
+            )
         self.attempts = attempts = Attempts(len(offer.places), live.config.edge.max_attempts)
         last: Attempt | None = None
         why = ""

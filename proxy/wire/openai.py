@@ -103,7 +103,8 @@ class Look(msgspec.Struct, gc=False):
     when the caller set none; `cap_fields` are the fields that did. `n` is how many answers are
     generated in all (n or best_of, times the prompts of a completion): the cap holds for each.
     `input_estimate` and `input_bound` are tokens, see the module. `hints` is None without metadata
-    that speaks of scheduling. `messages` counts messages, prompts or inputs.
+    that speaks of scheduling. `messages` counts messages, prompts or inputs. `service_tier` is the
+    processing tier that the caller asks the vendor for.
     """
 
     kind: Kind
@@ -127,6 +128,7 @@ class Look(msgspec.Struct, gc=False):
     # Cap fields that are there, those with null included; whether stream_options is there.
     caps_present: tuple[str, ...]
     has_stream_options: bool
+    service_tier: str | None = None
 
 
 # What a member that is not there decodes to; msgspec has no unions with Raw.
@@ -150,6 +152,7 @@ class _Chat(msgspec.Struct, gc=False):
     tools: Raw = _NONE
     functions: Raw = _NONE
     response_format: Raw = _NONE
+    service_tier: str | None = None
 
 
 class _Completions(msgspec.Struct, gc=False):
@@ -401,6 +404,7 @@ def _look_chat(body: bytes) -> Look:
         plain,
         caps,
         options is not UNSET,
+        doc.service_tier,
     )
 
 
