@@ -80,6 +80,16 @@ EPOCH_US: Final = 1_704_067_200_000_000
 
 _pack = msgpack.Packer(use_bin_type=False).pack
 
+_REQUEST_LIMITS: Final = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
+    b"x-ratelimit-reset-requests: %d.%03ds\r\n"
+)
+_TOKEN_LIMITS: Final = (
+    b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\n"
+    b"x-ratelimit-reset-tokens: %d.%03ds\r\n"
+)
+_BOTH_LIMITS: Final = _REQUEST_LIMITS + _TOKEN_LIMITS
+
 # What an answer is, in the order in which an attempt learns it.
 _WAITING, _REFUSED, _WHOLE, _STREAM, _OPAQUE = range(5)
 
@@ -414,22 +424,17 @@ class Attempt:
     def _answer_head(self) -> bytes:
         exchange = self.exchange
         edge = exchange.edge
-        return b"HTTP/1.1 %d %b\r\n%bx-request-id: %b\r\n%b%b%b%b" % (
-            self.status,
-            reason(self.status) if self.status != 200 else b"OK",
+        status = self.status
+        return b"%b%bx-request-id: %b\r\n%b%b; attempt=%d; candidates=%d\r\n%b%b%b" % (
+            b"HTTP/1.1 200 OK\r\n"
+            if status == 200
+            else b"HTTP/1.1 %d %b\r\n" % (status, reason(status)),
             edge.server.date,
             exchange.request_id.encode(),
-            b"x-penstock-deployment: %b\r\nx-penstock-model: %b\r\n"
-            b"x-penstock-route: model=%b; deployment=%b; reason=%b; attempt=%d; candidates=%d\r\n"
-            % (
-                self.place.id.encode(),
-                self.place.model.encode(),
-                self.place.model.encode(),
-                self.place.id.encode(),
-                self.why.encode(),
-                self.number,
-                len(exchange.offer.places),
-            ),
+            self.place.about,
+            self.why.encode(),
+            self.number,
+            len(exchange.offer.places),
             limit_headers(self.grant.limits),
             edge.answer_headers.block(self.headers),
             b"connection: close\r\n" if exchange.close else b"",
@@ -997,18 +1002,20 @@ def credential(request: Request) -> str:
 def limit_headers(limits: tuple[int, ...] | list[int]) -> bytes:
     """Return the `x-ratelimit-*` lines of the tightest limits, none where there is no limit."""
     requests, requests_left, requests_us, tokens, tokens_left, tokens_us = limits
-    lines = b""
+    if requests and tokens:
+        return _BOTH_LIMITS % (
+            *(requests, requests_left, requests_us // 1_000_000, requests_us % 1_000_000 // 1000),
+            *(tokens, tokens_left, tokens_us // 1_000_000, tokens_us % 1_000_000 // 1000),
+        )
     if requests:
-        lines = (
-            b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
-            b"x-ratelimit-reset-requests: %.3fs\r\n"
-        ) % (requests, requests_left, requests_us / 1_000_000)
+        return _REQUEST_LIMITS % (
+            *(requests, requests_left, requests_us // 1_000_000, requests_us % 1_000_000 // 1000),
+        )
     if tokens:
-        lines += (
-            b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\n"
-            b"x-ratelimit-reset-tokens: %.3fs\r\n"
-        ) % (tokens, tokens_left, tokens_us / 1_000_000)
-    return lines
+        return _TOKEN_LIMITS % (
+            *(tokens, tokens_left, tokens_us // 1_000_000, tokens_us % 1_000_000 // 1000),
+        )
+    return b""
 
 
 def denied_error(denied: Denied) -> GatewayError:

@@ -81,6 +81,8 @@ class Place:
     stream_usage: bool
     cap_field: str
     rates: Rates
+    about: bytes
+    """What answers say of it: header lines, up to the reason of the choice."""
     tally: Tally
 
 
@@ -262,6 +264,10 @@ class Live:
             stream_usage=provider.stream_usage,
             cap_field=provider.output_cap or _cap_field(origin.host),
             rates=option.rates or UNPRICED,
+            about=(
+                f"x-penstock-deployment: {placed.id}\r\nx-penstock-model: {placed.model}\r\n"
+                f"x-penstock-route: model={placed.model}; deployment={placed.id}; reason="
+            ).encode(),
             tally=Tally(self._metrics, placed.model, placed.id),
         )
 
