@@ -37,6 +37,7 @@ STORE_WITHIN_S = 5.0
 RETRY_S = 0.2
 
 _FIELDS = ("document", "by", "why", "at_us", "digest", "stamp")
+_NOTED = ("by", "why", "at_us", "digest", "kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Version:
     One published configuration; `at_us` is the server's time in microseconds since 1970.
 
     `digest` is the SHA-256 of the document in hex. `stamp` tells two versions apart that bear the
-    same number, which happens after a flush.
+    same number, which happens after a flush. `kind` is what was done (`config.apply`, `key.create`).
     """
 
     number: int
@@ -55,6 +56,19 @@ class Version:
     at_us: int
     digest: str
     stamp: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the history says of a version, without its document."""
+
+    number: int
+    by: str
+    why: str
+    at_us: int
+    digest: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +100,26 @@ def digest_of(document: str) -> str:
 
 
 async def publish(
-    client: Redis, document: str, *, by: str, why: str, expected: int | None, after: int = 0
+    client: Redis,
+    document: str,
+    *,
+    by: str,
+    why: str,
+    expected: int | None,
+    after: int = 0,
+    kind: str = "",
 ) -> Version:
     """
     Make a document the next version, and tell every replica.
 
     `expected` is the number that the change was made from (0: there is none yet; None: whatever
     there is). The number will be higher than `after`: who publishes again what a flushed store has
-    lost goes on counting. Raises VersionConflict when the current version is another.
+    lost goes on counting. `kind` is a word for the history. Raises VersionConflict when the current version is another.
     The document must have come from the loader: nothing is checked here.
     """
-    outcome, number = await _publish(client, document, by, why, expected, origin="", after=after)
+    outcome, number = await _publish(
+        client, document, by, why, expected, origin="", after=after, kind=kind
+    )
     if outcome == "conflict":
         raise VersionConflict(expected or 0, number)
     return await _surely(client, number)
@@ -109,7 +132,7 @@ async def publish_file(client: Redis, document: str, *, by: str, why: str) -> Ve
     So a restart undoes no change that was made live, while an edited file takes effect.
     Gives the current version, be it the new one or not.
     """
-    _, number = await _publish(client, document, by, why, None, origin="file")
+    _, number = await _publish(client, document, by, why, None, origin="file", kind="config.file")
     return await _surely(client, number)
 
 
@@ -122,11 +145,12 @@ async def _publish(
     *,
     origin: str,
     after: int = 0,
+    kind: str,
 ) -> tuple[str, int]:
     script = client.register_script(scripts.load("config", "publish").text)
     wanted = "" if expected is None else str(expected)
     arguments = (document, digest_of(document), by, why, wanted, secrets.token_hex(16), origin)
-    answer = script(keys=[LIVE_KEY], args=[*arguments, KEPT_VERSIONS, "", after])
+    answer = script(keys=[LIVE_KEY], args=[*arguments, KEPT_VERSIONS, "", after, kind])
     outcome, number = await _reply(answer)
     return _text(outcome), int(number)
 
@@ -149,12 +173,30 @@ async def current(client: Redis) -> Version | None:
 
 async def version(client: Redis, number: int) -> Version | None:
     """Give one of the last 50 versions, or None if it is not kept."""
-    names = [f"{number}:{name}" for name in _FIELDS]
-    found = await _reply(client.hmget(LIVE_KEY, names))
+    names = [f"{number}:{name}" for name in (*_FIELDS, "kind")]
+    *found, kind = await _reply(client.hmget(LIVE_KEY, names))
     if any(value is None for value in found):
         return None
     document, by, why, at_us, digest, stamp = map(_text, found)
-    return Version(number, document, by, why, int(at_us), digest, stamp)
+    return Version(number, document, by, why, int(at_us), digest, stamp, _text(kind or b""))
+
+
+async def history(client: Redis) -> list[Note]:
+    """Give what is known of the versions that are kept, the current one first."""
+    newest = await _reply(client.hget(LIVE_KEY, "current"))
+    if newest is None:
+        return []
+    numbers = range(int(newest), max(0, int(newest) - KEPT_VERSIONS), -1)
+    names = [f"{number}:{name}" for number in numbers for name in _NOTED]
+    found = await _reply(client.hmget(LIVE_KEY, names))
+    notes = []
+    for at, number in enumerate(numbers):
+        *said, kind = found[at * len(_NOTED) : (at + 1) * len(_NOTED)]
+        # Numbers may be missing: after a flush one goes on counting where one was
+        if all(value is not None for value in said):
+            by, why, at_us, digest = map(_text, said)
+            notes.append(Note(number, by, why, int(at_us), digest, _text(kind or b"")))
+    return notes
 
 
 async def watch(client: Redis, *, poll_s: float = POLL_S) -> AsyncGenerator[Version, None]:

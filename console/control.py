@@ -360,6 +360,7 @@ class Control:
                     running.document,
                     by=self.replica,
                     why=f"the store had lost version {running.number}",
+                    kind="config.restore",
                     expected=0,
                     after=running.number,
                 )

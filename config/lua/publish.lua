@@ -4,7 +4,7 @@
 -- A version is never changed once it is written; the oldest are dropped.
 --
 -- KEYS[1]  live      hash  current, stamp, file; for each version n: n:document, n:digest, n:by,
---                          n:why, n:at_us, n:stamp
+--                          n:why, n:at_us, n:stamp, n:kind
 -- ARGV[1]  document  text as written
 -- ARGV[2]  digest    of the document
 -- ARGV[3]  by        who publishes it
@@ -17,6 +17,7 @@
 -- ARGV[9]  now       us since 1970; empty asks the server (tests pass a value)
 -- ARGV[10] after     the number is higher than this one, whatever the store remembers: limits carry
 --                    the number of their configuration, and must not be taken for old ones
+-- ARGV[11] kind      a word for what was done; may be left out
 --
 -- Returns {outcome, current number}; outcome is 'published', 'unchanged' or 'conflict'.
 -- The number is also published on the channel that has the name of the key.
@@ -25,6 +26,7 @@ local live = KEYS[1]
 local document, digest, by, why = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local expected, stamp, origin = ARGV[5], ARGV[6], ARGV[7]
 local keep, now, after = tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
+local kind = ARGV[11] or ''
 
 local current = tonumber(redis.call('HGET', live, 'current') or '0')
 if redis.call('HGET', live, 'stamp') == stamp then return {'published', current} end
@@ -42,7 +44,8 @@ redis.call('HSET', live,
   'current', number, 'stamp', stamp,
   number .. ':document', document, number .. ':digest', digest,
   number .. ':by', by, number .. ':why', why,
-  number .. ':at_us', now, number .. ':stamp', stamp)
+  number .. ':at_us', now, number .. ':stamp', stamp,
+  number .. ':kind', kind)
 if origin == 'file' then redis.call('HSET', live, 'file', digest) end
 
 -- Downwards from the first that is too old, as far as there are any: a smaller `keep` than last
@@ -50,7 +53,7 @@ if origin == 'file' then redis.call('HSET', live, 'file', digest) end
 local old = number - keep
 while old > 0 and redis.call('HEXISTS', live, old .. ':stamp') == 1 do
   redis.call('HDEL', live, old .. ':document', old .. ':digest', old .. ':by', old .. ':why',
-    old .. ':at_us', old .. ':stamp')
+    old .. ':at_us', old .. ':stamp', old .. ':kind')
   old = old - 1
 end
 redis.call('PUBLISH', live, number)

@@ -101,6 +101,23 @@ async def test_of_many_operators_who_start_from_one_version_one_is_taken(
     assert await live.current(redis_client) == taken[0]
 
 
+async def test_the_history_tells_who_did_what(redis_client: Redis) -> None:
+    """The current version first, with the kind of change; the oldest are forgotten with their kind."""
+    assert await live.history(redis_client) == []
+    await live.publish_file(redis_client, "file", by="host", why="start")
+    last = await publish(redis_client, "b", by="ann", why="because", kind="key.create")
+    assert last.kind == "key.create"
+    said = await live.history(redis_client)
+    assert [(note.number, note.by, note.why, note.kind) for note in said] == [
+        (2, "ann", "because", "key.create"),
+        (1, "host", "start", "config.file"),
+    ]
+    assert said[0].digest == live.digest_of("b")
+    await redis_client.flushall()
+    await publish(redis_client, "after a flush", after=100)
+    assert [note.number for note in await live.history(redis_client)] == [101]
+
+
 async def test_expecting_none_is_expecting_the_first(redis_client: Redis) -> None:
     """`expected=0` publishes into an empty store only."""
     assert (await publish(redis_client, "a", expected=0)).number == 1
@@ -152,7 +169,7 @@ async def test_the_last_fifty_versions_are_kept(redis_client: Redis) -> None:
     oldest = await live.version(redis_client, 4)
     assert oldest is not None
     assert oldest.document == "document 4"
-    assert await redis_client.hlen(live.LIVE_KEY) == 50 * 6 + 2
+    assert await redis_client.hlen(live.LIVE_KEY) == 50 * 7 + 2
 
 
 async def test_a_watcher_gets_the_current_version_then_each_change_at_once(
