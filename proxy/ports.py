@@ -49,7 +49,12 @@ def hold(host: str, port: int) -> Held:
     """
     try:
         family, kind, protocol, _, found = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host,
+            port,
+            # A name is taken for its IPv4 address, as the edges do.
+            socket.AF_INET6 if ":" in host else socket.AF_INET,
+            socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )[0]
     except socket.gaierror as error:
         raise PortTaken(f"the host {host} has no address here ({error.strerror})") from error
