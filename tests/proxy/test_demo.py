@@ -1,8 +1,11 @@
 """What the demo reads and what it says; `tests/integration/test_up.py` runs it whole."""
 
+import ast
 import hashlib
 import io
+import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +143,15 @@ def test_metrics_are_summed_over_label_sets() -> None:
 def test_a_chunk_adds_its_text(chunk: dict[str, Any], text: str) -> None:
     """The first chunk has a role and no text, the usage chunk has no choice."""
     assert demo.content_of(chunk) == text
+
+
+def test_what_is_printed_to_be_typed_can_be_typed() -> None:
+    """A shell reads the curl line, Python reads the snippet, and both say the same."""
+    words = shlex.split("\n".join(demo.curl("http://127.0.0.1:8080")).replace("\\\n", " "))
+    assert words[:3] == ["curl", "-N", "http://127.0.0.1:8080/v1/chat/completions"]
+    assert json.loads(words[-1])["model"] == demo.MODEL
+    assert f"authorization: Bearer {demo.KEY}" in words
+    ast.parse("\n".join(demo.snippet("http://127.0.0.1:8080")))
 
 
 def test_money_is_shown_in_dollars() -> None:
