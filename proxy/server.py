@@ -196,6 +196,25 @@ class ClientConnection(RequestHandler):
             if request is not None:
                 request._cancel(TimeoutError("body"))  # noqa: SLF001 - aiohttp's own way in
 
+    def _make_error_handler(self, err_info: Any) -> Callable[[Any], Awaitable[web.StreamResponse]]:
+        refuse = super()._make_error_handler(err_info)
+
+        async def refuse_and_linger(request: Any) -> web.StreamResponse:
+            written = await refuse(request)
+            # A close while more is on its way would be a reset, which takes the answer away (RFC 9112, 9.6).
+            self._close = True
+            if self.transport is not None:
+                self.transport.write_eof()
+                await asyncio.sleep(self._lingering_time)
+            return written
+
+        return refuse_and_linger
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log what escaped a handler; a body that breaks when it has been refused already is no news."""
+        if not isinstance(kw.get("exc_info"), RequestPayloadError):
+            super().log_exception(*args, **kw)
+
     def flush_overdue(self, now: float, transport: asyncio.Transport) -> None:
         """Give up a closing connection whose client no longer reads: a close would wait for it for ever."""
         unsent = transport.get_write_buffer_size()
@@ -325,7 +344,9 @@ def refusal_of(exc: BaseException | None, message: str) -> tuple[int, str]:
     if message == "Too many headers received":
         return 431, f"the head has more than {HEADERS_LIMIT} header fields"
     if isinstance(exc, ContentEncodingError):
-        return 415, "the content-encoding of the body cannot be read here; send it without"
+        if "install" in message:
+            return 415, "the content-encoding of the body cannot be read here; send it without"
+        return 400, "the body is not what its content-encoding says"
     if isinstance(exc, BadHttpMethod):
         if "HTTPS" in message:
             return 400, "this port speaks plain HTTP, and TLS was spoken to it"

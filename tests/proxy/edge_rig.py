@@ -242,6 +242,11 @@ class Caller:
         """See that the gateway closes the connection, and says nothing more."""
         assert await self.raw() == b""
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether something has come that was not read yet."""
+        return bool(self._reader._buffer)  # type: ignore[attr-defined]
+
     def half_close(self) -> None:
         """Say that nothing more will be sent."""
         self._writer.write_eof()
@@ -820,6 +825,17 @@ def vendor_gets(**members: Any) -> Step:
         stage.asked = await stage.line.gets()
         for name, value in members.items():
             assert stage.asked.json.get(name) == value, stage.asked.body
+
+    return step
+
+
+def vendor_gets_bytes(body: bytes) -> Step:
+    """See that the vendor is asked with this very body."""
+
+    async def step(stage: Stage) -> None:
+        await vendor_gets()(stage)
+        assert stage.asked is not None
+        assert stage.asked.body == body
 
     return step
 
