@@ -20,6 +20,7 @@ References: YAML 1.1 merge keys, https://yaml.org/type/merge.html; `${NAME:-defa
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -464,6 +465,41 @@ def to_data(node: Node) -> Any:
     if node.kind == "list":
         return [to_data(item) for item in node.items]
     return node.value
+
+
+# From values to tree...
+
+
+class TooDeep(ValueError):
+    """A value is nested deeper than a document may be."""
+
+
+def from_data(value: object, *, _depth: int = 0) -> Node:
+    """
+    Make a tree of dictionaries, lists and scalars, as if they had been written in a document.
+
+    A text means what it would mean in quotes: its references are references, and it is no number.
+    Raises TooDeep.
+    """
+    if _depth >= DEEPEST:
+        raise TooDeep(f"nested more than {DEEPEST} levels deep")
+    if isinstance(value, Mapping):
+        entries = {
+            str(name): Entry(0, 0, from_data(inner, _depth=_depth + 1))
+            for name, inner in value.items()
+        }
+        return Node("mapping", 0, 0, entries=entries)
+    if isinstance(value, list | tuple):
+        return Node("list", 0, 0, items=[from_data(each, _depth=_depth + 1) for each in value])
+    if isinstance(value, str):
+        # Without quotes where every reader takes it for the same text
+        plain = bool(value) and (_is_bare_key(value) or value.startswith("${"))
+        return Node("scalar", 0, 0, str(value), plain)
+    if value is None or isinstance(value, bool):
+        return Node("scalar", 0, 0, {None: "null", True: "true", False: "false"}[value], plain=True)
+    if isinstance(value, Decimal):
+        return Node("scalar", 0, 0, f"{value:f}", plain=True)
+    return Node("scalar", 0, 0, repr(value), plain=True)
 
 
 # From tree to text...

@@ -25,14 +25,14 @@ def written_fields(section: type[Section]) -> dict[str, FieldInfo]:
 
 def section_at(path: Path) -> type[Section] | None:
     """Give the section at a path from the root, or None where there is no section."""
-    found = _annotation_at(path)
+    found = annotation_at(path)
     return found if isinstance(found, type) and issubclass(found, Section) else None
 
 
 def is_private(path: Path) -> bool:
     """Say whether a path is, or lies within, a value that is never shown (a secret, a header)."""
     for end in range(1, len(path) + 1):
-        if _annotation_at(path[:end]) is Secret:
+        if annotation_at(path[:end]) is Secret:
             return True
         if section_at(path[: end - 1]) is Provider and path[end - 1] == "headers":
             return True
@@ -53,7 +53,8 @@ def bare(annotation: Any) -> Any:
             return annotation
 
 
-def _annotation_at(path: Path) -> Any:
+def annotation_at(path: Path) -> Any:
+    """Give the type of what stands at a path from the root, None where nothing may stand."""
     annotation: Any = Config
     for step in path:
         annotation = _into(bare(annotation), step)

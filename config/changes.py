@@ -1,0 +1,444 @@
+"""
+Changes of a published document: each gives a new document, checked whole, or every mistake at once.
+
+A change is an `Edit`: it moves, sets or takes away parts of a `Draft`, which is the document as a
+tree. What it did not touch stays as it was written, references unexpanded. `checked` sends the
+result the way every configuration goes (`config.loader`), so that nothing is published that a file
+could not say; the document that was begun with is never changed.
+
+A value that is shown as `***` (`config.differences.exported`) and given back stands for the live one.
+
+Errors: `NoSuchPlace` for what a change speaks of and is not there, `Taken` for what is there
+already, `NotEmpty` for what holds something else, `ConfigError` for everything that is wrong with
+the result.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from config import document as documents
+from config.differences import is_mask, scalars, shown
+from config.document import Entry, Node
+from config.loader import ConfigError, Loaded, Problem, check_text, load_text
+from config.models import deployment_ids
+from config.problems import Path, nearest, quoted, spell
+from config.secrets import MASK
+
+__all__ = [
+    "Draft",
+    "Edit",
+    "NoSuchPlace",
+    "NotEmpty",
+    "Taken",
+    "add_key",
+    "checked",
+    "place_of",
+    "put",
+    "remove",
+    "remove_value",
+    "set_deployment",
+    "set_key_hash",
+    "set_quota",
+    "set_value",
+    "taken_over",
+]
+
+SOURCE = "the result"
+
+
+class NoSuchPlace(LookupError):
+    """What a change speaks of is not in the document; the message says what there is."""
+
+
+class Taken(Exception):
+    """There is one of this name already."""
+
+
+class NotEmpty(Exception):
+    """It holds other things that would go with it."""
+
+
+class Draft:
+    """
+    A document that is being changed.
+
+    `environ` resolves references where a change has to know names (a deployment's provider).
+    """
+
+    def __init__(self, document: str, environ: Mapping[str, str]) -> None:
+        root, flaws = documents.compose(document)
+        if root is None or flaws:
+            raise ConfigError(check_text(document, source="live configuration", environ=environ))
+        documents.expand(root, environ)
+        self.root = root
+
+    def at(self, path: Path) -> Node | None:
+        """Give what stands at a path, None where nothing does."""
+        node: Node | None = self.root
+        for step in path:
+            if node is None:
+                return None
+            if isinstance(step, int):
+                node = node.items[step] if step < len(node.items) else None
+            else:
+                node = node.get(step)
+        return node
+
+    def names(self, path: Path) -> list[str]:
+        """Give the names in the mapping at a path."""
+        node = self.at(path)
+        return [] if node is None else list(node.entries)
+
+    def set(self, path: Path, value: Node) -> None:
+        """Put a value at a path; mappings on the way there are made."""
+        node = self.root
+        for step in path[:-1]:
+            if isinstance(step, int):
+                node = node.items[step]
+                continue
+            inner = node.get(step)
+            if inner is None or (inner.kind == "scalar" and inner.raw in documents.NULLS):
+                inner = Node("mapping", 0, 0)
+                _enter(node, step, inner)
+            node = inner
+        last = path[-1]
+        if isinstance(last, int):
+            items = list(node.items)
+            items[last : last + 1] = [value]
+            node.items = items
+        else:
+            _enter(node, last, value)
+
+    def remove(self, path: Path) -> None:
+        """Take away what stands at a path; nothing happens where nothing does."""
+        holder, last = self.at(path[:-1]), path[-1]
+        if holder is None:
+            return
+        if isinstance(last, int):
+            holder.items = [each for at, each in enumerate(holder.items) if at != last]
+        else:
+            holder.entries = {name: entry for name, entry in holder.entries.items() if name != last}
+
+    def text(self) -> str:
+        """Write the document."""
+        return documents.write(self.root, {})
+
+
+Edit = Callable[[Draft], None]
+
+
+def _enter(mapping: Node, name: str, value: Node) -> None:
+    known = mapping.entries.get(name)
+    if known is None:
+        mapping.entries = {**mapping.entries, name: Entry(0, 0, value)}
+    else:
+        mapping.entries = {
+            each: Entry(0, 0, value) if each == name else entry
+            for each, entry in mapping.entries.items()
+        }
+    mapping.kind = "mapping"
+
+
+# The validated path...
+
+
+def checked(document: str, edit: Edit, environ: Mapping[str, str]) -> Loaded:
+    """
+    Give the configuration that a published document becomes by an edit.
+
+    Raises ConfigError with every mistake, and what the edit raises.
+    """
+    draft = Draft(document, environ)
+    edit(draft)
+    return taken_over(draft.text(), document, environ, source=SOURCE)
+
+
+def taken_over(text: str, live: str | None, environ: Mapping[str, str], *, source: str) -> Loaded:
+    """
+    Read a whole configuration that is to take the place of the live one.
+
+    What is masked in it keeps the value that it has there. Raises ConfigError with every mistake.
+    """
+    if MASK not in text:
+        return load_text(text, source=source, environ=environ)
+    root, flaws = documents.compose(text)
+    if root is None or flaws:
+        raise ConfigError(check_text(text, source=source, environ=environ))
+    before = None if live is None else documents.compose(live)[0]
+    unknown = list(_unmask(root, before, source))
+    written = documents.write(root, {})
+    if unknown:
+        others = check_text(written, source=source, environ=environ)
+        places = {problem.path for problem in unknown}
+        raise ConfigError([*unknown, *(each for each in others if each.path not in places)])
+    return load_text(written, source=source, environ=environ)
+
+
+def _unmask(root: Node, live: Node | None, source: str) -> Iterator[Problem]:
+    """Put back what was masked; yields a problem for each mask that stands for nothing."""
+    for path, node in scalars(root):
+        if not is_mask(path, node.raw):
+            continue
+        known = _at(live, path)
+        if known is not None and shown(path, known.raw) == node.raw:
+            node.raw, node.plain = known.raw, known.plain
+        else:
+            yield Problem(
+                source=source,
+                path=spell(path),
+                line=node.line,
+                column=node.column,
+                message=f"{MASK} stands for a value that is not shown, and there is none to keep",
+                expected="a value",
+                remedy="write ${VARIABLE}",
+            )
+
+
+def _at(node: Node | None, path: Path) -> Node | None:
+    for step in path:
+        if node is None:
+            return None
+        if isinstance(step, int):
+            node = node.items[step] if step < len(node.items) else None
+        else:
+            node = node.get(step)
+    return node if node is not None and node.kind == "scalar" else None
+
+
+# Any value...
+
+
+def set_value(path: Path, value: object) -> Edit:
+    """Set the value at a path; what is in it is said as data (`config.document.from_data`)."""
+    made = documents.from_data(value)
+
+    def edit(draft: Draft) -> None:
+        if not path:
+            raise NoSuchPlace("the whole is replaced by applying a document")
+        for at in range(1, len(path)):
+            holder = draft.at(path[:at])
+            step = path[at]
+            is_list = isinstance(step, int)
+            if is_list and (holder is None or not 0 <= int(step) < len(holder.items)):
+                raise NoSuchPlace(f"there is no {spell(path[: at + 1])}")
+            if not is_list and holder is not None and holder.kind == "list":
+                raise NoSuchPlace(f"{spell(path[:at])} is a list")
+            is_value = holder is not None and holder.kind == "scalar"
+            if is_value and holder is not None and holder.raw not in documents.NULLS:
+                raise NoSuchPlace(f"{spell(path[:at])} is a value, nothing stands in it")
+        draft.set(path, made)
+
+    return edit
+
+
+def remove_value(path: Path) -> Edit:
+    """Take away the value at a path."""
+
+    def edit(draft: Draft) -> None:
+        if not path or draft.at(path) is None:
+            raise NoSuchPlace(f"there is no {spell(path) or 'such place'}")
+        draft.remove(path)
+
+    return edit
+
+
+# Things with names...
+
+
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "provider": ("providers",),
+    "model": ("models",),
+    "route": ("routes",),
+    "organization": ("organizations",),
+    "team": ("organizations", "teams"),
+    "key": ("organizations", "teams", "keys"),
+}
+_INSIDE = {"organization": "teams", "team": "keys"}
+
+
+def place_of(draft: Draft, kind: str, name: str) -> Path:
+    """
+    Give the path of a provider, model, route, organization, team or key, be it there or not.
+
+    A team is `acme/support`, a key `acme/support/helpdesk`; what they are in must be there, or
+    NoSuchPlace is raised.
+    """
+    folders = _KINDS[kind]
+    names = [name] if len(folders) == 1 else name.split("/")
+    if len(names) != len(folders):
+        shape = "/".join(folder.removesuffix("s") for folder in folders)
+        raise NoSuchPlace(f"{quoted(name)} is no {kind}: expected {shape}")
+    path: Path = ()
+    for at, (folder, each) in enumerate(zip(folders, names, strict=True)):
+        if at:
+            _there(draft, folders[at - 1].removesuffix("s"), "/".join(names[:at]), path)
+        path = (*path, folder, each)
+    return path
+
+
+def _there(draft: Draft, kind: str, name: str, path: Path) -> Node:
+    found = draft.at(path)
+    if found is None:
+        *_, last = path
+        known = draft.names(path[:-1])
+        meant = nearest(str(last), known)
+        hint = f"; did you mean {quoted(meant)}?" if meant else ""
+        raise NoSuchPlace(f"there is no {kind} {quoted(name)}{hint}")
+    return found
+
+
+def put(kind: str, name: str, section: Mapping[str, Any]) -> Edit:
+    """
+    Make a provider, model, route, organization or team what `section` says, be it there or not.
+
+    An organization keeps its teams and a team its keys, unless the section says others.
+    """
+
+    def edit(draft: Draft) -> None:
+        made = documents.from_data(section)
+        path = place_of(draft, kind, name)
+        inside = _INSIDE.get(kind)
+        known = draft.at(path)
+        if inside and known is not None and inside in known.entries and inside not in section:
+            made.entries = {**made.entries, inside: known.entries[inside]}
+        draft.set(path, made)
+
+    return edit
+
+
+def remove(kind: str, name: str) -> Edit:
+    """Take away a thing with a name; an organization with teams or a team with keys is NotEmpty."""
+
+    def edit(draft: Draft) -> None:
+        path = place_of(draft, kind, name)
+        found = _there(draft, kind, name, path)
+        inside = _INSIDE.get(kind)
+        held = found.get(inside) if inside else None
+        if held is not None and held.entries:
+            raise NotEmpty(f"{kind} {quoted(name)} still has {inside}: {', '.join(held.entries)}")
+        draft.remove(path)
+
+    return edit
+
+
+def add_key(name: str, section: Mapping[str, Any]) -> Edit:
+    """Add a caller's key, `section` with its hash; one of this name is Taken."""
+    made = documents.from_data(section)
+
+    def edit(draft: Draft) -> None:
+        path = place_of(draft, "key", name)
+        if draft.at(path) is not None:
+            raise Taken(f"there is a key {quoted(name)} already; rotate it, or choose another name")
+        draft.set(path, made)
+
+    return edit
+
+
+def set_key_hash(name: str, digest: str) -> Edit:
+    """Give a key another hash (`sha256:<64 hex>`): the old key is refused from then on."""
+    made = documents.from_data(digest)
+
+    def edit(draft: Draft) -> None:
+        path = place_of(draft, "key", name)
+        _there(draft, "key", name, path)
+        draft.set((*path, "key"), made)
+
+    return edit
+
+
+# Scopes...
+
+
+SCOPES = "key:ORG/TEAM/NAME, team:ORG/TEAM, org:ORG, model:NAME or deployment:ID"
+_SCOPED = re.compile(r"(key|team|org|model|deployment):(.+)", re.DOTALL)
+
+
+def scope_place(draft: Draft, scope: str) -> Path:
+    """Give the path of what a scope such as `team:acme/support` limits, or raise NoSuchPlace."""
+    found = _SCOPED.fullmatch(scope)
+    if found is None:
+        raise NoSuchPlace(f"{quoted(scope)} is no scope; expected {SCOPES}")
+    kind, name = found[1], found[2]
+    if kind == "deployment":
+        return deployment_place(draft, name)
+    kind = "organization" if kind == "org" else kind
+    path = place_of(draft, kind, name)
+    _there(draft, kind, name, path)
+    return path
+
+
+def deployment_place(draft: Draft, deployment: str) -> Path:
+    """Give the path of a deployment by its id, or raise NoSuchPlace."""
+    known: list[str] = []
+    models = draft.at(("models",))
+    for model, placed in models.entries.items() if models is not None else ():
+        listed = placed.node.get("deployments")
+        nodes: Sequence[Node] = listed.items if listed is not None else ()
+        said = [(_value(each, "provider") or "", _value(each, "id")) for each in nodes]
+        for at, name in enumerate(deployment_ids(model, said)):
+            if name == deployment:
+                return ("models", model, "deployments", at)
+            known.append(name)
+    meant = nearest(deployment, known)
+    hint = f"; did you mean {quoted(meant)}?" if meant else ""
+    raise NoSuchPlace(f"there is no deployment {quoted(deployment)}{hint}")
+
+
+def _value(node: Node, name: str) -> str | None:
+    found = node.get(name)
+    return found.value if found is not None and found.kind == "scalar" else None
+
+
+def set_quota(
+    scope: str,
+    limits: Mapping[str, Any] | None = None,
+    budgets: Sequence[Mapping[str, Any]] | None = None,
+) -> Edit:
+    """
+    Set the limits and the budgets of a scope.
+
+    Of the limits only those that are named change, and None takes one away; the budgets are
+    replaced as a whole, and none of them is left by an empty list. None for either leaves it.
+    """
+
+    def edit(draft: Draft) -> None:
+        path = scope_place(draft, scope)
+        _set_limits(draft, (*path, "limits"), limits or {})
+        if budgets is None:
+            return
+        if budgets:
+            made = list(budgets) if len(budgets) > 1 else budgets[0]
+            draft.set((*path, "budget"), documents.from_data(made))
+        else:
+            draft.remove((*path, "budget"))
+
+    return edit
+
+
+def _set_limits(draft: Draft, path: Path, limits: Mapping[str, Any]) -> None:
+    for name, value in limits.items():
+        if value is None:
+            draft.remove((*path, name))
+        else:
+            draft.set((*path, name), documents.from_data(value))
+    held = draft.at(path)
+    if held is not None and not held.entries:
+        draft.remove(path)
+
+
+def set_deployment(
+    deployment: str, settings: Mapping[str, Any], limits: Mapping[str, Any] | None = None
+) -> Edit:
+    """Set settings of a deployment (`drained`, `weight`) and its limits; None takes one away."""
+
+    def edit(draft: Draft) -> None:
+        path = deployment_place(draft, deployment)
+        for name, value in settings.items():
+            if value is None:
+                draft.remove((*path, name))
+            else:
+                draft.set((*path, name), documents.from_data(value))
+        _set_limits(draft, (*path, "limits"), limits or {})
+
+    return edit
