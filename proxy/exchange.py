@@ -820,22 +820,25 @@ class Exchange:
         seen = self.seen
         edge = self.edge
         embeddings = self.kind == "embeddings"
+        ask = Ask(
+            self.offer.plan,
+            f"{self.request_id}.{attempts.made + 1}",
+            input=seen.input_estimate,
+            bound=min(seen.input_bound, self.offer.most_input),
+            cap=seen.output_cap or 0,
+            assumed=0 if embeddings else edge.assumed_output_tokens,
+            n=0 if embeddings else seen.n,
+            first=attempts.made == 0,
+            excluded=tuple(candidate + 1 for candidate in attempts.tried),
+            tie=edge.next_tie(),
+            user=self.user,
+        )
         try:
-            return await edge.gate.admit(
-                Ask(
-                    self.offer.plan,
-                    f"{self.request_id}.{attempts.made + 1}",
-                    input=seen.input_estimate,
-                    bound=min(seen.input_bound, self.offer.most_input),
-                    cap=seen.output_cap or 0,
-                    assumed=0 if embeddings else edge.assumed_output_tokens,
-                    n=0 if embeddings else seen.n,
-                    first=attempts.made == 0,
-                    excluded=tuple(candidate + 1 for candidate in attempts.tried),
-                    tie=edge.next_tie(),
-                    user=self.user,
-                )
-            )
+            return await edge.gate.admit(ask)
+        except asyncio.CancelledError:
+            # It may have been granted in the very moment in which the caller left.
+            edge.gate.abandon(ask)
+            raise
         except StoreUnavailable as error:
             raise StoreGone(
                 f"Admission is not possible right now: {error}.", retry_after_us=1_000_000

@@ -598,6 +598,10 @@ class Rig:
             await caller.leave()
         try:
             if not self._task.done():
+                # Who has connected and left again may still lie in the queue of the listening socket.
+                for _ in range(3):
+                    await eventually(lambda: not self.edge.server.connections)
+                    await asyncio.sleep(0.005)
                 await self.at_rest()
                 self._hold_secrets(json.dumps(self.edge.metrics.snapshot("x")))
             assert await self.stop() == 0
@@ -679,6 +683,8 @@ class Rig:
             lambda: (
                 not edge.exchanges
                 and not edge.streams
+                # An admission under way may grant what nobody waits for any more, and is then given back.
+                and edge.gate._admission is None
                 and not edge.gate.unsettled
                 and edge.pool.open == edge.pool.idle
                 and not edge.pool.wheel.in_flight
