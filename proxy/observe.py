@@ -9,6 +9,8 @@ Labels take their values from the configuration or from a fixed list of words, n
 
 import asyncio
 import os
+import select
+import stat
 import sys
 from bisect import bisect_left
 from collections import deque
@@ -20,6 +22,9 @@ from typing import Any, Literal
 import orjson
 
 SEPARATOR = "\x1f"
+
+# How often a writer that waits for its reader looks whether it is still wanted.
+POLL_MS = 50
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600)
 _SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
@@ -62,7 +67,7 @@ METRICS = (
     Metric(
         "penstock_refusals_total",
         "counter",
-        "Requests refused before an upstream was asked, by the error's word.",
+        "Requests that got an error of the gateway's own, by the error's word.",
         ("reason",),
     ),
     Metric(
@@ -221,17 +226,22 @@ class AccessLog:
     """
     One JSON line per exchange, written in batches by a thread of its own.
 
-    The loop never waits for the reader of the log: lines beyond `most` are dropped and counted.
+    The loop never waits for the reader of the log, and neither does the end: lines beyond `most`, and those that a
+    reader does not take within `patience_s` of `close`, are dropped and counted.
     """
 
-    def __init__(self, where: str, dropped: Counter, *, most: int = 50_000) -> None:
+    def __init__(
+        self, where: str, dropped: Counter, *, most: int = 20_000, patience_s: float = 1.0
+    ) -> None:
         self._lines: deque[dict[str, Any]] = deque()
         self._dropped = dropped
         self._most = most
+        self._patience_s = patience_s
         self._writer: ThreadPoolExecutor | None = None
         self._file = -1
         self._owned = False
-        self._writing: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[int] | None = None
+        self._given_up = False
         if where == "off":
             return
         if where == "stdout":
@@ -261,30 +271,50 @@ class AccessLog:
         if self._writing is not None and not self._writing.done():
             return
         lines, self._lines = self._lines, deque()
-        self._writing = asyncio.get_running_loop().run_in_executor(
-            self._writer, _write, self._file, lines
-        )
+        self._writing = asyncio.get_running_loop().run_in_executor(self._writer, self._write, lines)
+        self._writing.add_done_callback(self._count)
 
     async def close(self) -> None:
-        """Write what is left."""
-        if self._writing is not None:
+        """Write what is left, as far as its reader takes it."""
+        if self._writer is None:
+            return
+        give_up = asyncio.get_running_loop().call_later(self._patience_s, self._give_up)
+        while self._lines or (self._writing is not None and not self._writing.done()):
+            self.flush()
+            assert self._writing is not None
             await self._writing
-        self.flush()
-        if self._writing is not None:
-            await self._writing
-        if self._writer is not None:
-            self._writer.shutdown()
+        give_up.cancel()
+        self._writer.shutdown()
         if self._owned:
             os.close(self._file)
 
+    def _give_up(self) -> None:
+        self._given_up = True
 
-def _write(file: int, lines: deque[dict[str, Any]]) -> None:
-    data = memoryview(
-        b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
-    )
-    try:
-        while data:
-            data = data[os.write(file, data) :]
-    except OSError:
-        # A reader that went away must not take the gateway with it.
-        return
+    def _count(self, written: "asyncio.Future[int]") -> None:
+        if not written.cancelled():
+            self._dropped.value += written.result()
+
+    def _write(self, lines: deque[dict[str, Any]]) -> int:
+        """Write lines from the writer's thread. Returns how many were lost."""
+        data = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
+        at = 0
+        try:
+            if stat.S_ISREG(os.fstat(self._file).st_mode):
+                while at < len(data):
+                    at += os.write(self._file, memoryview(data)[at:])
+                return 0
+            # A pipe takes so much at once, or not at all: whole lines, which no other writer can tear.
+            reader = select.poll()
+            reader.register(self._file, select.POLLOUT)
+            while at < len(data):
+                if not reader.poll(POLL_MS):
+                    if self._given_up:
+                        break
+                    continue
+                end = data.rfind(b"\n", at, at + select.PIPE_BUF) + 1 or at + select.PIPE_BUF
+                at += os.write(self._file, data[at:end])
+        except OSError:
+            # A reader that went away must not take the gateway with it.
+            pass
+        return data.count(b"\n", at)

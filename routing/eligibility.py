@@ -16,14 +16,6 @@ class UnknownModel(Exception):
     """Nobody configured a model or route of this name."""
 
 
-class NobodyEligible(Exception):
-    """There are candidates, and each falls out; `reasons` says why, by deployment."""
-
-    def __init__(self, reasons: dict[str, str]) -> None:
-        self.reasons = reasons
-        super().__init__("; ".join(f"{name}: {why}" for name, why in reasons.items()))
-
-
 @dataclass(frozen=True, slots=True)
 class Option:
     """

@@ -1,0 +1,134 @@
+"""Who is calling: keys are found by their hash alone, and know what stands over them."""
+
+import dataclasses
+import json
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from config.loader import load_text
+from governance.identity import Caller, Directory
+
+KEY = "sk-helpdesk-0123456789"
+OTHER = "sk-batch-9876543210-x"
+
+
+def directory(**said: Any) -> Directory:
+    """Read a directory of two keys; `helpdesk`, `batch`, `team` and `organization` are sections."""
+    keys = {
+        "helpdesk": {"key": KEY} | said.get("helpdesk", {}),
+        "batch": {"key": OTHER} | said.get("batch", {}),
+    }
+    text = json.dumps(
+        {
+            "providers": {"p": {"protocol": "openai", "base_url": "http://127.0.0.1:1/v1"}},
+            "models": {"m": {"deployments": [{"provider": "p"}]}},
+            "routes": {"auto": {"models": ["m"]}},
+            "organizations": {
+                "acme": said.get("organization", {})
+                | {"teams": {"support": said.get("team", {}) | {"keys": keys}}}
+            },
+        }
+    )
+    return Directory(load_text(text, source="test", environ={}).config)
+
+
+def helpdesk(**said: Any) -> Caller:
+    """Find the caller of `KEY`."""
+    found = directory(**said).find(KEY)
+    assert found is not None
+    return found
+
+
+def test_a_key_is_found_with_all_that_the_ledger_says() -> None:
+    """Organization, team, key, application, business line and user."""
+    caller = helpdesk(
+        helpdesk={
+            "application": "desk",
+            "business_line": "service",
+            "user": "robot",
+            "biz_level": "premium",
+            "prefer_cost": "low",
+        }
+    )
+    assert dataclasses.asdict(caller) == {
+        "key": "acme/support/helpdesk",
+        "organization": "acme",
+        "team": "support",
+        "application": "desk",
+        "business_line": "service",
+        "user": "robot",
+        "biz_level": "premium",
+        "prefer_cost": "low",
+        "models": frozenset(),
+        "scopes": ("key:acme/support/helpdesk", "team:acme/support", "org:acme"),
+        "strict": False,
+    }
+
+
+def test_each_key_is_its_own_caller() -> None:
+    """Two keys of a team share the outer scopes and nothing else."""
+    found = directory()
+    assert len(found) == 2
+    one, two = found.find(KEY), found.find(OTHER)
+    assert one is not None
+    assert two is not None
+    assert (one.key, two.key) == ("acme/support/helpdesk", "acme/support/batch")
+    assert one.scopes[1:] == two.scopes[1:]
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", " ", KEY[:-1], KEY + "x", KEY.upper(), f" {KEY}", "ключ", "\udcff\udcfe", "x" * 100_000],
+)
+def test_nobody_else_is_found(token: str) -> None:
+    """Only the whole key, byte for byte; bytes that are no UTF-8 are no reason to fail."""
+    assert directory().find(token) is None
+
+
+def test_the_hash_is_no_key() -> None:
+    """Whoever reads the published configuration has the hash, and cannot call with it."""
+    digest = sha256(KEY.encode()).hexdigest()
+    found = directory(helpdesk={"key": f"sha256:{digest}"})
+    assert found.find(digest) is None
+    assert found.find(f"sha256:{digest}") is None
+    assert found.find(KEY) is not None
+
+
+def test_keys_are_not_kept() -> None:
+    """What lies in memory is a hash."""
+    assert KEY not in repr(vars(directory()))
+    assert KEY.encode() not in repr(vars(directory())).encode()
+
+
+def test_models_are_limited_to_those_named() -> None:
+    """An empty list means all of them."""
+    assert helpdesk().may_ask_for("m")
+    assert helpdesk().may_ask_for("anything")
+    limited = helpdesk(helpdesk={"models": ["auto"]})
+    assert limited.may_ask_for("auto")
+    assert not limited.may_ask_for("m")
+
+
+STRICT = {"usd": 1, "per": "day", "mode": "strict"}
+SOFT = {"usd": 1, "per": "day"}
+
+
+@pytest.mark.parametrize(
+    ("said", "strict"),
+    [
+        ({}, False),
+        ({"helpdesk": {"budget": SOFT}}, False),
+        ({"helpdesk": {"budget": STRICT}}, True),
+        ({"helpdesk": {"budget": [SOFT | {"per": "week"}, STRICT]}}, True),
+        ({"team": {"budget": STRICT}}, True),
+        ({"organization": {"budget": STRICT}}, True),
+        ({"batch": {"budget": STRICT}}, False),
+    ],
+)
+def test_a_strict_budget_anywhere_above_makes_a_caller_strict(
+    said: dict[str, Any], strict: bool
+) -> None:
+    """On the key itself, its team or its organization; a sister's budget is none of its business."""
+    assert helpdesk(**said).strict is strict
