@@ -53,6 +53,7 @@ log = logging.getLogger("penstock.edge")
 
 TICK_S = 0.25
 PROGRESS_S = 2.0
+PRICES_S = 1.0
 BACKLOG = 4096
 
 Handler = Callable[[Request], Awaitable[Written]]
@@ -190,18 +191,6 @@ class Edge:
         self._tick_due = now + TICK_S
         self._tick = self.loop.call_at(self._tick_due, self._on_tick)
         self.access.flush()
-        until_us = self.live.until_us
-        if until_us and self.unix_us() >= until_us:
-            self._reprice()
-
-    def _reprice(self) -> None:
-        """Compile the configuration again: one of its price lists has ended."""
-        try:
-            self.live = self._compile(self.live.config, self.live.version)
-        except (OSError, ValueError) as error:
-            # A file that it names is gone. What runs goes on, at the prices that it has.
-            log.error("cannot take the new prices: %s", error)
-            self.live.until_us = 0
 
     def stop_ticking(self) -> None:
         """End the quarter-second chores."""
@@ -252,6 +241,8 @@ class Edge:
             await self._until_stop(self.configured.wait())
             if self.stopping.is_set():
                 return 0
+            pricing = self.loop.create_task(self._follow_prices())
+            ours.push_async_callback(_ended, pricing)
             settings = self.live.config
             self.access = AccessLog(
                 _access_path(settings.edge.access_log),
@@ -361,6 +352,23 @@ class Edge:
                     error = "the worker failed over it; its log knows more"
                     log.exception("cannot run configuration %d", version.number)
                 await _quietly(acknowledge(self._client, self.replica, version.number, error))
+
+    async def _follow_prices(self) -> None:
+        """Compile the configuration again when one of its price lists has ended."""
+        while True:
+            await asyncio.sleep(PRICES_S)
+            live = self.live
+            if not live.until_us or self.unix_us() < live.until_us:
+                continue
+            try:
+                fresh = await asyncio.to_thread(self._compile, live.config, live.version)
+            except (OSError, ValueError) as error:
+                # A file that it names is gone. What runs goes on, at the prices that it has.
+                log.error("cannot take the new prices: %s", error)
+                live.until_us = 0
+                continue
+            if self.live is live:
+                self.live = fresh
 
     # The worker's own door: health and metrics, for the supervisor and the control role.
 

@@ -166,7 +166,8 @@ class Metrics:
         found = self._counters.get((name, *labels))
         if found is None:
             self._check(name, "counter", labels)
-            found = self._counters[name, *labels] = Counter()
+            # A configuration is compiled by a thread: whoever comes first makes the one that all count on.
+            found = self._counters.setdefault((name, *labels), Counter())
         return found
 
     def histogram(self, name: str, *labels: str) -> Histogram:
@@ -174,7 +175,7 @@ class Metrics:
         found = self._histograms.get((name, *labels))
         if found is None:
             row = self._check(name, "histogram", labels)
-            found = self._histograms[name, *labels] = Histogram(row.buckets)
+            found = self._histograms.setdefault((name, *labels), Histogram(row.buckets))
         return found
 
     def read(self, source: Callable[[], dict[tuple[str, ...], float]]) -> None:
