@@ -46,18 +46,29 @@ class _Wire(asyncio.Protocol):
         waiting = self.waiting
         try:
             reader.feed(data)
-            while (answer := reader.gets()) is not ...:
+            answer = reader.gets()
+            while answer is not ... and waiting:
                 waiting.popleft()(answer)
-        except (hiredis.ProtocolError, IndexError):
-            # Out of step with the server: no later answer could be trusted.
-            if self.transport is not None:
-                self.transport.abort()
+                answer = reader.gets()
+        except hiredis.ProtocolError:
+            self.abort()
+            return
+        if answer is not ...:
+            # Nobody asked for it.
+            self.abort()
+
+    def abort(self) -> None:
+        """Break a connection that is out of step with the server: no later answer could be trusted."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def call(self, callback: Callback, *command: Word) -> None:
-        """Send one command."""
-        assert self.transport is not None
+        """Send one command. Raises `LaneLost` when the connection is gone already."""
+        if self.transport is None:
+            raise LaneLost("the store closed the connection")
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says a tuple of one
         self.waiting.append(callback)
-        self.transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub says a tuple of one
+        self.transport.write(packed)
 
     async def ask(self, *command: Word) -> None:
         """Send one command and wait until the server has agreed; its refusal is raised."""
@@ -129,15 +140,14 @@ class Lane:
     def call(self, callback: Callback, *command: Word) -> None:
         """Send one command. Raises `LaneLost` when there is no connection; nothing was sent then."""
         wire = self._wire
-        if wire is None or wire.transport is None:
+        if wire is None:
             raise LaneLost("no connection to the store")
         wire.call(callback, *command)
 
     def drop(self) -> None:
         """Abandon a connection that does not answer; the calls under way fail, a new one is made."""
-        wire = self._wire
-        if wire is not None and wire.transport is not None:
-            wire.transport.abort()
+        if self._wire is not None:
+            self._wire.abort()
 
     async def _keep(self) -> None:
         pause = 0.02
@@ -167,8 +177,7 @@ class Lane:
             for command in target.greeting():
                 await wire.ask(*command)
         except BaseException:
-            if wire.transport is not None:
-                wire.transport.abort()
+            wire.abort()
             raise
         if wire.transport is None:
             raise LaneLost("the store closed the connection")

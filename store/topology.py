@@ -59,9 +59,16 @@ def target(url: str) -> Target:
         port = parts.port or 6379
         text = query.get("db", [parts.path.strip("/") if parts.scheme != "unix" else ""])[0]
         db = int(text) if text else 0
+        if db < 0:
+            raise ValueError(f"there is no database {db}")
     except ValueError as error:
         raise BadStoreUrl(f"store.redis: port and database must be numbers: {error}") from None
-    if parts.scheme == "unix" and not parts.path:
+    known = {"db", "ssl_ca_certs"} if parts.scheme == "rediss" else {"db"}
+    if unknown := sorted(query.keys() - known):
+        raise BadStoreUrl(
+            f"store.redis: expected ?db= (and ?ssl_ca_certs= with rediss://), found {unknown[0]}"
+        )
+    if parts.scheme == "unix" and (not parts.path or parts.hostname):
         raise BadStoreUrl(
             "store.redis: unix:// needs an absolute path, as in unix:///run/redis.sock"
         )

@@ -1,0 +1,184 @@
+"""
+Scripted peers for whoever speaks to a store: a server that answers as it is told, and a pipe that fails on purpose.
+
+Both listen on a unix socket of their own, so that no port is taken.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import ssl
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hiredis
+
+Answer = Callable[[list[bytes]], bytes | Awaitable[bytes]]
+
+
+class _Listener:
+    """A unix socket (or, with TLS, a port of 127.0.0.1) and the tasks of its connections."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pst-"))
+        self.path = self.folder / "s"
+        self.connections = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._closed = False
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @property
+    def url(self) -> str:
+        """The address, as the lane takes it."""
+        return f"unix://{self.path}"
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_unix_server(self._accept, self.path)
+
+    async def start_tls(self, context: ssl.SSLContext) -> int:
+        """Listen with TLS on a port of this machine. Returns the port."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=context)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:
+            writer.transport.abort()
+            return
+        self.connections += 1
+        self._writers.append(writer)
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self.serve(reader, writer)
+        except OSError:
+            pass
+        finally:
+            writer.transport.abort()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Talk on one connection."""
+        raise AssertionError("a peer says how it serves")
+
+    def cut(self) -> None:
+        """Break every connection."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def close(self) -> None:
+        """Stop listening, break what is open."""
+        self._closed = True
+        if self._server is not None:
+            self._server.close()
+        self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class FakeRedis(_Listener):
+    """Answers each command with the bytes that `answer` gives; keeps what it was asked."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+        self.asked: list[list[bytes]] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Read commands, write answers; empty bytes break the connection."""
+        commands = hiredis.Reader()
+        while data := await reader.read(65536):
+            commands.feed(data)
+            while (command := commands.gets()) is not False:
+                self.asked.append(command)
+                answer: Any = self.answer(command)
+                if not isinstance(answer, bytes):
+                    answer = await answer
+                if not answer:
+                    writer.transport.abort()
+                    return
+                writer.write(answer)
+
+
+class Pipe(_Listener):
+    """
+    Stands between a client and a real server, and fails as it is told.
+
+    `cut_up_after` and `cut_down_after` are how many more bytes pass towards the server and back before the connection breaks.
+    """
+
+    def __init__(self, target: Path) -> None:
+        super().__init__()
+        self._target = target
+        self.cut_up_after: int | None = None
+        self.cut_down_after: int | None = None
+        self.passed_down = 0
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def hold(self) -> None:
+        """Let nothing through towards the client."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Let everything through again."""
+        self._open.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry bytes both ways until one side ends or it is time to break."""
+        up_reader, up_writer = await asyncio.open_unix_connection(self._target)
+        self._writers.append(up_writer)
+
+        async def up() -> None:
+            while data := await reader.read(65536):
+                if self.cut_up_after is not None:
+                    data, self.cut_up_after = self._part(data, self.cut_up_after)
+                up_writer.write(data)
+                if self.cut_up_after == 0:
+                    self.cut_up_after = None
+                    await up_writer.drain()
+                    break
+
+        async def down() -> None:
+            while data := await up_reader.read(65536):
+                await self._open.wait()
+                if self.cut_down_after is not None:
+                    data, self.cut_down_after = self._part(data, self.cut_down_after)
+                self.passed_down += len(data)
+                writer.write(data)
+                if self.cut_down_after == 0:
+                    self.cut_down_after = None
+                    await writer.drain()
+                    break
+
+        tasks = [asyncio.ensure_future(up()), asyncio.ensure_future(down())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            up_writer.transport.abort()
+
+    @staticmethod
+    def _part(data: bytes, left: int) -> tuple[bytes, int]:
+        return data[:left], max(left - len(data), 0)
+
+
+@contextlib.contextmanager
+def gathered_errors(loop: asyncio.AbstractEventLoop) -> Iterator[list[dict[str, Any]]]:
+    """Collect what the loop's exception handler is told."""
+    told: list[dict[str, Any]] = []
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    yield told
+    loop.set_exception_handler(before)
