@@ -233,13 +233,14 @@ class Edge:
             ours.push_async_callback(admit_lane.close)
             ours.push_async_callback(settle_lane.close)
             ours.push_async_callback(self.pool.close)
-            await self._until_stop(_connected(admit_lane))
-            await self._until_stop(_connected(settle_lane))
+            if not await self._may_go_on(_connected(admit_lane)):
+                return 0
+            if not await self._may_go_on(_connected(settle_lane)):
+                return 0
             ours.push_async_callback(self._withdraw)
             following = self.loop.create_task(self._follow_configuration())
             ours.push_async_callback(_ended, following)
-            await self._until_stop(self.configured.wait())
-            if self.stopping.is_set():
+            if not await self._may_go_on(self.configured.wait()):
                 return 0
             pricing = self.loop.create_task(self._follow_prices())
             ours.push_async_callback(_ended, pricing)
@@ -261,8 +262,7 @@ class Edge:
                 streams=self.reports,
             )
             ours.push_async_callback(self.gate.close)
-            await self._until_stop(_started(self.gate))
-            if self.stopping.is_set():
+            if not await self._may_go_on(_started(self.gate)):
                 return 0
             await self._serve(ours, on_serving)
         return 0
@@ -297,8 +297,8 @@ class Edge:
         """Drain and end."""
         self.stopping.set()
 
-    async def _until_stop(self, step: Awaitable[object]) -> None:
-        """Await a step of the start, or the word to stop."""
+    async def _may_go_on(self, step: Awaitable[object]) -> bool:
+        """Await a step of the start, or the word to stop. Returns whether the start goes on."""
         work = asyncio.ensure_future(step)
         stop = asyncio.ensure_future(self.stopping.wait())
         try:
@@ -308,6 +308,7 @@ class Edge:
         finally:
             await _ended(work)
             await _ended(stop)
+        return not self.stopping.is_set()
 
     async def _withdraw(self) -> None:
         await _quietly(withdraw(self._client, self.replica))
@@ -576,9 +577,13 @@ def _listen(address: str) -> socket.socket:
     host, port = split_listen(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind((host, port))
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
     sock.setblocking(False)
     return sock
 

@@ -1,0 +1,446 @@
+"""One worker, put together: its doors, its start, its configuration, its end."""
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, UnixConnector
+from redis.asyncio import Redis
+
+from config.live import acknowledgements, publish
+from proxy.app import Doors, Edge
+from proxy.options import EdgeOptions
+from ratelimit.gate import StoreUnavailable
+from tests.proxy.edge_rig import (
+    CALLER_KEY,
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    Rig,
+    chat,
+    eventually,
+    request,
+)
+
+MakeEdge = Callable[..., Awaitable[Rig]]
+
+BODIES = {
+    CHAT: chat(),
+    COMPLETIONS: b'{"model":"m","prompt":"x"}',
+    EMBEDDINGS: b'{"model":"m","input":"x"}',
+}
+
+
+# Doors...
+
+
+async def test_every_route_that_can_spend_passes_admission(edge: MakeEdge) -> None:
+    """Walk all routes with admission broken: none of them reaches a vendor, and each POST asks for admission."""
+    rig = await edge(models={"m": ["sim"]})
+    asked: list[str] = []
+
+    def admit(ask: Any) -> "asyncio.Future[Any]":
+        asked.append(ask.attempt_id)
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(StoreUnavailable("broken for this test"))
+        return future
+
+    rig.edge.gate.admit = admit  # type: ignore[method-assign]
+    routes = Doors(rig.edge).routes
+    spending = {path for path, methods in routes.items() if "POST" in methods}
+    assert spending == set(BODIES)
+    for path, methods in routes.items():
+        for method in methods:
+            before = len(asked)
+            answer = await rig.ask(BODIES.get(path), path=path.replace("{id}", "m"), method=method)
+            if method == "POST":
+                assert answer.status == 503
+                assert len(asked) == before + 1
+            else:
+                assert answer.status == 200
+                assert len(asked) == before
+    assert rig.mock.books()["totals"]["calls"] == 0
+
+
+async def test_the_routes_are_those_that_are_documented(edge: MakeEdge) -> None:
+    """And no route of an operator's is on the data port."""
+    rig = await edge(models={"m": ["sim"]})
+    assert Doors(rig.edge).routes == {
+        "/v1/chat/completions": ("POST",),
+        "/v1/completions": ("POST",),
+        "/v1/embeddings": ("POST",),
+        "/v1/models": ("GET",),
+        "/v1/models/{id}": ("GET",),
+        "/": ("HEAD", "GET"),
+        "/health/live": ("GET", "HEAD"),
+        "/health/ready": ("GET", "HEAD"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"), [("/v1/nothing", "POST", 404), ("/v1/models", "POST", 405)]
+)
+async def test_a_wrong_route_is_refused_before_its_body(
+    edge: MakeEdge, path: str, method: str, status: int
+) -> None:
+    """The answer comes although the body does not, and the connection closes behind it."""
+    rig = await edge(models={"m": ["sim"]})
+    caller = await rig.caller()
+    await caller.send(request(None, "Content-Length: 1000000", path=path, method=method))
+    answer = await caller.answer()
+    assert answer.status == status
+    assert answer.header("connection") == "close"
+    assert answer.header("x-should-retry") == "false"
+    assert answer.header("x-request-id") is not None
+    assert answer.error["type"] == "invalid_request_error"
+
+
+async def test_the_models_are_those_of_the_key(edge: MakeEdge) -> None:
+    """A list and single ones; what the key may not use does not exist for it."""
+    rig = await edge(
+        models={"m": ["sim"], "org/n": ["sim"], "o": ["sim"]},
+        routes={"auto/coding": ["m"], "auto": ["o"]},
+        key={"models": ["org/n", "auto/coding"]},
+    )
+    listed = await rig.ask(None, method="GET", path="/v1/models")
+    assert listed.json["object"] == "list"
+    assert [(one["id"], one["object"], one["owned_by"]) for one in listed.json["data"]] == [
+        ("org/n", "model", "organization"),
+        ("auto/coding", "model", "penstock"),
+    ]
+    for name in ("org/n", "org%2Fn", "auto/coding"):
+        one = await rig.ask(None, method="GET", path=f"/v1/models/{name}")
+        assert (one.status, one.json["id"]) == (200, name.replace("%2F", "/"))
+    for name in ("m", "auto", "nobody", "org", "%00", "m?x=1", "x" * 500):
+        gone = await rig.ask(None, method="GET", path=f"/v1/models/{name}")
+        assert (gone.status, gone.error["code"]) == (404, "model_not_found")
+        assert gone.error["param"] == "model"
+    assert (await rig.ask(None, method="GET", path="/v1/models/")).status == 404
+    for key, code in ((None, "missing_api_key"), ("sk-nobody-knows", "invalid_api_key")):
+        refused = await rig.ask(None, method="GET", path="/v1/models", key=key)
+        assert (refused.status, refused.error["code"]) == (401, code)
+
+
+async def test_anybody_may_ask_for_health(edge: MakeEdge) -> None:
+    """Without a key; HEAD has no body, and says how long it would be."""
+    rig = await edge(models={"m": ["sim"]})
+    caller = await rig.caller()
+    for path, document in (
+        ("/", {"name": "penstock"}),
+        ("/health/live", {"status": "live"}),
+        ("/health/ready", {"status": "ready"}),
+    ):
+        for method in ("HEAD", "GET"):
+            await caller.send(request(None, method=method, path=path, key=None))
+            answer = await caller.answer(to=method)
+            assert answer.status == 200
+            assert answer.header("content-length") == str(len(json.dumps(document)))
+            assert method == "HEAD" or answer.json == document
+
+
+async def test_a_query_changes_nothing(edge: MakeEdge) -> None:
+    """Azure's clients send one."""
+    rig = await edge(models={"m": ["sim"]})
+    assert (await rig.ask(chat(), path=f"{CHAT}?api-version=2024-10-21")).status == 200
+
+
+# The worker's own door...
+
+
+async def until(so: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what only the store can tell."""
+    async with asyncio.timeout(5):
+        while not await so():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+
+
+async def own(rig: Rig, path: str) -> tuple[int, Any]:
+    """Ask the worker's own socket."""
+    where = rig.edge.options.run_dir / "edge-0.sock"
+    async with ClientSession(connector=UnixConnector(str(where))) as session:
+        answer = await session.get(f"http://edge{path}")
+        return answer.status, await answer.json()
+
+
+async def test_the_own_door_tells_of_health_and_counts(edge: MakeEdge) -> None:
+    """For the supervisor and the control role; the snapshot bears the name of this life."""
+    rig = await edge(models={"m": ["sim;tokens=2"]})
+    await rig.ask(chat())
+    await rig.entries()
+    assert await own(rig, "/health/live") == (200, {"status": "live"})
+    assert await own(rig, "/health/ready") == (200, {"status": "ready"})
+    status, snapshot = await own(rig, "/snapshot")
+    assert status == 200
+    assert snapshot["boot"] == rig.edge.gate.boot.member
+    assert snapshot["counters"]["penstock_requests_total"]["openai.chat\x1fm\x1f200"] == 1
+    assert snapshot["gauges"]["penstock_config_version"] == {"": 1}
+    assert snapshot["histograms"]["penstock_admit_seconds"][""][2] >= 1
+
+
+async def test_the_snapshot_has_every_metric_but_those_without_a_label_yet(edge: MakeEdge) -> None:
+    """Whatever is declared is counted: after one stream and one refusal all of the table is there."""
+    rig = await edge(models={"m": ["sim;tokens=5;interval_ms=2"]})
+    await rig.ask(chat(stream=True))
+    await rig.ask(chat("nobody"))
+    await rig.entries()
+    await asyncio.sleep(0.3)
+    _, snapshot = await own(rig, "/snapshot")
+    found = {name for kind in ("counters", "gauges", "histograms") for name in snapshot[kind]}
+    assert found == {row["name"] for row in snapshot["schema"]}
+
+
+# Configuration...
+
+
+async def test_a_new_version_holds_for_the_next_request(edge: MakeEdge) -> None:
+    """Models, keys, limits and deadlines; what runs goes on, and the version is acknowledged."""
+    rig = await edge(models={"m": ["sim;tokens=1"]})
+    caller = await rig.caller()
+    await caller.send(request(chat()))
+    await caller.answer()
+    await rig.publish(
+        models={"n": ["sim;tokens=2"]}, edge={"max_body_mb": 1, "head_timeout_s": 0.1}
+    )
+    await eventually(lambda: rig.edge.live.version == 2)
+    await caller.send(request(chat()))
+    assert (await caller.answer()).error["code"] == "model_not_found"
+    await caller.send(request(chat("n")))
+    assert (await caller.answer()).status == 200
+    await caller.send(request(chat("n", metadata={"x": "y" * (1 << 20)})))
+    assert (await caller.answer()).status == 413
+    slow = await rig.caller()
+    await slow.send(b"G")
+    assert (await slow.answer()).status == 408
+
+    async def acknowledged() -> bool:
+        return (await acknowledgements(rig.redis))[rig.edge.replica].number == 2
+
+    await until(acknowledged)
+
+
+async def test_an_exchange_ends_under_the_version_it_began_with(edge: MakeEdge) -> None:
+    """A stream is not cut because its model has gone."""
+    rig = await edge(models={"m": ["sim;tokens=20;interval_ms=10"]})
+    caller = await rig.caller()
+    await caller.send(request(chat(stream=True)))
+    assert (await caller.head()).status == 200
+    await rig.publish(models={"n": ["sim"]})
+    await eventually(lambda: rig.edge.live.version == 2)
+    text = b""
+    while data := await caller.chunk():
+        text += data
+    assert text.endswith(b"data: [DONE]\n\n")
+    assert await rig.outcomes() == ["ok"]
+
+
+async def test_a_version_that_cannot_run_changes_nothing(edge: MakeEdge) -> None:
+    """It is refused with its reason, the worker goes on with what it has, and takes the next good one."""
+    rig = await edge(models={"m": ["sim;tokens=1"]})
+    rig.expected_alarms = 2
+
+    async def refused(words: str) -> None:
+        async def said() -> bool:
+            error = (await acknowledgements(rig.redis))[rig.edge.replica].error
+            return error is not None and words in error
+
+        await until(said)
+
+    await publish(rig.redis, "models: [", by="test", why="broken", expected=None)
+    await refused("live configuration")
+    assert (await rig.ask(chat())).status == 200
+    missing = {
+        "protocol": "openai",
+        "base_url": "https://x.test/v1",
+        "ca_file": "/no/such/file.pem",
+    }
+    await rig.publish(providers={"far": missing}, models={"m": [{"provider": "far"}]})
+    await refused("No such file")
+    assert (rig.edge.live.version, (await rig.ask(chat())).status) == (1, 200)
+    await rig.publish(models={"n": ["sim"]})
+    await eventually(lambda: rig.edge.live.version == 4)
+    assert (await rig.ask(chat("n"))).status == 200
+
+
+async def test_a_fault_of_ours_does_not_end_the_following(
+    edge: MakeEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version over which the worker stumbles is acknowledged as such, and the next one is taken."""
+    rig = await edge(models={"m": ["sim"]})
+    rig.expected_alarms = 1
+    with monkeypatch.context() as patched:
+        patched.setattr("proxy.app.load_published", lambda *_: {}["a fault of ours"])
+        await rig.publish(models={"n": ["sim"]})
+
+        async def stumbled() -> bool:
+            found = (await acknowledgements(rig.redis))[rig.edge.replica]
+            return found.number == 2 and found.error is not None
+
+        await until(stumbled)
+    await rig.publish(models={"o": ["sim"]})
+    await eventually(lambda: rig.edge.live.version == 3)
+
+
+async def test_prices_that_end_are_looked_up_again(
+    edge: MakeEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration is compiled anew; where that fails, what runs goes on."""
+    monkeypatch.setattr("proxy.app.PRICES_S", 0.01)
+    rig = await edge(models={"m": ["sim"]})
+    before = rig.edge.live
+    before.until_us = 1
+    await eventually(lambda: rig.edge.live is not before)
+    assert rig.edge.live.version == before.version
+    assert (await rig.ask(chat())).status == 200
+    rig.expected_alarms = 1
+    with monkeypatch.context() as patched:
+
+        def gone(*_: object) -> None:
+            raise OSError("the file is gone")
+
+        patched.setattr(rig.edge, "_compile", gone)
+        rig.edge.live.until_us = 1
+        await eventually(lambda: rig.edge.live.until_us == 0)
+    assert (await rig.ask(chat())).status == 200
+
+
+# Start and end...
+
+
+async def alone(
+    url: str, folder: Path, listen: str = "127.0.0.1:0"
+) -> tuple[Edge, "asyncio.Task[int]"]:
+    """Begin to run an edge over a store as it is."""
+    made = Edge(EdgeOptions(url, listen, folder))
+    return made, asyncio.get_running_loop().create_task(made.run())
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a run directory whose sockets have short names."""
+    found = tmp_path_factory.mktemp("e")
+    monkeypatch.setenv("PENSTOCK_VAR", str(found / "var"))
+    return found
+
+
+async def test_without_a_configuration_it_waits(
+    redis_client: Redis, redis_url: str, folder: Path
+) -> None:
+    """Not ready, not listening, and told to stop it ends in good order."""
+    made, running = await alone(redis_url, folder)
+    await eventually((folder / "edge-0.sock").exists)
+    await asyncio.sleep(0.05)
+    assert made.ready == "no configuration yet"
+    async with ClientSession(connector=UnixConnector(str(folder / "edge-0.sock"))) as session:
+        for path in ("/health/ready", "/snapshot"):
+            answer = await session.get(f"http://edge{path}")
+            assert (answer.status, (await answer.json())["status"]) == (503, "no configuration yet")
+        assert (await session.get("http://edge/health/live")).status == 200
+    made.stop()
+    assert await running == 0
+    assert await acknowledgements(redis_client) == {}
+
+
+async def test_without_a_store_it_waits(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It says so once, and ends when it is told."""
+    with caplog.at_level(logging.WARNING):
+        made, running = await alone(f"unix://{folder}/nobody.sock", folder)
+        await asyncio.sleep(0.35)
+        assert not running.done()
+        made.stop()
+        async with asyncio.timeout(5):
+            assert await running == 0
+    assert sum("waiting for the store" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_a_port_that_is_taken_ends_it(edge: MakeEdge, folder: Path, redis_url: str) -> None:
+    """With the reason, and with everything closed that was open."""
+    await edge(models={"m": ["sim"]})
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        made, running = await alone(redis_url, folder, f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(OSError, match="in use"):
+            await running
+    assert not made.serving
+    assert not (await asyncio.wait([running]))[1]
+
+
+async def test_two_workers_share_a_port(edge: MakeEdge, folder: Path, redis_url: str) -> None:
+    """The kernel deals connections out; when one worker ends, the other takes them all."""
+    rig = await edge(models={"m": ["sim;tokens=1"]})
+    made = Edge(EdgeOptions(redis_url, "{}:{}".format(*rig.edge.address), folder, worker=1))
+    running = asyncio.get_running_loop().create_task(made.run())
+    await eventually(lambda: made.serving)
+    for _ in range(60):
+        assert (await rig.ask(chat())).status == 200
+    assert made.server.requests_count > 0
+    assert rig.edge.server.requests_count > 0
+    made.stop()
+    assert await running == 0
+    served = made.server.requests_count + rig.edge.server.requests_count
+    for _ in range(5):
+        assert (await rig.ask(chat())).status == 200
+    assert made.server.requests_count + rig.edge.server.requests_count == served + 5
+    entries = await rig.entries()
+    assert {entry.replica for entry in entries} == {made.replica, rig.edge.replica}
+    assert len({entry.request_id for entry in entries}) == 65
+
+
+async def test_it_ends_in_good_order(edge: MakeEdge) -> None:
+    """No boot that the reaper has to wait for, no acknowledgement, no connection; its own door closes last."""
+    rig = await edge(models={"m": ["sim"]})
+    await rig.ask(chat())
+    assert await rig.stop() == 0
+    assert await acknowledgements(rig.redis) == {}
+    scores = [score for _, score in await rig.redis.zrange("{c0}:r", 0, -1, withscores=True)]
+    assert scores == [0]
+    assert rig.edge.ready == "draining"
+
+
+async def test_its_own_metrics_may_have_a_port(
+    edge: MakeEdge, folder: Path, redis_url: str
+) -> None:
+    """Where no control collects them."""
+    await edge(models={"m": ["sim"]})
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    made = Edge(
+        EdgeOptions(redis_url, "127.0.0.1:0", folder, worker=3, metrics=f"127.0.0.1:{port}")
+    )
+    running = asyncio.get_running_loop().create_task(made.run())
+    await eventually(lambda: made.serving)
+    async with ClientSession() as session:
+        answer = await session.get(f"http://127.0.0.1:{port}/snapshot")
+        assert (await answer.json())["boot"].startswith(made.replica)
+    made.stop()
+    assert await running == 0
+
+
+async def test_long_streams_report_their_progress(
+    edge: MakeEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they gave so far is what a reaper charges, should this worker die."""
+    monkeypatch.setattr("proxy.app.PROGRESS_S", 0.02)
+    rig = await edge(models={"m": ["sim;tokens=40;interval_ms=10"]})
+    caller = await rig.caller()
+    await caller.send(request(chat(stream=True)))
+    await caller.head()
+    await asyncio.sleep(0.2)
+    ((boot, attempt_id, tokens),) = list(rig.edge.reports())
+    assert boot is rig.edge.gate.boot
+    assert attempt_id.endswith(".1")
+    assert 5 < tokens < 40
+    await caller.leave()
+    (entry,) = await rig.entries()
+    assert entry.output_tokens >= tokens
+    assert list(rig.edge.reports()) == []
+
+
+def test_a_caller_key_is_not_in_the_options() -> None:
+    """The store's URL may hold a password; what is printed of the options does not show it."""
+    options = EdgeOptions("redis://:secret@host/0", "127.0.0.1:1", Path("x"))
+    assert "secret" not in repr(options)
+    assert CALLER_KEY not in repr(options)
