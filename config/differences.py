@@ -21,6 +21,7 @@ from config import document as documents
 from config.document import Node
 from config.models import deployment_ids
 from config.problems import Path, spell
+from config.scalars import Plain
 from config.secrets import MASK
 from config.tree import annotation_at, bare, is_private
 
@@ -113,37 +114,54 @@ def scalars(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
         yield from scalars(entry.node, (*path, name))
 
 
-def as_data(node: Node | None, path: Path) -> Any:
-    """Give what stands at a path as dictionaries, lists and scalars, secrets masked."""
+def as_data(node: Node | None, path: Path, *, resolved: bool = False) -> Any:
+    """
+    Give what stands at a path as dictionaries, lists and scalars, secrets masked.
+
+    Where `resolved`, the tree was expanded, and references give way to what they stand for.
+    """
     if node is None:
         return None
     if node.kind == "mapping":
-        return {
-            name: as_data(entry.node, (*path, name))
+        inner = {
+            name: as_data(entry.node, (*path, name), resolved=resolved)
             for name, entry in node.entries.items()
-            if not _is_nothing(entry.node)
         }
+        return {name: value for name, value in inner.items() if value is not None}
     if node.kind == "list":
-        return [as_data(item, (*path, at)) for at, item in enumerate(node.items)]
+        return [as_data(each, (*path, at), resolved=resolved) for at, each in enumerate(node.items)]
+    if resolved and node.has_reference and not _is_secret(path):
+        return _typed(node.value, path)
     return _scalar(node, path)
+
+
+def _is_secret(path: Path) -> bool:
+    return is_private(path) or path in _MAY_HOLD_A_PASSWORD
 
 
 def _scalar(node: Node, path: Path) -> Any:
     if _is_nothing(node):
         return None
-    if node.plain and "$" not in node.raw:
-        annotation = bare(annotation_at(path))
-        kinds = {annotation}
-        if get_origin(annotation) in {Union, types.UnionType}:
-            kinds = {bare(each) for each in get_args(annotation)}
-        if bool in kinds and node.raw in {"true", "false"}:
-            return node.raw == "true"
-        if int in kinds and _WHOLE.fullmatch(node.raw):
-            return int(node.raw)
-        if kinds & {float, Decimal}:
-            number = float(node.raw)
-            return int(number) if _WHOLE.fullmatch(node.raw) else number
+    if node.plain and "$" not in node.raw and not _is_secret(path):
+        return _typed(Plain(node.raw), path)
     return shown(path, node.raw)
+
+
+def _typed(value: str | None, path: Path) -> Any:
+    """Give what a text without quotes means to the field at a path."""
+    if not isinstance(value, Plain):
+        return value
+    annotation = bare(annotation_at(path))
+    kinds = {annotation}
+    if get_origin(annotation) in {Union, types.UnionType}:
+        kinds = {bare(each) for each in get_args(annotation)}
+    if bool in kinds and value in {"true", "false"}:
+        return value == "true"
+    if kinds & {int, float, Decimal} and _WHOLE.fullmatch(value):
+        return int(value)
+    if kinds & {float, Decimal}:
+        return float(value)
+    return str(value)
 
 
 def _is_nothing(node: Node | None) -> bool:
@@ -224,7 +242,7 @@ def _form(node: Node, path: Path) -> Any:
         }
     if node.kind == "list":
         return [_form(item, (*path, at)) for at, item in enumerate(node.items)]
-    return node.raw if is_private(path) or path in _MAY_HOLD_A_PASSWORD else _scalar(node, path)
+    return node.raw if _is_secret(path) else _scalar(node, path)
 
 
 def _difference(before: Node | None, after: Node | None, path: Path) -> Difference:

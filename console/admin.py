@@ -1,6 +1,7 @@
 """
-The admin port: health, metrics, and what the books say; no completion passes here.
+The admin port: health, metrics, what the books say, and the live configuration; no completion passes here.
 
+Its routes are rows of a table (`console.calls.Route`), from which OpenAPI is made too.
 `/health/*` and `/metrics` are open to whoever reaches the port, everything else needs the admin
 token, compared in constant time.
 Where no token is configured only a loopback address is listened on (`check_listen`), and a request
@@ -12,45 +13,37 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from console import (
+    catalogue_routes,
+    config_routes,
+    key_routes,
+    openapi,
+    quota_routes,
+    shapes,
+)
+from console.answers import Refused, error_answer, json_answer
+from console.calls import LARGEST_BODY, Call, Door, Route, listen_path, read_call
 from console.metrics import CONTENT_TYPE
 from governance.exchanges import find_exchange, in_database
 from governance.usage import BadQuestion, moment_us, usage
 from store.sql import LedgerUnreachable
 
-__all__ = ["Door", "check_listen", "is_loopback", "make_app"]
+__all__ = ["Door", "check_listen", "is_loopback", "make_app", "routes"]
 
 _OPEN = ("/health/live", "/health/ready", "/metrics")
-_ASKS = frozenset({"by", "since", "until"})
+
+_log = logging.getLogger("penstock.admin")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """
-    What the admin port needs from the role behind it.
-
-    `token` is the admin token, None where none is configured.
-    `not_ready` says what the role still waits for, None when it is ready; `page` makes the metrics.
-    `client` answers in bytes; `ledger` is the database's file.
-    """
-
-    token: str | None
-    not_ready: Callable[[], Awaitable[str | None]]
-    page: Callable[[], Awaitable[bytes]]
-    client: Redis
-    ledger: Path
 
 
 def is_loopback(host: str) -> bool:
@@ -73,77 +66,142 @@ def check_listen(host: str, token: str | None) -> str | None:
     )
 
 
+def routes() -> tuple[Route, ...]:
+    """Return every route of the admin port."""
+    return (
+        *_BOOKS,
+        *config_routes.ROUTES,
+        *key_routes.ROUTES,
+        *quota_routes.ROUTES,
+        *catalogue_routes.ROUTES,
+    )
+
+
 def make_app(door: Door) -> web.Application:
     """Return the application of the admin port."""
-    app = web.Application(middlewares=[_errors, _guard(door.token)])
+    app = web.Application(middlewares=[_errors, _guard(door.token)], client_max_size=LARGEST_BODY)
+    table = routes()
+    for route in table:
+        app.router.add_route(route.method, listen_path(route), _served(route, door))
+        if route.method == hdrs.METH_GET:
+            app.router.add_route(hdrs.METH_HEAD, listen_path(route), _served(route, door))
+    described = orjson.dumps(openapi.document(table), option=orjson.OPT_APPEND_NEWLINE)
 
-    async def live(_: web.Request) -> web.Response:
-        return _json(200, {"status": "live"})
+    async def description(_: web.Request) -> web.Response:
+        return web.Response(body=described, content_type="application/json")
 
-    async def ready(_: web.Request) -> web.Response:
-        waiting = await door.not_ready()
-        if waiting is None:
-            return _json(200, {"status": "ready"})
-        return _json(503, {"status": "not ready", "reason": waiting})
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=await door.page(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
-
-    async def exchange(request: web.Request) -> web.Response:
-        return await _exchange(door, request.match_info["request_id"])
-
-    async def sums(request: web.Request) -> web.Response:
-        return await _usage(door, request.query)
-
-    app.router.add_get("/health/live", live)
-    app.router.add_get("/health/ready", ready)
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/v1/exchanges/{request_id}", exchange)
-    app.router.add_get("/v1/usage", sums)
+    app.router.add_get("/openapi.json", description)
     return app
+
+
+def _served(route: Route, door: Door) -> Handler:
+    """Return the handler that reads a call, does it, and turns refusals into answers."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await route.handler(await read_call(route, request, door))
+        except Refused as refused:
+            return refused.answer()
+        except (RedisError, OSError) as error:
+            return error_answer(503, "store_unavailable", f"the store does not answer: {error}")
+        except web.HTTPException:
+            raise
+        except Exception:  # noqa: BLE001 - the boundary that renders all errors
+            # What was sent is in no log: it may hold a secret
+            _log.exception("%s %s failed", route.method, route.path)
+            return error_answer(500, "internal", "the gateway failed over it; its log knows more")
+
+    return handle
 
 
 # The routes...
 
 
-async def _exchange(door: Door, request_id: str) -> web.Response:
+async def _live(call: Call) -> web.Response:
+    return json_answer(200, {"status": "live"})
+
+
+async def _ready(call: Call) -> web.Response:
+    waiting = await call.door.not_ready()
+    if waiting is None:
+        return json_answer(200, {"status": "ready"})
+    return json_answer(503, {"status": "not ready", "reason": waiting})
+
+
+async def _metrics(call: Call) -> web.Response:
+    return web.Response(body=await call.door.page(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
+
+async def _exchange(call: Call) -> web.Response:
     """Answer the entries of one exchange: 404 as long as there is none."""
+    door, request_id = call.door, call.names["request_id"]
     try:
         try:
             entries = await find_exchange(door.client, door.ledger, request_id)
         except (RedisError, OSError) as error:
             entries = await asyncio.to_thread(in_database, door.ledger, request_id)
             if not entries:
-                return _error(503, "store_unavailable", f"the store does not answer: {error}")
+                return error_answer(503, "store_unavailable", f"the store does not answer: {error}")
     except LedgerUnreachable as error:
-        return _error(503, "ledger_unavailable", str(error))
+        return error_answer(503, "ledger_unavailable", str(error))
     if not entries:
-        return _error(404, "not_found", f"there is no entry of {request_id!r} (yet)")
-    return _json(200, {"entries": entries})
+        return error_answer(404, "not_found", f"there is no entry of {request_id!r} (yet)")
+    return json_answer(200, {"entries": entries})
 
 
-async def _usage(door: Door, query: Mapping[str, str]) -> web.Response:
+async def _usage(call: Call) -> web.Response:
     """Answer sums over the ledger, as `penstock usage --json` does."""
-    unknown = sorted(set(query) - _ASKS)
-    if unknown:
-        return _error(
-            400, "bad_request", f"unknown parameter {unknown[0]!r}; known: by, since, until"
-        )
+    query = call.query
     now = datetime.now(UTC)
     try:
         until = query.get("until")
         answer = await asyncio.to_thread(
             usage,
-            door.ledger,
+            call.door.ledger,
             query.get("by", "model"),
             since_us=moment_us(query.get("since", "24h"), now),
             until_us=None if until is None else moment_us(until, now),
         )
     except BadQuestion as error:
-        return _error(400, "bad_request", str(error))
+        return error_answer(400, "bad_request", str(error))
     except LedgerUnreachable as error:
-        return _error(503, "ledger_unavailable", str(error))
-    return _json(200, answer.as_json())
+        return error_answer(503, "ledger_unavailable", str(error))
+    return json_answer(200, answer.as_json())
+
+
+_BOOKS = (
+    Route("GET", "/health/live", "Whether the role lives", _live, shapes.Word, is_open=True),
+    Route("GET", "/health/ready", "Whether the role is ready", _ready, shapes.Word, is_open=True),
+    Route(
+        "GET",
+        "/metrics",
+        "Metrics of the edges and of this role",
+        _metrics,
+        shapes.Anything,
+        is_open=True,
+        media="text/plain",
+    ),
+    Route(
+        "GET",
+        "/v1/exchanges/{request_id}",
+        "The ledger entries of one call",
+        _exchange,
+        shapes.Anything,
+        refuses=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/usage",
+        "Sums over the ledger",
+        _usage,
+        shapes.Anything,
+        query={
+            "by": "Dimensions to group by, separated by commas.",
+            "since": "30m, 24h, 7d, or a moment such as 2026-11-01.",
+            "until": "The end, not included.",
+        },
+    ),
+)
 
 
 # The guard, and the shape of errors...
@@ -159,14 +217,14 @@ def _guard(token: str | None) -> Any:
             return await handler(request)
         if expected is None:
             if not is_loopback(_host_of(request)):
-                return _error(
+                return error_answer(
                     403, "forbidden", "without admin.token only a loopback host is answered"
                 )
             return await handler(request)
         scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         # Digests have one length, so that comparing tells nothing about the token's.
         if scheme.lower() != "bearer" or not hmac.compare_digest(_digest(given.strip()), expected):
-            return _error(
+            return error_answer(
                 401,
                 "unauthorized",
                 "the admin token is expected: Authorization: Bearer <admin.token>",
@@ -197,23 +255,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        return _error(405, "method_not_allowed", f"allowed here: {allowed}", {hdrs.ALLOW: allowed})
+        return error_answer(
+            405, "method_not_allowed", f"allowed here: {allowed}", {hdrs.ALLOW: allowed}
+        )
+    except web.HTTPRequestEntityTooLarge:
+        return error_answer(413, "too_large", f"a body has at most {LARGEST_BODY} bytes")
     except web.HTTPNotFound:
-        return _error(404, "not_found", f"there is no {request.path} on the admin port")
-
-
-def _error(
-    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    """Return an error as JSON."""
-    return _json(status, {"error": {"code": code, "message": message}}, headers)
-
-
-def _json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Return a body as JSON that no cache keeps."""
-    return web.Response(
-        status=status,
-        body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE),
-        content_type="application/json",
-        headers={hdrs.CACHE_CONTROL: "no-store", **(headers or {})},
-    )
+        return error_answer(404, "not_found", f"there is no {request.path} on the admin port")

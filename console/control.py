@@ -169,6 +169,8 @@ async def serve(
                 page=control.page,
                 client=store,
                 ledger=ledger,
+                environ=environ,
+                replica=control.replica,
             )
             async with _listening(make_app(door), host, port) as bound, control.working():
                 _log.info("the control listens on %s:%d, its ledger is %s", host, bound, ledger)

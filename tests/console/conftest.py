@@ -1,12 +1,22 @@
 """What tests of the console share: a configuration, and a ledger with something in it."""
 
+import io
+import json
+import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestClient
+from pydantic import BaseModel
 from redis.asyncio import Redis
 
-from console import whereabouts
+from config import live
+from config.loader import load_text
+from console import shapes, whereabouts
+from console.admin import Door, make_app, routes
 from governance.drain import LedgerWriter
 from governance.ledger import STREAM, TOTALS, Entry, encode
 
@@ -65,6 +75,143 @@ async def ledger(redis_client: Redis, tmp_path: Path) -> Ledger:
     found = Ledger(redis_client, tmp_path / "ledger.db")
     await found.drain()
     return found
+
+
+TOKEN = "a-token-of-32-letters-and-digits"
+REPLICA = "here/control"
+ENVIRON: Mapping[str, str] = {"VENDOR_KEY": "sk-vendor-canary-0123456789"}
+CANARIES = ("sk-vendor-canary", "clear-canary", "sk-caller-canary", "header-canary")
+RUNNING = """
+admin: {listen: 127.0.0.1:0, token: clear-canary-of-32-letters}
+providers:
+  alpha: {protocol: openai, base_url: http://127.0.0.1:9, api_key: "${VENDOR_KEY}"}
+  beta:
+    protocol: openai
+    base_url: http://127.0.0.1:9/v1
+    api_key: clear-canary-of-beta
+    headers: {x-auth: header-canary}
+models:
+  demo:
+    price: {input: 1, output: 2}
+    deployments: [{provider: alpha}, {provider: beta, weight: 3, limits: {rpm: 50}}]
+  Qwen/other: {deployments: [{provider: beta, id: spare, drained: true}]}
+routes: {auto: {models: [demo, Qwen/other]}}
+organizations:
+  acme:
+    limits: {rpm: 6000}
+    budget: {usd: 100, per: month}
+    teams:
+      support:
+        budget: [{usd: 3.5, per: day, mode: strict}, {usd: 10, per: week}]
+        keys:
+          helpdesk:
+            key: sk-caller-canary-0123456789
+            application: desk
+            models: [auto]
+            limits: {rpm: 60, tpm: 6000, concurrency: 4}
+  empty: {}
+"""
+
+
+class Api:
+    """
+    The admin port over a real store, as its callers see it.
+
+    Every answer is held to the schema that OpenAPI promises, and to showing no secret.
+    """
+
+    def __init__(self, client: TestClient, redis: Redis) -> None:
+        self.client = client
+        self.redis = redis
+        self.said = ""
+        self.headers: Mapping[str, str] = {}
+        self._routes = routes()
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+    ) -> tuple[int, Any]:
+        """Make a call; give its status and its answer."""
+        said = {"Authorization": f"Bearer {TOKEN}"}
+        if body is not None:
+            data = json.dumps(body).encode()
+        if data is not None:
+            said["Content-Type"] = "application/json"
+        sent = None if data is None else io.BytesIO(data)
+        async with self.client.request(
+            method, path, headers=said | dict(headers or {}), data=sent
+        ) as answer:
+            text = await answer.text()
+            self.said += text
+            self.headers = answer.headers
+            found = await answer.json()
+        for canary in CANARIES:
+            assert canary not in text
+        self._promised(method, path, answer.status).model_validate(found)
+        return answer.status, found
+
+    async def done(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
+        """Make a call that must succeed; give its answer."""
+        status, found = await self.ask(method, path, body, **more)
+        assert status in {200, 201}, found
+        return found
+
+    async def refused(
+        self, status: int, code: str, method: str, path: str, body: Any = None, **more: Any
+    ) -> Any:
+        """Make a call that must be refused so, and change nothing; give the error."""
+        before = await self.everything()
+        found_status, found = await self.ask(method, path, body, **more)
+        assert (found_status, found["error"]["code"]) == (status, code), found
+        assert await self.everything() == before, "a refused call changed something"
+        return found["error"]
+
+    async def everything(self) -> dict[bytes, Any]:
+        """Give all that the store holds, byte for byte."""
+        return {key: await self.redis.dump(key) for key in await self.redis.keys("*")}
+
+    async def document(self) -> str:
+        """Give the live document, byte for byte."""
+        found = await live.current(self.redis)
+        assert found is not None
+        return found.document
+
+    def _promised(self, method: str, path: str, status: int) -> type[BaseModel]:
+        for route in self._routes:
+            inner = ".+" if route.wide else "[^/]+"
+            pattern = re.sub(r"\\{[a-z_]+\\}", inner, re.escape(route.path))
+            if route.method == method and re.fullmatch(pattern, path.partition("?")[0]):
+                return route.gives if status == route.status else shapes.Failure
+        return shapes.Failure
+
+
+@pytest.fixture
+async def api(ledger: Ledger, aiohttp_client: Any) -> Api:
+    """Open the admin port over a store with a published configuration."""
+
+    async def not_ready() -> str | None:
+        return None
+
+    async def page() -> bytes:
+        return b""
+
+    door = Door(
+        token=TOKEN,
+        not_ready=not_ready,
+        page=page,
+        client=ledger.redis,
+        ledger=ledger.path,
+        environ=ENVIRON,
+        replica=REPLICA,
+    )
+    loaded = load_text(RUNNING, source="test", environ=ENVIRON)
+    await live.publish_file(ledger.redis, loaded.document, by="test", why="start")
+    return Api(await aiohttp_client(make_app(door)), ledger.redis)
 
 
 @pytest.fixture

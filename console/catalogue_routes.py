@@ -1,0 +1,235 @@
+"""
+The routes of what is configured by name: providers, models, routes, organizations, teams, deployments.
+
+Whole sections are put and taken away, with the version that they were made from; of a deployment
+single settings are tuned.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from config.changes import Draft, deployment_place, place_of, put, remove, set_deployment
+from config.differences import as_data
+from config.problems import quoted
+from console import shapes
+from console.answers import Refused, json_answer
+from console.calls import Call, Handler, Route
+from console.desk import EPOCH_US, Desk, refusals
+from console.quota_routes import clock, deployments_in
+from ratelimit.upkeep import read_scope
+
+__all__ = ["ROUTES"]
+
+
+# Sections...
+
+
+async def _sections(call: Call, folder: str) -> web.Response:
+    version = await Desk(call.door).current()
+
+    def found() -> dict[str, Any]:
+        draft = Draft(version.document, call.door.environ)
+        return as_data(draft.at((folder,)), (folder,)) or {}
+
+    sections = await asyncio.to_thread(refusals, found)
+    return json_answer(
+        200, {"version": version.number, "sections": sections}, {"ETag": f'"{version.number}"'}
+    )
+
+
+async def _section(call: Call, kind: str) -> web.Response:
+    version = await Desk(call.door).current()
+    name = _name(call)
+
+    def found() -> Any:
+        draft = Draft(version.document, call.door.environ)
+        path = place_of(draft, kind, name)
+        return as_data(draft.at(path), path)
+
+    section = await asyncio.to_thread(refusals, found)
+    if section is None:
+        raise Refused(404, "not_found", f"there is no {kind} {quoted(name)}")
+    said = {"version": version.number, "name": name, "section": section}
+    return json_answer(200, said, {"ETag": f'"{version.number}"'})
+
+
+async def _put(call: Call, kind: str) -> web.Response:
+    section: Mapping[str, Any] = getattr(call.body, kind)
+    edit = put(kind, _name(call), section)
+    outcome = await Desk(call.door).edit(call, f"{kind}.put", edit)
+    return json_answer(200, outcome.as_dict(), outcome.headers)
+
+
+async def _remove(call: Call, kind: str) -> web.Response:
+    outcome = await Desk(call.door).edit(call, f"{kind}.remove", remove(kind, _name(call)))
+    return json_answer(200, outcome.as_dict(), outcome.headers)
+
+
+def _name(call: Call) -> str:
+    if "team" in call.names:
+        parts = (call.names["organization"], call.names["team"])
+        if any("/" in part for part in parts):
+            raise Refused(404, "not_found", "names of organizations and teams have no '/'")
+        return "/".join(parts)
+    return call.names["name"]
+
+
+# Deployments...
+
+
+async def _deployments(call: Call) -> web.Response:
+    version = await Desk(call.door).current()
+
+    def found() -> list[tuple[str, str, dict[str, Any]]]:
+        draft = Draft(version.document, call.door.environ)
+        return [
+            (name, str(path[1]), as_data(draft.at(path), path, resolved=True))
+            for name, path in deployments_in(draft)
+        ]
+
+    placed = await asyncio.to_thread(refusals, found)
+    now_us = (await clock(call.door)).timestamp() * 1_000_000 - EPOCH_US
+    rows = [await _deployment_row(call, *each, now_us) for each in placed]
+    return json_answer(200, {"version": version.number, "deployments": rows})
+
+
+async def _deployment(call: Call) -> web.Response:
+    version = await Desk(call.door).current()
+    name = call.names["id"]
+
+    def found() -> tuple[str, dict[str, Any]]:
+        draft = Draft(version.document, call.door.environ)
+        path = deployment_place(draft, name)
+        return str(path[1]), as_data(draft.at(path), path, resolved=True)
+
+    model, settings = await asyncio.to_thread(refusals, found)
+    now_us = (await clock(call.door)).timestamp() * 1_000_000 - EPOCH_US
+    row = await _deployment_row(call, name, model, settings, now_us)
+    return json_answer(200, {"version": version.number, **row}, {"ETag": f'"{version.number}"'})
+
+
+async def _deployment_row(
+    call: Call, name: str, model: str, settings: dict[str, Any], now_us: float
+) -> dict[str, Any]:
+    state = await read_scope(call.door.client, f"deployment:{name}")
+    return {
+        "id": name,
+        "model": model,
+        "settings": settings,
+        "drained": settings.get("drained", False),
+        "weight": settings.get("weight", 1),
+        "in_flight": 0 if state is None else state.in_flight,
+        "failures": 0 if state is None else state.failures,
+        "cooling": state is not None and state.cooling_until_us > now_us,
+        "throttled": state is not None and state.throttled_until_us > now_us,
+    }
+
+
+async def _patch_deployment(call: Call) -> web.Response:
+    asked: shapes.PatchDeployment = call.body
+    settings: dict[str, Any] = {
+        name: getattr(asked, name)
+        for name in ("drained", "weight")
+        if name in asked.model_fields_set
+    }
+    edit = set_deployment(call.names["id"], settings, asked.limits)
+    outcome = await Desk(call.door).edit(call, "deployment.set", edit)
+    return json_answer(200, outcome.as_dict(), outcome.headers)
+
+
+# The rows...
+
+
+def _of(handler: Any, what: str) -> Handler:
+    return partial(handler, **{"folder" if handler is _sections else "kind": what})
+
+
+def _rows(
+    kind: str, path: str, takes: type[BaseModel], *, wide: bool, listed: bool = True
+) -> tuple[Route, ...]:
+    folder = f"{kind}s"
+    called = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+    says = {
+        "provider": "Providers by name, secrets masked",
+        "model": "Models by name, with their deployments",
+        "route": "Routes by name",
+        "organization": "Organizations by name, with their teams and keys",
+    }
+    rows = (
+        Route(
+            "GET",
+            path,
+            f"One {kind}",
+            _of(_section, kind),
+            shapes.OneSection,
+            wide=wide,
+            refuses=(404,),
+        ),
+        Route(
+            "PUT",
+            path,
+            f"Make {called} what is said",
+            _of(_put, kind),
+            shapes.Changed,
+            takes=takes,
+            wide=wide,
+        ),
+        Route(
+            "DELETE",
+            path,
+            f"Take {called} away",
+            _of(_remove, kind),
+            shapes.Changed,
+            takes=shapes.Change,
+            wide=wide,
+            refuses=(404,),
+        ),
+    )
+    if not listed:
+        return rows
+    all_of_them = Route(
+        "GET", path.rpartition("/")[0], says[kind], _of(_sections, folder), shapes.Sections
+    )
+    return (all_of_them, *rows)
+
+
+_DEPLOYMENT = "/v1/deployments/{id}"
+
+ROUTES = (
+    *_rows("provider", "/v1/providers/{name}", shapes.PutProvider, wide=True),
+    *_rows("model", "/v1/models/{name}", shapes.PutModel, wide=True),
+    *_rows("route", "/v1/routes/{name}", shapes.PutRoute, wide=True),
+    *_rows("organization", "/v1/organizations/{name}", shapes.PutOrganization, wide=False),
+    *_rows("team", "/v1/teams/{organization}/{team}", shapes.PutTeam, wide=False, listed=False),
+    Route(
+        "GET",
+        "/v1/deployments",
+        "Every deployment, and what is under way there",
+        _deployments,
+        shapes.Deployments,
+    ),
+    Route(
+        "GET",
+        _DEPLOYMENT,
+        "One deployment, and what is under way there",
+        _deployment,
+        shapes.OneDeployment,
+        wide=True,
+        refuses=(404,),
+    ),
+    Route(
+        "PATCH",
+        _DEPLOYMENT,
+        "Drain, weigh or limit a deployment",
+        _patch_deployment,
+        shapes.Changed,
+        takes=shapes.PatchDeployment,
+        wide=True,
+        refuses=(404,),
+    ),
+)

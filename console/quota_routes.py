@@ -1,0 +1,143 @@
+"""The routes of `/v1/quotas`: what scopes may, what they hold right now, and how that is tuned."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from config.changes import Draft, scope_place, set_quota
+from config.differences import as_data
+from config.models import deployment_ids
+from config.problems import Path
+from console import shapes
+from console.answers import json_answer
+from console.calls import Call, Door, Route
+from console.desk import Desk, refusals
+from console.quotas import quota
+from ratelimit.upkeep import read_scope
+
+__all__ = ["ROUTES", "clock", "deployments_in", "quotas_of"]
+
+
+async def _list(call: Call) -> web.Response:
+    version = await Desk(call.door).current()
+
+    def found() -> list[tuple[str, dict[str, Any]]]:
+        draft = Draft(version.document, call.door.environ)
+        sections = (
+            (scope, as_data(draft.at(path), path, resolved=True)) for scope, path in _scopes(draft)
+        )
+        return [
+            (scope, settings)
+            for scope, settings in sections
+            if settings and (settings.get("limits") or settings.get("budget"))
+        ]
+
+    scopes = await asyncio.to_thread(refusals, found)
+    return json_answer(
+        200, {"version": version.number, "quotas": await quotas_of(call.door, scopes)}
+    )
+
+
+async def _show(call: Call) -> web.Response:
+    version = await Desk(call.door).current()
+    said = await _one(call, version.document)
+    return json_answer(200, {"version": version.number, **said}, {"ETag": f'"{version.number}"'})
+
+
+async def _put(call: Call) -> web.Response:
+    asked: shapes.PutQuota = call.body
+    edit = set_quota(call.names["scope"], asked.limits, asked.budgets)
+    outcome = await Desk(call.door).edit(call, "quota.set", edit)
+    said = {**outcome.as_dict(), "quota": await _one(call, outcome.loaded.document)}
+    return json_answer(200, said, outcome.headers)
+
+
+async def _one(call: Call, document: str) -> dict[str, Any]:
+    scope = call.names["scope"]
+
+    def found() -> dict[str, Any]:
+        draft = Draft(document, call.door.environ)
+        path = scope_place(draft, scope)
+        return as_data(draft.at(path), path, resolved=True) or {}
+
+    settings = await asyncio.to_thread(refusals, found)
+    (said,) = await quotas_of(call.door, [(scope, settings)])
+    return said
+
+
+async def quotas_of(door: Door, scopes: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return what scopes may and hold, each given as its name and its section."""
+    at = await clock(door)
+    return [
+        quota(scope, settings, await read_scope(door.client, scope), at)
+        for scope, settings in scopes
+    ]
+
+
+async def clock(door: Door) -> datetime:
+    """Return the store's time, by which limits are counted."""
+    seconds, micros = await door.client.time()
+    return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
+
+
+def _scopes(draft: Draft) -> Iterator[tuple[str, Path]]:
+    for organization in draft.names(("organizations",)):
+        path: Path = ("organizations", organization)
+        yield f"org:{organization}", path
+        for team in draft.names((*path, "teams")):
+            inner = (*path, "teams", team)
+            yield f"team:{organization}/{team}", inner
+            for key in draft.names((*inner, "keys")):
+                yield f"key:{organization}/{team}/{key}", (*inner, "keys", key)
+    for model in draft.names(("models",)):
+        yield f"model:{model}", ("models", model)
+    for name, path in deployments_in(draft):
+        yield f"deployment:{name}", path
+
+
+def deployments_in(draft: Draft) -> Iterator[tuple[str, Path]]:
+    """Yield the id and the path of every deployment."""
+    for model in draft.names(("models",)):
+        path: Path = ("models", model, "deployments")
+        placed = draft.at(path)
+        if placed is None:
+            continue
+        said = [
+            tuple(
+                found.value if (found := each.get(name)) is not None else None
+                for name in ("provider", "id")
+            )
+            for each in placed.items
+        ]
+        ids = deployment_ids(model, [(provider or "", name) for provider, name in said])
+        for at, name in enumerate(ids):
+            yield name, (*path, at)
+
+
+_PATH = "/v1/quotas/{scope}"
+
+ROUTES = (
+    Route("GET", "/v1/quotas", "Every scope that has a limit or a budget", _list, shapes.Quotas),
+    Route(
+        "GET",
+        _PATH,
+        "What a scope may, and what it holds right now",
+        _show,
+        shapes.OneQuota,
+        wide=True,
+        refuses=(404,),
+    ),
+    Route(
+        "PUT",
+        _PATH,
+        "Set limits and budgets of a scope; the next admission obeys",
+        _put,
+        shapes.ChangedQuota,
+        takes=shapes.PutQuota,
+        wide=True,
+        refuses=(404,),
+    ),
+)

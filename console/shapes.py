@@ -1,0 +1,410 @@
+"""
+What goes in and out of the admin API, as schemas: they check what comes in, and OpenAPI is made from them.
+
+What is configured (a provider, a limit, a budget) is checked by the configuration's own reader and
+not here, so that its mistakes are said in the same words wherever they are made.
+Money is USD, times are RFC 3339 in UTC, durations are milliseconds.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+
+# Stands in a schema for a reference to a section of the configuration, which pydantic does not know there
+SECTION = "x-section"
+LONGEST_WAIT_MS = 30_000
+LONGEST_WHY = 500
+LARGEST_VERSION = 2**53
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("no control characters and no line breaks")
+    if not text.strip():
+        raise ValueError("some words")
+    return text
+
+
+class Shape(BaseModel):
+    """What all shapes share: no unknown member, and no type is bent into another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+Words = Annotated[str, Field(min_length=1, max_length=LONGEST_WHY), AfterValidator(_printable)]
+Number = Annotated[int, Field(ge=1, le=LARGEST_VERSION)]
+Limits = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "Members of `Limits`; null takes a limit away, what is absent stays.",
+        }
+    ),
+]
+Budgets = Annotated[
+    list[dict[str, Any]],
+    WithJsonSchema({"type": "array", "items": {SECTION: "Budget"}}),
+]
+
+
+def section_of(name: str) -> Any:
+    """Give the type of a section that the configuration's reader checks; `name` is its schema."""
+    return Annotated[dict[str, Any], WithJsonSchema({SECTION: name})]
+
+
+# What comes in...
+
+
+class Change(Shape):
+    """What every change says besides what it changes."""
+
+    why: Words = Field(description="A sentence for the history.")
+    expected: Number | None = Field(
+        default=None,
+        description="The version that the change was made from, also said by If-Match. If another"
+        " one is live the answer is 409; without it the change is made to whatever is live.",
+    )
+    wait_ms: Annotated[int, Field(ge=0, le=LONGEST_WAIT_MS)] = Field(
+        default=0,
+        description="Answer only when every live replica runs the new version, or this time is over.",
+    )
+
+
+class Replacement(Change):
+    """A change that takes the place of a whole, and would undo what it does not know of."""
+
+    expected: Number = Field(
+        description="The version that the change was made from, also said by If-Match."
+    )
+
+
+class Apply(Replacement):
+    """A whole configuration."""
+
+    document: str = Field(description="The configuration as YAML; `***` keeps what is live there.")
+
+
+class Compare(Shape):
+    """A configuration to compare with the live one."""
+
+    document: str = Field(description="The configuration as YAML.")
+
+
+class Rollback(Replacement):
+    """A version to go back to."""
+
+    version: Number = Field(description="The version whose document becomes live again.")
+
+
+class PutProvider(Replacement):
+    """A provider."""
+
+    provider: section_of("Provider")  # type: ignore[valid-type]
+
+
+class PutModel(Replacement):
+    """A model with its deployments."""
+
+    model: section_of("Model")  # type: ignore[valid-type]
+
+
+class PutRoute(Replacement):
+    """A route."""
+
+    route: section_of("Route")  # type: ignore[valid-type]
+
+
+class PutOrganization(Replacement):
+    """An organization; it keeps its teams unless others are said."""
+
+    organization: section_of("Organization")  # type: ignore[valid-type]
+
+
+class PutTeam(Replacement):
+    """A team; it keeps its keys unless others are said."""
+
+    team: section_of("Team")  # type: ignore[valid-type]
+
+
+class CreateKey(Change):
+    """A new key of a team; the key itself is made by the gateway."""
+
+    organization: str
+    team: str
+    name: str
+    application: str | None = None
+    business_line: str | None = None
+    user: str | None = None
+    biz_level: str | None = None
+    prefer_cost: str | None = None
+    models: list[str] | None = None
+    limits: Limits | None = None
+    budgets: Budgets | None = None
+
+
+class PutQuota(Change):
+    """What changes of a scope's limits and budgets."""
+
+    limits: Limits | None = None
+    budgets: Budgets | None = Field(
+        default=None, description="All budgets of the scope; an empty list takes them away."
+    )
+
+
+class PatchDeployment(Change):
+    """What changes of a deployment; null takes a setting back to its default."""
+
+    drained: Any = Field(default=None, json_schema_extra={"type": ["boolean", "null"]})
+    weight: Any = Field(default=None, json_schema_extra={"type": ["integer", "null"]})
+    limits: Limits | None = None
+
+
+# What goes out...
+
+
+class ProblemShape(Shape):
+    """One mistake; line and column are 0 where there is no text."""
+
+    source: str
+    path: str
+    line: int
+    column: int
+    message: str
+    found: str
+    expected: str
+    nearest: str
+    remedy: str
+    severity: str
+
+
+class DifferenceShape(Shape):
+    """One change: what stood and what stands at a path; null is nothing, secrets are masked."""
+
+    path: str
+    before: Any
+    after: Any
+
+
+class ErrorShape(Shape):
+    """An error."""
+
+    code: str
+    message: str
+    problems: list[ProblemShape] = Field(default=[], description="Every mistake, at once.")
+    expected: int | None = Field(default=None, description="The version that was expected.")
+    current: int | None = Field(default=None, description="The version that is live.")
+    changes: list[DifferenceShape] | None = Field(
+        default=None,
+        description="What changed since the expected version; null if it is forgotten.",
+    )
+    version: int | None = Field(default=None, description="The version that was published.")
+
+
+class Failure(Shape):
+    """The envelope of an error."""
+
+    error: ErrorShape
+
+
+class NoteShape(Shape):
+    """What the history says of a version."""
+
+    version: int
+    by: str
+    why: str
+    kind: str
+    at: str
+    digest: str
+
+
+class History(Shape):
+    """The versions that are kept, the live one first."""
+
+    versions: list[NoteShape]
+
+
+class VersionShape(NoteShape):
+    """A version with its document; secrets that stand in it in clear are `***`."""
+
+    document: str
+
+
+class PastVersion(VersionShape):
+    """A version, and what it changed; null where the one before is forgotten."""
+
+    changes: list[DifferenceShape] | None
+
+
+class Comparison(Shape):
+    """What applying a document would change."""
+
+    version: int = Field(description="The live version that was compared with.")
+    changes: list[DifferenceShape]
+    warnings: list[ProblemShape]
+
+
+class ReplicaShape(Shape):
+    """What a replica said last."""
+
+    replica: str
+    role: Literal["edge", "control"]
+    live: bool | None = Field(description="Whether it beats; null for another control.")
+    version: int | None
+    error: str | None = Field(description="Why it could not take a version.")
+    age_ms: int | None = Field(description="How long ago it said so.")
+    current: bool = Field(description="Whether it runs the live version.")
+
+
+class Status(Shape):
+    """Which replica runs which version."""
+
+    version: int
+    at: str
+    by: str
+    everywhere: bool = Field(description="Whether all live replicas run the live version.")
+    replicas: list[ReplicaShape]
+
+
+class Changed(NoteShape):
+    """What a change did; `published` is false when there was nothing to change."""
+
+    published: bool
+    changes: list[DifferenceShape]
+    warnings: list[ProblemShape]
+    everywhere: bool | None = Field(
+        description="Whether every live replica runs it; null unless it was waited for."
+    )
+    waiting_for: list[str] = Field(description="Live replicas that do not run it yet.")
+
+
+class NewKey(Changed):
+    """A key that was made; it is shown this once."""
+
+    id: str
+    key: str
+
+
+class KeyShape(Shape):
+    """A key without the key."""
+
+    id: str
+    fingerprint: str
+    settings: dict[str, Any]
+
+
+class Keys(Shape):
+    """Keys by id."""
+
+    version: int
+    keys: list[KeyShape]
+
+
+class OneKey(KeyShape):
+    """One key."""
+
+    version: int
+
+
+class RateShape(Shape):
+    """A limit and what is left of it."""
+
+    limit: int
+    remaining: int | None
+    resets_in_ms: int | None = Field(description="When the bucket is full again.")
+
+
+class BudgetShape(Shape):
+    """A budget and what is left of it in its current period."""
+
+    usd: float
+    per: str
+    mode: str
+    spent_usd: str
+    held_usd: str
+    remaining_usd: str
+    resets_at: str
+
+
+class Quota(Shape):
+    """Limits and budgets of a scope, and what they hold right now."""
+
+    scope: str
+    seeded: bool = Field(description="Whether the store knows its limits.")
+    in_flight: int
+    limits: dict[str, RateShape]
+    budgets: list[BudgetShape]
+
+
+class OneQuota(Quota):
+    """One scope."""
+
+    version: int
+
+
+class Quotas(Shape):
+    """Every scope that has a limit or a budget."""
+
+    version: int
+    quotas: list[Quota]
+
+
+class ChangedQuota(Changed):
+    """What a change did, and what the scope holds now."""
+
+    quota: Quota
+
+
+class DeploymentShape(Shape):
+    """A deployment as configured, and what is under way there."""
+
+    id: str
+    model: str
+    settings: dict[str, Any]
+    drained: bool
+    weight: int
+    in_flight: int
+    failures: int = Field(description="Failures in a row.")
+    cooling: bool = Field(description="Whether it is passed over for a while after failures.")
+    throttled: bool = Field(description="Whether the vendor told us to wait.")
+
+
+class Deployments(Shape):
+    """Every deployment."""
+
+    version: int
+    deployments: list[DeploymentShape]
+
+
+class OneDeployment(DeploymentShape):
+    """One deployment."""
+
+    version: int
+
+
+class Sections(Shape):
+    """Sections by name, secrets masked."""
+
+    version: int
+    sections: dict[str, Any]
+
+
+class OneSection(Shape):
+    """One section, secrets masked."""
+
+    version: int
+    name: str
+    section: dict[str, Any]
+
+
+class Word(Shape):
+    """Whether the role lives or is ready."""
+
+    status: str
+    reason: str | None = None
+
+
+class Anything(BaseModel):
+    """An answer that is described elsewhere."""
+
+    model_config = ConfigDict(extra="allow")
