@@ -306,7 +306,8 @@ class Attempt:
         if self.mode == _STREAM:
             self._end_stream()
         elif self.mode == _REFUSED:
-            self.refusal = b"".join(self._held)
+            # Some servers repeat the headers of a request that they refuse.
+            self.refusal = self.place.without_secrets(b"".join(self._held))
             self.cool_us = cooldown_us(self.headers, self.exchange.edge.unix_time()) or 0
             self._finish(Ended(outcome_of(self.status), self.status))
         else:
@@ -1084,9 +1085,10 @@ def failed_error(last: Attempt | None, failure: str) -> GatewayError:
             status=passed,
             retry_after_us=last.cool_us or None,
         )
+    failure = last.place.without_secrets(failure[:FAILURE_CHARS].encode()).decode()
     timed_out = outcome in {"first_byte_timed_out", "idle_timed_out", "total_timed_out"}
     return UpstreamFailed(
-        f"The provider of '{last.place.model}' gave no answer ({made}): {failure[:FAILURE_CHARS]}.",
+        f"The provider of '{last.place.model}' gave no answer ({made}): {failure}.",
         code=outcome,
         status=503 if outcome == "drained" else 504 if timed_out else 502,
     )

@@ -9,7 +9,7 @@ import os
 import ssl
 from bisect import bisect_left
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -35,6 +35,8 @@ PATHS: dict[Kind, str] = {
     "completions": "/completions",
     "embeddings": "/embeddings",
 }
+# A provider's header that is shorter than this holds no credentials.
+SECRET_CHARS = 12
 UNPRICED = Rates(0, 0, 0, 0, 0, 0, 0)
 _pack = msgpack.Packer(use_bin_type=False).pack
 
@@ -83,7 +85,16 @@ class Place:
     rates: Rates
     about: bytes
     """What answers say of it: header lines, up to the reason of the choice."""
+    secrets: tuple[bytes, ...] = field(repr=False)
+    """What is sent to it and shown to nobody: its key, and the values of its own headers."""
     tally: Tally
+
+    def without_secrets(self, text: bytes) -> bytes:
+        """Return words of the vendor's in which nothing that we sent it is repeated."""
+        for secret in self.secrets:
+            if secret in text:
+                text = text.replace(secret, b"***")
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +248,10 @@ class Live:
         parts = urlsplit(provider.base_url)
         origin = origin_of(provider.base_url, provider.ca_file, trust)
         credentials = None
+        secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
         if provider.api_key is not None:
             credentials = ("authorization", f"Bearer {provider.api_key.reveal()}")
+            secrets.append(provider.api_key.reveal())
         return Place(
             id=placed.id,
             model=placed.model,
@@ -268,6 +281,7 @@ class Live:
                 f"x-penstock-deployment: {placed.id}\r\nx-penstock-model: {placed.model}\r\n"
                 f"x-penstock-route: model={placed.model}; deployment={placed.id}; reason="
             ).encode(),
+            secrets=tuple(secret.encode() for secret in secrets),
             tally=Tally(self._metrics, placed.model, placed.id),
         )
 

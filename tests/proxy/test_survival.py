@@ -21,6 +21,7 @@ from tests.proxy.edge_rig import (
     EMBEDDINGS,
     INPUT_NUSD,
     OUTPUT_NUSD,
+    VENDOR_KEY,
     Line,
     Rig,
     answer_head,
@@ -200,6 +201,34 @@ def always(*pieces: bytes) -> Callable[[Line], Awaitable[None]]:
             await line.says(*pieces)
 
     return habit
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [b"400 Bad", b"200 OK", b"401 No", b"500 Oh"])
+async def test_a_vendor_that_repeats_its_key_does_not_give_it_away(
+    edge: Edge, status: bytes, stream: bool
+) -> None:
+    """Some servers say what they were sent; the rig sees to it that no caller gets to know it."""
+    rig = await edge(
+        models={"m": [at()]},
+        scripted=["v"],
+        provider={"headers": {"x-team-token": VENDOR_KEY[::-1]}},
+    )
+
+    async def habit(line: Line) -> None:
+        asked = await line.gets()
+        sent = "; ".join(f"{name}: {value}" for name, value in asked.headers)
+        body = json.dumps({"error": {"message": f"I got {sent}"}}).encode()
+        if stream and status.startswith(b"200"):
+            await line.says(sse_head() + piece(event(json.loads(body))) + piece(b""))
+        else:
+            await line.says(whole(body, status=status))
+
+    rig.vendors["v"].habit = habit
+    answer = await rig.ask(chat(stream=stream))
+    assert answer.status >= 400
+    assert VENDOR_KEY[::-1].encode() not in answer.body
+    assert b"***" in answer.body or b"I got" not in answer.body
 
 
 GIVEN_UP = {
