@@ -46,6 +46,7 @@ class Served:
 
     `outcome` is `ok`, the kind of failure that was asked for (`refused`, `hung`, `cut`, `reset`, `garbage`, `stream_error`), or `client_left`.
     `bytes` is the answer on the wire with its head; times are unix microseconds.
+    `user` is what the body says of its user: a mark by which a call is found again in other books.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Served:
     outcome: str
     started_us: int
     ended_us: int
+    user: str = ""
 
 
 class Books:

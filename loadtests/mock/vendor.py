@@ -70,6 +70,11 @@ class _EmbeddingCall(msgspec.Struct):
     dimensions: int | None = None
 
 
+class _Mark(msgspec.Struct):
+    user: str = ""
+
+
+_read_mark = msgspec.json.Decoder(_Mark).decode
 _read_chat = msgspec.json.Decoder(_Call).decode
 _read_completion = msgspec.json.Decoder(_CompletionCall).decode
 _read_embedding = msgspec.json.Decoder(_EmbeddingCall).decode
@@ -203,6 +208,7 @@ class Connection(asyncio.Protocol):
         self._tokens = 0
         self._written = 0
         self._id: bytes | None = None
+        self._user = ""
         self._timer: asyncio.Handle | None = None
         self._paused = False
 
@@ -427,6 +433,7 @@ class Connection(asyncio.Protocol):
                     outcome=outcome,
                     started_us=self._began_us,
                     ended_us=self.vendor.clock() // 1000,
+                    user=self._user,
                 )
             )
 
@@ -543,6 +550,10 @@ class WatchingConnection(Connection):
         if b"host" not in names:
             self.books.complain("there is no host header")
         self._request_id = super()._new_id()
+        try:
+            self._user = _read_mark(body).user
+        except msgspec.MsgspecError:
+            self._user = ""
         self.books.requests.append(
             {
                 "id": self._request_id.decode(),

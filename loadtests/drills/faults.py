@@ -1,0 +1,189 @@
+"""
+What Redis may do to us: each fault is a coroutine that begins it, bears it and ends it.
+
+A fault returns the marks of calls whose entries it has legitimately lost, and whether counters went with them.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgpack
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from loadtests.bench.ground import Child, Ground
+from loadtests.drills.holds import STREAM
+
+_USER = 7
+
+
+class Store:
+    """A store that the drill has started itself, with the gateway's own command, so that it can do to it what it likes."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self.socket = ground.path / "st.sock"
+        self.data = ground.path / "st"
+        self.url = f"unix://{self.socket}?db=0"
+        self.version = ""
+        self.pid = 0
+        self._keeper: Child
+        self._starts = 0
+
+    def start(self) -> None:
+        """Start it on its data, and wait until it answers."""
+        self._starts += 1
+        self._keeper = self._ground.start(
+            f"store-{self._starts}",
+            [
+                *(sys.executable, "-m", "store.embedded"),
+                *("--socket", str(self.socket), "--data", str(self.data)),
+            ],
+        )
+        told = self._keeper.wait_for_line(r"^ready (\S+) pid (\d+) (.+)$")
+        self.pid, self.version = int(told[2]), told[3]
+
+    def kill(self) -> None:
+        """Kill the server; its keeper ends with it."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._keeper.process.wait()
+        self._ground.end(self._keeper)
+
+    def log(self) -> Path:
+        """The append-only file that is written to now."""
+        files = sorted(
+            self.data.glob("appendonlydir/*.incr.aof"), key=lambda path: path.stat().st_mtime
+        )
+        return files[-1]
+
+    def client(self) -> Redis:
+        """Return a client; the caller closes it."""
+        return Redis.from_url(self.url, socket_timeout=5)
+
+
+@dataclass(slots=True)
+class Harm:
+    """What a fault has done: when it was over (the load's clock is the caller's), what it may have lost."""
+
+    lost: frozenset[str] = frozenset()
+    new_book: bool = False
+    lost_tail: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+Fault = Callable[[Store, float], Awaitable[Harm]]
+
+
+async def killed(store: Store, _: float) -> Harm:
+    """SIGKILL the server, and start it again on its append-only file."""
+    store.kill()
+    await asyncio.sleep(0.5)
+    await asyncio.to_thread(store.start)
+    return Harm()
+
+
+async def lost_tail(store: Store, _: float) -> Harm:
+    """SIGKILL it and cut what its file got in the last second: a power cut under `appendfsync everysec`."""
+    log = store.log()
+    size = log.stat().st_size
+    begun_us = time.time_ns() // 1000
+    await asyncio.sleep(1.0)
+    store.kill()
+    cut = log.stat().st_size - size
+    os.truncate(log, size)
+    await asyncio.to_thread(store.start)
+    return Harm(lost_tail=True, notes={"bytes_cut": cut, "since_us": begun_us})
+
+
+async def frozen(store: Store, seconds: float) -> Harm:
+    """SIGSTOP: connections stay, nothing answers."""
+    os.kill(store.pid, signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    os.kill(store.pid, signal.SIGCONT)
+    return Harm()
+
+
+async def scripts_flushed(store: Store, seconds: float) -> Harm:
+    """SCRIPT FLUSH, again and again."""
+    await _again_and_again(store, seconds, 0.25, "SCRIPT", "FLUSH")
+    return Harm()
+
+
+async def flushed(store: Store, seconds: float) -> Harm:
+    """FLUSHALL; what the stream held at that instant is lost, and is read in the same transaction."""
+    client = store.client()
+    try:
+        async with client.pipeline(transaction=True) as together:
+            together.xrange(STREAM)
+            together.flushall()
+            waiting, _ = await together.execute()
+    finally:
+        await client.aclose()
+    lost = frozenset(
+        msgpack.unpackb(fields[b"e"], raw=True)[_USER].decode() for _, fields in waiting
+    )
+    await asyncio.sleep(seconds)
+    return Harm(lost=lost, new_book=True, notes={"entries_lost": len(waiting)})
+
+
+async def out_of_memory(store: Store, seconds: float) -> Harm:
+    """Set maxmemory below what is used: nothing can be written."""
+    await _do(store, "CONFIG", "SET", "maxmemory", "1mb")
+    await asyncio.sleep(seconds)
+    await _do(store, "CONFIG", "SET", "maxmemory", "0")
+    return Harm()
+
+
+async def read_only(store: Store, seconds: float) -> Harm:
+    """Make it a replica of nobody: it can be read and refuses to be written, as after a failover."""
+    await _do(store, "REPLICAOF", "127.0.0.1", "1")
+    await asyncio.sleep(seconds)
+    await _do(store, "REPLICAOF", "NO", "ONE")
+    return Harm()
+
+
+async def disconnected(store: Store, seconds: float) -> Harm:
+    """CLIENT KILL TYPE normal, five times a second."""
+    await _again_and_again(store, seconds, 0.2, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    return Harm()
+
+
+FAULTS: dict[str, Fault] = {
+    "killed": killed,
+    "lost_tail": lost_tail,
+    "frozen": frozen,
+    "scripts_flushed": scripts_flushed,
+    "flushed": flushed,
+    "out_of_memory": out_of_memory,
+    "read_only": read_only,
+    "disconnected": disconnected,
+}
+
+
+async def _do(store: Store, *command: str) -> None:
+    client = store.client()
+    try:
+        await client.execute_command(*command)
+    finally:
+        await client.aclose()
+
+
+async def _again_and_again(store: Store, seconds: float, pause_s: float, *command: str) -> None:
+    client = store.client()
+    try:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                await client.execute_command(*command)
+            except RedisError:
+                pass
+            await asyncio.sleep(pause_s)
+    finally:
+        await client.aclose()
