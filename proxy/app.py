@@ -93,6 +93,7 @@ class Edge:
         self.server: EdgeServer
         self.access: AccessLog
         self.stopping = asyncio.Event()
+        self.hurrying = asyncio.Event()
         # Where the data port really is, once it serves: a port of 0 takes a free one.
         self.address: tuple[str, int] = ("", 0)
         self.configured = asyncio.Event()
@@ -298,6 +299,11 @@ class Edge:
         """Drain and end."""
         self.stopping.set()
 
+    def hurry(self) -> None:
+        """End within a second: cut what is open, and settle it with what was metered."""
+        self.stopping.set()
+        self.hurrying.set()
+
     async def _may_go_on(self, step: Awaitable[object]) -> bool:
         """Await a step of the start, or the word to stop. Returns whether the start goes on."""
         work = asyncio.ensure_future(step)
@@ -321,23 +327,28 @@ class Edge:
         self.server.close_idle()
         bound = self.live.config.edge.drain_timeout_s
         log.info("draining: %d exchanges, at most %g s", len(self.exchanges), bound)
-        if not await self._quiet_within(bound):
+        if not await self._quiet_within(bound, self.hurrying):
             for exchange in list(self.exchanges):
                 exchange.cut(Drained("the gateway is shutting down", phase="body"))
-            await self._quiet_within(2.0)
+            await self._quiet_within(0.2 if self.hurrying.is_set() else 2.0)
         self.server.close()
-        await self.server.shutdown(1.0)
-        if not await self.gate.drain(5.0):
+        hurrying = self.hurrying.is_set()
+        await self.server.shutdown(0.1 if hurrying else 1.0)
+        if not await self.gate.drain(0.3 if hurrying else 5.0):
             log.warning("%d settlements stay in the journal", self.gate.unsettled)
 
-    async def _quiet_within(self, seconds: float) -> bool:
+    async def _quiet_within(self, seconds: float, unless: asyncio.Event | None = None) -> bool:
+        """Wait until no exchange is open, or the time is up, or the event comes. Returns whether none is open."""
         if self.exchanges:
+            waits = [asyncio.ensure_future(self.quiet.wait())]
+            if unless is not None:
+                waits.append(asyncio.ensure_future(unless.wait()))
             try:
-                async with asyncio.timeout(seconds):
-                    await self.quiet.wait()
-            except TimeoutError:
-                return False
-        return True
+                await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    await _ended(wait)
+        return not self.exchanges
 
     async def _follow_configuration(self) -> None:
         async with contextlib.aclosing(watch(self._client)) as versions:
@@ -638,9 +649,11 @@ async def _main(options: EdgeOptions) -> int:
     edge = Edge(options)
 
     def stop() -> None:
-        if edge.stopping.is_set():
-            log.warning("told twice to stop: ending at once")
+        if edge.hurrying.is_set():
+            log.warning("told three times to stop: ending at once")
             os._exit(1)
+        if edge.stopping.is_set():
+            edge.hurry()
         edge.stop()
 
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -7,6 +7,7 @@ An answer is written straight onto the transport by `Answer`; the object that a 
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
@@ -32,6 +33,8 @@ TICK_S = 0.25
 # A stalled client's share of our memory: this much in our buffer, one read on top, then the upstream is paused.
 WRITE_HIGH = 64 * 1024
 WRITE_LOW = 16 * 1024
+# The kernel's share: what it holds beyond what the client's window lets out.
+UNSENT = 128 * 1024
 LINE_LIMIT = 8190
 HEADERS_LIMIT = 128
 # How long a connection that is to be closed may go without its client reading what is left for it.
@@ -125,6 +128,10 @@ class ClientConnection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock of the first head."""
         cast("asyncio.Transport", transport).set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        theirs = transport.get_extra_info("socket")
+        if theirs is not None and theirs.family != socket.AF_UNIX:
+            # Else the kernel takes megabytes for a client that does not read, before it tells us.
+            theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self.deadline = self._loop.time() + self._edge.head_timeout_s
         super().connection_made(transport)
 

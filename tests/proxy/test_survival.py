@@ -831,6 +831,30 @@ async def test_a_drain_has_a_bound(edge: Edge) -> None:
         assert state.failures == 0
 
 
+async def test_a_drain_may_be_hurried(edge: Edge) -> None:
+    """What is open is cut at once, told so and settled with what was metered, and the worker ends within a second."""
+    rig = await edge(models={"m": [at()]}, scripted=["v"])
+    streaming, sending = [await rig.caller() for _ in range(2)]
+    await streaming.send(request(chat(stream=True)))
+    line = await rig.vendors["v"].line()
+    await line.gets()
+    await line.says(sse_head(), piece(delta("One")))
+    await streaming.head()
+    await streaming.chunk()
+    await sending.send(request(chat())[:-5])
+    await eventually(lambda: len(rig.edge.exchanges) == 2)
+    rig.edge.stop()
+    await eventually(lambda: rig.edge.draining)
+    rig.edge.hurry()
+    async with asyncio.timeout(1):
+        assert await rig.stop() == 0
+    assert b'"drained"' in await streaming.chunk()
+    assert await streaming.chunk() == b""
+    await sending.closed()
+    (entry,) = await rig._entries()
+    assert (entry.outcome, entry.output_tokens) == ("drained", 1)
+
+
 async def test_a_body_that_is_still_coming_is_read_in_a_drain(edge: Edge) -> None:
     """Its head came in time, so that it is served like the others, and the connection closes behind it."""
     rig = await edge(models={"m": ["sim;tokens=1"]})
