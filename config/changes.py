@@ -15,6 +15,7 @@ the result.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from config import document as documents
@@ -44,7 +45,7 @@ __all__ = [
     "taken_over",
 ]
 
-SOURCE = "the result"
+SOURCE = "request"
 
 
 class NoSuchPlace(LookupError):
@@ -151,7 +152,11 @@ def checked(document: str, edit: Edit, environ: Mapping[str, str]) -> Loaded:
     """
     draft = Draft(document, environ)
     edit(draft)
-    return taken_over(draft.text(), document, environ, source=SOURCE)
+    try:
+        return taken_over(draft.text(), document, environ, source=SOURCE)
+    except ConfigError as error:
+        # Whoever asks for a change has no text in front of him: the path is the place
+        raise ConfigError([replace(each, line=0, column=0) for each in error.problems]) from None
 
 
 def taken_over(text: str, live: str | None, environ: Mapping[str, str], *, source: str) -> Loaded:

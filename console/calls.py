@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,10 @@ async def _said(request: web.Request, *, may_be_empty: bool) -> dict[str, Any]:
         )
     try:
         found = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant
+            data.decode("utf-8"),
+            object_pairs_hook=_once,
+            parse_constant=_no_constant,
+            parse_float=_exact,
         )
     except RecursionError:
         raise Refused(400, "invalid_json", "the body is nested too deep") from None
@@ -188,6 +192,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the member {quoted(twice)} stands there twice")
     return found
+
+
+def _exact(text: str) -> Decimal | float:
+    """Read a number with all its digits: money has more than a float carries."""
+    number = Decimal(text)
+    return number if abs(number.adjusted()) < 40 and len(text) < 60 else float(text)
 
 
 def _no_constant(word: str) -> Any:

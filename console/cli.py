@@ -2,7 +2,7 @@
 The operator's command line: one word chooses a command, and only that command is imported.
 
 Exit codes that all commands share: 0 it is so, 1 it is not so, 2 misuse or a configuration with
-mistakes, 3 the store or the ledger is out of reach, 130 interrupted.
+mistakes, 3 the gateway, the store or the ledger is out of reach, 130 interrupted.
 """
 
 import os
@@ -24,7 +24,13 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
-        "config": Command("console.config_command", "check a configuration; print its schema"),
+        "config": Command(
+            "console.config_command", "check, compare, apply, go back; who runs what"
+        ),
+        "key": Command("console.key_command", "make, list, rotate and revoke callers' keys"),
+        "quota": Command("console.quota_command", "limits and budgets, and what they hold now"),
+        "providers": Command("console.providers_command", "list providers"),
+        "deployment": Command("console.deployment_command", "list, drain and weigh deployments"),
         "usage": Command("console.usage_command", "sum tokens and cost, by model, team, key, …"),
         "ledger": Command("console.ledger_command", "prove the books; show one exchange"),
         "serve": Command("console.control", "run the control role (the supervisor does)"),
@@ -61,5 +67,5 @@ def _run(argv: Sequence[str]) -> int:
 
 def _help() -> str:
     """Return the list of commands."""
-    lines = "\n".join(f"  {name:<8} {command.help}" for name, command in COMMANDS.items())
+    lines = "\n".join(f"  {name:<10} {command.help}" for name, command in COMMANDS.items())
     return f"usage: penstock COMMAND …\n\n{lines}\n\nEach command takes --help."

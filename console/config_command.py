@@ -1,7 +1,11 @@
 """
-`penstock config`: `check` lists all that is wrong with a file, `schema` tells editors what it takes.
+`penstock config`: a file checked here, and the configuration of a running gateway seen and changed.
 
-Exit codes: 0 it can be applied (warnings do not change that), 2 it has mistakes. Nothing is applied.
+`check` lists all that is wrong with a file, `schema` tells editors what it takes; both need no gateway.
+`diff`, `apply`, `export`, `history`, `rollback` and `status` speak to the admin API.
+
+Exit codes of `check`: 0 it can be applied (warnings do not change that), 2 it has mistakes.
+Those of the others are `console.operating`'s.
 """
 
 import argparse
@@ -11,10 +15,25 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from config.loader import Problem, check_file
-from config.schema import schema_text
+from console.gateway import Gateway, Misuse
+from console.operating import (
+    add_change_options,
+    add_common,
+    change,
+    operate,
+    path_to,
+    print_changes,
+    print_differences,
+    print_json,
+    print_table,
+    version,
+)
 from store.places import CHECKOUT
+
+if TYPE_CHECKING:
+    from config.loader import Problem
 
 __all__ = ["run"]
 
@@ -24,6 +43,14 @@ CONFIG_NAME = "penstock.yaml"
 def run(argv: Sequence[str]) -> int:
     """Run the command and return the exit code."""
     options = _parser().parse_args(argv)
+    options.typed = " ".join(["config", *argv])
+    if options.verb in _LIVE:
+        source = getattr(options, "file", None) or ""
+        return operate("penstock config", options, _LIVE[options.verb], source=source)
+    # Only now: what speaks to a gateway needs neither
+    from config.loader import check_file  # noqa: PLC0415
+    from config.schema import schema_text  # noqa: PLC0415
+
     if options.verb == "schema":
         sys.stdout.write(schema_text())
         return 0
@@ -39,7 +66,9 @@ def run(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="penstock config", allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="check | schema")
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, metavar=" | ".join(("check", "schema", *_LIVE))
+    )
     check = verbs.add_parser(
         "check",
         help="list everything that is wrong with a configuration",
@@ -59,6 +88,44 @@ def _parser() -> argparse.ArgumentParser:
         help="print the JSON schema of the configuration",
         description="Prints the JSON schema that editors check a configuration against while you type.",
     )
+    diff = verbs.add_parser(
+        "diff",
+        help="what applying a file would change",
+        description="Compares a file with what runs, and changes nothing. Variables are resolved"
+        " where the gateway runs.",
+    )
+    apply = verbs.add_parser(
+        "apply",
+        help="make a file the live configuration",
+        description="Makes a file the live configuration, as a new version. Variables are resolved"
+        " where the gateway runs; *** keeps what is live there.",
+    )
+    for one in (diff, apply):
+        one.add_argument("file", metavar="FILE", help="the configuration; - reads standard input")
+    export = verbs.add_parser(
+        "export",
+        help="print what runs",
+        description="Prints the live configuration, or an earlier version, as YAML: callers' keys"
+        " as hashes, secrets that were written in clear as ***.",
+    )
+    export.add_argument("number", metavar="N", nargs="?", type=version, help="a version")
+    history = verbs.add_parser("history", help="who changed what, when and why")
+    rollback = verbs.add_parser(
+        "rollback",
+        help="make an earlier version live again",
+        description="Makes the document of an earlier version live again, as a new version. A key"
+        " that was revoked since is known again: look at the changes that are printed.",
+    )
+    rollback.add_argument("number", metavar="N", type=version, help="the version to go back to")
+    status = verbs.add_parser(
+        "status",
+        help="which replica runs which version",
+        description="Exit code 0: every live replica runs the current version; 1: one does not.",
+    )
+    for one in (diff, apply, export, history, rollback, status):
+        add_common(one)
+    for one in (apply, rollback):
+        add_change_options(one)
     return parser
 
 
@@ -67,7 +134,7 @@ def _default(here: Path) -> str:
     return CONFIG_NAME if (here / CONFIG_NAME).exists() else str(CHECKOUT / CONFIG_NAME)
 
 
-def _print(problems: Sequence[Problem], source: str, *, is_valid: bool) -> None:
+def _print(problems: "Sequence[Problem]", source: str, *, is_valid: bool) -> None:
     """Print problems one per line to standard error, and the verdict to standard output."""
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -79,3 +146,109 @@ def _print(problems: Sequence[Problem], source: str, *, is_valid: bool) -> None:
     ]
     verdict = "can be applied" if is_valid else "is not applied"
     print(f"{source} {verdict}" + (f": {', '.join(said)}" if said else ""))
+
+
+# With a running gateway...
+
+
+def _diff(gateway: Gateway, options: argparse.Namespace) -> int:
+    answer = gateway.ask("POST", "/v1/config/diff", {"document": _text(options.file)})
+    if options.json:
+        print_json(answer)
+        return 0
+    print_differences(answer["changes"])
+    if not answer["changes"]:
+        print(f"No change: version {answer['version']} says the same.")
+    return 0
+
+
+def _apply(gateway: Gateway, options: argparse.Namespace) -> int:
+    text = _text(options.file)
+    _since_now(gateway, options)
+    answer, code = change(gateway, options, "POST", "/v1/config/apply", document=text)
+    return _tell(answer, code, options)
+
+
+def _rollback(gateway: Gateway, options: argparse.Namespace) -> int:
+    _since_now(gateway, options)
+    answer, code = change(gateway, options, "POST", "/v1/config/rollback", version=options.number)
+    return _tell(answer, code, options)
+
+
+def _since_now(gateway: Gateway, options: argparse.Namespace) -> None:
+    """Start from what is live now, unless the operator says from what."""
+    if options.expected is None:
+        options.expected = gateway.ask("GET", "/v1/config")["version"]
+
+
+def _tell(answer: Any, code: int, options: argparse.Namespace) -> int:
+    if options.json:
+        print_json(answer)
+    else:
+        print_changes(answer)
+    return code
+
+
+def _export(gateway: Gateway, options: argparse.Namespace) -> int:
+    where = "/v1/config"
+    if options.number is not None:
+        where = path_to("config", "versions", str(options.number))
+    answer = gateway.ask("GET", where)
+    if options.json:
+        print_json(answer)
+    else:
+        sys.stdout.write(answer["document"])
+    return 0
+
+
+def _history(gateway: Gateway, options: argparse.Namespace) -> int:
+    answer = gateway.ask("GET", "/v1/config/versions")
+    if options.json:
+        print_json(answer)
+        return 0
+    rows = [
+        [each["at"], each["by"], each["kind"], each["why"], str(each["version"])]
+        for each in answer["versions"]
+    ]
+    print_table(["version", "at", "by", "what", "why"], [[r[-1], *r[:-1]] for r in rows], left=5)
+    return 0
+
+
+def _status(gateway: Gateway, options: argparse.Namespace) -> int:
+    answer = gateway.ask("GET", "/v1/config/status")
+    if options.json:
+        print_json(answer)
+    else:
+        live = {True: "yes", False: "no", None: "?"}
+        rows = [
+            [
+                each["replica"],
+                each["role"],
+                live[each["live"]],
+                str(each["version"] or "-"),
+                "-" if each["age_ms"] is None else f"{each['age_ms'] / 1000:.0f} s ago",
+                each["error"] or "",
+            ]
+            for each in answer["replicas"]
+        ]
+        print(f"Version {answer['version']}, by {answer['by']} at {answer['at']}")
+        print_table(["replica", "role", "live", "runs", "said", "error"], rows, left=6)
+    return 0 if answer["everywhere"] else 1
+
+
+def _text(file: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise Misuse(f"cannot read {file}: {error}") from error
+
+
+_LIVE = {
+    "diff": _diff,
+    "apply": _apply,
+    "export": _export,
+    "history": _history,
+    "rollback": _rollback,
+    "status": _status,
+}

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from config import live
 from config.loader import load_text
-from console import shapes, whereabouts
+from console import gateway, shapes, whereabouts
 from console.admin import Door, make_app, routes
 from governance.drain import LedgerWriter
 from governance.ledger import STREAM, TOTALS, Entry, encode
@@ -215,6 +215,14 @@ async def api(ledger: Ledger, aiohttp_client: Any) -> Api:
 
 
 @pytest.fixture
+def operator(api: Api, nowhere: None, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """Let commands find the admin port of `api`, and nothing else."""
+    monkeypatch.setenv("PENSTOCK_ADMIN_URL", str(api.client.make_url("/")))
+    monkeypatch.setenv("PENSTOCK_ADMIN_TOKEN", TOKEN)
+    return api
+
+
+@pytest.fixture
 def config_file(tmp_path: Path) -> Path:
     """Write a small configuration."""
     path = tmp_path / "penstock.yaml"
@@ -226,8 +234,15 @@ def config_file(tmp_path: Path) -> Path:
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand in an empty folder, with an empty `var/`, and with nothing in the environment."""
     monkeypatch.setattr(whereabouts, "CHECKOUT", tmp_path / "checkout")
+    monkeypatch.setattr(gateway, "CHECKOUT", tmp_path / "checkout")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     monkeypatch.setenv("PENSTOCK_VAR", str(tmp_path / "var"))
-    for name in ("REDIS_URL", "LEDGER_URL", "NO_COLOR"):
+    for name in (
+        "REDIS_URL",
+        "LEDGER_URL",
+        "NO_COLOR",
+        "PENSTOCK_ADMIN_URL",
+        "PENSTOCK_ADMIN_TOKEN",
+    ):
         monkeypatch.delenv(name, raising=False)

@@ -2,11 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from config import live
 from config.schema import schema_text
 from console.config_command import run
+from tests.console.command_rig import typed
+
+Api = Any  # the fixtures of this folder's conftest
 
 SOUND = "edge: {workers: 2}\n"
 BROKEN = "edge:\n  wrkers: 2\n  listen: here\n"
@@ -108,3 +113,102 @@ def test_misuse_is_told(argv: list[str], capsys: pytest.CaptureFixture[str]) -> 
         run(argv)
     assert caught.value.code == 2
     assert "usage: penstock config" in capsys.readouterr().err
+
+
+# With a running gateway...
+
+
+async def test_a_configuration_is_exported_edited_applied_and_taken_back(
+    operator: Api, tmp_path: Path
+) -> None:
+    """The whole way of an operator; what is shown holds no secret, what runs does."""
+    file = tmp_path / "mine.yaml"
+    exported = await typed("config export")
+    file.write_text(exported.out)
+    assert "canary" not in exported.out
+    same = await typed(f"config diff {file}")
+    assert (same.code, same.out) == (0, "No change: version 1 says the same.\n")
+    file.write_text("# a comment\n" + exported.out.replace("rpm: 6000", "rpm: 7000"))
+    diff = await typed(f"config diff {file}")
+    assert diff.out == "organizations.acme.limits.rpm: 6000 -> 7000\n"
+    assert (await typed(f"config diff {file} --json")).json["changes"][0]["after"] == 7000
+    applied = await typed(["config", "apply", str(file), "--why", "more for acme"])
+    assert applied.code == 0, applied.err
+    assert "Version 2 is live" in applied.out
+    assert "clear-canary-of-beta" in await operator.document()
+    assert (await typed(f"config apply {file}")).out.startswith("Nothing to change")
+    history = await typed("config history")
+    assert "more for acme" in history.out.splitlines()[1]
+    assert "rpm: 6000" in (await typed("config export 1")).out
+    back = await typed("config rollback 1 --json")
+    assert (back.code, back.json["version"]) == (0, 3)
+    assert [
+        each["version"] for each in (await typed("config history --json")).json["versions"]
+    ] == [
+        3,
+        2,
+        1,
+    ]
+    assert (await typed("config export --json")).json["version"] == 3
+
+
+async def test_mistakes_of_a_file_are_said_with_its_name_and_lines(
+    operator: Api, tmp_path: Path
+) -> None:
+    """As `config check` says them; nothing is changed."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("models: {}\n\nproviders: {x: {protocl: openai}}\n")
+    before = await operator.everything()
+    for verb in ("diff", "apply"):
+        ended = await typed(f"config {verb} {file}")
+        assert (ended.code, ended.out) == (2, "")
+        assert (
+            f"{file}:3: providers.x.protocl: unknown field; did you mean 'protocol'?" in ended.err
+        )
+    assert await operator.everything() == before
+
+
+async def test_of_two_operators_the_slower_is_told(operator: Api, tmp_path: Path) -> None:
+    """Exit code 1, with what the other changed."""
+    file = tmp_path / "mine.yaml"
+    file.write_text((await typed("config export")).out.replace("rpm: 60", "rpm: 61"))
+    assert (await typed("quota set model:demo rpm=5")).code == 0
+    ended = await typed(f"config apply {file} --expected 1")
+    assert (ended.code, ended.out) == (1, "")
+    assert "models.demo.limits: nothing" in ended.err
+    assert "Nothing was changed." in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("config apply /nowhere/penstock.yaml", 2),
+        ("config diff /", 2),
+        ("config apply", 2),
+        ("config rollback 9", 1),
+        ("config rollback 0", 2),
+        ("config rollback x", 2),
+        ("config rollback 1 --expected 7", 1),
+        ("config export 9", 1),
+        ("config export -1", 2),
+        ("config history 1", 2),
+    ],
+)
+async def test_a_bad_request_changes_nothing(operator: Api, words: str, code: int) -> None:
+    """Misuse, or a version that is not there."""
+    before = await operator.everything()
+    ended = await typed(words)
+    assert (ended.code, ended.out) == (code, "")
+    assert await operator.everything() == before
+
+
+async def test_status_is_an_exit_code(operator: Api) -> None:
+    """0 when every live replica runs the current version, else 1."""
+    ended = await typed("config status")
+    assert (ended.code, ended.out.startswith("Version 1, by test")) == (0, True)
+    await operator.redis.zadd("{c0}:r", {"h/0.a": 2**52})
+    await live.acknowledge(operator.redis, "h/0", 1, "no such file")
+    ended = await typed("config status")
+    assert ended.code == 1
+    assert "no such file" in ended.out
+    assert (await typed("config status --json")).json["everywhere"] is False

@@ -1,0 +1,180 @@
+"""
+`penstock key`: callers' keys are made, listed, replaced and revoked.
+
+A new key is the one line on standard output, and shown this once: `KEY=$(./penstock key create …)`.
+Exit codes are `console.operating`'s; 1 as well when a live replica does not run the change yet.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from console.gateway import Gateway, Misuse
+from console.operating import (
+    add_change_options,
+    add_common,
+    budget_of,
+    change,
+    limit_of,
+    operate,
+    path_to,
+    print_changes,
+    print_json,
+    print_table,
+    spelled,
+)
+
+__all__ = ["run"]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command and return the exit code."""
+    options = _parser().parse_args(argv)
+    options.typed = " ".join(["key", *argv])
+    return operate("penstock key", options, _VERBS[options.verb])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="penstock key", allow_abbrev=False, description="Callers' keys of a running gateway."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar=" | ".join(_VERBS))
+    create = verbs.add_parser(
+        "create",
+        help="make a key and show it once",
+        description="Makes a key of a team that is there. The key is printed once, to standard"
+        " output, and kept as its hash.",
+    )
+    listed = verbs.add_parser("list", help="list keys, without the keys")
+    listed.add_argument("within", metavar="ORG[/TEAM]", nargs="?", help="only those of these")
+    show = verbs.add_parser("show", help="show what a key may, without the key")
+    rotate = verbs.add_parser(
+        "rotate",
+        help="put another key in its place",
+        description="Makes another key, which is printed once; the old one is refused from then on.",
+    )
+    revoke = verbs.add_parser("revoke", help="take a key away; it is refused from then on")
+    for one in (create, show, rotate, revoke):
+        one.add_argument("key", metavar="ORG/TEAM/NAME", help="which key")
+    for option, says in (
+        ("--application", "the application that calls"),
+        ("--business-line", "the business line that pays"),
+        ("--user", "the user on whose behalf it calls"),
+        ("--biz-level", "premium, normal or economy"),
+        ("--prefer-cost", "low or high"),
+    ):
+        create.add_argument(option, metavar="TEXT", help=says)
+    create.add_argument("--models", metavar="A,B", help="models and routes that it may ask for")
+    for option in ("--rpm", "--tpm", "--concurrency"):
+        create.add_argument(option, metavar="N", help="a limit of this key")
+    create.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        metavar="USD/PERIOD/MODE",
+        help="as in 300/month/strict; may be said several times",
+    )
+    for one in (create, listed, show, rotate, revoke):
+        add_common(one)
+    for one in (create, rotate, revoke):
+        add_change_options(one)
+    return parser
+
+
+def _create(gateway: Gateway, options: argparse.Namespace) -> int:
+    organization, team, name = _parts(options.key)
+    said: dict[str, Any] = {"organization": organization, "team": team, "name": name}
+    for setting in ("application", "business_line", "user", "biz_level", "prefer_cost"):
+        if getattr(options, setting) is not None:
+            said[setting] = getattr(options, setting)
+    if options.models is not None:
+        said["models"] = options.models.split(",")
+    limits = {
+        limit: limit_of(limit, getattr(options, limit))
+        for limit in ("rpm", "tpm", "concurrency")
+        if getattr(options, limit) is not None
+    }
+    if limits:
+        said["limits"] = limits
+    if options.budget:
+        said["budgets"] = [budget_of(each) for each in options.budget]
+    answer, code = change(gateway, options, "POST", "/v1/keys", **said)
+    return _tell_key(answer, code, options)
+
+
+def _rotate(gateway: Gateway, options: argparse.Namespace) -> int:
+    where = path_to("keys", *_parts(options.key), "rotate")
+    answer, code = change(gateway, options, "POST", where)
+    return _tell_key(answer, code, options)
+
+
+def _tell_key(answer: Any, code: int, options: argparse.Namespace) -> int:
+    if options.json:
+        print_json(answer)
+    else:
+        print_changes(answer, quiet=True)
+        print(answer["key"])
+    return code
+
+
+def _revoke(gateway: Gateway, options: argparse.Namespace) -> int:
+    answer, code = change(gateway, options, "DELETE", path_to("keys", *_parts(options.key)))
+    if options.json:
+        print_json(answer)
+    else:
+        print_changes(answer)
+    return code
+
+
+def _list(gateway: Gateway, options: argparse.Namespace) -> int:
+    where = "/v1/keys"
+    if options.within is not None:
+        parts = options.within.split("/")
+        if len(parts) > 2 or not all(parts):
+            raise Misuse(f"{options.within!r}: expected ORG or ORG/TEAM")
+        names = zip(("organization", "team"), parts, strict=False)
+        where += "?" + urlencode(list(names))
+    answer = gateway.ask("GET", where)
+    if options.json:
+        print_json(answer)
+        return 0
+    rows = [
+        [
+            each["id"],
+            each["fingerprint"],
+            each["settings"].get("application", ""),
+            ", ".join(each["settings"].get("models", [])) or "all",
+            spelled(each["settings"].get("limits", {})),
+        ]
+        for each in answer["keys"]
+    ]
+    print_table(["key", "hash", "application", "models", "limits"], rows, left=5)
+    return 0
+
+
+def _show(gateway: Gateway, options: argparse.Namespace) -> int:
+    answer = gateway.ask("GET", path_to("keys", *_parts(options.key)))
+    if options.json:
+        print_json(answer)
+        return 0
+    rows = [["key", answer["id"]], ["hash", answer["fingerprint"]]]
+    rows += [[name, spelled(value)] for name, value in answer["settings"].items()]
+    print_table(["setting", "value"], rows, left=2)
+    return 0
+
+
+def _parts(key: str) -> list[str]:
+    parts = key.split("/")
+    if len(parts) != 3 or not all(parts):
+        raise Misuse(f"{key!r}: expected ORG/TEAM/NAME")
+    return parts
+
+
+_VERBS = {
+    "create": _create,
+    "list": _list,
+    "show": _show,
+    "rotate": _rotate,
+    "revoke": _revoke,
+}

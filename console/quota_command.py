@@ -1,0 +1,150 @@
+"""
+`penstock quota`: limits and budgets of scopes, what they hold right now, and how they are tuned.
+
+What is set is obeyed by the next admission on every replica. Exit codes are `console.operating`'s.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from console.gateway import Gateway, Misuse
+from console.operating import (
+    add_change_options,
+    add_common,
+    budget_of,
+    change,
+    limit_of,
+    operate,
+    path_to,
+    print_changes,
+    print_json,
+    print_table,
+)
+
+__all__ = ["run"]
+
+SCOPES = "key:ORG/TEAM/NAME, team:ORG/TEAM, org:ORG, model:NAME or deployment:ID"
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command and return the exit code."""
+    options = _parser().parse_args(argv)
+    options.typed = " ".join(["quota", *argv])
+    return operate("penstock quota", options, _VERBS[options.verb])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="penstock quota",
+        allow_abbrev=False,
+        description="Limits and budgets of a running gateway.",
+        epilog=f"A scope is {SCOPES}.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar=" | ".join(_VERBS))
+    show = verbs.add_parser("show", help="what a scope may, and what it holds right now")
+    show.add_argument("scope", metavar="SCOPE", nargs="?", help=f"{SCOPES} (default: all)")
+    setting = verbs.add_parser(
+        "set",
+        help="set limits and budgets of a scope",
+        description="Sets what is named and leaves the rest; `none` takes a limit, or all budgets,"
+        " away. Budgets are USD/PERIOD/MODE, and replace those that are there.",
+        epilog="example: ./penstock quota set team:acme/support tpm=800_000 budget=300/month/strict",
+    )
+    setting.add_argument("scope", metavar="SCOPE", help=SCOPES)
+    setting.add_argument(
+        "settings",
+        metavar="NAME=VALUE",
+        nargs="+",
+        help="rpm=600, tpm=none, concurrency=50, budget=300/month/strict, …",
+    )
+    for one in (show, setting):
+        add_common(one)
+    add_change_options(setting)
+    return parser
+
+
+def _show(gateway: Gateway, options: argparse.Namespace) -> int:
+    if options.scope is None:
+        answer = gateway.ask("GET", "/v1/quotas")
+        quotas = answer["quotas"]
+    else:
+        answer = gateway.ask("GET", path_to("quotas", options.scope))
+        quotas = [answer]
+    if options.json:
+        print_json(answer)
+        return 0
+    _print(quotas)
+    return 0
+
+
+def _set(gateway: Gateway, options: argparse.Namespace) -> int:
+    said: dict[str, Any] = {}
+    limits: dict[str, int | None] = {}
+    budgets: list[str] = []
+    for setting in options.settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name:
+            raise Misuse(f"{setting!r}: expected NAME=VALUE, as in rpm=600")
+        if name == "budget":
+            budgets.append(text)
+        elif name in limits:
+            raise Misuse(f"{name} is said twice")
+        else:
+            limits[name] = limit_of(name, text)
+    if limits:
+        said["limits"] = limits
+    if "none" in budgets and len(budgets) > 1:
+        raise Misuse("budget=none beside another budget")
+    if budgets:
+        said["budgets"] = [budget_of(each) for each in budgets if each != "none"]
+    answer, code = change(gateway, options, "PUT", path_to("quotas", options.scope), **said)
+    if options.json:
+        print_json(answer)
+    else:
+        print_changes(answer)
+        _print([answer["quota"]])
+    return code
+
+
+def _print(quotas: Sequence[dict[str, Any]]) -> None:
+    """Print a line per limit and per budget."""
+    rows: list[list[str]] = []
+    for each in quotas:
+        for name, limit in each["limits"].items():
+            rows.append(
+                [
+                    each["scope"],
+                    name,
+                    f"{limit['limit']:,}",
+                    "" if limit["remaining"] is None else f"{limit['remaining']:,}",
+                    _until(limit["resets_in_ms"]),
+                ]
+            )
+        for budget in each["budgets"]:
+            held = f" ({_usd(budget['held_usd'])} held)" if float(budget["held_usd"]) else ""
+            rows.append(
+                [
+                    each["scope"],
+                    f"USD per {budget['per']}, {budget['mode']}",
+                    f"{budget['usd']:,.2f}",
+                    _usd(budget["remaining_usd"]) + held,
+                    f"at {budget['resets_at']}",
+                ]
+            )
+        if not each["limits"] and not each["budgets"]:
+            rows.append([each["scope"], "no limits", "", "", ""])
+    print_table(["scope", "limit", "is", "left", "frees"], rows, left=2)
+
+
+def _usd(text: str) -> str:
+    """Return an amount without the zeros that say nothing."""
+    whole, _, part = text.partition(".")
+    return f"{int(whole):,}.{part.rstrip('0').ljust(2, '0')}"
+
+
+def _until(ms: int | None) -> str:
+    return "" if not ms else f"in {ms / 1000:.1f} s"
+
+
+_VERBS = {"show": _show, "set": _set}

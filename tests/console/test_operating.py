@@ -1,0 +1,128 @@
+"""Laws of commands that operate: exit codes, what goes where, and how numbers are read."""
+
+import argparse
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from console.gateway import Misuse
+from console.operating import budget_of, limit_of, path_to, seconds, version
+from tests.console.command_rig import typed
+
+Api = Any  # the fixtures of this folder's conftest
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("600", 600), ("10_000", 10_000), ("none", None), ("-5", -5)]
+)
+def test_a_limit_is_a_whole_number_or_none(text: str, limit: int | None) -> None:
+    """Whether it is in range says the gateway."""
+    assert limit_of("rpm", text) == limit
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5/s", "1.5", "1e3", "0x5", "five", "_5", "5_", "\u0665", "9" * 40]
+)
+def test_a_limit_has_no_unit(text: str) -> None:
+    """The name says it."""
+    with pytest.raises(Misuse, match="rpm="):
+        limit_of("rpm", text)
+
+
+def test_a_budget_is_an_amount_a_period_and_a_mode() -> None:
+    """Exact to nine decimals."""
+    assert budget_of("300/month/strict") == {"usd": 300, "per": "month", "mode": "strict"}
+    assert budget_of("0.000000001/day") == {"usd": 1e-9, "per": "day"}
+    assert budget_of("-3/day") == {"usd": -3, "per": "day"}
+    for text in (
+        "",
+        "300",
+        "x/day",
+        "nan/day",
+        "inf/day",
+        "1/day/soft/x",
+        "1.00000000000000000001/day",
+    ):
+        with pytest.raises(Misuse, match="budget="):
+            budget_of(text)
+
+
+@given(st.text(max_size=20))
+def test_whatever_is_typed_is_read_or_refused(text: str) -> None:
+    """By words, never by a traceback; and what is read can be sent."""
+    for read in (lambda: limit_of("rpm", text), lambda: budget_of(text)):
+        try:
+            json.dumps(read(), allow_nan=False)
+        except Misuse:
+            pass
+    for parse in (version, seconds):
+        try:
+            parse(text)
+        except argparse.ArgumentTypeError:
+            pass
+
+
+def test_a_name_is_one_part_of_a_path() -> None:
+    """Whatever it holds."""
+    assert path_to("quotas", "key:a/b/c") == "/v1/quotas/key:a%2Fb%2Fc"
+    assert path_to("deployments", "m/x#2?y") == "/v1/deployments/m%2Fx%232%3Fy"
+
+
+async def test_exit_codes_mean_something(operator: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 done, 1 refused, 2 mistakes or misuse; refusals go to standard error."""
+    for words, code, says in (
+        ("quota show org:acme", 0, ""),
+        ("quota show org:nope", 1, "there is no organization"),
+        ("key create acme/support/helpdesk", 1, "there is a key"),
+        ("quota set org:acme rpm=1 --expected 9", 1, "version 1"),
+        ("quota set org:acme rpm=0", 2, "organizations.acme.limits.rpm"),
+        ("quota set org:acme rpm=1 --wait 99", 2, "--wait"),
+        ("quota set org:acme rpm=1 --expected x", 2, "--expected"),
+        ("quota", 2, "usage"),
+        ("deployment weight demo/beta x", 2, "not a whole number"),
+    ):
+        ended = await typed(words)
+        assert ended.code == code, ended
+        assert says in ended.err
+        assert (ended.out != "") == (code == 0)
+    monkeypatch.setenv("PENSTOCK_ADMIN_TOKEN", "wrong-token-of-an-operator")
+    ended = await typed("quota show")
+    assert ended.code == 1
+    assert "PENSTOCK_ADMIN_TOKEN" in ended.err
+    assert "wrong-token" not in ended.err
+
+
+async def test_json_is_what_the_api_answers(operator: Api) -> None:
+    """Of answers and of refusals."""
+    assert (await typed("quota show org:acme --json")).json["scope"] == "org:acme"
+    ended = await typed("quota set org:acme rpm=0 --json")
+    assert (ended.code, ended.json["error"]["code"]) == (2, "mistakes")
+    ended = await typed("deployment drain demo/beta --json --why repair")
+    assert (ended.json["kind"], ended.json["why"]) == ("deployment.set", "repair")
+
+
+async def test_why_and_who_are_noted(operator: Api) -> None:
+    """What was typed where nothing is said; one printable line."""
+    ended = await typed("quota set org:acme rpm=5 --json")
+    assert ended.json["why"] == "quota set org:acme rpm=5 --json"
+    assert "@" in ended.json["by"]
+    for why in ("", " ", "a\nb", "\x1b[31m", "w" * 501):
+        ended = await typed(["quota", "set", "org:acme", "rpm=6", "--why", why])
+        assert ended.code == 2
+        assert "--why" in ended.err
+    ended = await typed(["quota", "set", "org:acme", "rpm=6", "--why", "Ümlaut week"])
+    assert ended.code == 0
+
+
+async def test_a_replica_that_is_late_is_named(operator: Api) -> None:
+    """The change is made, and the exit code says that it is not everywhere."""
+    await operator.redis.zadd("{c0}:r", {"h/0.a": 2**52})
+    ended = await typed("quota set org:acme rpm=5 --wait 0.05")
+    assert ended.code == 1
+    assert "Version 2 is live." in ended.out
+    assert "Not yet by h/0" in ended.err
+    ended = await typed("quota set org:acme rpm=6 --wait 0")
+    assert ended.code == 0
