@@ -11,6 +11,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -56,6 +57,7 @@ TICK_S = 0.25
 PROGRESS_S = 0.25
 PRICES_S = 1.0
 BACKLOG = 4096
+MOST_FILES = 1 << 20
 
 Handler = Callable[[Request], Awaitable[Written]]
 
@@ -642,7 +644,16 @@ def run_edge(options: EdgeOptions) -> int:
     )
     # Connections that end as connections do are no news.
     logging.getLogger("aiohttp.server").setLevel(logging.ERROR)
+    raise_file_limit()
     return uvloop.run(_main(options))
+
+
+def raise_file_limit() -> None:
+    """Take as many open files as we may: a stream needs two, and the usual 1024 would end at 500 of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _main(options: EdgeOptions) -> int:

@@ -445,6 +445,8 @@ class Attempt:
         """Send the head and the first bytes; from here on there is no other answer."""
         exchange = self.exchange
         self.committed = True
+        # Nobody will be asked again: a large request need not stay for as long as its answer takes.
+        exchange.body = b""
         exchange.status = self.status
         exchange.begin_chunks(self._answer_head(), first, last=last)
         if not last and self.mode == _STREAM:

@@ -4,6 +4,8 @@ import asyncio
 import json
 import logging
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -444,3 +446,16 @@ def test_a_caller_key_is_not_in_the_options() -> None:
     options = EdgeOptions("redis://:secret@host/0", "127.0.0.1:1", Path("x"))
     assert "secret" not in repr(options)
     assert CALLER_KEY not in repr(options)
+
+
+def test_the_limit_of_open_files_is_raised() -> None:
+    """As far as the system lets us; twice is as good as once."""
+    program = (
+        "import resource as r; from proxy.app import raise_file_limit;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, 900)); raise_file_limit(); raise_file_limit();"
+        "print(r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "(900, 900)"

@@ -1,0 +1,685 @@
+"""
+The official openai client, sync and async, against an edge as it runs: a process of its own over a real store, with the mock vendor as another.
+
+What the client was given, what the vendor says that it served and what the ledger says that it cost must agree, to the token.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from redis.asyncio import Redis
+
+from config.live import publish_file
+from config.loader import load_text
+from governance.ledger import Entry, decode
+from ratelimit.limits import decode_scope
+from ratelimit.upkeep import reap
+from store.places import CHECKOUT
+
+KEY = "sk-integration-0123456789"
+VENDOR_KEY = "sk-vendor-canary-0123456789"
+PRICE = {"input": 1, "output": 2}
+HELLO = {"role": "user", "content": "Say something."}
+MODELS = {
+    "plain": "sim;tokens=24;cached=3;reasoning=2",
+    "paced": "sim;tokens=30;interval_ms=5",
+    "endless": "sim;tokens=4000;interval_ms=10",
+    "late": "sim;ttft_ms=3000",
+    "tools": "sim;tools=1;tokens=16",
+    "silent": "sim;tokens=40;usage=off",
+    "vectors": "sim-embedding;dim=16",
+    "moody": "sim;status=429;retry_after=1;times=1;tokens=5",
+    "down": "sim;status=503",
+}
+
+
+def wait_until(so: Callable[[], object], why: str) -> None:
+    """Wait for another process, up to 20 s."""
+    give_up = time.monotonic() + 20
+    while not so():
+        if time.monotonic() > give_up:
+            pytest.fail(f"waited in vain: {why}")
+        time.sleep(0.01)
+
+
+class Gateway:
+    """An edge and a mock vendor as processes, over a store of their own."""
+
+    def __init__(self, redis_url: str, folder: Path, hose: int | None = None) -> None:
+        self.redis_url = redis_url
+        self.hose = hose
+        self.folder = folder
+        self.log = folder / "edge.log"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.vendor_url = self._start_vendor()
+        asyncio.run(self._publish())
+        self.edge = self.start_edge()
+
+    # The processes.
+
+    def _run(self, *arguments: str, out: Any) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=CHECKOUT,
+            env=os.environ
+            | {"PENSTOCK_VAR": str(self.folder / "var"), "INTEGRATION_KEY": VENDOR_KEY},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+        self.processes.append(process)
+        return process
+
+    def _start_vendor(self) -> str:
+        vendor = self._run("loadtests.mock", "--listen", "127.0.0.1:0", out=subprocess.PIPE)
+        assert vendor.stdout is not None
+        return vendor.stdout.readline().decode().split()[-1]
+
+    def start_edge(self) -> subprocess.Popen[bytes]:
+        """Start the edge, and return when it is ready."""
+        with self.log.open("ab") as out:
+            edge = self._run(
+                *("proxy", "edge", "--redis", self.redis_url),
+                *("--listen", f"127.0.0.1:{self.port}", "--run-dir", str(self.folder)),
+                out=out,
+            )
+
+        def ready() -> bool:
+            assert edge.poll() is None, self.log.read_text()
+            with contextlib.suppress(httpx2.TransportError):
+                return httpx2.get(f"{self.url}/health/ready").status_code == 200
+            return False
+
+        wait_until(ready, "the edge is not ready")
+        return edge
+
+    async def _publish(self) -> None:
+        document: dict[str, Any] = {
+            "edge": {"access_log": str(self.folder / "access.log"), "drain_timeout_s": 5},
+            "providers": {
+                "mock": {
+                    "protocol": "openai",
+                    "base_url": f"{self.vendor_url}/v1",
+                    "api_key": "${INTEGRATION_KEY}",
+                }
+            },
+            "models": {
+                name: {"price": PRICE, "deployments": [{"provider": "mock", "name": upstream}]}
+                for name, upstream in MODELS.items()
+            },
+            "routes": {"auto": {"models": ["plain", "paced"]}},
+            "organizations": {
+                "acme": {
+                    "limits": {"rpm": 600_000, "tpm": 100_000_000, "concurrency": 5000},
+                    "teams": {
+                        "support": {
+                            "budget": {"usd": 1000, "per": "month", "mode": "strict"},
+                            "keys": {"desk": {"key": KEY, "limits": {"concurrency": 5000}}},
+                        }
+                    },
+                }
+            },
+        }
+        if self.hose is not None:
+            url = f"http://127.0.0.1:{self.hose}/v1"
+            document["providers"]["hose"] = {"protocol": "openai", "base_url": url}
+            document["models"]["hose"] = {"price": PRICE, "deployments": [{"provider": "hose"}]}
+        loaded = load_text(
+            json.dumps(document), source="test", environ={"INTEGRATION_KEY": VENDOR_KEY}
+        )
+        client = Redis.from_url(self.redis_url)
+        await publish_file(client, loaded.document, by="test", why="test")
+        await client.aclose()
+
+    def close(self) -> None:
+        """End everything that was started."""
+        for process in self.processes:
+            process.kill()
+            process.wait(10)
+            if process.stdout is not None:
+                process.stdout.close()
+
+    # The books.
+
+    def vendor_books(self) -> dict[str, Any]:
+        """Give what the vendor served since the last reset."""
+        return httpx2.get(f"{self.vendor_url}/__mock/books").json()
+
+    def reset_vendor(self) -> None:
+        """Let the vendor begin its books anew."""
+        httpx2.post(f"{self.vendor_url}/__mock/reset")
+
+    def ask_store(self, asking: Callable[[Redis], Awaitable[Any]]) -> Any:
+        """Ask the store something."""
+
+        async def ask() -> Any:
+            client = Redis.from_url(self.redis_url)
+            try:
+                return await asking(client)
+            finally:
+                await client.aclose()
+
+        return asyncio.run(ask())
+
+    def entries(self, since: bytes = b"-") -> list[Entry]:
+        """Give the ledger's entries behind a place in the stream."""
+        start = b"-" if since == b"-" else b"(" + since
+        found = self.ask_store(lambda client: client.xrange("{c0}:led", start))
+        return [decode(fields[b"e"]) for _, fields in found]
+
+    def place(self) -> bytes:
+        """Give the place of the ledger's end."""
+        found = self.ask_store(lambda client: client.xrevrange("{c0}:led", count=1))
+        return found[0][0] if found else b"-"
+
+    def in_flight(self) -> int:
+        """Count what all scopes hold: in flight, and money."""
+
+        async def count(client: Redis) -> int:
+            held = 0
+            for pattern in ("{c0}:s:*", "{c0}:d:*"):
+                async for key in client.scan_iter(match=pattern):
+                    limits, state = await client.hmget(key, ["l", "s"])
+                    scope = decode_scope(limits, state)
+                    held += scope.in_flight + sum(b.held_nusd for b in scope.budgets.values())
+            return held
+
+        return self.ask_store(count)
+
+
+@contextlib.contextmanager
+def running(redis_url: str, hose: int | None = None) -> Iterator[Gateway]:
+    """Run the processes, and look afterwards into what they wrote."""
+    # Not pytest's tmp_path: a unix socket's path may have about 100 bytes on some systems.
+    with tempfile.TemporaryDirectory(prefix="pst-") as folder:
+        made = Gateway(redis_url, Path(folder), hose)
+        try:
+            yield made
+        finally:
+            made.close()
+        written = made.log.read_text() + (made.folder / "access.log").read_text()
+        for secret in (KEY, VENDOR_KEY, HELLO["content"]):
+            assert secret not in written
+        assert "Traceback" not in written
+        assert "ERROR" not in written
+
+
+@pytest.fixture(scope="module")
+def gateway(make_redis: Callable[..., Any]) -> Iterator[Gateway]:
+    """Share the processes among the tests that leave them running."""
+    with running(make_redis().url) as made:
+        yield made
+
+
+@pytest.fixture
+def own(make_redis: Callable[..., Any]) -> Iterator[Gateway]:
+    """Run processes for one test, which may end them."""
+    with running(make_redis().url) as made:
+        yield made
+
+
+class Books:
+    """What happened since the beginning of a test, in both books."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._since = gateway.place()
+        gateway.reset_vendor()
+
+    def entries(self, count: int) -> list[Entry]:
+        """Give the entries of this test, once there are so many and nothing is in flight."""
+        wait_until(
+            lambda: (
+                len(self._gateway.entries(self._since)) >= count and not self._gateway.in_flight()
+            ),
+            f"{count} entries",
+        )
+        found = self._gateway.entries(self._since)
+        assert len(found) == count
+        return found
+
+    def agree(self, count: int) -> list[Entry]:
+        """See that ours and the vendor's agree to the token; gives ours."""
+        entries = self.entries(count)
+        totals = self._gateway.vendor_books()["totals"]
+        assert totals["calls"] == len(entries)
+        assert totals["prompt_tokens"] == sum(entry.input_tokens for entry in entries)
+        assert totals["completion_tokens"] == sum(entry.output_tokens for entry in entries)
+        assert totals["complaints"] == 0
+        for entry in entries:
+            assert entry.cost_nusd == 1000 * entry.input_tokens + 2000 * entry.output_tokens
+        return entries
+
+
+@pytest.fixture
+def books(gateway: Gateway) -> Books:
+    """Open the books for one test."""
+    return Books(gateway)
+
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(params=["sync", "async"])
+def call(request: pytest.FixtureRequest, gateway: Gateway) -> Call:
+    """Give a way to call a method of the client, by its dotted name; a stream is read to its end."""
+
+    def options(said: dict[str, Any]) -> dict[str, Any]:
+        return {"base_url": f"{gateway.url}/v1", "api_key": KEY, "max_retries": 0} | said
+
+    def in_sync(name: str, client: dict[str, Any] | None = None, **said: Any) -> Any:
+        with openai.OpenAI(**options(client or {})) as theirs:
+            answer = attrgetter(name)(theirs)(**said)
+            return list(answer) if said.get("stream") else answer
+
+    def in_async(name: str, client: dict[str, Any] | None = None, **said: Any) -> Any:
+        async def ask() -> Any:
+            async with openai.AsyncOpenAI(**options(client or {})) as theirs:
+                answer = await attrgetter(name)(theirs)(**said)
+                return [chunk async for chunk in answer] if said.get("stream") else answer
+
+        return asyncio.run(ask())
+
+    return in_sync if request.param == "sync" else in_async
+
+
+CREATE = "chat.completions.create"
+
+
+def test_chat(call: Call, books: Books) -> None:
+    """The usage that the client sees is what is booked."""
+    answer = call(CREATE, model="plain", messages=[HELLO], user="somebody")
+    assert answer.choices[0].finish_reason == "stop"
+    (entry,) = books.agree(1)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (
+        entry.input_tokens,
+        entry.output_tokens,
+    )
+    assert (entry.cached_tokens, entry.reasoning_tokens) == (3, 2)
+    assert (entry.user, entry.team, entry.outcome) == ("somebody", "support", "ok")
+
+
+def test_a_stream(call: Call, books: Books) -> None:
+    """Nobody asked for usage: the client sees none, and the books have it all the same."""
+    chunks = call(CREATE, model="plain", messages=[HELLO], stream=True)
+    assert all(chunk.choices for chunk in chunks)
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert sum(bool(chunk.choices[0].delta.content) for chunk in chunks) == 24
+    (entry,) = books.agree(1)
+    assert (entry.stream, entry.output_tokens, entry.token_source) == (1, 26, "provider")
+
+
+def test_a_stream_with_usage(call: Call, books: Books) -> None:
+    """Who asks for usage gets it, in a last chunk."""
+    chunks = call(
+        CREATE,
+        model="plain",
+        messages=[HELLO],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    assert chunks[-1].choices == []
+    (entry,) = books.agree(1)
+    assert chunks[-1].usage.completion_tokens == entry.output_tokens
+
+
+def test_a_paced_stream_comes_as_it_is_made(gateway: Gateway, books: Books) -> None:
+    """The first chunk is there long before the last one is made."""
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
+        arrivals = [
+            time.monotonic()
+            for _ in client.chat.completions.create(model="paced", messages=[HELLO], stream=True)
+        ]
+    assert arrivals[-1] - arrivals[0] > 0.1
+    (entry,) = books.agree(1)
+    assert entry.ttft_us < 100_000
+    assert entry.duration_us > 145_000
+
+
+def test_usage_that_is_not_reported(call: Call, books: Books) -> None:
+    """Counted by us: a token for each chunk."""
+    call(CREATE, model="silent", messages=[HELLO], stream=True)
+    (entry,) = books.entries(1)
+    assert (entry.output_tokens, entry.token_source) == (40, "estimated")
+
+
+def test_tools(call: Call, books: Books) -> None:
+    """The pieces of the arguments make a whole."""
+    tools = [{"type": "function", "function": {"name": "get_weather", "parameters": {}}}]
+    chunks = call(CREATE, model="tools", messages=[HELLO], tools=tools, stream=True)
+    calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ()]
+    assert calls[0].function.name == "get_weather"
+    assert json.loads("".join(call.function.arguments for call in calls))["city"] == "Reykjavik"
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    whole = call(CREATE, model="tools", messages=[HELLO], tools=tools)
+    assert json.loads(whole.choices[0].message.tool_calls[0].function.arguments)["days"] == 3
+    books.agree(2)
+
+
+def test_embeddings(call: Call, books: Books) -> None:
+    """The client asks for base64 by itself, and may ask for numbers."""
+    by_itself = call("embeddings.create", model="vectors", input=["a", "b", "c"])
+    assert [len(one.embedding) for one in by_itself.data] == [16, 16, 16]
+    numbers = call("embeddings.create", model="vectors", input="a", encoding_format="float")
+    assert numbers.data[0].embedding == pytest.approx(by_itself.data[0].embedding)
+    large = call("embeddings.create", model="vectors", input=["x"] * 300, dimensions=1024)
+    assert len(large.data) == 300
+    entries = books.agree(3)
+    assert {entry.output_tokens for entry in entries} == {0}
+
+
+def test_completions_of_the_old_kind(call: Call, books: Books) -> None:
+    """As a document and as a stream."""
+    whole = call("completions.create", model="plain", prompt="Once upon a time")
+    assert whole.choices[0].text
+    chunks = call("completions.create", model="plain", prompt=["a", "b"], stream=True)
+    assert "".join(chunk.choices[0].text for chunk in chunks)
+    entries = books.agree(2)
+    assert {entry.protocol for entry in entries} == {"openai.completions"}
+
+
+def test_models(call: Call, books: Books) -> None:
+    """Listed and retrieved; it costs nothing."""
+    names = [model.id for model in call("models.list").data]
+    assert names == [*MODELS, "auto"]
+    assert call("models.retrieve", model="auto").owned_by == "penstock"
+    with pytest.raises(openai.NotFoundError):
+        call("models.retrieve", model="gpt-7")
+    books.agree(0)
+
+
+def test_errors_are_the_clients_own(call: Call, books: Books) -> None:
+    """With code, parameter and request id, for whoever catches them."""
+    with pytest.raises(openai.NotFoundError) as missing:
+        call(CREATE, model="gpt-7", messages=[HELLO])
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+    assert (missing.value.request_id or "").startswith("req_")
+    with pytest.raises(openai.AuthenticationError):
+        call(CREATE, {"api_key": "sk-nobody-knows-this"}, model="plain", messages=[HELLO])
+    with pytest.raises(openai.BadRequestError) as bad:
+        call(CREATE, model="plain", messages=[HELLO], max_tokens=0)
+    assert bad.value.param == "max_tokens"
+    with pytest.raises(openai.InternalServerError) as down:
+        call(CREATE, model="down", messages=[HELLO])
+    assert down.value.status_code == 503
+    (entry,) = books.agree(1)
+    assert (entry.outcome, entry.cost_nusd) == ("upstream_refused", 0)
+
+
+def test_a_retry_of_the_clients(call: Call, books: Books) -> None:
+    """A vendor's 429 becomes ours, with its time; the client waits and comes back, and is served."""
+    began = time.monotonic()
+    answer = call(CREATE, {"max_retries": 2}, model="moody", messages=[HELLO])
+    assert answer.usage.completion_tokens == 5
+    assert 0.5 < time.monotonic() - began < 3
+    refused, served = books.agree(2)
+    assert (refused.outcome, served.outcome) == ("rate_limited", "ok")
+    assert refused.request_id != served.request_id
+
+
+def test_a_timeout_of_the_clients(call: Call, books: Books) -> None:
+    """It hangs up, and so do we: the vendor is left, the input is charged."""
+    with pytest.raises(openai.APITimeoutError):
+        call(CREATE, {"timeout": 0.2}, model="late", messages=[HELLO])
+    (entry,) = books.entries(1)
+    assert (entry.outcome, entry.output_tokens) == ("client_left", 0)
+    assert entry.duration_us < 1_000_000
+
+
+def test_a_stream_that_is_left(gateway: Gateway, books: Books) -> None:
+    """What was streamed is charged, within the chunks that were on their way."""
+    with (
+        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client,
+        client.chat.completions.create(model="endless", messages=[HELLO], stream=True) as stream,
+    ):
+        for number, _ in enumerate(stream):
+            if number == 20:
+                break
+    (entry,) = books.entries(1)
+    assert (entry.outcome, entry.token_source) == ("client_left", "estimated")
+    served = gateway.vendor_books()["served"][0]
+    assert served["outcome"] == "client_left"
+    assert 19 <= entry.output_tokens <= served["completion_tokens"] + 1
+    assert served["completion_tokens"] < 60
+
+
+def test_many_at_once(gateway: Gateway, books: Books) -> None:
+    """A hundred and fifty calls of every kind from one client, and every token of them in both books."""
+
+    async def ask(client: openai.AsyncOpenAI, number: int) -> None:
+        model = ("plain", "paced", "tools", "auto")[number % 4]
+        answer = await client.chat.completions.create(
+            model=model, messages=[HELLO], stream=number % 2 == 0
+        )
+        if number % 2 == 0:
+            assert [chunk async for chunk in answer]
+
+    async def all_of_them() -> None:
+        async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
+            await asyncio.gather(*(ask(client, number) for number in range(150)))
+
+    asyncio.run(all_of_them())
+    entries = books.agree(150)
+    assert {entry.outcome for entry in entries} == {"ok"}
+
+
+# The end of a process...
+
+
+class Readers:
+    """Threads that read streams of an endless model until they break."""
+
+    def __init__(self, gateway: Gateway, count: int) -> None:
+        self.ended: list[str] = []
+        self._gateway = gateway
+        self._threads = [threading.Thread(target=self._read) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self) -> None:
+        options = {"base_url": f"{self._gateway.url}/v1", "api_key": KEY, "max_retries": 0}
+        with openai.OpenAI(**options) as client:  # type: ignore[arg-type]
+            try:
+                stream = client.chat.completions.create(
+                    model="endless", messages=[HELLO], stream=True
+                )
+                for _ in stream:
+                    pass
+                self.ended.append("complete")
+            except openai.APIError as error:
+                self.ended.append(error.code or type(error).__name__)
+            except httpx2.TransportError as error:
+                self.ended.append(type(error).__name__)
+
+    def join(self) -> list[str]:
+        """Wait for all of them; gives how each ended."""
+        for thread in self._threads:
+            thread.join(20)
+        return self.ended
+
+
+def test_a_killed_edge_leaks_nothing(own: Gateway) -> None:
+    """
+    `kill -9` under load: the reaper frees every lease, charges what was reported, and the sums still agree.
+
+    No caller takes the cut for an end.
+    """
+    gateway, books = own, Books(own)
+    readers = Readers(gateway, 12)
+    wait_until(lambda: gateway.vendor_books()["totals"]["in_flight"] == 12, "12 streams")
+    # Progress is reported every two seconds.
+    progress = "{c0}:p:*"
+
+    async def reported(client: Redis) -> int:
+        return sum([await client.hlen(key) async for key in client.scan_iter(match=progress)])
+
+    wait_until(lambda: gateway.ask_store(reported) == 12, "progress of 12 streams")
+    gateway.edge.kill()
+    gateway.edge.wait(10)
+    ended = readers.join()
+    assert len(ended) == 12
+    assert "complete" not in ended
+    assert gateway.in_flight() > 0
+
+    async def die(client: Redis) -> int:
+        # As if the ten seconds of its last heartbeat had passed.
+        for member in await client.zrange("{c0}:r", 0, -1):
+            await client.zadd("{c0}:r", {member: 1})
+        return await reap(client)
+
+    assert gateway.ask_store(die) == 12
+    entries = books.entries(12)
+    assert {entry.outcome for entry in entries} == {"reaped"}
+    assert all(0 < entry.output_tokens <= 4000 for entry in entries)
+    assert all(entry.team == "support" and entry.deployment == "endless/mock" for entry in entries)
+    served = gateway.vendor_books()["totals"]
+    assert served["calls"] == 12
+    assert sum(entry.output_tokens for entry in entries) <= served["completion_tokens"] + 12
+    totals = gateway.ask_store(lambda client: client.hgetall("{c0}:tot"))
+    everything = gateway.entries()
+    assert int(totals[b"entries"]) == len(everything)
+    assert int(totals[b"cost_nusd"]) == sum(entry.cost_nusd for entry in everything)
+    gateway.edge = gateway.start_edge()
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
+        client.chat.completions.create(model="plain", messages=[HELLO])
+    books.entries(13)
+
+
+def test_a_told_edge_drains_and_a_second_word_hurries_it(own: Gateway) -> None:
+    """Streams go on after the first SIGTERM; after the second each ends with a typed error, and is settled."""
+    gateway, books = own, Books(own)
+    readers = Readers(gateway, 3)
+    wait_until(lambda: gateway.vendor_books()["totals"]["in_flight"] == 3, "3 streams")
+    gateway.edge.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert gateway.edge.poll() is None
+    assert readers.ended == []
+    gateway.edge.send_signal(signal.SIGTERM)
+    assert gateway.edge.wait(3) == 0
+    assert readers.join() == ["drained"] * 3
+    assert {entry.outcome for entry in books.entries(3)} == {"drained"}
+
+
+# Memory...
+
+STALLED = 1000
+# As docs/operations.md says: what a stream may hold of an answer that its caller does not fetch.
+BOUND_BYTES = 64 * 1024 + 256 * 1024
+
+
+class Hose(asyncio.Protocol):
+    """A vendor that answers any request with a stream that has no end."""
+
+    EVENT = (
+        b"data: " + json.dumps({"choices": [{"delta": {"content": "x" * 4000}}]}).encode() + b"\n\n"
+    )
+    PIECE = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
+    HEAD = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+
+    def __init__(self, paused: set["Hose"]) -> None:
+        self._paused = paused
+        self._transport: asyncio.Transport
+        self._begun = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            self._transport.write(self.HEAD)
+            self._pour()
+
+    def pause_writing(self) -> None:
+        self._paused.add(self)
+
+    def resume_writing(self) -> None:
+        self._paused.discard(self)
+        asyncio.get_running_loop().call_soon(self._pour)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._paused.discard(self)
+
+    def _pour(self) -> None:
+        while self not in self._paused and not self._transport.is_closing():
+            self._transport.write(self.PIECE)
+
+
+def resident(pid: int) -> int:
+    """Read how much memory a process holds, in bytes."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    (line,) = [line for line in text.splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024
+
+
+def test_a_thousand_that_do_not_read(make_redis: Callable[..., Any]) -> None:
+    """Callers that ask for streams and never read them cost a bounded amount each, and nobody else is held up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listening:
+        # Of what is in flight the kernel holds a part; what is looked at here is the edge's own.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
+        with running(make_redis().url, listening.getsockname()[1]) as gateway:
+            books = Books(gateway)
+            growth = asyncio.run(_stall(gateway, listening))
+            assert 0 < growth < STALLED * BOUND_BYTES
+            entries = books.entries(STALLED + 1)
+            assert sum(entry.outcome == "client_left" for entry in entries) == STALLED
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def _stall(gateway: Gateway, listening: socket.socket) -> int:
+    """Stall callers, ask a good question meanwhile, and give by how much the edge grew."""
+    loop = asyncio.get_running_loop()
+    paused: set[Hose] = set()
+    server = await loop.create_server(lambda: Hose(paused), sock=listening)
+    body = json.dumps({"model": "hose", "messages": [HELLO], "stream": True}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    wire = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    before = resident(gateway.edge.pid)
+    callers: list[socket.socket] = []
+    try:
+        for _ in range(STALLED):
+            caller = socket.socket()
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.setblocking(False)
+            callers.append(caller)
+            await loop.sock_connect(caller, ("127.0.0.1", gateway.port))
+            await loop.sock_sendall(caller, wire)
+        async with asyncio.timeout(40):
+            while len(paused) < STALLED:  # noqa: ASYNC110 - it is the other process that we wait for
+                await asyncio.sleep(0.05)
+        # All of them stand; somebody who reads is served as ever.
+        async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
+            await client.chat.completions.create(model="plain", messages=[HELLO])
+        return resident(gateway.edge.pid) - before
+    finally:
+        for caller in callers:
+            caller.close()
+        server.close()
+        async with asyncio.timeout(20):
+            while paused:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
