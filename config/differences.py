@@ -118,7 +118,8 @@ def as_data(node: Node | None, path: Path, *, resolved: bool = False) -> Any:
     """
     Give what stands at a path as dictionaries, lists and scalars, secrets masked.
 
-    Where `resolved`, the tree was expanded, and references give way to what they stand for.
+    Where `resolved`, the tree was expanded, and a number or a switch is what its reference stands
+    for. A text stays a reference: what the environment holds is shown to nobody.
     """
     if node is None:
         return None
@@ -131,7 +132,8 @@ def as_data(node: Node | None, path: Path, *, resolved: bool = False) -> Any:
     if node.kind == "list":
         return [as_data(each, (*path, at), resolved=resolved) for at, each in enumerate(node.items)]
     if resolved and node.has_reference and not _is_secret(path):
-        return _typed(node.value, path)
+        found = _typed(node.value, path)
+        return node.raw if isinstance(found, str) else found
     return _scalar(node, path)
 
 

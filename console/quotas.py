@@ -40,11 +40,14 @@ def quota(
     """
     Return what a scope may and holds; `settings` is its section, `state` None where the store knows none.
 
-    A limit that nothing was taken from yet is whole.
+    A limit that nothing was taken from yet is whole; one that cannot be read here (its variable is not
+    set where the control runs) is left out.
     """
     in_flight = 0 if state is None else state.in_flight
     limits: dict[str, Any] = {}
     for name, limit in (settings.get("limits") or {}).items():
+        if not isinstance(limit, int):
+            continue
         if name == "concurrency":
             limits[name] = _left(limit, max(0, limit - in_flight), None)
         elif name in {"rpm", "tpm"}:
@@ -57,7 +60,11 @@ def quota(
         else:
             limits[name] = _left(limit, None, None)
     said = settings.get("budget") or []
-    budgets = [_budget(each, state, at) for each in (said if isinstance(said, list) else [said])]
+    budgets = [
+        _budget(each, state, at)
+        for each in (said if isinstance(said, list) else [said])
+        if isinstance(each["usd"], int | float) and each["per"] in period_ids(at)
+    ]
     return {
         "scope": scope,
         "seeded": state is not None,

@@ -5,7 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.differences import Difference, diff, exported
+from config import document as documents
+from config.differences import Difference, as_data, diff, exported
 from config.loader import as_written, load_text
 from tests.config.samples import ENVIRON, FULL, as_yaml, configurations, secret_environ
 
@@ -103,6 +104,29 @@ def test_no_secret_is_shown() -> None:
         "organizations.acme.teams.t.keys.k.key",
     ]
     assert str(changed[0]) == "providers.mock.api_key: *** -> ***"
+
+
+def test_what_the_environment_holds_is_not_shown() -> None:
+    """A number is resolved for whoever computes with it; a text stays a reference."""
+    text = """
+providers: {p: {protocol: openai, base_url: http://h, api_key: "${KEY}"}}
+models:
+  m:
+    quality: ${QUALITY:-0.5}
+    deployments: [{provider: p, weight: "${WEIGHT}", region: "${KEY}", drained: "${NO:-}"}]
+"""
+    environ = {"KEY": "hush-hush", "WEIGHT": "7"}
+    root, _ = documents.compose(as_written(text, environ))
+    assert root is not None
+    documents.expand(root, environ)
+    assert as_data(root, (), resolved=True)["models"] == {
+        "m": {
+            "quality": 0.5,
+            "deployments": [{"provider": "p", "weight": 7, "region": "${KEY}"}],
+        }
+    }
+    assert "hush" not in json.dumps(as_data(root, (), resolved=True))
+    assert as_data(root, ())["models"]["m"]["deployments"][0]["weight"] == "${WEIGHT}"
 
 
 def test_a_change_reads_as_a_line() -> None:

@@ -57,3 +57,6 @@ def test_what_nothing_was_taken_from_is_whole() -> None:
     assert said["limits"]["other"] == {"limit": 9, "remaining": None, "resets_in_ms": None}
     assert said["budgets"][0]["resets_at"] == "2024-01-08T00:00:00Z"
     assert quota("org:x", {}, None, EPOCH)["budgets"] == []
+    unset = {"limits": {"rpm": "${RPM}"}, "budget": [{"usd": "${USD}", "per": "day"}]}
+    said = quota("org:x", unset, None, EPOCH)
+    assert (said["limits"], said["budgets"]) == ({}, [])
