@@ -11,8 +11,9 @@ is delivered again and found entered; two writers at once enter the same rows an
 What an entry cannot be decoded from goes to the table `rejected` with its bytes, and the drain goes on.
 
 A *book* is one life of the store.
-Its name lies beside the stream and is made when it is missing, in the same transaction in which a
-batch is taken; so the rows of a flushed or replaced Redis, whose sums begin anew, stay told apart.
+Its name lies beside the stream and is made when it is missing; it is read before and after a batch
+is taken, and what was taken counts only if it is the same: names are random, so nothing was flushed
+in between. So the rows of a flushed or replaced Redis, whose sums begin anew, stay told apart.
 
 Failure stance: when Redis or the database is out of reach, nothing is lost and nothing is dropped;
 the stream grows, `waiting` says by how much, and the writer tries again until it can.
@@ -190,17 +191,18 @@ class LedgerWriter:
     async def _delivered(self) -> _Batch:
         """Take the entries that no one was given yet."""
         try:
+            book = await self._book()
             async with self._together() as together:
-                self._name_book(together)
                 together.xlen(STREAM)
                 together.xreadgroup(GROUP, self._consumer, {STREAM: ">"}, count=self._size)
-                _, book, self.done.waiting, reply = await together.execute()
+                together.get(BOOK)
+                self.done.waiting, reply, after = await together.execute()
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             await self._make_group()
             return _Batch("", ())
-        return _Batch(book.decode(), [_Taken(*one) for one in reply[0][1]] if reply else ())
+        return self._of_one_book(book, after, reply[0][1] if reply else ())
 
     async def _left_behind(self, idle_ms: int) -> _Batch:
         """
@@ -213,12 +215,13 @@ class LedgerWriter:
         try:
             cursor = b"0-0"
             while True:
+                book = await self._book()
                 async with self._together() as together:
-                    self._name_book(together)
                     together.xautoclaim(
                         STREAM, GROUP, self._consumer, idle_ms, cursor, count=self._size
                     )
-                    _, book, claimed = await together.execute()
+                    together.get(BOOK)
+                    claimed, after = await together.execute()
                 cursor, taken = claimed[0], claimed[1]
                 if taken or cursor == b"0-0":
                     break
@@ -233,19 +236,35 @@ class LedgerWriter:
                 (one["last-delivered-id"] for one in groups if one["name"] == _GROUP_NAME), b"0-0"
             )
             async with self._together() as together:
-                self._name_book(together)
                 together.xrange(STREAM, max=passed, count=self._size)
-                _, book, taken = await together.execute()
-        return _Batch(book.decode(), [_Taken(*one) for one in taken])
+                together.get(BOOK)
+                taken, after = await together.execute()
+        return self._of_one_book(book, after, taken)
 
     def _together(self) -> Any:
-        """Return a transaction; its commands queue, which redis-py's types do not know."""
-        return self._client.pipeline(transaction=True)
+        """
+        Return a pipeline; its commands queue, which redis-py's types do not know.
 
-    def _name_book(self, together: Any) -> None:
-        """Queue what finds the book's name, and makes it if this life of the store has none."""
-        together.set(BOOK, secrets.token_hex(8), nx=True)
-        together.get(BOOK)
+        No transaction: a store that is out of memory refuses those, and it is we who free its memory.
+        """
+        return self._client.pipeline(transaction=False)
+
+    async def _book(self) -> bytes:
+        """Return the book's name; make it if this life of the store has none."""
+        while True:
+            book: Any = await self._client.get(BOOK)
+            if book is not None:
+                return bytes(book)
+            await self._client.set(BOOK, secrets.token_hex(8), nx=True)
+
+    def _of_one_book(
+        self, before: bytes, after: bytes | None, taken: Sequence[tuple[bytes, Any]]
+    ) -> _Batch:
+        """Return what was taken while a book was open; nothing when another was begun meanwhile: it is taken anew."""
+        if before != after:
+            self._recover = True
+            return _Batch("", ())
+        return _Batch(before.decode(), [_Taken(*one) for one in taken])
 
     async def _make_group(self) -> None:
         """Make the group, from the stream's beginning; another writer may be faster."""
@@ -329,7 +348,8 @@ def _impostors(
     """
     Find entries whose attempt was entered from another place of the stream.
 
-    A second delivery comes from the same place and is nothing new.
+    A second delivery comes from the same place and is nothing new, nor is an entry that is equal in
+    every field: a store that had forgotten it in a crash was told once more.
     A second *append* under the same attempt id was counted twice by the store's sums; it must not
     vanish silently, so it is kept where `ledger verify` shows it.
     """
@@ -337,9 +357,10 @@ def _impostors(
     for row in rows:
         attempt_id, origin = row[0], row[-3:]
         entered = connection.execute(
-            statement("governance", "select_origin"), (attempt_id,)
+            statement("governance", "select_entry"), (attempt_id,)
         ).fetchone()
-        if tuple(entered) != origin:
-            reason = f"attempt {attempt_id} was entered from {entered[1]}-{entered[2]}"
+        told_again = entered[: len(row) - 2] == row[:-2]  # every field, and the book
+        if entered[-3:] != origin and not told_again:
+            reason = f"attempt {attempt_id} was entered from {entered[-2]}-{entered[-1]}"
             found.append((*origin, reason, msgpack.packb(row[:-3])))
     return found

@@ -317,6 +317,11 @@ def settle_command(
     )
 
 
+def numbered(command: Command) -> tuple[str, int]:
+    """Return where a settle command's number is remembered, and the number."""
+    return str(command[4]), int(command[4 + int(command[2])])
+
+
 def denied(ask: Ask, row: list[Any]) -> Denied:
     """Read a refusal."""
     return Denied(

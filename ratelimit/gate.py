@@ -8,6 +8,8 @@ Failure stance: fail closed, and lose nothing.
 An ask that the store does not answer in time is refused with `StoreUnavailable`; if it was granted after all, the lease is given back.
 A call whose connection is gone may still be lying in the server's socket: sendings of `admit` are numbered, and giving one up raises a bar against it.
 A settlement is repeated until the store confirms it, from the journal if need be; the script applies it once.
+A store that comes back may have forgotten what it confirmed last (`appendfsync everysec`, a failover): after a reconnect
+it is asked for the last number that it knows, and what it has forgotten is sent again.
 """
 
 import asyncio
@@ -41,6 +43,7 @@ from ratelimit.asks import (
     admit_command,
     boot_of,
     denied,
+    numbered,
     settle_command,
 )
 from ratelimit.journal import Command, Journal, Orphan, orphans
@@ -50,11 +53,14 @@ from store import scripts
 from store.lane import Lane, LaneLost
 
 BATCH = 64
-BEAT_S = 2.0
+# Progress goes with the beat: a crash may forget two seconds of a stream, of which half a one is for lags.
+BEAT_S = 1.5
 LIFE_US = 10_000_000
 WATCH_S = 0.05
 # How often an ask may find limits missing: a flush may strike twice, a scope that nobody knows stays unknown.
 RESEEDS = 3
+# For how long what was confirmed is kept: a write of the append-only file may be two seconds late.
+KEEP_S = 3.0
 # Pauses between two tries of a batch that the store refuses.
 PAUSE_S = 0.02
 LONGEST_PAUSE_S = 2.0
@@ -87,14 +93,17 @@ class _Admission:
 
 
 class _SettleBatch:
-    """A numbered batch of settlements that the store has not confirmed."""
+    """A numbered batch of settlements that the store has not confirmed, or the question for its numbers (`kept`)."""
 
-    __slots__ = ("command", "journalled", "sent_at", "size")
+    __slots__ = ("command", "journalled", "kept", "sent_at", "size")
 
-    def __init__(self, command: Command, size: int) -> None:
+    def __init__(
+        self, command: Command, size: int, kept: "list[_SettleBatch] | None" = None
+    ) -> None:
         self.command = command
         self.size = size
-        self.journalled = False
+        self.kept = kept
+        self.journalled = kept is not None
         self.sent_at = 0.0
 
 
@@ -113,6 +122,7 @@ class GateStats:
     journalled: int = 0
     replayed: int = 0
     reseeded: int = 0
+    recalled: int = 0
     boots: int = 0
 
 
@@ -159,6 +169,9 @@ class Gate:
 
         self._settlements: deque[Settlement] = deque()
         self._batches: deque[_SettleBatch] = deque()
+        # What was confirmed of late, and the number of the connection that it went by.
+        self._kept: deque[_SettleBatch] = deque()
+        self._settle_life = settle_lane.lives
         self._settle_scheduled = False
         self._settle_flying = False
         self._settle_dropped = False
@@ -172,7 +185,7 @@ class Gate:
         self._chores: set[asyncio.Task[None]] = set()
         self._tick: asyncio.TimerHandle | None = None
         self._closing = False
-        self._troubles: dict[str, tuple[str, float]] = {}
+        self._troubles: dict[str, tuple[set[str], float]] = {}
         self.stats = GateStats()
 
     @property
@@ -341,14 +354,16 @@ class Gate:
         ):
             self._settle_dropped = True
             self._settle_lane.drop()
+        if self._settle_life != self._settle_lane.lives and not self._settle_flying:
+            self._send_settlements()
         self._tick = self._loop.call_later(WATCH_S, self._watch)
 
     def _trouble(self, what: str, error: Any) -> None:
-        """Say that something does not work, once for each reason."""
+        """Say that something does not work, once for each reason until it works again."""
         words = _words(error)
-        known = self._troubles.get(what)
-        if known is None or known[0] != words:
-            self._troubles[what] = (words, monotonic() if known is None else known[1])
+        said, _ = self._troubles.setdefault(what, (set(), monotonic()))
+        if words not in said:
+            said.add(words)
             log.warning("the store fails at %s: %s", what, words)
 
     def _well(self, what: str) -> None:
@@ -605,6 +620,9 @@ class Gate:
             return
         if self._settle_flying:
             return
+        if self._settle_life != self._settle_lane.lives:
+            self._settle_life = self._settle_lane.lives
+            self._ask_for_numbers()
         if not self._batches and self._settlements:
             self._batches.append(self._next_batch())
         if not self._batches:
@@ -622,6 +640,41 @@ class Gate:
             self._settle_lane.call(answered, *batch.command)
         except LaneLost as lost:
             self._settled(batch, lost)
+
+    def _ask_for_numbers(self) -> None:
+        """Put the question what the store still knows before everything else that is sent."""
+        if self._batches and self._batches[0].kept is not None:
+            self._batches.popleft()
+        if self._kept:
+            places = dict.fromkeys(numbered(batch.command)[0] for batch in self._kept)
+            self._batches.appendleft(_SettleBatch(("MGET", *places), 0, list(self._kept)))
+
+    def _keep(self, batch: _SettleBatch) -> None:
+        """Keep what was confirmed until it is surely on the store's disk; while the store is gone nothing grows old."""
+        kept, old = self._kept, monotonic() - KEEP_S
+        while kept and kept[0].sent_at < old:
+            kept.popleft()
+        kept.append(batch)
+
+    def _recall(self, kept: list[_SettleBatch], places: tuple[Any, ...], known: list[Any]) -> None:
+        """Send again what a store has forgotten; one that knows no number at all is another one, and begins anew."""
+        numbers = {
+            place: int(number)
+            for place, number in zip(places, known, strict=True)
+            if number is not None
+        }
+        lost: list[_SettleBatch] = []
+        known_still: deque[_SettleBatch] = deque()
+        for batch in kept:
+            place, number = numbered(batch.command)
+            forgotten = number > numbers.get(place, number)
+            (lost if forgotten else known_still).append(batch)
+            batch.journalled = False
+        if lost:
+            log.warning("the store has forgotten %d batches of settlements", len(lost))
+            self.stats.recalled += sum(batch.size for batch in lost)
+            self._kept = known_still
+            self._batches.extendleft(reversed(lost))
 
     def _next_batch(self) -> _SettleBatch:
         queue = self._settlements
@@ -656,10 +709,16 @@ class Gate:
         if self._closing:
             # It is in the journal, and whoever replays it finds out whether it was applied.
             return
+        if batch.kept is not None and answer.__class__ is list:
+            self._settle_flying = False
+            self._batches.popleft()
+            self._recall(batch.kept, batch.command[1:], answer)
+            self._send_settlements()
+            return
         if answer.__class__ is int or answer == b"SEEN":
             self._settle_flying = False
             self._settle_pause_s = 0.0
-            self._batches.popleft()
+            self._keep(self._batches.popleft())
             if batch.journalled and not (self._batches and self._batches[0].journalled):
                 self._journal.clear()
             if self._troubles:

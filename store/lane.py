@@ -104,6 +104,12 @@ class Lane:
         self._keeper: asyncio.Task[None] | None = None
         self._down = asyncio.Event()
         self._on_connect = on_connect
+        self._lives = 0
+
+    @property
+    def lives(self) -> int:
+        """Return how many connections there have been: another number, and the store may have forgotten."""
+        return self._lives
 
     @property
     def connected(self) -> bool:
@@ -182,6 +188,7 @@ class Lane:
         if wire.transport is None:
             raise LaneLost("the store closed the connection")
         self._wire = wire
+        self._lives += 1
         self._down.clear()
         if self._on_connect is not None:
             self._on_connect()

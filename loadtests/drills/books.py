@@ -157,7 +157,8 @@ def compare(
     for one in sorted(ours.values(), key=lambda one: one.attempt_id):
         tariff = tariffs[one.deployment]
         calls = theirs.pop((one.user, tariff.upstream), [])
-        _judge(result, one, calls[0] if calls else None, tariff, reaped_stream_s, slack_tokens)
+        bounds = (reaped_stream_s, slack_tokens)
+        _judge(result, one, calls[0] if calls else None, tariff, bounds)
     for (user, model), calls in theirs.items():
         if user in excused:
             result.excused += 1
@@ -174,9 +175,9 @@ def _judge(
     one: Charged,
     call: Mapping[str, Any] | None,
     tariff: Tariff,
-    reaped_stream_s: float,
-    slack_tokens: int,
+    bounds: tuple[float, int],
 ) -> None:
+    reaped_stream_s, slack_tokens = bounds
     result.attempts += 1
     result.corrected += one.corrections
     result.charged_output += one.output_tokens

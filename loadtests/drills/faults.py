@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from loadtests.bench.ground import Child, Ground
-from loadtests.drills.holds import STREAM
+from loadtests.drills.holds import STREAM, ask
 
 _USER = 7
 
@@ -57,7 +57,7 @@ class Store:
         self._ground.end(self._keeper)
 
     def log(self) -> Path:
-        """The append-only file that is written to now."""
+        """Return the append-only file that is written to now."""
         files = sorted(
             self.data.glob("appendonlydir/*.incr.aof"), key=lambda path: path.stat().st_mtime
         )
@@ -93,13 +93,12 @@ async def lost_tail(store: Store, _: float) -> Harm:
     """SIGKILL it and cut what its file got in the last second: a power cut under `appendfsync everysec`."""
     log = store.log()
     size = log.stat().st_size
-    begun_us = time.time_ns() // 1000
     await asyncio.sleep(1.0)
     store.kill()
     cut = log.stat().st_size - size
     os.truncate(log, size)
     await asyncio.to_thread(store.start)
-    return Harm(lost_tail=True, notes={"bytes_cut": cut, "since_us": begun_us})
+    return Harm(lost_tail=True, notes={"bytes_cut": cut})
 
 
 async def frozen(store: Store, seconds: float) -> Harm:
@@ -120,7 +119,8 @@ async def flushed(store: Store, seconds: float) -> Harm:
     """FLUSHALL; what the stream held at that instant is lost, and is read in the same transaction."""
     client = store.client()
     try:
-        async with client.pipeline(transaction=True) as together:
+        together: Any = client.pipeline(transaction=True)
+        async with together:
             together.xrange(STREAM)
             together.flushall()
             waiting, _ = await together.execute()
@@ -170,7 +170,7 @@ FAULTS: dict[str, Fault] = {
 async def _do(store: Store, *command: str) -> None:
     client = store.client()
     try:
-        await client.execute_command(*command)
+        await ask(client, *command)
     finally:
         await client.aclose()
 
@@ -181,7 +181,7 @@ async def _again_and_again(store: Store, seconds: float, pause_s: float, *comman
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             try:
-                await client.execute_command(*command)
+                await ask(client, *command)
             except RedisError:
                 pass
             await asyncio.sleep(pause_s)

@@ -44,23 +44,27 @@ def held_in(state: bytes | None) -> tuple[int, int]:
     return int(values[_IN_FLIGHT]), int(sum(values[at] for at in _HELD))
 
 
+async def ask(client: Redis, *command: str | bytes) -> Any:
+    """Send one command as it is. Raises what redis-py raises."""
+    return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
 async def read_holds(client: Redis) -> Holds:
     """Read what is held. Raises what redis-py raises."""
     found = Holds()
     async for name in client.scan_iter(match=f"{LEASES}*", count=1000):
-        count: Any = await client.execute_command("HLEN", name)
+        count = await ask(client, "HLEN", name)
         if count:
             found.leases[name.decode().removeprefix(LEASES)] = int(count)
     for kind in ("s", "d"):
         async for name in client.scan_iter(match=f"{CELL}:{kind}:*", count=1000):
-            state: Any = await client.execute_command("HGET", name, "s")
-            in_flight, held = held_in(state)
+            in_flight, held = held_in(await ask(client, "HGET", name, "s"))
             scope = name.decode().removeprefix(f"{CELL}:")
             if in_flight:
                 found.in_flight[scope] = in_flight
             if held:
                 found.held_nusd[scope] = held
-    found.waiting = int(await client.execute_command("XLEN", STREAM))
+    found.waiting = int(await ask(client, "XLEN", STREAM))
     return found
 
 

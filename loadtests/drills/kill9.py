@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from loadtests.bench.ground import ROOT
 from loadtests.drills import report
 from loadtests.drills.books import Comparison, compare, ledger_rows
-from loadtests.drills.holds import Holds, lease_keys, read_holds
+from loadtests.drills.holds import Holds, ask, lease_keys, read_holds
 from loadtests.drills.load import Call, Kind, Load
 from loadtests.drills.site import KEY, Site, configuration, kill, tariffs, wait_until_gone
 
@@ -110,8 +110,7 @@ class Reaper:
         # What its former lives held is counted already, whether it is free or not.
         known = {name for earlier in self.deaths for name in earlier.leases}
         for name in set(await lease_keys(self._store, f"/{number}.")) - known:
-            found: Any = await self._store.execute_command("HLEN", name)
-            death.leases[name] = int(found)
+            death.leases[name] = int(await ask(self._store, "HLEN", name))
 
     async def watch(self) -> None:
         """Note when the leases of the dead are gone, until cancelled."""
@@ -240,8 +239,8 @@ def tell(found: Findings) -> str:
     lines = [
         f"{len(found.deaths)} kills ({', '.join(f'{name} {n}' for name, n in sorted(who.items()))})",
         f"{len(found.calls)} calls: {statuses}",
-        f"leases held at the moments of death: {held};"
-        f" free after (median / most): {report.spread(freed)} s",
+        f"leases held at the moments of death: {held}",
+        f"free after (median / most): {report.spread(freed)} s",
         f"nothing held and nothing waiting {found.quiet_after_s} s after the last death",
         f"./penstock ledger verify: {'equal' if found.verdict.get('equal') else 'DIFFERENT'}",
         "",

@@ -211,6 +211,35 @@ async def test_an_attempt_that_was_appended_twice_is_kept_aside(books: Books) ->
     assert "r.1 was entered from" in books.ask("SELECT reason FROM rejected")[0][0]
 
 
+async def test_an_entry_that_a_store_had_forgotten_is_no_second_one(books: Books) -> None:
+    """Entered, lost by the store in a crash and appended once more, it is equal in every field and counts once."""
+    place = await books.append(cost_nusd=5)
+    await books.drain()
+    await books.append(cost_nusd=5)
+    async with books.writer() as writer:
+        await drain_all(writer)
+        assert (writer.done.written, writer.done.repeated, writer.done.rejected) == (0, 1, 0)
+    assert books.sums() == (1, 0, 0, 5)
+    assert books.ask("SELECT stream_ms FROM entries") == [(int(place.partition("-")[0]),)]
+    assert await books.waiting() == 0
+
+
+async def test_a_store_without_memory_is_drained_all_the_same(books: Books) -> None:
+    """When it is the stream that fills it, nobody but the drain can make room again."""
+    await books.append("q.1")
+    await books.drain()
+    for number in range(5):
+        await books.append(f"r{number}.1")
+    await books.redis.config_set("maxmemory", 1)
+    try:
+        async with books.writer(consumer="another", claim_after_ms=0) as writer:
+            assert await drain_all(writer) == 5
+    finally:
+        await books.redis.config_set("maxmemory", 0)
+    assert books.sums()[0] == 6
+    assert await books.waiting() == 0
+
+
 async def test_a_flushed_store_begins_a_new_book(books: Books) -> None:
     """The sums of a new life of the store are told apart from the old one's."""
     async with books.writer() as writer:

@@ -139,12 +139,12 @@ async def test_what_is_no_entry_is_counted_before_and_after_it_was_set_aside(boo
     await books.redis.xadd(STREAM, {"e": b"?"})
     assert (await verify(books.redis, books.path)).rejected == 1
     await books.append("a.1", cost_nusd=5)
-    await books.append("a.1", cost_nusd=5)
+    await books.append("a.1", cost_nusd=6)
     before = await verify(books.redis, books.path)
-    assert before.difference == Balance(1, 0, 0, 5)
+    assert before.difference == Balance(1, 0, 0, 6)
     await books.drain()
     after = await verify(books.redis, books.path)
-    assert after.difference == Balance(1, 0, 0, 5)
+    assert after.difference == Balance(1, 0, 0, 6)
     assert after.rejected == 2
 
 

@@ -1,0 +1,114 @@
+"""
+The gate over a store that comes back without the last second of what it had confirmed.
+
+`appendfsync everysec` allows that in a power cut, and a failover does the same; another store altogether is told apart from it.
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from config.models import Budget
+from ratelimit.gate import Gate
+from tests.conftest import RedisServer
+from tests.ratelimit.gates import TEAM, World, until
+
+
+@pytest.fixture
+async def durable(
+    make_redis: Callable[..., RedisServer],
+) -> AsyncIterator[tuple[World, RedisServer]]:
+    """Hand out a world on a server of its own that keeps an append-only file."""
+    server = make_redis("--appendonly", "yes", "--aof-use-rdb-preamble", "no")
+    world = World(server.url)
+    world.budgets[TEAM] = (Budget(usd=Decimal(1), per="month", mode="strict"),)
+    yield world, server
+    await world.close()
+
+
+def log_of(server: RedisServer) -> Path:
+    (found,) = server.folder.glob("appendonlydir/*.incr.aof")
+    return found
+
+
+def lose(server: RedisServer, size: int) -> None:
+    """Kill the server, cut its file, start it again."""
+    server.kill()
+    os.truncate(log_of(server), size)
+    server.start()
+
+
+async def back(gate: Gate) -> None:
+    """Wait until both lanes are connected again."""
+    await until(lambda: gate._admit_lane.connected and gate._settle_lane.connected)
+
+
+async def test_what_the_store_forgot_is_sent_again(durable: tuple[World, RedisServer]) -> None:
+    """Leases whose settlement was confirmed and then lost are freed, and charged once."""
+    world, server = durable
+    gate = await world.gate()
+    await world.exchange(gate)
+    pairs = [await world.granted(gate) for _ in range(5)]
+    await gate.drain(5)
+    size = log_of(server).stat().st_size
+    for pair in pairs:
+        world.settle(gate, *pair)
+        await gate.drain(5)
+    assert await world.leases() == 0
+    lose(server, size)
+    # Nobody settles anything: the reconnect alone brings it about.
+    await back(gate)
+    await world.settles_down(gate)
+    await world.assert_books()
+    assert gate.stats.recalled == 5
+    budget = (await world.scope(TEAM)).budgets["month"]
+    assert (budget.spent_nusd, budget.held_nusd) == (sum(world.settled), 0)
+
+
+async def test_what_it_still_knows_is_not_sent_again(durable: tuple[World, RedisServer]) -> None:
+    """A crash that lost nothing changes nothing, and what is settled meanwhile comes after what was lost."""
+    world, server = durable
+    gate = await world.gate()
+    for _ in range(3):
+        await world.exchange(gate)
+        await gate.drain(5)
+    first, second = await world.granted(gate), await world.granted(gate)
+    size = log_of(server).stat().st_size
+    world.settle(gate, *first)
+    await gate.drain(5)
+    server.kill()
+    world.settle(gate, *second)
+    os.truncate(log_of(server), size)
+    server.start()
+    await world.settles_down(gate)
+    await world.assert_books()
+    assert gate.stats.recalled == 1
+    lose(server, log_of(server).stat().st_size)
+    await back(gate)
+    await world.exchange(gate)
+    await world.settles_down(gate)
+    await world.assert_books()
+    assert gate.stats.recalled == 1
+
+
+async def test_another_store_is_not_told_of_the_old_ones_settlements(
+    durable: tuple[World, RedisServer],
+) -> None:
+    """Its sums begin anew; what the old one had confirmed is in the old one's books."""
+    world, server = durable
+    gate = await world.gate()
+    await world.exchange(gate)
+    await gate.drain(5)
+    server.kill()
+    for file in server.folder.glob("appendonlydir/*"):
+        file.unlink()
+    server.start()
+    world.settled.clear()
+    await back(gate)
+    await world.exchange(gate)
+    await world.settles_down(gate)
+    await world.assert_books()
+    assert gate.stats.recalled == 0
