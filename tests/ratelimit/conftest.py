@@ -1,11 +1,26 @@
-"""What the tests of the gate share: the scripts on an emptied server, with a clock of the test's own."""
+"""What the tests of the gate share: the scripts with a clock of the test's own, and gates over real servers."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
+import uvloop
 
+from tests.conftest import RedisServer
 from tests.ratelimit.cell import Cell
+from tests.ratelimit.gates import World
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run the tests of the gate on both loops; those that wait for servers to fail, on the product's."""
+    if item.path.name == "test_outages.py":
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
@@ -14,3 +29,27 @@ def cell(redis_url: str) -> Iterator[Cell]:
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
         yield Cell(client)
+
+
+@pytest.fixture
+async def world(redis_client: redis.asyncio.Redis, redis_url: str) -> AsyncIterator[World]:
+    """Hand out gates over the shared server, emptied."""
+    one = World(redis_url)
+    yield one
+    await one.close()
+
+
+@pytest.fixture
+async def world_at(make_redis: Any) -> AsyncIterator[Callable[..., tuple[World, RedisServer]]]:
+    """Make a world over a server of its own, which the test may stop, kill and start."""
+    made: list[World] = []
+
+    def make(*options: str) -> tuple[World, RedisServer]:
+        server: RedisServer = make_redis(*options)
+        one = World(server.url)
+        made.append(one)
+        return one, server
+
+    yield make
+    for one in made:
+        await one.close()

@@ -320,6 +320,8 @@ class Store:
         if again:
             boot.bar = number
         stored = dict(boot.leases) if again else {}
+        for plan in {ask.plan for ask in asks}:
+            self._repair(plan, now)
         answers: list[list[Any]] = []
         for ask in asks:
             if ask.attempt_id in stored:
@@ -329,11 +331,14 @@ class Store:
                 answers.append(self._admit_one(boot, ask, now))
         return answers
 
-    def _admit_one(self, boot: Boot, ask: Ask, now: int) -> list[Any]:
-        plan = ask.plan
+    def _repair(self, plan: Plan, now: int) -> None:
+        """Bring up to date what the clock has stepped back from, whatever the answers will be."""
         for scope in {*plan.scopes, *(s for c in plan.candidates for s in c.scopes)}:
             if scope in self.states and self.states[scope].stepped_back_from(now):
                 self.states[scope] = self.states[scope].at(now)
+
+    def _admit_one(self, boot: Boot, ask: Ask, now: int) -> list[Any]:
+        plan = ask.plan
         unknown = [scope for scope in plan.scopes if scope not in self.limits]
         for candidate in plan.candidates:
             unknown += [scope for scope in candidate.scopes if scope not in self.limits]

@@ -720,6 +720,8 @@ def test_the_reaper_takes_each_lease_once_and_forgets_the_boot(cell: Cell) -> No
         assert cell.fence(NOW) == {drive.boot}
     assert cell.reap(drive.boot, ids[:2], NOW) == 2
     assert drive.in_flight(KEY) == 3
+    assert cell.client.hlen(boot_of(drive.boot).parts) == 3
+    cell.client.hset(boot_of(drive.boot).parts, "stray.1", 1)
     assert cell.reap(drive.boot, ids, NOW) == 3
     assert cell.reap(drive.boot, ids, NOW) == 0
     assert drive.in_flight(KEY) == 0

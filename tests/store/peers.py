@@ -25,6 +25,8 @@ class _Listener:
         self.folder = Path(tempfile.mkdtemp(prefix="pst-"))
         self.path = self.folder / "s"
         self.connections = 0
+        # New connections are broken at once while it is shut.
+        self.shut = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._closed = False
@@ -46,7 +48,7 @@ class _Listener:
         return port
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._closed:
+        if self._closed or self.shut:
             writer.transport.abort()
             return
         self.connections += 1
@@ -121,9 +123,9 @@ class Pipe(_Listener):
         self._target = target
         self.cut_up_after: int | None = None
         self.cut_down_after: int | None = None
-        self.passed_down = 0
         self._open = asyncio.Event()
         self._open.set()
+        self._roads: list[tuple[asyncio.Event, asyncio.StreamWriter]] = []
 
     def hold(self) -> None:
         """Let nothing through towards the client."""
@@ -133,13 +135,32 @@ class Pipe(_Listener):
         """Let everything through again."""
         self._open.set()
 
+    def delay(self) -> None:
+        """Keep what is sent on the connections of now, as a bad network does: nothing is lost, it comes later."""
+        for road, _ in self._roads:
+            road.clear()
+
+    def lose_clients(self) -> None:
+        """Break the connections of now towards the client; what was delayed is still under way."""
+        for _, writer in self._roads:
+            writer.transport.abort()
+
+    def deliver(self) -> None:
+        """Let arrive what was delayed."""
+        for road, _ in self._roads:
+            road.set()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry bytes both ways until one side ends or it is time to break."""
         up_reader, up_writer = await asyncio.open_unix_connection(self._target)
         self._writers.append(up_writer)
+        road = asyncio.Event()
+        road.set()
+        self._roads.append((road, writer))
 
         async def up() -> None:
             while data := await reader.read(65536):
+                await road.wait()
                 if self.cut_up_after is not None:
                     data, self.cut_up_after = self._part(data, self.cut_up_after)
                 up_writer.write(data)
@@ -153,7 +174,6 @@ class Pipe(_Listener):
                 await self._open.wait()
                 if self.cut_down_after is not None:
                     data, self.cut_down_after = self._part(data, self.cut_down_after)
-                self.passed_down += len(data)
                 writer.write(data)
                 if self.cut_down_after == 0:
                     self.cut_down_after = None

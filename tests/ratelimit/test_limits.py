@@ -1,0 +1,127 @@
+"""Limits as the scripts read them: from the configuration into packed records, and back into words."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.models import Budget, Config, Deployment, Key, Limits, Model, Organization, Team
+from ratelimit.limits import (
+    BudgetState,
+    decode_scope,
+    deployment_key,
+    pack_limits,
+    records,
+    scope_key,
+)
+from tests.ratelimit.cell import Cell
+from tests.ratelimit.test_laws import KEY, MONTH, NOW, Drive, strict
+
+limits = st.builds(
+    Limits,
+    rpm=st.none() | st.integers(1, 10**7),
+    tpm=st.none() | st.integers(1, 10**10),
+    concurrency=st.none() | st.integers(1, 10**6),
+)
+budgets = st.lists(
+    st.builds(
+        Budget,
+        usd=st.decimals(Decimal("0.000000001"), 9_000_000, places=9),
+        per=st.sampled_from(["day", "week", "month"]),
+        mode=st.sampled_from(["strict", "soft"]),
+    ),
+    unique_by=lambda budget: budget.per,
+).map(tuple)
+
+
+@given(version=st.integers(1, 2**40), limits=limits, budgets=budgets)
+def test_a_record_says_what_was_configured(
+    version: int, limits: Limits, budgets: tuple[Budget, ...]
+) -> None:
+    """To the nano-USD; what is not limited is 0."""
+    found = decode_scope(pack_limits(version, limits, budgets), None)
+    assert found.version == version
+    assert (found.rpm, found.tpm) == (limits.rpm or 0, limits.tpm or 0)
+    assert found.concurrency == (limits.concurrency or 0)
+    assert found.budgets == {
+        one.per: BudgetState(one.limit_nusd, one.mode == "strict", 0, 0, 0) for one in budgets
+    }
+    assert all(Decimal(found.budgets[one.per].amount_nusd) / 10**9 == one.usd for one in budgets)
+
+
+def test_a_deployment_carries_its_weight_and_whether_it_is_drained() -> None:
+    """The last two places of its record."""
+    packed = pack_limits(3, Limits(rpm=5), weight=7, drained=True)
+    assert msgpack.unpackb(packed) == [3, 5, 0, 0, [], 7, 1]
+
+
+def test_every_scope_of_a_configuration_has_a_record() -> None:
+    """Organizations, teams, keys, models and deployments; each with its own limits, under its own key."""
+    config = Config(
+        models={
+            "m": Model(
+                limits=Limits(rpm=1),
+                deployments=(
+                    Deployment(provider="p", limits=Limits(rpm=2), weight=3),
+                    Deployment(provider="p", drained=True),
+                    Deployment(provider="q", id="mine"),
+                ),
+            )
+        },
+        organizations={
+            "o": Organization(
+                limits=Limits(rpm=4),
+                teams={
+                    "t": Team(
+                        limits=Limits(rpm=5),
+                        budgets=Budget(usd=Decimal(2), per="week"),
+                        keys={"k": Key(key="sha256:" + "0" * 64, limits=Limits(rpm=6))},
+                    )
+                },
+            )
+        },
+    )
+    found = {key: decode_scope(packed, None) for key, packed in records(config, 9)}
+    assert {key: state.rpm for key, state in found.items()} == {
+        scope_key("org:o"): 4,
+        scope_key("team:o/t"): 5,
+        scope_key("key:o/t/k"): 6,
+        scope_key("model:m"): 1,
+        deployment_key("m/p"): 2,
+        deployment_key("m/p#2"): 0,
+        deployment_key("mine"): 0,
+    }
+    assert {state.version for state in found.values()} == {9}
+    assert found[scope_key("team:o/t")].budgets["week"].amount_nusd == 2 * 10**9
+
+
+def test_a_state_is_read_as_the_scripts_leave_it(cell: Cell) -> None:
+    """Every place of it has its name."""
+    drive = Drive(cell, key=replace(strict(90_000, MONTH), rpm=60, tpm=60_000, concurrency=3))
+    asks = [drive.ask() for _ in range(2)]
+    drive.send(*asks)
+    drive.settle(drive.truth(asks[0], cost=40, health=1, ttft=777))
+    for health, cool in ((2, 0), (2, 0), (2, 0), (3, 5_000_000)):
+        ask = drive.ask()
+        drive.send(ask)
+        drive.settle(drive.truth(ask, health=health, cool=cool, cost=0))
+    found = decode_scope(*cell.client.hmget(scope_key(KEY), "l", "s"))
+    assert (found.rpm, found.tpm, found.concurrency, found.in_flight) == (60, 60_000, 3, 1)
+    assert found.budgets["month"].spent_nusd == 40
+    assert found.budgets["month"].held_nusd == 4106
+    assert found.budgets["month"].strict
+    assert found.requests_tat_us == NOW + 6 * 10**6
+    assert found.tokens_tat_us > NOW
+    served = decode_scope(*cell.client.hmget(deployment_key("d1"), "l", "s"))
+    assert (served.latency_us, served.failures) == (5_000_000, 3)
+    assert served.cooling_until_us == NOW + 1_000_000
+    assert served.throttled_until_us == NOW + 5_000_000
+
+
+@pytest.mark.parametrize("scope", ["key:a/b/c", "team:a/b", "org:a", "model:x:y/z"])
+def test_a_scope_is_found_under_its_name(scope: str) -> None:
+    """Names may hold colons and slashes."""
+    assert scope_key(scope) == "{c0}:s:" + scope
