@@ -85,7 +85,7 @@ def is_shown_whole(path: Path, raw: str) -> bool:
 
 def is_mask(path: Path, raw: str) -> bool:
     """Say whether a scalar, as given back by whoever was shown a document, stands for what is not shown."""
-    return raw == MASK if is_private(path) else path in _MAY_HOLD_A_PASSWORD and MASK in raw
+    return MASK in raw and (path in _MAY_HOLD_A_PASSWORD or (raw == MASK and is_private(path)))
 
 
 def exported(document: str) -> str:
@@ -189,6 +189,8 @@ def _changes(before: Node | None, after: Node | None, path: Path) -> Iterator[Di
         return
     if before is None or after is None:
         yield _difference(before, after, path)
+    elif before.kind == "scalar" == after.kind and before.raw == after.raw:
+        return  # what is written alike means the same, and most of a document is
     elif before.kind == after.kind == "mapping" and path[-1] != "budget":
         yield from _mappings(before, after, path)
     elif len(path) == 3 and path[0] == "models" and path[2] == "deployments":

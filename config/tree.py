@@ -6,6 +6,9 @@ schema for editors and the documentation, so that the three cannot disagree.
 """
 
 import types
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -23,6 +26,12 @@ def written_fields(section: type[Section]) -> dict[str, FieldInfo]:
     }
 
 
+@cache
+def _known_fields(section: type[Section]) -> Mapping[str, FieldInfo]:
+    """Give what `written_fields` gives, made once: documents have hundreds of thousands of values."""
+    return MappingProxyType(written_fields(section))
+
+
 def section_at(path: Path) -> type[Section] | None:
     """Give the section at a path from the root, or None where there is no section."""
     found = annotation_at(path)
@@ -31,10 +40,13 @@ def section_at(path: Path) -> type[Section] | None:
 
 def is_private(path: Path) -> bool:
     """Say whether a path is, or lies within, a value that is never shown (a secret, a header)."""
-    for end in range(1, len(path) + 1):
-        if annotation_at(path[:end]) is Secret:
+    annotation: Any = Config
+    for step in path:
+        section = bare(annotation)
+        if section is Provider and step == "headers":
             return True
-        if section_at(path[: end - 1]) is Provider and path[end - 1] == "headers":
+        annotation = _into(section, step)
+        if bare(annotation) is Secret:
             return True
     return False
 
@@ -69,6 +81,6 @@ def _into(annotation: Any, step: str | int) -> Any:
     if get_origin(annotation) is dict:
         return get_args(annotation)[1]
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        field = written_fields(annotation).get(str(step))
+        field = _known_fields(annotation).get(str(step))
         return field.annotation if field is not None else None
     return None
