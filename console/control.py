@@ -60,6 +60,8 @@ __all__ = ["Control", "Options", "run", "serve"]
 REAP_EVERY_S = 2.0
 ASK_EVERY_S = 5.0
 KEEP_EVERY_S = 5.0
+# A control that was killed is followed by the next one so soon that what a dead edge held is still free in time.
+LEAD_MS = 3_000
 LAST_DRAIN_S = 5.0
 _STORE_WITHIN_S = 2.0
 
@@ -302,7 +304,7 @@ class Control:
             self._leading[name] = leading
             _log.info("%s the chore %s", "leading" if leading else "no longer leading", name)
 
-        await lead(Lease(self._store, name), work, on_change=changed)
+        await lead(Lease(self._store, name, ttl_ms=LEAD_MS), work, on_change=changed)
 
     async def _reap(self) -> None:
         """Settle what dead replicas held, every two seconds."""

@@ -136,7 +136,7 @@ async def strike(
         running = [tasks.create_task(load.run()), tasks.create_task(tight.run())]
         await asyncio.sleep(PEACE_S)
         from_s = load.now()
-        harm = await FAULTS[name](store, fault_s)
+        harm = await FAULTS[name](store, fault_s, site)
         to_s = load.now()
         await asyncio.sleep(after_s)
         load.stop()
@@ -151,7 +151,12 @@ async def strike(
         await client.aclose()
     verdict = await asyncio.to_thread(verify, store.url, site.ledger)
     compared = compare(
-        ledger_rows(site.ledger), site.served(), tariffs(), prefix=mark, excused=harm.lost
+        ledger_rows(site.ledger),
+        site.served(),
+        tariffs(),
+        prefix=mark,
+        excused=harm.lost,
+        reaped_stream_s=2.0 + harm.mute_s,
     )
     calls = load.calls
     refusals = [call.head_s for call in [*calls, *tight.calls] if call.status == 503]

@@ -1,7 +1,8 @@
 """
 What Redis may do to us: each fault is a coroutine that begins it, bears it and ends it.
 
-A fault returns the marks of calls whose entries it has legitimately lost, and whether counters went with them.
+A fault returns what it has done: the marks of calls whose entries it has legitimately lost, whether counters went with
+them, and for how long no progress could be reported.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from redis.exceptions import RedisError
 
 from loadtests.bench.ground import Child, Ground
 from loadtests.drills.holds import STREAM, ask
+from loadtests.drills.site import Site, kill
 
 _USER = 7
 
@@ -70,18 +72,19 @@ class Store:
 
 @dataclass(slots=True)
 class Harm:
-    """What a fault has done: when it was over (the load's clock is the caller's), what it may have lost."""
+    """What a fault has done, and what it may have lost."""
 
     lost: frozenset[str] = frozenset()
     new_book: bool = False
     lost_tail: bool = False
+    mute_s: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-Fault = Callable[[Store, float], Awaitable[Harm]]
+Fault = Callable[[Store, float, Site], Awaitable[Harm]]
 
 
-async def killed(store: Store, _: float) -> Harm:
+async def killed(store: Store, _: float, __: Site) -> Harm:
     """SIGKILL the server, and start it again on its append-only file."""
     store.kill()
     await asyncio.sleep(0.5)
@@ -89,7 +92,7 @@ async def killed(store: Store, _: float) -> Harm:
     return Harm()
 
 
-async def lost_tail(store: Store, _: float) -> Harm:
+async def lost_tail(store: Store, _: float, __: Site) -> Harm:
     """SIGKILL it and cut what its file got in the last second: a power cut under `appendfsync everysec`."""
     log = store.log()
     size = log.stat().st_size
@@ -101,7 +104,7 @@ async def lost_tail(store: Store, _: float) -> Harm:
     return Harm(lost_tail=True, notes={"bytes_cut": cut})
 
 
-async def frozen(store: Store, seconds: float) -> Harm:
+async def frozen(store: Store, seconds: float, _: Site) -> Harm:
     """SIGSTOP: connections stay, nothing answers."""
     os.kill(store.pid, signal.SIGSTOP)
     await asyncio.sleep(seconds)
@@ -109,13 +112,25 @@ async def frozen(store: Store, seconds: float) -> Harm:
     return Harm()
 
 
-async def scripts_flushed(store: Store, seconds: float) -> Harm:
+async def edge_killed(store: Store, seconds: float, site: Site) -> Harm:
+    """SIGSTOP, and one of the edges is killed meanwhile: what it had to settle is in its journal or in its leases."""
+    os.kill(store.pid, signal.SIGSTOP)
+    await asyncio.sleep(seconds * 0.8)
+    pid = site.pid_of("proxy edge --worker 0 ")
+    if pid is not None:
+        kill(pid)
+    await asyncio.sleep(seconds * 0.2)
+    os.kill(store.pid, signal.SIGCONT)
+    return Harm(mute_s=seconds)
+
+
+async def scripts_flushed(store: Store, seconds: float, _: Site) -> Harm:
     """SCRIPT FLUSH, again and again."""
     await _again_and_again(store, seconds, 0.25, "SCRIPT", "FLUSH")
     return Harm()
 
 
-async def flushed(store: Store, seconds: float) -> Harm:
+async def flushed(store: Store, seconds: float, _: Site) -> Harm:
     """FLUSHALL; what the stream held at that instant is lost, and is read in the same transaction."""
     client = store.client()
     try:
@@ -133,7 +148,7 @@ async def flushed(store: Store, seconds: float) -> Harm:
     return Harm(lost=lost, new_book=True, notes={"entries_lost": len(waiting)})
 
 
-async def out_of_memory(store: Store, seconds: float) -> Harm:
+async def out_of_memory(store: Store, seconds: float, _: Site) -> Harm:
     """Set maxmemory below what is used: nothing can be written."""
     await _do(store, "CONFIG", "SET", "maxmemory", "1mb")
     await asyncio.sleep(seconds)
@@ -141,7 +156,7 @@ async def out_of_memory(store: Store, seconds: float) -> Harm:
     return Harm()
 
 
-async def read_only(store: Store, seconds: float) -> Harm:
+async def read_only(store: Store, seconds: float, _: Site) -> Harm:
     """Make it a replica of nobody: it can be read and refuses to be written, as after a failover."""
     await _do(store, "REPLICAOF", "127.0.0.1", "1")
     await asyncio.sleep(seconds)
@@ -149,7 +164,7 @@ async def read_only(store: Store, seconds: float) -> Harm:
     return Harm()
 
 
-async def disconnected(store: Store, seconds: float) -> Harm:
+async def disconnected(store: Store, seconds: float, _: Site) -> Harm:
     """CLIENT KILL TYPE normal, five times a second."""
     await _again_and_again(store, seconds, 0.2, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     return Harm()
@@ -159,6 +174,7 @@ FAULTS: dict[str, Fault] = {
     "killed": killed,
     "lost_tail": lost_tail,
     "frozen": frozen,
+    "edge_killed": edge_killed,
     "scripts_flushed": scripts_flushed,
     "flushed": flushed,
     "out_of_memory": out_of_memory,

@@ -161,10 +161,38 @@ async def drill(
         verdict = await asyncio.to_thread(verify, url, site.ledger)
     finally:
         await store.aclose()
-    rows = ledger_rows(site.ledger)
-    compared = compare(rows, site.served(), tariffs(), prefix="k-")
+    compared = compare(ledger_rows(site.ledger), site.served(), tariffs(), prefix="k-")
     found = Findings(
         reaper.deaths, load.calls, compared, verdict, holds, quiet_after_s, list(compared.broken)
+    )
+    judge(found)
+    return found
+
+
+async def drill_all(site: Site, text: str, *, rate: float, seed: int) -> Findings:
+    """Kill every process at once, the store and the supervisor too, and start the installation again."""
+    load = Load(site.data_url, KEY, MIX, rate, random.Random(seed), marks="a-")
+    async with asyncio.TaskGroup() as tasks:
+        calling = tasks.create_task(load.run())
+        await asyncio.sleep(4.0)
+        death = Death("everything", round(load.now(), 3))
+        site.kill_gateway()
+        load.stop()
+        await calling
+    begun = time.monotonic()
+    await asyncio.to_thread(site.start_gateway, text)
+    store = Redis.from_url(site.embedded_store())
+    try:
+        before = await read_holds(store)
+        death.leases = before.leases
+        quiet_after_s, holds = await until_quiet(store, begun, FREE_WITHIN_S)
+        death.freed_after_s = quiet_after_s
+    finally:
+        await store.aclose()
+    verdict = await asyncio.to_thread(verify, site.embedded_store(), site.ledger)
+    compared = compare(ledger_rows(site.ledger), site.served(), tariffs(), prefix="a-")
+    found = Findings(
+        [death], load.calls, compared, verdict, holds, quiet_after_s, list(compared.broken)
     )
     judge(found)
     return found
@@ -265,12 +293,19 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="S",
         help="suspend one edge for so long, so that it settles late (13; 0: do not)",
     )
+    parser.add_argument(
+        "--everything",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="at the end kill every process at once, and start again",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of kills and load (1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write raw results and machine")
     given = parser.parse_args(arguments)
     begun = time.monotonic()
     with Site() as site:
-        site.start_gateway(configuration(site.mock_url, edges=given.edges))
+        text = configuration(site.mock_url, edges=given.edges)
+        site.start_gateway(text)
         found = asyncio.run(
             drill(
                 site,
@@ -282,11 +317,17 @@ def main(arguments: list[str] | None = None) -> int:
                 freeze_s=given.freeze,
             )
         )
+        print(tell(found), flush=True)
+        everything = None
+        if given.everything:
+            everything = asyncio.run(drill_all(site, text, rate=given.rate, seed=given.seed))
+            print(f"\nEvery process at once\n\n{tell(everything)}", flush=True)
         code = site.stop_gateway()
         left = wait_until_gone(site.var)
         if code or left:
             found.broken.append(f"it ended with {code} and left {left}")
-    print(tell(found), flush=True)
+            print(found.broken[-1])
+    both = [one for one in (found, everything) if one is not None]
     if given.json is not None:
         report.write(
             given.json,
@@ -299,15 +340,22 @@ def main(arguments: list[str] | None = None) -> int:
                 "freeze_s": given.freeze,
                 "took_s": round(time.monotonic() - begun, 1),
                 "machine": report.machine("embedded"),
-                "broken": found.broken,
-                "verdict": found.verdict,
-                "quiet_after_s": found.quiet_after_s,
-                "calls": report.counts(found.calls),
-                "deaths": [asdict(death) for death in found.deaths],
-                "books": found.compared.as_json(),
+                "parts": [plain(one) for one in both],
             },
         )
-    return 1 if found.broken else 0
+    return 1 if any(one.broken for one in both) else 0
+
+
+def plain(found: Findings) -> dict[str, Any]:
+    """Return findings as plain data; of the calls their counts."""
+    return {
+        "broken": found.broken,
+        "verdict": found.verdict,
+        "quiet_after_s": found.quiet_after_s,
+        "calls": report.counts(found.calls),
+        "deaths": [asdict(death) for death in found.deaths],
+        "books": found.compared.as_json(),
+    }
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ class Site(Ground):
         super().__init__()
         self.pinned = False
         self.var = self.path / "var"
+        self._starts = 0
         self.mock_url = ""
         self.data_url = ""
         self.admin_url = ""
@@ -118,8 +119,9 @@ class Site(Ground):
         """Start `up` with a configuration, and wait until it has said where it is."""
         file = self.path / "penstock.yaml"
         file.write_text(text)
+        self._starts += 1
         self.up = self.start(
-            "up",
+            f"up-{self._starts}",
             [sys.executable, "-m", "proxy", "up", "--config", str(file)],
             {"PENSTOCK_VAR": str(self.var), "NO_COLOR": "1"},
         )
@@ -156,6 +158,13 @@ class Site(Ground):
             raise OverflowError("the mock could not keep all of its calls: a smaller drill, please")
         return list(books["served"])
 
+    def kill_gateway(self) -> int:
+        """Kill every process of it at once, the supervisor first; returns how many there were."""
+        pids = [self.up.pid, *(pid for pid in processes(self.var) if pid != self.up.pid)]
+        count = sum(kill(pid) for pid in pids)
+        self.end(self.up)
+        return count
+
     def stop_gateway(self) -> int:
         """End it in good order; returns its exit code."""
         self.up.process.send_signal(signal.SIGTERM)
@@ -172,7 +181,9 @@ def processes(var: Path) -> dict[int, str]:
         if process.name.isdigit():
             with contextlib.suppress(OSError):
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                if command and mark in (process / "environ").read_bytes().split(b"\0"):
+                environ = (process / "environ").read_bytes().split(b"\0")
+                # A server that shows its own title has overwritten its environment with it.
+                if command and (mark in environ or str(var) in command):
                     found[int(process.name)] = command
     return found
 
