@@ -11,6 +11,7 @@ Those of the others are `console.operating`'s.
 import argparse
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 CONFIG_NAME = "penstock.yaml"
+_FROM = re.compile(r"# version: ([1-9][0-9]{0,14})")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -98,7 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         "apply",
         help="make a file the live configuration",
         description="Makes a file the live configuration, as a new version. Variables are resolved"
-        " where the gateway runs; *** keeps what is live there.",
+        " where the gateway runs; *** keeps what is live there. A file that begins with '# version: N',"
+        " as `export` writes it, is refused when another version is live.",
     )
     for one in (diff, apply):
         one.add_argument("file", metavar="FILE", help="the configuration; - reads standard input")
@@ -164,7 +167,7 @@ def _diff(gateway: Gateway, options: argparse.Namespace) -> int:
 
 def _apply(gateway: Gateway, options: argparse.Namespace) -> int:
     text = _text(options.file)
-    _since_now(gateway, options)
+    _since_now(gateway, options, text)
     answer, code = change(gateway, options, "POST", "/v1/config/apply", document=text)
     return _tell(answer, code, options)
 
@@ -175,10 +178,23 @@ def _rollback(gateway: Gateway, options: argparse.Namespace) -> int:
     return _tell(answer, code, options)
 
 
-def _since_now(gateway: Gateway, options: argparse.Namespace) -> None:
-    """Start from what is live now, unless the operator says from what."""
+def _since_now(gateway: Gateway, options: argparse.Namespace, text: str = "") -> None:
+    """Start from what the operator says, or the exported file, or else from what is live now."""
+    if options.expected is None:
+        options.expected = _exported_from(text)
     if options.expected is None:
         options.expected = gateway.ask("GET", "/v1/config")["version"]
+
+
+def _exported_from(text: str) -> int | None:
+    """Return the version that a file was exported from, as the comment at its head says it."""
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            break
+        found = _FROM.fullmatch(line)
+        if found:
+            return int(found[1])
+    return None
 
 
 def _tell(answer: Any, code: int, options: argparse.Namespace) -> int:
@@ -197,7 +213,9 @@ def _export(gateway: Gateway, options: argparse.Namespace) -> int:
     if options.json:
         print_json(answer)
     else:
-        sys.stdout.write(answer["document"])
+        # So that applying it later is refused if somebody was faster
+        head = f"# version: {answer['version']}\n" if options.number is None else ""
+        sys.stdout.write(head + answer["document"])
     return 0
 
 

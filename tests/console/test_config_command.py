@@ -136,9 +136,13 @@ async def test_a_configuration_is_exported_edited_applied_and_taken_back(
     assert applied.code == 0, applied.err
     assert "Version 2 is live" in applied.out
     assert "clear-canary-of-beta" in await operator.document()
-    assert (await typed(f"config apply {file}")).out.startswith("Nothing to change")
+    again = await typed(f"config apply {file}")
+    assert (again.code, "not 1" in again.err) == (1, True), "the file says what it was made from"
+    again = await typed(f"config apply {file} --expected 2")
+    assert (again.code, again.out[:17]) == (0, "Nothing to change")
     history = await typed("config history")
     assert "more for acme" in history.out.splitlines()[1]
+    assert exported.out.startswith("# version: 1\n")
     assert "rpm: 6000" in (await typed("config export 1")).out
     back = await typed("config rollback 1 --json")
     assert (back.code, back.json["version"]) == (0, 3)
@@ -173,7 +177,7 @@ async def test_of_two_operators_the_slower_is_told(operator: Api, tmp_path: Path
     file = tmp_path / "mine.yaml"
     file.write_text((await typed("config export")).out.replace("rpm: 60", "rpm: 61"))
     assert (await typed("quota set model:demo rpm=5")).code == 0
-    ended = await typed(f"config apply {file} --expected 1")
+    ended = await typed(f"config apply {file}")
     assert (ended.code, ended.out) == (1, "")
     assert "models.demo.limits: nothing" in ended.err
     assert "Nothing was changed." in ended.err
