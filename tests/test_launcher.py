@@ -57,6 +57,7 @@ class Checkout:
         (self.root / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
         (self.root / "requirements.lock").write_text("alpha==1.0 \\\n    --hash=sha256:00\n")
         (self.root / "requirements-dev.lock").write_text("beta==1.0 \\\n    --hash=sha256:00\n")
+        (self.root / "requirements-load.lock").write_text("delta==1.0 \\\n    --hash=sha256:00\n")
 
     def python(
         self,
@@ -153,8 +154,24 @@ def test_tests_and_checks_add_the_development_lock_once(checkout: Checkout) -> N
     asked = checkout.asked()
     assert not any("-m venv" in line for line in asked)
     assert asked[-1] == "-m pytest --co"
+    assert any("requirements-load.lock" in line for line in asked), "Locust's own tests need it"
     checkout.run("test", "--co")
     assert checkout.asked() == ["-m pytest --co"]
+
+
+def test_load_adds_its_own_lock_once_and_no_other(checkout: Checkout) -> None:
+    """Locust is heavy: `up` and `check` never pay for it, `load` pays at its first start."""
+    checkout.python()
+    checkout.run("up")
+    checkout.run("check")
+    assert not any("requirements-load.lock" in line for line in checkout.asked())
+    (checkout.root / ".venv" / "penstock-dev.lock").unlink()
+    assert "requirements-load.lock" in checkout.run("load", "guard", "--quick").stderr
+    asked = checkout.asked()
+    assert asked[-1] == "-m loadtests guard --quick"
+    assert not any("requirements-dev.lock" in line for line in asked)
+    assert checkout.run("load").stderr == ""
+    assert checkout.asked() == ["-m loadtests"]
 
 
 def test_a_half_made_environment_is_made_anew(checkout: Checkout) -> None:
@@ -410,6 +427,7 @@ def test_without_a_command_it_shows_the_commands(checkout: Checkout) -> None:
         (["usage", "--by", "team"], "-m console usage --by team"),
         (["ledger", "verify"], "-m console ledger verify"),
         (["bench"], "-m loadtests.bench"),
+        (["load", "--host", "URL"], "-m loadtests --host URL"),
         (["demo", "--once"], "-m proxy demo --once"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),

@@ -1,0 +1,168 @@
+"""`python -m loadtests`, which is `./penstock load`: put load on a gateway, and tell what came of it."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from loadtests import document, runner
+from loadtests.client import BadUrl, read_url
+from loadtests.engine import CLOSED
+from loadtests.options import ARRIVALS, PARTS
+from loadtests.scenarios import SCENARIOS
+from loadtests.shapes import read_duration_s, read_shape
+
+_WORDS = """\
+  ./penstock load --host URL --key KEY      put load on anything that speaks OpenAI's or Anthropic's API
+  ./penstock load report RUN [RUN]          the page of a run again, or of two side by side
+"""
+
+
+def _scenarios(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in SCENARIOS:
+            raise argparse.ArgumentTypeError(f"no scenario {name!r}; one of {', '.join(SCENARIOS)}")
+    return names
+
+
+def _host(text: str) -> str:
+    try:
+        read_url(text)
+    except BadUrl as mistake:
+        raise argparse.ArgumentTypeError(str(mistake)) from None
+    return text.rstrip("/").removesuffix("/v1")
+
+
+def folder_for(name: str, now: datetime) -> Path:
+    """Give the folder of a run that begins now."""
+    var = Path(os.environ.get("PENSTOCK_VAR") or runner.ROOT / "var")
+    return var / "load" / f"{now:%Y%m%d-%H%M%S}-{name}"
+
+
+def load_parser() -> argparse.ArgumentParser:
+    """Make the parser of a plain run; its options are those of `options.PARTS`."""
+    parser = argparse.ArgumentParser(
+        prog="penstock load",
+        description=f"Load tests for gateways of language models; see loadtests/README.md.\n\n{_WORDS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", type=_host, required=True, metavar="URL", help="what to load")
+    parser.add_argument(
+        "--scenario",
+        type=_scenarios,
+        default=["mixed"],
+        metavar="NAME[,NAME]",
+        help=f"of {', '.join(SCENARIOS)} (mixed)",
+    )
+    parser.add_argument("--web", action="store_true", help="with Locust's page, on 127.0.0.1:8089")
+    parser.add_argument("--processes", type=int, default=0, metavar="N", help="generator processes")
+    for part in PARTS:
+        shown = f" ({part.default})" if part.default not in {"", 0.0} else ""
+        parser.add_argument(
+            f"--{part.name}", type=part.type, default=part.default, help=part.help + shown
+        )
+    parser.set_defaults(load="5")
+    return parser
+
+
+def _load(arguments: Sequence[str]) -> int:
+    parser = load_parser()
+    given = parser.parse_args(arguments)
+    # Both are asked again by the run itself; here a mistake costs no start.
+    try:
+        read_shape(given.load, read_duration_s(given.duration))
+    except ValueError as mistake:
+        parser.error(str(mistake))
+    if given.arrivals not in ARRIVALS:
+        parser.error(f"--arrivals {given.arrivals!r}: one of {', '.join(ARRIVALS)}")
+    if given.bases:
+        parser.error("several bases are for `penstock load compare FILE`")
+    chosen = {part.name: getattr(given, part.name.replace("-", "_")) for part in PARTS}
+    key = chosen.pop("key")
+    folder = Path(chosen.pop("out") or folder_for("-".join(given.scenario), datetime.now(UTC)))
+    unit = "callers" if given.arrivals == CLOSED else f"calls/s, {given.arrivals} arrivals"
+    print(f"{', '.join(given.scenario)} on {given.host}: {given.load} {unit}, {given.duration}")
+    interrupted = False
+    try:
+        code = runner.run(
+            given.scenario,
+            {"host": given.host, **chosen},
+            folder,
+            key=key,
+            web=given.web,
+            processes=given.processes,
+        )
+    except KeyboardInterrupt:
+        interrupted, code = True, 130
+    if code not in {0, 130}:
+        return code
+    try:
+        run = document.read(folder)
+    except document.NoRun as mistake:
+        print(f"the run left no report: {mistake}", file=sys.stderr)
+        return code or 1
+    tell(run, folder)
+    if interrupted:
+        print("interrupted: the report holds what was seen until then")
+    return code
+
+
+def tell(run: dict[str, Any], folder: Path) -> None:
+    """Print the table of a run, its warnings, and where its page lies."""
+    print(f"\n{document.table(document.COLUMNS, document.rows(run))}\n")
+    for base, figures in run["by_base"].items():
+        for kind, count in figures["errors"].items():
+            print(f"{base}: {count} x {kind}: {figures['details'].get(kind, '')}")
+    for words in run["warnings"]:
+        print(f"warning: {words}")
+    print(f"report: {folder / document.REPORT}")
+
+
+def _report(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="penstock load report")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder or run.json")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the page goes")
+    given = parser.parse_args(arguments)
+    if len(given.runs) > 2:
+        parser.error("one run, or two to compare")
+    try:
+        runs = [document.read(path) for path in given.runs]
+    except document.NoRun as mistake:
+        parser.error(str(mistake))
+    last = given.runs[-1]
+    folder = last if last.is_dir() else last.parent
+    default = document.REPORT if len(runs) == 1 else "comparison.html"
+    out = given.out or folder / default
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(document.page(runs), encoding="utf-8")
+    print(f"wrote {out}")
+    return 0
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {"report": _report}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb, or plain load without one; gives 0, 1 for a broken budget, 2 for misuse, 130 for Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and not words[0].startswith("-") and words[0] not in VERBS:
+        print(f"penstock load: no {words[0]!r}; there is\n{_WORDS}", file=sys.stderr)
+        return 2
+    verb = VERBS.get(words[0]) if words else None
+    # Told to end, it ends what it started, as on Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _load(words) if verb is None else verb(words[1:])
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

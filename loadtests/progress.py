@@ -1,0 +1,45 @@
+"""Progress while a run goes on: one line that is written over on a terminal, one line every few seconds elsewhere."""
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from loadtests.engine import Health
+from loadtests.metrics import Record
+from loadtests.summary import percentile, values_of
+
+_EVERY_S = 5
+_LOOK_BACK = 500
+
+
+def words(seconds: float, records: Sequence[Record], samples: Sequence[Health]) -> str:
+    """Say how it goes: what was answered so far, and the last few hundred calls' latencies."""
+    last = records[-_LOOK_BACK:]
+    errors = sum(not record.fine for record in records if record.counts)
+    parts = [f"{seconds:5.0f} s", f"{len(records):,} answered", f"{errors:,} errors"]
+    for metric in ("ttft", "e2e"):
+        ordered = sorted(values_of(last, metric))
+        if ordered:
+            p50, p95 = percentile(ordered, 0.5), percentile(ordered, 0.95)
+            parts.append(f"{metric.upper()} p50 {p50:.1f} p95 {p95:.1f} ms")
+    newest = {sample.process: sample for sample in samples[-64:]}
+    if newest:
+        parts.append(f"{sum(sample.open_calls for sample in newest.values()):,} open")
+        parts.append(f"generator {max(sample.cpu for sample in newest.values()):.0%} of a core")
+    return ", ".join(parts)
+
+
+class Line:
+    """Where progress is told."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._told_at = 0.0
+
+    def tell(self, seconds: float, records: Sequence[Record], samples: Sequence[Health]) -> None:
+        """Tell it, if it is time to."""
+        if self._stream.isatty():
+            self._stream.write(f"\r\033[K{words(seconds, records, samples)}")
+        elif seconds - self._told_at >= _EVERY_S:
+            self._told_at = seconds
+            self._stream.write(f"{words(seconds, records, samples)}\n")
+        self._stream.flush()

@@ -1,0 +1,158 @@
+"""
+Running Locust: each run is a process of its own, so that gevent's patches stay in it.
+
+The key goes by the environment, where other users of the machine do not see it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadtests import document
+from loadtests.bench.ground import free_port
+from loadtests.metrics import Record
+
+ROOT = Path(__file__).parents[1]
+LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+_END_S = 45.0
+
+CLASSES = {
+    "chat-stream": "ChatStreamUser",
+    "chat": "ChatUser",
+    "messages-stream": "MessagesStreamUser",
+    "embeddings": "EmbeddingsUser",
+    "agent": "AgentUser",
+    "mixed": "MixedUser",
+    "slow-reader": "SlowReaderUser",
+    "leaver": "LeaverUser",
+    "retry-storm": "RetryStormUser",
+    "unruly": "UnrulyUser",
+}
+
+
+class RunFailed(RuntimeError):
+    """A run left nothing that could be judged; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run left in its folder."""
+
+    folder: Path
+
+    def document(self) -> dict[str, Any]:
+        """Read the document; raises `NoRun`."""
+        return document.read(self.folder)
+
+    def records(self) -> list[Record]:
+        """Read every call; raises `NoRun`."""
+        return document.read_records(self.folder)
+
+
+def command(
+    scenarios: Sequence[str],
+    options: Mapping[str, Any],
+    folder: Path,
+    *,
+    web: bool = False,
+    processes: int = 0,
+) -> list[str]:
+    """Give Locust's command line; `options` are ours by name (`options.PARTS`) and `host`, and hold no key."""
+    words = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--loglevel", "WARNING"]
+    words += ["--out", str(folder)]
+    words += ["--exit-code-on-error", "0"]
+    words += ["--csv", str(folder / "locust"), "--json-file", str(folder / "locust")]
+    words += ["--web-host", "127.0.0.1", "--autostart"] if web else ["--headless", "--only-summary"]
+    if processes > 1:
+        # Workers and master meet on a port that nobody outside reaches, and that no other run has.
+        port = str(free_port())
+        words += ["--processes", str(processes), "--master-bind-host", "127.0.0.1"]
+        words += ["--master-bind-port", port, "--master-port", port]
+    for name, value in options.items():
+        if value not in {"", None}:
+            words += [f"--{name}", str(value)]
+    return [*words, *(CLASSES[name] for name in scenarios)]
+
+
+def run(
+    scenarios: Sequence[str],
+    options: Mapping[str, Any],
+    folder: Path,
+    *,
+    key: str = "",
+    web: bool = False,
+    processes: int = 0,
+    quiet: bool = False,
+) -> int:
+    """
+    Run Locust to its end; gives its exit code: 2 when it could not start.
+
+    On Ctrl-C Locust, which gets it too, ends the run and writes its report; that is waited for, and then `KeyboardInterrupt` raised.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    environ = {**os.environ, "LOAD_KEY": key, "PYTHONPATH": str(ROOT)}
+    output = subprocess.DEVNULL if quiet else None
+    process = subprocess.Popen(
+        command(scenarios, options, folder, web=web, processes=processes),
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.PIPE if quiet else None,
+        text=True,
+    )
+    try:
+        _, said = process.communicate()
+    except KeyboardInterrupt:
+        _end(process)
+        raise
+    except BaseException:
+        process.kill()
+        raise
+    if quiet and process.returncode != 0:
+        print(said.strip(), file=sys.stderr)
+    return process.returncode
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """See a run to its end that was interrupted; whoever has no terminal has not told it yet."""
+    try:
+        process.wait(2)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def measure(
+    scenario: str,
+    bases: Sequence[Mapping[str, str]],
+    folder: Path,
+    **options: Any,
+) -> Run:
+    """
+    Run one scenario against one or several bases in turn, and hand over what came of it.
+
+    Raises `RunFailed` when it could not start or left nothing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # The file of bases holds keys, so only its owner may read it, and it does not outlive the run.
+    file = folder / "bases.json"
+    file.touch(mode=0o600)
+    file.write_bytes(msgspec.json.encode(list(bases)))
+    try:
+        code = run([scenario], {**options, "bases": file}, folder, quiet=True)
+    finally:
+        file.unlink()
+    if code != 0:
+        raise RunFailed(f"the run of {scenario} could not be made (Locust ended with {code})")
+    return Run(folder)

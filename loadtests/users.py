@@ -1,0 +1,465 @@
+"""
+Locust's side: users, shapes, statistics, page, and the way of records from workers to the master.
+
+A user class is one scenario.
+In an open loop a user is a source of arrivals and the number of users sets the rate (see `shapes`); in a closed loop it is a caller who
+waits for each answer.
+
+Locust's statistics show a call as several rows of one name, told apart by their type:
+
+| type | its numbers |
+|---|---|
+| E2E | end-to-end latency; its size is output tokens; failures are counted here |
+| TTFT, ITL, TPOT | milliseconds, streams only |
+| TOK/S | output tokens per second and user |
+| GOOD | calls that met every objective: its rate is the goodput |
+
+Importing this imports Locust, and with it gevent's patches: nothing but the locustfile does.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+import yaml
+from flask import Response, render_template, request
+from locust import LoadTestShape, User, events, task
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadtests import document, preflight, progress, scenarios
+from loadtests.answers import BadAnswer
+from loadtests.client import Base
+from loadtests.engine import CLOSED, Engine, Health, Plan
+from loadtests.health import EVERY_S, Watch
+from loadtests.metrics import Record, meets, read_objectives
+from loadtests.options import PARTS, OptionsWrong, parse_plan
+from loadtests.shapes import Shape, read_duration_s, read_shape, sources
+from loadtests.summary import summarize
+
+_FLUSH_S = 4.0
+_SOURCES = 50
+
+
+class CallFailed(Exception):
+    """A call that went wrong, as Locust lists it."""
+
+
+class LoadUser(User):
+    """A source of calls of one scenario."""
+
+    abstract = True
+    scenario = ""
+
+    @task
+    def go(self) -> None:
+        """Make calls: one and wait for it in a closed loop, for ever in an open one."""
+        engine = self.environment.penstock.engine
+        if engine.plan.arrivals == CLOSED:
+            engine.once(self.scenario)
+        else:
+            engine.feed(self.scenario)
+
+    def stop(self, force: bool = False) -> bool:
+        """End at once: calls that are open are greenlets of their own, and the site lets them end."""
+        return bool(super().stop(force=True))
+
+
+class RateShape(LoadTestShape):
+    """A shape of ours as Locust follows it, once a second."""
+
+    def __init__(self, shape: Shape, each: float) -> None:
+        super().__init__()
+        self._shape = shape
+        self._each = each
+
+    def tick(self) -> tuple[int, float] | None:
+        """Give users and how fast to start them, `None` when it is over."""
+        rate = self._shape.at(self.get_run_time())
+        if rate is None:
+            return None
+        # Locust warns above a hundred new users a second.
+        return sources(rate, self._each), 100.0
+
+
+class Site:
+    """
+    All of ours that belongs to one Locust process.
+
+    On a worker it makes the calls and reports them; on the master it gathers; alone it does both.
+    """
+
+    def __init__(self, environment: Any) -> None:
+        self.environment = environment
+        self.engine: Engine | None = None
+        self.records: list[Record] = []
+        self.samples: list[Health] = []
+        self._to_report: list[Record] = []
+        self._samples_to_report: list[Health] = []
+        self._calls: set[Any] = set()
+        self._chores: list[Any] = []
+        self._begun = 0.0
+        self._written = False
+
+    @property
+    def options(self) -> Any:
+        """The command line."""
+        return self.environment.parsed_options
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the run, as the options have it."""
+        return parse_plan(vars(self.options), self.environment.host)
+
+    # A run begins and ends...
+
+    def begin(self) -> None:
+        """Forget what was, and make the engine."""
+        for kept in (self.records, self.samples, self._to_report, self._samples_to_report):
+            kept.clear()
+        self._written = False
+        self._begun = time.monotonic()
+        runner = self.environment.runner
+        if not isinstance(runner, MasterRunner):
+            plan = self.plan
+            self.engine = Engine(
+                plan,
+                start=self._start,
+                note=lambda record: self._note(plan, record),
+                worker=runner.worker_index,
+            )
+            self._chores.append(gevent.spawn(self._watch, f"worker-{runner.worker_index}"))
+        if not isinstance(runner, WorkerRunner) and self.options.headless:
+            self._chores.append(gevent.spawn(self._tell))
+
+    def end(self) -> None:
+        """Let the calls that are open end, as long as `--drain` says; what is open then is `unfinished`."""
+        if self._calls:
+            gevent.joinall(list(self._calls), timeout=self.options.drain)
+            gevent.killall(list(self._calls), block=True, timeout=5)
+        gevent.killall(self._chores, block=False)
+        self._chores.clear()
+        if self.engine is not None:
+            self.engine.close()
+        if self.environment.web_ui is not None:
+            # A worker's last records come with its next report.
+            gevent.spawn_later(
+                _FLUSH_S if isinstance(self.environment.runner, MasterRunner) else 0, self.write
+            )
+
+    def quit(self) -> None:
+        """End what still runs (as on Ctrl-C), then write the report."""
+        self.environment.runner.quit()
+        if isinstance(self.environment.runner, WorkerRunner):
+            self.environment.runner._send_stats()  # noqa: SLF001  (Locust's own way on "quit")
+        else:
+            self.write()
+
+    def _start(self, go: Callable[[], object]) -> Any:
+        call = gevent.spawn(go)
+        self._calls.add(call)
+        call.rawlink(self._calls.discard)
+        return call
+
+    # What is seen...
+
+    def _note(self, plan: Plan, record: Record) -> None:
+        if isinstance(self.environment.runner, WorkerRunner):
+            self._to_report.append(record)
+        else:
+            self.records.append(record)
+        if not record.counts:
+            return
+        name = record.scenario if len(plan.bases) == 1 else f"{record.base}: {record.scenario}"
+        fire = self.environment.events.request.fire
+        failure = None if record.fine else CallFailed(f"{record.outcome}: {record.detail[:80]}")
+        rows = [
+            ("E2E", record.e2e_ms if record.e2e_ms is not None else record.took_ms),
+            ("TTFT", record.ttft_ms),
+            ("ITL", record.itl_ms),
+            ("TPOT", record.tpot_ms),
+            ("TOK/S", 1000 / record.itl_ms if record.itl_ms else None),
+            ("GOOD", record.e2e_ms if meets(record, plan.objectives) else None),
+        ]
+        for kind, value in rows:
+            if value is not None:
+                fire(
+                    request_type=kind,
+                    name=name,
+                    response_time=value,
+                    response_length=record.tokens if kind == "E2E" else 0,
+                    exception=failure if kind == "E2E" else None,
+                    context={"tenant": record.tenant},
+                )
+
+    def _watch(self, process: str) -> None:
+        watch = Watch(process)
+        while True:
+            gevent.sleep(EVERY_S)
+            assert self.engine is not None
+            sample = watch.sample(self.engine.open_calls, self.engine.dropped)
+            if isinstance(self.environment.runner, WorkerRunner):
+                self._samples_to_report.append(sample)
+            else:
+                self.samples.append(sample)
+
+    def _tell(self) -> None:
+        line = progress.Line(sys.stderr)
+        while True:
+            gevent.sleep(1)
+            line.tell(time.monotonic() - self._begun, self.records, self.samples)
+
+    # Between workers and master...
+
+    def report(self, data: dict[str, Any]) -> None:
+        """Put into a worker's message what came since the one before."""
+        data["penstock"] = {
+            "records": msgspec.to_builtins(self._to_report),
+            "samples": msgspec.to_builtins(self._samples_to_report),
+        }
+        self._to_report = []
+        self._samples_to_report = []
+
+    def gather(self, data: dict[str, Any]) -> None:
+        """Take what a worker's message brought."""
+        told = data.get("penstock", {})
+        self.records += msgspec.convert(told.get("records", []), list[Record])
+        self.samples += msgspec.convert(told.get("samples", []), list[Health])
+
+    # The end...
+
+    def document(self) -> dict[str, Any]:
+        """Summarize the run so far."""
+        options = self.options
+        classes = [one.scenario for one in self.environment.user_classes]
+        return summarize(
+            self.records,
+            self.samples,
+            objectives=read_objectives(options.slo),
+            about={
+                "title": options.title or f"{', '.join(classes)} against {self.environment.host}",
+                "config": {
+                    "scenarios": classes,
+                    "load": options.load,
+                    "arrivals": options.arrivals,
+                    "duration": options.duration,
+                    "seed": options.seed,
+                    "bases": [{"name": one.name, "url": one.url} for one in self.bases()],
+                },
+                "machine": document.machine(),
+            },
+        )
+
+    def bases(self) -> tuple[Base, ...]:
+        """Give the bases of the plan, none where no host was given yet."""
+        try:
+            return self.plan.bases
+        except OptionsWrong:
+            return ()
+
+    def write(self) -> None:
+        """Write document, records and page into `--out`, once per run."""
+        if self._written or not self.options.out or not self._begun:
+            return
+        self._written = True
+        document.write(Path(self.options.out), self.document(), self.records)
+
+
+def _site(environment: Any) -> Site:
+    site: Site = environment.penstock
+    return site
+
+
+def add_options(parser: Any) -> None:
+    """Add our options to Locust's."""
+    for part in PARTS:
+        parser.add_argument(
+            f"--{part.name}",
+            type=part.type,
+            default=os.environ.get(part.variable, part.default) if part.variable else part.default,
+            help=part.help,
+            is_secret=part.secret,
+            include_in_web_ui=part.name in {"key", "model", "load", "duration", "slo"},
+        )
+
+
+def set_up(environment: Any) -> None:
+    """
+    Make this process ours: read files, look whether the target answers, choose shape and users.
+
+    Ends the process with 2 and every mistake in words, before load starts.
+    """
+    options = environment.parsed_options
+    site = environment.penstock = Site(environment)
+    # These two events do not say whose they are.
+    environment.events.report_to_master.add_listener(lambda data, **_: site.report(data))
+    environment.events.worker_report.add_listener(lambda data, **_: site.gather(data))
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    environment.stop_timeout = max(environment.stop_timeout or 0, options.drain)
+    mistakes = []
+    for name in ("bases", "tenants"):
+        # Workers elsewhere do not have the file: what it says travels with the options.
+        text = getattr(options, name)
+        if text and not text.startswith(("[", "{")):
+            try:
+                content = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
+                setattr(options, name, msgspec.json.encode(content).decode())
+            except (OSError, yaml.YAMLError, TypeError) as mistake:
+                mistakes.append(f"--{name} {text}: {mistake}")
+    try:
+        shape = (
+            read_shape(options.load, read_duration_s(options.duration)) if options.load else None
+        )
+    except ValueError as mistake:
+        shape = None
+        mistakes.append(f"--load: {mistake}")
+    if not mistakes and (environment.host or options.bases):
+        try:
+            if not options.bases and not options.model:
+                options.model = preflight.first_model(_site(environment).plan.bases[0])
+            mistakes += preflight.look(_site(environment).plan, _scenarios(environment))
+        except (OptionsWrong, BadAnswer) as mistake:
+            mistakes += str(mistake).splitlines()
+        except OSError as mistake:
+            mistakes.append(f"{environment.host} is not reachable: {mistake.strerror or mistake}")
+    if mistakes:
+        for words in mistakes:
+            print(f"cannot start: {words}", file=sys.stderr)
+        sys.exit(2)
+    if shape is not None:
+        environment.shape_class = RateShape(shape, _each(options, shape))
+        environment.shape_class.runner = environment.runner
+    if environment.web_ui is not None:
+        _extend_page(environment)
+
+
+def _each(options: Any, shape: Shape) -> float:
+    """Give what one user adds to the load, and settle it for the workers: few sources are enough for any rate."""
+    if options.arrivals == CLOSED:
+        return 1.0
+    if not options.each:
+        options.each = max(1.0, shape.highest / _SOURCES)
+    return float(options.each)
+
+
+def _scenarios(environment: Any) -> list[str]:
+    options = environment.parsed_options
+    if not options.user_classes and not options.class_picker:
+        # All classes at once would be no traffic that anybody has.
+        mixed = [one for one in environment.user_classes if one.scenario == "mixed"]
+        environment.user_classes = mixed or environment.user_classes
+    return [one.scenario for one in environment.user_classes]
+
+
+def _extend_page(environment: Any) -> None:
+    """Add a tab with our own figures to Locust's page, at `/llm`, and the report so far at `/report`."""
+    app = environment.web_ui.app
+    key = "penstock"
+
+    @app.after_request
+    def add_figures(response: Any) -> Any:
+        if request.path == "/stats/requests" and response.is_json:
+            rows = document.rows(_site(environment).document())
+            response.set_data(
+                msgspec.json.encode(
+                    {**response.json, "extended_stats": [{"key": key, "data": rows}]}
+                )
+            )
+        return response
+
+    @app.route("/llm")
+    def llm() -> Any:
+        ui = environment.web_ui
+        ui.update_template_args()
+        ui.template_args = {
+            **ui.template_args,
+            "extended_tabs": [{"title": "Tokens", "key": key}],
+            "extended_tables": [
+                {"key": key, "structure": [{"key": k, "title": t} for k, t in document.COLUMNS]}
+            ],
+        }
+        return render_template("index.html", template_args=ui.template_args)
+
+    @app.route("/report")
+    def report() -> Any:
+        return Response(document.page([_site(environment).document()]), mimetype="text/html")
+
+
+def install() -> None:
+    """Hang all of this on Locust's events; the locustfile calls it."""
+    events.init_command_line_parser.add_listener(add_options)
+    events.init.add_listener(lambda environment, **_: set_up(environment))
+    events.test_start.add_listener(lambda environment, **_: _site(environment).begin())
+    events.test_stop.add_listener(lambda environment, **_: _site(environment).end())
+    events.quitting.add_listener(lambda environment, **_: _site(environment).quit())
+
+
+# One class for each scenario...
+
+
+class ChatStreamUser(LoadUser):
+    """Chat completions as streams."""
+
+    scenario = "chat-stream"
+
+
+class ChatUser(LoadUser):
+    """Whole chat completions."""
+
+    scenario = "chat"
+
+
+class MessagesStreamUser(LoadUser):
+    """Streams in the manner of Anthropic."""
+
+    scenario = "messages-stream"
+
+
+class EmbeddingsUser(LoadUser):
+    """Embeddings."""
+
+    scenario = "embeddings"
+
+
+class AgentUser(LoadUser):
+    """Turns of an agent: long context, tools, short answers."""
+
+    scenario = "agent"
+
+
+class MixedUser(LoadUser):
+    """The usual mixture."""
+
+    scenario = "mixed"
+
+
+class SlowReaderUser(LoadUser):
+    """Streams that are read slowly."""
+
+    scenario = "slow-reader"
+
+
+class LeaverUser(LoadUser):
+    """Streams whose reader hangs up."""
+
+    scenario = "leaver"
+
+
+class RetryStormUser(LoadUser):
+    """Callers who ask again at once."""
+
+    scenario = "retry-storm"
+
+
+class UnrulyUser(LoadUser):
+    """The usual mixture, a third of it misbehaving."""
+
+    scenario = "unruly"
+
+
+assert {one.scenario for one in LoadUser.__subclasses__()} == set(scenarios.SCENARIOS)

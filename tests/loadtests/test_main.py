@@ -1,0 +1,124 @@
+"""Laws of `./penstock load`: mistakes are told before anything starts, and a run ends with its table and its page."""
+
+import datetime as dt
+
+import pytest
+
+from loadtests import __main__ as module
+from loadtests import document, runner
+from loadtests.metrics import Record
+from loadtests.options import PARTS
+from loadtests.summary import summarize
+
+
+def run_document(title="a run"):
+    records = [
+        Record("target", "chat", "t", 1000.0, 0.0, "ok", 200, e2e_ms=5.0),
+        Record("target", "chat", "t", 1000.5, 0.0, "http_500", 500, detail="boom"),
+    ]
+    return records, summarize(records, [], objectives={}, about={"title": title})
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Give what Locust would have been asked, and leave a run behind."""
+    calls = []
+
+    def run(scenarios, options, folder, **how):
+        calls.append((scenarios, options, folder, how))
+        records, made = run_document()
+        document.write(folder, made, records)
+        return 0
+
+    monkeypatch.setattr(runner, "run", run)
+    return calls
+
+
+def test_a_run_ends_with_its_table_and_its_page(ran, tmp_path, capsys):
+    """Options go to Locust as they are, the key apart from them."""
+    words = ["--host", "http://h:1/v1", "--key", "sk", "--scenario", "chat,agent"]
+    assert module.main([*words, "--load", "7", "--out", str(tmp_path / "o")]) == 0
+    ((scenarios, options, folder, how),) = ran
+    assert scenarios == ["chat", "agent"]
+    assert (options["host"], options["load"]) == ("http://h:1", "7")
+    assert "key" not in options
+    assert how["key"] == "sk"
+    assert folder == tmp_path / "o"
+    said = capsys.readouterr().out
+    assert "target · chat" in said
+    assert "1 x http_500: boom" in said
+    assert str(tmp_path / "o" / "report.html") in said
+    assert "sk" not in said.replace("task", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "--host"),
+        (["--host", "h"], "no URL of a gateway"),
+        (["--host", "http://h", "--scenario", "chats"], "no scenario 'chats'"),
+        (["--host", "http://h", "--load", "much"], "no number"),
+        (["--host", "http://h", "--duration", "long"], "no duration"),
+        (["--host", "http://h", "--arrivals", "x"], "poisson, constant, closed"),
+        (["--host", "http://h", "--bases", "f"], "load compare"),
+        (["report"], "RUN"),
+        (["report", "/no/such"], "No such file"),
+    ],
+)
+def test_mistakes_are_told_and_nothing_starts(ran, words, told, capsys):
+    """As misuse, with what was expected."""
+    with pytest.raises(SystemExit, match="2"):
+        module.main(words)
+    assert told in capsys.readouterr().err
+    assert ran == []
+
+
+def test_an_unknown_verb_is_answered_with_those_there_are(capsys):
+    """Exit code 2."""
+    assert module.main(["reprot"]) == 2
+    assert "load report" in capsys.readouterr().err
+
+
+def test_ctrl_c_still_tells_what_was_seen(ran, monkeypatch, tmp_path, capsys):
+    """Exit code 130, after the report."""
+    wrote = runner.run
+
+    def interrupted(*arguments, **how):
+        wrote(*arguments, **how)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", interrupted)
+    assert module.main(["--host", "http://h", "--out", str(tmp_path)]) == 130
+    assert "what was seen until then" in capsys.readouterr().out
+
+
+def test_a_run_that_could_not_start_leaves_its_words_to_locust(monkeypatch, tmp_path):
+    """Its exit code is handed on."""
+    monkeypatch.setattr(runner, "run", lambda *_, **__: 2)
+    assert module.main(["--host", "http://h", "--out", str(tmp_path / "x")]) == 2
+
+
+def test_a_report_of_two_runs(tmp_path, capsys):
+    """One page with both, beside the second, or where one says."""
+    for name in ("a", "b"):
+        records, made = run_document(name)
+        document.write(tmp_path / name, made, records)
+    assert module.main(["report", str(tmp_path / "a"), str(tmp_path / "b" / "run.json")]) == 0
+    page = (tmp_path / "b" / "comparison.html").read_text()
+    assert "<h1>a beside b</h1>" in page
+    assert module.main(["report", str(tmp_path / "a"), "--out", str(tmp_path / "x.html")]) == 0
+    assert (tmp_path / "x.html").exists()
+    capsys.readouterr()
+
+
+def test_every_option_of_a_run_is_an_option_of_the_command():
+    """One table for both."""
+    known = module.load_parser().format_help()
+    assert all(f"--{part.name}" in known for part in PARTS)
+
+
+def test_runs_lie_by_time_and_name(monkeypatch):
+    """Under var/load, or where PENSTOCK_VAR says."""
+    monkeypatch.setenv("PENSTOCK_VAR", "/elsewhere")
+    now = dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    assert str(module.folder_for("chat", now)) == "/elsewhere/load/20300102-030405-chat"

@@ -1,0 +1,69 @@
+"""Laws of the options: a plan is made from them, or every mistake is told."""
+
+import json
+
+import pytest
+
+from loadtests.engine import Plan
+from loadtests.options import PARTS, OptionsWrong, parse_plan, read_bases
+
+DEFAULTS = {part.name.replace("-", "_"): part.default for part in PARTS}
+
+
+def test_the_defaults_make_a_plan():
+    """With a host, nothing else is needed; the key and the models go to the base."""
+    plan = parse_plan({**DEFAULTS, "key": "k", "model": "m"}, "http://h:1")
+    (base,) = plan.bases
+    assert (base.url, base.key, base.model) == ("http://h:1", "k", "m")
+    assert plan.objectives == {"ttft": 1000, "itl": 100}
+    assert plan.each == 1.0
+    assert isinstance(plan, Plan)
+
+
+def test_bases_and_tenants_travel_as_json():
+    """As the master hands them to workers that have no file."""
+    bases = json.dumps([{"name": "a", "url": "http://a"}, {"name": "b", "url": "http://b/v1"}])
+    tenants = json.dumps([{"name": "t", "level": "premium"}])
+    plan = parse_plan({**DEFAULTS, "bases": bases, "tenants": tenants}, None)
+    assert [base.name for base in plan.bases] == ["a", "b"]
+    assert plan.tenants[0].level == "premium"
+
+
+def test_every_mistake_is_told_at_once():
+    """Each on a line, by its option."""
+    wrong = {
+        "slo": "fast:1",
+        "arrivals": "sometimes",
+        "timeout": 0,
+        "most_open": -1,
+        "tenants": "[]",
+    }
+    with pytest.raises(OptionsWrong) as told:
+        parse_plan({**DEFAULTS, **wrong}, None)
+    words = str(told.value)
+    for part in ("--host", "--slo", "--arrivals", "--timeout", "--most-open", "--tenants"):
+        assert part in words
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({}, "a list of bases"),
+        ([3], "no mapping"),
+        ([{"name": "a"}], "url is missing"),
+        ([{"name": "a", "url": "h"}], "no URL of a gateway"),
+        ([{"name": "a", "url": "http://a", "speed": 1}], "unknown setting 'speed'"),
+        ([{"name": "a", "url": 7}], "url is no text"),
+        ([{"name": "a", "url": "http://a"}, {"name": "a", "url": "http://b"}], "two bases"),
+    ],
+)
+def test_a_wrong_list_of_bases_is_told(document, words):
+    """Which base, and what of it."""
+    with pytest.raises(OptionsWrong, match=words):
+        read_bases(document)
+
+
+def test_every_option_has_words():
+    """`--help` leaves none unexplained; the key is a secret."""
+    assert all(part.help for part in PARTS)
+    assert [part.name for part in PARTS if part.secret] == ["key"]

@@ -1,0 +1,54 @@
+"""Laws of running Locust: what is asked for arrives there, and keys take the environment."""
+
+import stat
+
+import msgspec
+import pytest
+
+from loadtests import runner
+from loadtests.runner import CLASSES, RunFailed, command, measure
+from loadtests.scenarios import SCENARIOS
+
+
+def test_every_scenario_has_its_class():
+    """And no class is without one."""
+    assert set(CLASSES) == set(SCENARIOS)
+
+
+def test_the_command_line(tmp_path):
+    """Options that say nothing are left out; there is no key in it."""
+    words = command(["chat", "agent"], {"host": "http://h", "load": "5", "model": ""}, tmp_path)
+    assert words[-2:] == ["ChatUser", "AgentUser"]
+    assert "--headless" in words
+    assert "--model" not in words
+    assert words[words.index("--host") + 1] == "http://h"
+
+
+def test_the_page_and_the_workers_listen_on_this_machine_only(tmp_path):
+    """A load generator is a weapon that others should not find."""
+    words = command(["chat"], {}, tmp_path, web=True, processes=2)
+    assert words[words.index("--web-host") + 1] == "127.0.0.1"
+    assert words[words.index("--master-bind-host") + 1] == "127.0.0.1"
+    assert words[words.index("--master-bind-port") + 1] == words[words.index("--master-port") + 1]
+    assert "--headless" not in words
+
+
+def test_several_bases_go_by_a_file_that_only_the_owner_reads(tmp_path, monkeypatch):
+    """It holds keys, and does not outlive the run."""
+    seen = {}
+
+    def run(scenarios, options, folder, **how):
+        seen.update(options, mode=stat.S_IMODE(options["bases"].stat().st_mode), how=how)
+        seen["content"] = msgspec.json.decode(options["bases"].read_bytes())
+        return seen.get("code", 0)
+
+    monkeypatch.setattr(runner, "run", run)
+    bases = [{"name": "a", "url": "http://a", "key": "sk"}]
+    made = measure("chat", bases, tmp_path / "r", load="3")
+    assert made.folder == tmp_path / "r"
+    assert (seen["mode"], seen["content"], seen["load"]) == (0o600, bases, "3")
+    assert not seen["bases"].exists()
+    seen["code"] = 2
+    with pytest.raises(RunFailed, match="ended with 2"):
+        measure("chat", bases, tmp_path / "r")
+    assert not seen["bases"].exists()

@@ -1,0 +1,219 @@
+"""
+Laws of Locust's side: what Locust shows is what was measured, in one process and over several, and an end that comes early loses nothing.
+
+Each test starts Locust in a process of its own, as gevent's patches must not reach other tests.
+"""
+
+import contextlib
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from loadtests import document
+from loadtests.bench.ground import free_port
+from loadtests.runner import ROOT, command
+from tests.loadtests.peer import ANTHROPIC, peer, whole
+
+WITHIN_S = 60
+
+
+@pytest.fixture
+def vendor():
+    """Start a mock vendor in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadtests.mock", "--listen", "127.0.0.1:0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    line = process.stdout.readline()
+    yield line.removeprefix("listening on ").strip()
+    process.terminate()
+    process.communicate(timeout=10)
+
+
+def start(scenarios, options, folder, *, key="sk-1", **how):
+    folder.mkdir(parents=True, exist_ok=True)
+    return subprocess.Popen(
+        command(scenarios, options, folder, **how),
+        env={**os.environ, "LOAD_KEY": key, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process):
+    said, _ = process.communicate(timeout=WITHIN_S)
+    return process.returncode, said
+
+
+def books(url):
+    with urllib.request.urlopen(f"{url}/__mock/books", timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_what_locust_shows_is_what_was_measured(vendor, tmp_path):
+    """Every row type in CSV and JSON, as many calls as the vendor served, and the report beside them."""
+    options = {
+        "host": vendor,
+        "model": "sim;tokens=4;interval_ms=2",
+        "load": "40",
+        "arrivals": "constant",
+        "duration": "1s",
+    }
+    code, said = finish(start(["chat-stream", "chat"], options, tmp_path))
+    assert code == 0, said
+    run, records = document.read(tmp_path), document.read_records(tmp_path)
+    totals = books(vendor)["totals"]
+    # The look beforehand made one call of each scenario.
+    assert len(records) == totals["calls"] - 2
+    assert run["total"]["calls"] == len(records) >= 20
+    assert run["total"]["errors"] == {}
+    assert {record.scenario for record in records} == {"chat", "chat-stream"}
+    assert {record.tokens for record in records} <= {1, 2, 3, 4}
+    assert run["health"]["worker-0"]
+
+    shown = json.loads((tmp_path / "locust.json").read_text())
+    counts = {(row["method"], row["name"]): row["num_requests"] for row in shown}
+    streams = sum(record.stream for record in records)
+    assert counts["E2E", "chat-stream"] == counts["TTFT", "chat-stream"] == streams
+    assert counts["E2E", "chat"] == len(records) - streams
+    assert ("TTFT", "chat") not in counts
+    kinds = {kind for kind, _ in counts}
+    assert {"E2E", "TTFT", "ITL", "TPOT", "TOK/S", "GOOD"} <= kinds
+    table = (tmp_path / "locust_stats.csv").read_text()
+    assert {row["Type"] for row in csv.DictReader(table.splitlines())} >= kinds
+
+
+def test_workers_hand_their_records_to_the_master(vendor, tmp_path):
+    """Two processes, one report: every call that the vendor served is in it once."""
+    options = {"host": vendor, "model": "sim", "load": "40", "duration": "2s"}
+    code, said = finish(start(["chat"], options, tmp_path, processes=2))
+    assert code == 0, said
+    records = document.read_records(tmp_path)
+    assert len(records) == books(vendor)["totals"]["calls"] - 1
+    run = document.read(tmp_path)
+    assert set(run["health"]) == {"worker-0", "worker-1"}
+
+
+def test_messages_are_streamed_from_those_who_speak_them(tmp_path):
+    """Anthropic's protocol, closed loop, against a peer that speaks it."""
+    with peer(whole(ANTHROPIC)) as ours:
+        options = {
+            "host": ours.url,
+            "model": "claude",
+            "load": "2",
+            "arrivals": "closed",
+            "duration": "1s",
+        }
+        code, said = finish(start(["messages-stream"], options, tmp_path))
+    assert code == 0, said
+    run = document.read(tmp_path)
+    assert run["total"]["ok"] == run["total"]["calls"] > 0
+    assert run["total"]["tokens"] == 6 * run["total"]["calls"]
+
+
+def test_an_interrupted_run_still_writes_its_report(vendor, tmp_path):
+    """Ctrl-C: what was seen until then is in it; open calls end or are called unfinished."""
+    options = {
+        "host": vendor,
+        "model": "sim;tokens=1000;interval_ms=100",
+        "load": "20",
+        "duration": "10m",
+        "drain": 0.2,
+    }
+    process = start(["chat-stream"], options, tmp_path)
+    give_up = time.monotonic() + WITHIN_S
+    while books(vendor)["totals"]["calls"] < 12 and time.monotonic() < give_up:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    code, said = finish(process)
+    assert code == 0, said
+    run = document.read(tmp_path)
+    assert run["total"]["unfinished"] > 0
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"host": "nonsense"}, "no URL of a gateway"),
+        ({"host": "http://127.0.0.1:1"}, "is not reachable"),
+        ({"host": "http://127.0.0.1:1", "load": "sine"}, "--load: 'sine' is no number"),
+        ({"host": "http://127.0.0.1:1", "slo": "x", "arrivals": "never"}, "--slo"),
+        ({"bases": "/no/such/file"}, "--bases /no/such/file"),
+    ],
+    ids=["url", "dead", "load", "several", "bases"],
+)
+def test_what_cannot_work_is_told_before_load_starts(options, words, tmp_path):
+    """Exit code 2, words, and no report."""
+    code, said = finish(start(["chat"], {"load": "1", "model": "m", **options}, tmp_path))
+    assert code == 2, said
+    assert words in said
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_wrong_key_is_told(tmp_path):
+    """After one call."""
+    refusal = whole(b'{"error":{"message":"no such key"}}', "application/json", "401 No")
+    with peer(refusal) as ours:
+        options = {"host": ours.url, "model": "m", "load": "1"}
+        code, said = finish(start(["chat"], options, tmp_path, key="sk-wrong"))
+        assert len(ours.requests) == 1
+    assert code == 2
+    assert "refuses the key: 401 no such key" in said
+    assert "sk-wrong" not in said
+
+
+def test_locusts_page_shows_our_figures(vendor, tmp_path):
+    """A tab with tokens, rows in its statistics, and the report so far."""
+    port = free_port()
+    options = {"host": vendor, "model": "sim", "load": "20", "duration": "1m"}
+    words = [*command(["chat-stream"], options, tmp_path, web=True), "--web-port", str(port)]
+    process = subprocess.Popen(
+        words,
+        env={**os.environ, "LOAD_KEY": "k", "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def get(path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.read().decode()
+
+    try:
+        rows, give_up = [], time.monotonic() + WITHIN_S
+        while not rows and time.monotonic() < give_up:
+            with contextlib.suppress(OSError):
+                rows = json.loads(get("/stats/requests"))["extended_stats"][0]["data"]
+            time.sleep(0.1)
+        assert rows[0]["name"] == "target · chat-stream"
+        assert "extended_tabs" in get("/llm")
+        page = get("/report")
+        assert re.search(r'id="data">\[\{"kind":"penstock-load"', page)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(WITHIN_S)
+    assert (tmp_path / "report.html").exists(), "ended from outside, it still writes its report"
+
+
+def test_nothing_here_imports_gevent():
+    """The tests of other packages share this process."""
+    assert "gevent" not in sys.modules
+    assert threading.current_thread().__class__.__module__ == "threading"
+    assert Path(ROOT, "loadtests", "users.py").exists()
