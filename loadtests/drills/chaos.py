@@ -243,12 +243,18 @@ def tell(all_found: Sequence[Found]) -> str:
     return "\n".join([report.table(rows), *(["", "Broken:", *lines] if lines else [])])
 
 
+def _faults(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in FAULTS:
+            raise argparse.ArgumentTypeError(f"no fault {name!r}; one of {', '.join(FAULTS)}")
+    return names
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the drill; gives 0, or 1 when a law is broken."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.drills.chaos", description=__doc__)
-    parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=list(FAULTS), help=", ".join(FAULTS)
-    )
+    parser.add_argument("--only", type=_faults, default=list(FAULTS), help=", ".join(FAULTS))
     parser.add_argument("--rate", type=float, default=80.0, help="calls per second (80)")
     parser.add_argument("--edges", type=int, default=2, help="edges (2)")
     parser.add_argument("--fault", type=float, default=3.0, metavar="S", help="how long (3)")

@@ -222,6 +222,15 @@ async def test_headers_that_no_gateway_sends(mock, extra, complaint):
     assert complaint in mock.books()["complaints"][0]
 
 
+async def test_a_call_is_found_again_by_its_mark(mock):
+    """What the body says of its user stands in the books; a call that says nothing, or no text, has none."""
+    async with line_to(mock) as line:
+        for mark in ({"user": "mark-1"}, {}, {"user": 7}, {"user": "mark-2"}):
+            line.send(request(chat("sim", **mark)))
+            assert (await line.answer())[0] == 200
+    assert [call["user"] for call in mock.books()["served"]] == ["mark-1", "", "", "mark-2"]
+
+
 async def test_pipelined_requests_are_answered_in_turn(any_mock):
     """A request behind an unfinished answer waits for it, and is a complaint."""
     async with line_to(any_mock) as line:
