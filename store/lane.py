@@ -165,7 +165,8 @@ class Lane:
                 pause = 0.02
             except (OSError, TimeoutError, hiredis.HiredisError):
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 1.0)
+                # Callers wait for about a second: a store that is back has to be found sooner.
+                pause = min(pause * 2, 0.2)
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()

@@ -77,14 +77,17 @@ class Reaper:
 
     async def freeze(self, seconds: float) -> None:
         """Suspend an edge until it is taken for dead, and let it go on: what it then settles comes late."""
-        await asyncio.sleep(2.0)
+        self._frozen = 0  # from now on it is not killed
+        await asyncio.sleep(4.0)
         pid = self._site.pid_of("proxy edge --worker 0 ")
         if pid is None:
+            self._frozen = None
             return
-        self._frozen = 0
         os.kill(pid, signal.SIGSTOP)
         await asyncio.sleep(seconds)
         os.kill(pid, signal.SIGCONT)
+        # What it holds it settles now, and late.
+        await asyncio.sleep(6.0)
         self._frozen = None
 
     async def kill(self, count: int, pause_s: float, *, edges: int, control_share: float) -> None:
