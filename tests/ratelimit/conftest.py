@@ -1,6 +1,8 @@
 """What the tests of the gate share: the scripts with a clock of the test's own, and gates over real servers."""
 
 import asyncio
+import gc
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +23,23 @@ def pytest_asyncio_loop_factories(
     if item.path.name == "test_outages.py":
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    """Require that asyncio has nothing to complain of: no task forgotten, no error that nobody looked at."""
+    yield
+    if request.path.name in {"test_gate.py", "test_outages.py"}:
+        gc.collect()
+        complaints = [
+            one.getMessage()
+            for when in ("setup", "call", "teardown")
+            for one in caplog.get_records(when)
+            if one.name == "asyncio" and one.levelno >= logging.WARNING
+        ]
+        assert complaints == []
 
 
 @pytest.fixture
