@@ -326,7 +326,8 @@ async def test_a_closing_connection_is_not_kept_for_who_does_not_read() -> None:
     async with desk(answer) as made:
         made.server.flush_timeout_s = 0.5
         with socket.create_connection(("127.0.0.1", made.port)) as caller:
-            caller.sendall(request(None, method="GET"))
+            caller.setblocking(False)
+            await loop.sock_sendall(caller, request(None, method="GET"))
             await eventually(lambda: made.server.connections)
             client = made.client
             await eventually(lambda: client.transport is not None and client.transport.is_closing())
@@ -335,7 +336,7 @@ async def test_a_closing_connection_is_not_kept_for_who_does_not_read() -> None:
                 await asyncio.sleep(0.3)
                 # It reads something now and then: slow is not gone.
                 for _ in range(8):
-                    caller.recv(1 << 18)
+                    await loop.sock_recv(caller, 1 << 18)
             assert made.server.connections
             await eventually(lambda: not made.server.connections)
     assert 0.9 < loop.time() - began < 3
