@@ -130,7 +130,7 @@ class BadObjective(ValueError):
     """A service level objective cannot be read; the message says what was expected."""
 
 
-_OBJECTIVE = re.compile(r"([a-z_]+):(\d+(?:\.\d+)?)")
+_OBJECTIVE = re.compile(r"([a-z][a-z0-9_]*):(\d+(?:\.\d+)?)")
 # AIPerf's names beside the short ones.
 _ALIASES = {
     "time_to_first_token": "ttft",

@@ -29,10 +29,15 @@ class Gateway:
     edge: Child
     store_pid: int
     store_version: str
+    edges: tuple[Child, ...] = ()
 
 
-def start(ground: Ground, mock_url: str) -> Gateway:
-    """Start a gateway in front of the mock vendor and wait until its edge is ready."""
+def start(ground: Ground, mock_url: str, *, config: Path = CONFIG, workers: int = 1) -> Gateway:
+    """
+    Start a gateway in front of the mock vendor and wait until its edges are ready.
+
+    `config` takes the same variables as `penstock.yaml`; `edge` is the first of the `edges`, of which there are `workers`.
+    """
     socket = ground.path / "store.sock"
     store = ground.start(
         "store",
@@ -71,17 +76,25 @@ def start(ground: Ground, mock_url: str) -> Gateway:
         environ,
     )
     wait_for_ready(control, f"http://{admin_address}/health/ready")
-    edge = ground.start(
-        "edge",
-        [
-            *(sys.executable, "-m", "proxy", "edge", "--redis", redis, "--listen", edge_address),
-            *("--run-dir", str(run_dir), "--worker", "0"),
-        ],
-        environ,
+    edges = tuple(
+        ground.start(
+            f"edge{number or ''}",
+            [
+                *(sys.executable, "-m", "proxy", "edge"),
+                *("--redis", redis, "--listen", edge_address),
+                *("--run-dir", str(run_dir), "--worker", str(number)),
+            ],
+            environ,
+        )
+        for number in range(workers)
     )
     url = f"http://{edge_address}"
-    wait_for_ready(edge, f"{url}/health/ready")
-    return Gateway(url, f"http://{admin_address}", key, edge, store_pid, store_version)
+    for edge in edges:
+        edge.wait_until(
+            lambda: len(list(run_dir.glob("edge-*.sock"))) == workers, "open its socket"
+        )
+        wait_for_ready(edge, f"{url}/health/ready")
+    return Gateway(url, f"http://{admin_address}", key, edges[0], store_pid, store_version, edges)
 
 
 def prove_governed(gateway: Gateway, body: bytes) -> dict[str, object]:

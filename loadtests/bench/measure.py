@@ -72,7 +72,7 @@ def body_of(model: str, contestant: Contestant, *, stream: bool) -> bytes:
     return msgspec.json.encode(document)
 
 
-class _Watch:
+class Watch:
     """Who worked since it was made."""
 
     def __init__(self, ground: Ground) -> None:
@@ -248,7 +248,7 @@ class Bench:
         )
         self._ground.settle()
         before = 0.0 if contestant.pid is None else usage.cpu_s(contestant.pid)
-        watch = _Watch(self._ground)
+        watch = Watch(self._ground)
         if around is None:
             counted = wrk.run(arguments)
         else:

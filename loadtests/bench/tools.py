@@ -20,14 +20,15 @@ class Tools:
     wrk: str
 
 
-def _which(name: str) -> str | None:
+def which(name: str) -> str | None:
+    """Find a program on PATH or where the system's administrators have theirs."""
     # Debian has nginx in /usr/sbin, which is not on everybody's PATH.
     return shutil.which(name) or shutil.which(name, path=":".join(_ALSO_IN))
 
 
-def find(which: Callable[[str], str | None] = _which) -> Tools:
+def find(where: Callable[[str], str | None] = which) -> Tools:
     """Find both programs; raises `ToolsMissing`."""
-    nginx, wrk = which("nginx"), which("wrk")
+    nginx, wrk = where("nginx"), where("wrk")
     missing = [name for name, path in (("nginx", nginx), ("wrk", wrk)) if path is None]
     if nginx is None or wrk is None:
         names = " ".join(missing)

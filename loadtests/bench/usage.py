@@ -67,6 +67,19 @@ def cpu_s(pid: int) -> float:
     return read_ps_time(_ps(pid, "time"))
 
 
+def precise_cpu_s(pid: int) -> float:
+    """
+    Give the CPU seconds of a process's threads to the nanosecond where the kernel keeps them (`schedstat`), else as `cpu_s` does.
+
+    Clock ticks are ten milliseconds, too coarse for a run of a few calls.
+    """
+    try:
+        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        return sum(int(text.split()[0]) for text in texts) / 1e9 if texts else cpu_s(pid)
+    except (OSError, ValueError, IndexError):
+        return cpu_s(pid)
+
+
 def rss_bytes(pid: int) -> int:
     """Give the resident memory of a process."""
     if _has_proc(pid):

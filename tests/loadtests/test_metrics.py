@@ -79,6 +79,7 @@ def test_gaps_are_bounded():
 def test_objectives_are_read_under_both_names(text):
     """AIPerf's `--goodput` can be pasted."""
     assert read_objectives(text) == {"ttft": 500, "itl": 50}
+    assert read_objectives("e2e:7 tpot:1.5") == {"e2e": 7, "tpot": 1.5}
 
 
 @pytest.mark.parametrize("text", ["ttft", "ttft:fast", "speed:5", "ttft:-1"])

@@ -56,3 +56,10 @@ def test_a_process_can_be_asked():
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         assert child.pid in usage.children(os.getpid())
         child.communicate(b"\n")
+
+
+def test_precise_seconds_are_those_of_the_process():
+    """About what the ticks say of this process, and the same question of nobody is an error."""
+    assert abs(usage.precise_cpu_s(os.getpid()) - usage.cpu_s(os.getpid())) < 5
+    with pytest.raises((OSError, subprocess.CalledProcessError)):
+        usage.precise_cpu_s(2**22 + 1)

@@ -1,0 +1,288 @@
+"""
+The guard: hold a gateway to its latency budget.
+
+Each repeat asks all bases in turn within one run, the same questions of each (see `engine`), so that what is added is the percentile through the
+gateway minus the percentile straight to the same mock vendor, in the same seconds; CPU is taken per call and set against nginx's.
+The median over the repeats is judged, and a machine that was busy with something else is said to be too noisy rather than the gateway too slow.
+
+With a rig of its own (the default) it sees processes and measures CPU and memory; of a gateway that somebody else runs it sees the wire only.
+"""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import urlsplit
+
+from loadtests import budget, document, rig, runner, summary
+from loadtests.bench import usage
+from loadtests.bench.held import HeldStreams, request
+from loadtests.bench.measure import Contestant, Watch, body_of
+from loadtests.budget import ADDED, PERCENTILES, Scenario, Verdict
+from loadtests.metrics import Record, read_objectives
+from loadtests.rig import DIRECT, NGINX, OURS, Rig
+
+# Cores that other processes kept busy, above which latencies say more about them.
+NOISY_CORES = 0.15
+NOISY_SPREAD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long a guard measures: seconds of a run, repeats, streams held open."""
+
+    seconds: int = 8
+    repeats: int = 3
+    held: int = 500
+
+
+QUICK = Effort(seconds=2, repeats=1, held=100)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A gateway that somebody else runs, and what stands behind it."""
+
+    url: str
+    key: str
+    model: str
+    direct_url: str
+    direct_model: str
+    direct_key: str = ""
+
+    def bases(self) -> list[dict[str, str]]:
+        """Give both bases as a run takes them."""
+        return [
+            {
+                "name": DIRECT,
+                "url": self.direct_url,
+                "model": self.direct_model,
+                "key": self.direct_key,
+            },
+            {"name": OURS, "url": self.url, "model": self.model, "key": self.key},
+        ]
+
+
+@dataclass(slots=True)
+class Found:
+    """What the repeats of one scenario gave, by the rows of the budget; `noise` is why not to trust latencies."""
+
+    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    records: list[Record] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+    direct_p50: list[float] = field(default_factory=list)
+
+    @property
+    def noise(self) -> str:
+        """Say why the machine was too busy, nothing when it was not."""
+        if self.others and median(self.others) > NOISY_CORES:
+            return f"other processes kept {median(self.others):.2f} cores busy"
+        if self.warnings:
+            return self.warnings[0]
+        if self.direct_p50 and (max(self.direct_p50) / min(self.direct_p50) - 1) > NOISY_SPREAD:
+            return "the direct calls' own median moved by more than half between the repeats"
+        return ""
+
+
+class Guard:
+    """One guarding: scenarios over bases; `found` fills as they are run."""
+
+    def __init__(
+        self,
+        scenarios: Sequence[Scenario],
+        effort: Effort,
+        folder: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self.found: dict[str, Found] = {scenario.name: Found() for scenario in scenarios}
+        self._scenarios = scenarios
+        self._effort = effort
+        self._folder = folder
+        self._say = say
+        self.rig: Rig | None = None
+
+    def run(self, ours: Rig | None, foreign: Foreign | None) -> None:
+        """Take all measurements: scenarios in turn, and that as often as there are repeats."""
+        self.rig = ours
+        if ours is not None:
+            for scenario in self._scenarios:
+                if scenario.wants("memory"):
+                    kb = memory_kb(ours, self._effort.held)
+                    self.found[scenario.name].values["memory"].append(kb)
+                    self._say(f"  {scenario.name:<12} memory per open stream {kb:.1f} KB")
+        for repeat in range(1, self._effort.repeats + 1):
+            for scenario in self._scenarios:
+                self._repeat(scenario, repeat, ours, foreign)
+
+    def _repeat(
+        self, scenario: Scenario, repeat: int, ours: Rig | None, foreign: Foreign | None
+    ) -> None:
+        bases = ours.bases(scenario.model) if ours else foreign.bases() if foreign else []
+        before: dict[str, float] = {}
+        watch = None
+        if ours is not None:
+            ours.ground.settle(give_up_s=10)
+            before = {name: ours.cpu_s(name) for name in ours.pids}
+            watch = Watch(ours.ground)
+        run = runner.measure(
+            scenario.name,
+            bases,
+            self._folder / f"{scenario.name}-{repeat}",
+            load=scenario.load * len(bases),
+            duration=f"{self._effort.seconds}s",
+            slo=scenario.slo,
+            seed=repeat,
+            title=f"{scenario.name}, repeat {repeat}",
+        )
+        records = run.records()
+        found = self.found[scenario.name]
+        found.records += records
+        found.warnings += run.document()["warnings"]
+        if ours is not None and watch is not None:
+            found.others.append(watch.told()[1])
+            ours.ground.settle(give_up_s=10)
+            used = {name: ours.cpu_s(name) - before[name] for name in before}
+            if ratio := cpu_ratio(records, used):
+                found.values["cpu"].append(ratio)
+        for row, value in wire_values(records, scenario.slo).items():
+            found.values[row].append(value)
+        direct = summary.values_of(of(records, DIRECT), "e2e")
+        if direct:
+            found.direct_p50.append(summary.percentile(sorted(direct), 0.5))
+        self._say(f"  {scenario.name:<12} {repeat}/{self._effort.repeats}  {_told(found, ours)}")
+
+    def verdicts(self) -> list[Verdict]:
+        """Judge everything that was found."""
+        missing = (
+            "no nginx here" if self.rig else "processes of a gateway that others run are not seen"
+        )
+        return [
+            verdict
+            for scenario in self._scenarios
+            for found in (self.found[scenario.name],)
+            for verdict in budget.judge(scenario, found.values, noise=found.noise, missing=missing)
+        ]
+
+    def document(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Make the document of all runs together, with the verdicts in it."""
+        records = [record for found in self.found.values() for record in found.records]
+        run = summary.summarize(
+            records,
+            [],
+            objectives={},
+            about={"title": "guard", "config": config, "machine": document.machine()},
+        )
+        warnings = {words for found in self.found.values() for words in found.warnings}
+        return {
+            **run,
+            "verdicts": [verdict.row() for verdict in self.verdicts()],
+            "values": {name: dict(found.values) for name, found in self.found.items()},
+            "warnings": sorted(warnings),
+        }
+
+    @property
+    def records(self) -> list[Record]:
+        """Every call of every repeat."""
+        return [record for found in self.found.values() for record in found.records]
+
+
+def _told(found: Found, ours: Rig | None) -> str:
+    parts = []
+    for what in ADDED:
+        row = f"added.{what}.p50"
+        if found.values.get(row):
+            parts.append(f"added {what} p50 {found.values[row][-1]:.2f} ms")
+    if found.values.get("cpu"):
+        parts.append(f"CPU {found.values['cpu'][-1]:.2f} x nginx")
+    if ours is not None:
+        parts.append(f"others {found.others[-1]:.2f} cores")
+    return ", ".join(parts)
+
+
+def of(records: Sequence[Record], base: str) -> list[Record]:
+    """Give the records of one base that say anything."""
+    return [record for record in records if record.base == base and record.counts]
+
+
+def wire_values(records: Sequence[Record], slo: str) -> dict[str, float]:
+    """Give what the wire tells, by the budget's rows: what is added in milliseconds, shares in percent."""
+    values: dict[str, float] = {}
+    ours, direct = of(records, OURS), of(records, DIRECT)
+    for what, metric in ADDED.items():
+        through = sorted(summary.values_of(ours, metric))
+        without = sorted(summary.values_of(direct, metric))
+        if through and without:
+            for name in PERCENTILES:
+                share = int(name[1:]) / 100
+                added = summary.percentile(through, share) - summary.percentile(without, share)
+                values[f"added.{what}.{name}"] = added
+    if ours:
+        figures = summary.figures_of(ours, read_objectives(slo), 1.0)
+        values["errors"] = 100 * figures["error_share"]
+        values["goodput"] = 100 * figures["good_share"]
+    return values
+
+
+def cpu_ratio(records: Sequence[Record], used: Mapping[str, float]) -> float | None:
+    """Give the gateway's CPU per call over nginx's, `None` where one of them did nothing that can be told."""
+    if NGINX not in used or not used[NGINX]:
+        return None
+    calls = {name: len(of(records, name)) for name in (NGINX, OURS)}
+    if not all(calls.values()):
+        return None
+    return (used[OURS] / calls[OURS]) / (used[NGINX] / calls[NGINX])
+
+
+def memory_kb(ours: Rig, count: int) -> float:
+    """Give resident memory per open stream, beyond the process after as many streams were open before."""
+    (pid,) = ours.pids[OURS]
+    gateway = ours.gateway
+    where = urlsplit(gateway.url)
+    contestant = Contestant(OURS, gateway.url, gateway.key, own_names=True)
+    body = body_of("bench-held", contestant, stream=True)
+    wire = request(where.netloc, "/v1/chat/completions", body, gateway.key)
+    assert where.hostname is not None
+    assert where.port is not None
+    before = usage.rss_bytes(pid)
+    with HeldStreams(where.hostname, where.port, wire, count):
+        held = usage.rss_bytes(pid)
+    ours.ground.settle(give_up_s=10)
+    return max(0.0, (held - before) / count / 1024)
+
+
+@contextlib.contextmanager
+def standing(foreign: Foreign | None) -> Iterator[Rig | None]:
+    """Stand up a rig, unless a gateway of somebody else's is guarded."""
+    if foreign is not None:
+        yield None
+        return
+    with rig.rig() as ours:
+        yield ours
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """Render budget, measured and verdict, and say below what broke and what could not be judged."""
+    columns = (
+        ("what", "what"),
+        ("budget", "budget"),
+        ("measured", "measured"),
+        ("range", "lowest to highest"),
+        ("verdict", "verdict"),
+    )
+    lines = [document.table(columns, [verdict.row() for verdict in verdicts]), ""]
+    for word, title in (
+        (budget.BROKEN, "broken"),
+        (budget.NOISY, "too noisy to judge"),
+        (budget.UNKNOWN, "not measured"),
+    ):
+        for verdict in verdicts:
+            if verdict.word == word:
+                why = f" ({verdict.why})" if verdict.why else ""
+                lines.append(f"{title}: {verdict.scenario} {verdict.bound.row}{why}")
+    if all(verdict.word == budget.KEPT for verdict in verdicts):
+        lines.append("the budget is kept")
+    return "\n".join(lines)
