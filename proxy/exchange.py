@@ -17,6 +17,7 @@ When it is cut after its first byte, the caller gets an error event in place of 
 """
 
 import asyncio
+import json
 import logging
 import socket
 import struct
@@ -55,7 +56,7 @@ from proxy.wire.meter import (
     error_in,
     meter_json,
 )
-from proxy.wire.openai import BadField, Kind, Look, look, rewrite
+from proxy.wire.openai import MAX_USER, BadField, Kind, Look, look, rewrite
 from proxy.wire.sse import EventSplitter, EventTooLong, decode
 from ratelimit.asks import Ask, Denied, Grant, Nobody, Settlement
 from ratelimit.gate import StoreUnavailable
@@ -70,6 +71,7 @@ log = logging.getLogger("penstock.edge")
 HOLD_BYTES: Final = 1024 * 1024
 # Most of an error's body that is passed on.
 ERROR_BYTES: Final = 64 * 1024
+MOST_NUSD: Final = 1 << 52
 # Most of a provider's own words that an error of ours repeats.
 FAILURE_CHARS: Final = 500
 # Where the usage of an answer is found, counted from its end.
@@ -105,6 +107,7 @@ class Attempt:
         "_held",
         "_held_bytes",
         "_last",
+        "_said",
         "_tail",
         "added_us",
         "committed",
@@ -155,6 +158,8 @@ class Attempt:
         self._held_bytes = 0
         self._tail = b""
         self._last = b""
+        # Output tokens of a whole answer that does not say how many they are; -1: not counted.
+        self._said = -1
 
     @property
     def attempt_id(self) -> str:
@@ -303,15 +308,18 @@ class Attempt:
         if self.connection is not None:
             self.reads = self.connection.reads
         self._release()
-        if self.mode == _STREAM:
-            self._end_stream()
-        elif self.mode == _REFUSED:
-            # Some servers repeat the headers of a request that they refuse.
-            self.refusal = self.place.without_secrets(b"".join(self._held))
-            self.cool_us = cooldown_us(self.headers, self.exchange.edge.unix_time()) or 0
-            self._finish(Ended(outcome_of(self.status), self.status))
-        else:
-            self._end_whole()
+        try:
+            if self.mode == _STREAM:
+                self._end_stream()
+            elif self.mode == _REFUSED:
+                # Some servers repeat the headers of a request that they refuse.
+                self.refusal = self.place.without_secrets(b"".join(self._held))
+                self.cool_us = cooldown_us(self.headers, self.exchange.edge.unix_time()) or 0
+                self._finish(Ended(outcome_of(self.status), self.status))
+            else:
+                self._end_whole()
+        except Exception as fault:  # noqa: BLE001 - ours; `run` is the one to tell, who would wait for ever
+            self._fault(fault)
 
     def lost(self, error: UpstreamError) -> None:
         """Take the loss of the conversation."""
@@ -322,14 +330,21 @@ class Attempt:
             if not self.done.done():
                 self.done.set_result(Ended(error.metric, stale=True))
             return
-        if self.committed:
-            if self._said_all():
+        try:
+            if self.committed and self._said_all():
                 # What is missing is the framing's end, which only we had to wait for.
                 self.exchange.end_chunks(b"")
                 self._finish(Ended("ok", self.status, committed=True))
                 return
-            self._cut_off(str(error), error.metric)
-        self._finish(Ended(error.metric, committed=self.committed))
+            if self.committed:
+                self._cut_off(str(error), error.metric)
+            self._finish(Ended(error.metric, committed=self.committed))
+        except Exception as fault:  # noqa: BLE001 - as in `end`
+            self._fault(fault)
+
+    def _fault(self, fault: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(fault)
 
     def _said_all(self) -> bool:
         """Whether a stream has come to its [DONE], and nothing has begun after it."""
@@ -401,9 +416,10 @@ class Attempt:
                 self._finish(Ended("bad_answer", self.status))
                 return
         exchange.usage = usage
+        answer = b"%bcontent-length: %d\r\n\r\n%b" % (self._answer_head(), len(body), body)
         self.committed = True
         exchange.status = self.status
-        exchange.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._answer_head(), len(body), body))
+        exchange.write(answer)
         self._finish(Ended("ok", self.status, committed=True), usage)
 
     def _is_answer(self, body: bytes) -> bool:
@@ -414,10 +430,12 @@ class Attempt:
             self.exchange.failure = f"the provider answered 200 with an error: {error.message}"
             return False
         try:
-            orjson.loads(body)
-        except orjson.JSONDecodeError:
+            # Not orjson: a lone surrogate in what a model says is the caller's to judge.
+            document = json.loads(body)
+        except (ValueError, RecursionError):
             self.exchange.failure = "the provider's answer is not JSON"
             return False
+        self._said = _tokens_in(document)
         return True
 
     # What the caller gets...
@@ -444,11 +462,12 @@ class Attempt:
     def _commit_chunked(self, first: bytes, *, last: bool = False) -> None:
         """Send the head and the first bytes; from here on there is no other answer."""
         exchange = self.exchange
+        head = self._answer_head()
         self.committed = True
         # Nobody will be asked again: a large request need not stay for as long as its answer takes.
         exchange.body = b""
         exchange.status = self.status
-        exchange.begin_chunks(self._answer_head(), first, last=last)
+        exchange.begin_chunks(head, first, last=last)
         if not last and self.mode == _STREAM:
             exchange.edge.streams.add(self)
 
@@ -508,7 +527,8 @@ class Attempt:
             usage = meter.usage
         if usage is None or (outcome != "ok" and meter is not None):
             usage, source = self._estimate(ended, usage)
-        cost = cost_nusd(place.rates, usage)
+        # Beyond this a number of the store's is no longer exact, and no vendor's count is true.
+        cost = min(cost_nusd(place.rates, usage), MOST_NUSD)
         sent_at = self.sent_at
         ttft_us = int((self.first_at - sent_at) * 1_000_000) if self.first_at else 0
         duration_us = int((now - exchange.started_at) * 1_000_000)
@@ -607,6 +627,8 @@ class Attempt:
         output = 0
         if self.meter is not None:
             output = self.meter.output_tokens
+        elif self._said >= 0:
+            output = self._said
         elif self.committed and self.exchange.kind != "embeddings":
             output = -(-self.exchange.bytes_out // 4)
         if reported is not None:
@@ -616,6 +638,28 @@ class Attempt:
         return Usage(
             input_tokens=self.exchange.seen.input_estimate, output_tokens=output
         ), "estimated"
+
+
+def _tokens_in(document: Any) -> int:
+    """Estimate the output of a whole answer: a quarter of the UTF-8 bytes of what its choices say, one each at least."""
+    choices = document.get("choices") if isinstance(document, dict) else None
+    if not isinstance(choices, list):
+        return 0
+    tokens = 0
+    for choice in choices:
+        if isinstance(choice, dict):
+            message = choice.get("message")
+            said = message | {"role": ""} if isinstance(message, dict) else choice.get("text")
+            tokens += max(-(-_text_bytes(said) // 4), 1)
+    return tokens
+
+
+def _text_bytes(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, dict | list):
+        return sum(map(_text_bytes, value.values() if isinstance(value, dict) else value))
+    return 0
 
 
 def _is_event(tail: bytes) -> bool:
@@ -741,6 +785,10 @@ class Exchange:
             raise self._unreadable(error) from None
         self.body = body
         self.user = seen.user or caller.user
+        if len(self.user) > MAX_USER:
+            raise BadRequest(
+                f"user is longer than {MAX_USER} characters", code="invalid_value", param="user"
+            )
         self.passed = edge.request_headers.block(request.message.raw_headers)
         live = edge.live
         self.offer = offer = live.offer(

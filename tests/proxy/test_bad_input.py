@@ -138,6 +138,7 @@ BODIES: dict[str, tuple[bytes, str, str | None]] = {
     "a cap that is true": (chat(max_tokens=True), "invalid_type", "max_tokens"),
     "no choices": (chat(n=0), "invalid_value", "n"),
     "too many choices": (chat(n=1_000_000), "invalid_value", "n"),
+    "a user that is a novel": (chat(user="x" * 1025), "invalid_value", "user"),
     "a user that is a list": (chat(user=["a"]), "invalid_type", "user"),
 }
 

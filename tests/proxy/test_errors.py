@@ -358,6 +358,21 @@ async def test_a_failure_of_ours_is_told_and_logged(
     assert (await rig.ask(chat())).status == 200
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_failure_at_the_end_of_an_answer_holds_nobody_up(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """What fails where the answer ends is told to whoever waits for it: the exchange ends, and the worker serves on."""
+    rig = await edge(models=MODELS)
+    with monkeypatch.context() as patched:
+        patched.setattr("proxy.exchange.Attempt._answer_head", lambda _: {}["a fault of ours"])
+        answer = await rig.ask(chat(stream=stream))
+    rig.expected_alarms = 1
+    assert answer.status == 500
+    assert await rig.outcomes() == ["internal"]
+    assert (await rig.ask(chat())).status == 200
+
+
 async def test_the_envelope_is_openais(edge: Edge) -> None:
     """Byte for byte what their clients parse: four members, and no others."""
     rig = await edge(models=MODELS)

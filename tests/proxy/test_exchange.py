@@ -281,8 +281,46 @@ async def test_usage_that_does_not_come_is_counted_by_us(edge: Edge, stream: boo
     (entry,) = await rig.entries()
     assert entry.token_source == "estimated"
     assert entry.input_tokens > 0
-    assert entry.output_tokens == 20 if stream else entry.output_tokens >= 20
+    # A streamed chunk is a token; of a document only the bytes tell.
+    assert entry.output_tokens == 20 if stream else 20 <= entry.output_tokens <= 40
     assert entry.cost_nusd == entry.input_tokens * INPUT_NUSD + entry.output_tokens * OUTPUT_NUSD
+
+
+async def test_a_document_without_usage_is_counted_by_what_it_says(edge: Edge) -> None:
+    """A quarter of the bytes of content, reasoning and arguments; envelope, role and ids are none of it."""
+    rig = await edge(models={"m": [at()]}, scripted=["v"])
+    said = {"role": "assistant", "content": "ä" * 20, "reasoning_content": "x" * 8}
+    calls = [{"id": "", "function": {"name": "f", "arguments": "y" * 11}}]
+    choices = [
+        {"index": 0, "message": said, "finish_reason": "stop", "logprobs": None},
+        {"index": 1, "message": {"content": None, "tool_calls": calls}},
+        {"index": 2, "message": {"content": "\ud800"}},
+    ]
+    answer = json.dumps({"id": "chatcmpl-" + "0" * 400, "choices": choices}).encode()
+    await (
+        tell(rig)
+        >> caller_sends(request(chat()))
+        << vendor_gets()
+        >> vendor_says(whole(answer))
+        << caller_gets(200, body=answer)
+        << booked({"outcome": "ok", "output_tokens": 12 + 3 + 1, "token_source": "estimated"})
+    )
+
+
+@pytest.mark.parametrize("kind", ["completion_tokens", "prompt_tokens"])
+async def test_a_count_that_no_vendor_can_mean_breaks_nothing(edge: Edge, kind: str) -> None:
+    """Whatever a vendor reports: it is charged within what the store can count exactly, and the lease is settled."""
+    rig = await edge(
+        models={"m": {"deployments": [at()], "price": {"input": 100_000, "output": 100_000}}},
+        scripted=["v"],
+    )
+    vendor = rig.vendors["v"]
+    for number in (1 << 40, (1 << 40) + 1, 1 << 63, 1 << 64, 10**30, -1, 1.5, "7", None):
+        document = {"choices": [{"index": 0}], "usage": usage(1, 1) | {kind: number}}
+        vendor.habit = says(whole(json.dumps(document).encode()))
+        assert (await rig.ask(chat())).status == 200
+    assert {entry.outcome for entry in await rig.entries()} == {"ok"}
+    assert max(entry.cost_nusd for entry in await rig.entries()) == 1 << 52
 
 
 async def test_tokens_of_every_kind_reach_the_books(edge: Edge) -> None:
