@@ -213,6 +213,7 @@ class Edge:
             ("penstock_upstream_reused_total",): pool.reused_total,
             ("penstock_unsettled",): self.gate.unsettled,
             ("penstock_journalled_total",): stats.journalled,
+            ("penstock_recalled_total",): stats.recalled,
             ("penstock_store_errors_total",): stats.store_errors,
             ("penstock_reseeded_total",): stats.reseeded,
             ("penstock_config_version",): self.live.version,

@@ -115,6 +115,11 @@ METRICS = (
     Metric("penstock_upstream_opened_total", "counter", "Connections opened to providers."),
     Metric("penstock_upstream_reused_total", "counter", "Requests sent on a pooled connection."),
     Metric("penstock_unsettled", "gauge", "Settlements that the store has not confirmed."),
+    Metric(
+        "penstock_recalled_total",
+        "counter",
+        "Settlements sent again because the store had forgotten them.",
+    ),
     Metric("penstock_journalled_total", "counter", "Settlements that went through the journal."),
     Metric("penstock_store_errors_total", "counter", "Calls to the store that failed."),
     Metric("penstock_reseeded_total", "counter", "Scopes whose limits the store had lost."),

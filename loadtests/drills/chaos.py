@@ -259,12 +259,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--edges", type=int, default=2, help="edges (2)")
     parser.add_argument("--fault", type=float, default=3.0, metavar="S", help="how long (3)")
     parser.add_argument("--after", type=float, default=4.0, metavar="S", help="then how long (4)")
+    parser.add_argument("--server", metavar="PATH", help="which server (the embedded store's own)")
     parser.add_argument("--seed", type=int, default=1, help="of the load (1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write raw results and machine")
     given = parser.parse_args(arguments)
     all_found = []
     with Site() as site:
-        store = Store(site)
+        store = Store(site, given.server)
         store.start()
         keys = {name.replace("_", "-"): TIGHT_RPM for name in FAULTS}
         site.start_gateway(

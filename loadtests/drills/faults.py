@@ -29,8 +29,9 @@ _USER = 7
 class Store:
     """A store that the drill has started itself, with the gateway's own command, so that it can do to it what it likes."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, server: str | None = None) -> None:
         self._ground = ground
+        self._server = server
         self.socket = ground.path / "st.sock"
         self.data = ground.path / "st"
         self.url = f"unix://{self.socket}?db=0"
@@ -47,6 +48,7 @@ class Store:
             [
                 *(sys.executable, "-m", "store.embedded"),
                 *("--socket", str(self.socket), "--data", str(self.data)),
+                *(() if self._server is None else ("--server", self._server)),
             ],
         )
         told = self._keeper.wait_for_line(r"^ready (\S+) pid (\d+) (.+)$")

@@ -12,7 +12,8 @@
 -- ARGV[3+] ids     the attempts to reap, each once
 --
 -- Returns how many leases were reaped, or the word ALIVE. The tombstone of an attempt is
--- {1 once settled, input tokens, output tokens, cost, held as in its lease}.
+-- {1 once settled, input tokens, output tokens, cost, held, candidate, admitted at, user}, the last
+-- four as in its lease.
 
 --- @include gcra
 --- @include scope
@@ -40,16 +41,11 @@ for i = 3, #ARGV do
     local input = head[5]
     local cost = priced(input, c[6]) + priced(output, c[5]) + c[9]
     give_back(memo, now, periods, head, plan, input + output, cost, true)
-    -- The plan carries an entry with what was known of the caller; the places are the ledger's.
-    local e = cmsgpack.unpack(plan[3])
-    local request, attempt = string.match(id, '^(.*)%.(%d+)$')
-    e[1], e[2], e[3], e[4] = id, request or id, tonumber(attempt) or 1, head[2] + EPOCH * 1000000
-    e[8] = head[7]
-    e[12], e[13], e[14] = string.match(c[2], ':s:model:(.*)$'), string.match(c[1], ':d:(.*)$'), c[8]
-    e[15], e[18], e[22], e[25] = input, output, cost, math.max(now - head[2], 0)
+    local e = entry_for(plan, id, head[1], head[2], head[7], now)
+    e[15], e[18], e[22] = input, output, cost
     reaped[#reaped + 1] = id
     graves[#graves + 1] = id
-    graves[#graves + 1] = pack({ 0, input, output, cost, head[4] })
+    graves[#graves + 1] = pack({ 0, input, output, cost, head[4], head[1], head[2], head[7] })
     entries[#entries + 1] = pack(e)
     input_sum, output_sum, cost_sum = input_sum + input, output_sum + output, cost_sum + cost
   end

@@ -53,6 +53,20 @@ local function give_back(memo, now, periods, head, plan, tokens, cost, live)
   return d
 end
 
+-- Takes a plan, an attempt's id, its candidate's number, when it was admitted, its user, and now.
+-- Returns the entry that the plan carries for those who cannot ask the replica, completed but for
+-- tokens and cost. The places are the ledger's.
+local function entry_for(plan, id, candidate, at, user, now)
+  local c = plan[2][candidate]
+  local request, attempt = string.match(id, '^(.*)%.(%d+)$')
+  local e = cmsgpack.unpack(plan[3])
+  e[1], e[2], e[3], e[4] = id, request or id, tonumber(attempt) or 1, at + EPOCH * 1000000
+  e[8] = user
+  e[12], e[13], e[14] = string.match(c[2], ':s:model:(.*)$'), string.match(c[1], ':d:(.*)$'), c[8]
+  e[25] = math.max(now - at, 0)
+  return e
+end
+
 -- Takes the books' keys, the packed entries of this call, and their sums. Appends and adds.
 local function book(ledger, totals, entries, input, output, cost)
   if #entries == 0 then return end

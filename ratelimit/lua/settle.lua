@@ -22,7 +22,8 @@
 --   settlement {plan number, attempt id, candidate, input tokens, output tokens, cost, health,
 --               ttft_us, cool_us, void, streamed, entry}
 --     health: 0 says nothing, 1 fine, 2 failed, 3 throttled; cool_us: what the vendor asked for
---     void: 1 gives the lease back without an entry (the answer of admit came too late)
+--     void: 1 gives the lease back without an entry (the answer of admit came too late); what the
+--     reaper charged for it meanwhile is taken back
 --     streamed: 1 when progress was reported; entry: the packed ledger entry
 --
 -- Returns how many settlements were applied, or the word SEEN when the batch had been before.
@@ -40,7 +41,7 @@ if seen and tonumber(seen) >= tonumber(ARGV[2]) then return 'SEEN' end
 -- Read and reckon. Whatever is wrong with a batch shows here, before anything is written.
 local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
 local periods = period_ids(now)
-local memo, plans, ids, streamed, graves = {}, {}, {}, {}, {}
+local memo, plans, ids, streamed, graves, read_graves = {}, {}, {}, {}, {}, {}
 local plan_count = tonumber(ARGV[4])
 for i = 1, plan_count do plans[i] = cmsgpack.unpack(ARGV[4 + i]) end
 
@@ -61,30 +62,43 @@ local function corrected(entry, grave)
   return pack(e)
 end
 
+-- The entry of an attempt that was reaped and, as its replica knows, never sent.
+local function unsent(plan, id, grave)
+  local e = entry_for(plan, id, grave[6] or 1, grave[7] or now, grave[8] or '', now)
+  e[15], e[18], e[22], e[26], e[28] = 0, 0, 0, 'void', 'none'
+  return pack(e)
+end
+
 local entries, input_sum, output_sum, cost_sum = {}, 0, 0, 0
 for i, one in ipairs(settlements) do
   local plan = plans[one[1]]
-  local input, output, cost, entry = one[4], one[5], one[6], one[12]
+  local input, output, cost = one[4], one[5], one[6]
+  local entry = one[10] ~= 1 and one[12]
   local lease, d = leases[i], nil
   if lease then
     local _, head = unpack_one(lease)
     d = give_back(memo, now, periods, head, plan, input + output, cost, true)
-  elseif one[10] ~= 1 then
-    local raw = redis.call('HGET', KEYS[4], one[2])
-    if raw then
+  else
+    local void = one[10] == 1
+    local grave = read_graves[one[2]]
+    if not grave then
+      local raw = redis.call('HGET', KEYS[4], one[2])
+      grave = raw and cmsgpack.unpack(raw)
+    end
+    if grave then
       -- Reaped before it settled: charge the difference, once.
-      local grave = cmsgpack.unpack(raw)
-      if grave[1] == 1 then
-        entry = false
-      else
+      read_graves[one[2]] = grave
+      entry = false
+      if grave[1] ~= 1 then
+        local candidate = grave[6] or one[3]
         input, output, cost = input - grave[2], output - grave[3], cost - grave[4]
-        entry = corrected(entry, grave)
-        give_back(memo, now, periods, { one[3], now, 0, grave[5] }, plan, input + output, cost, false)
+        entry = corrected(void and unsent(plan, one[2], grave) or one[12], grave)
+        give_back(memo, now, periods, { candidate, now, 0, grave[5] }, plan, input + output, cost, false)
         grave[1] = 1
         graves[#graves + 1] = one[2]
         graves[#graves + 1] = pack(grave)
       end
-    else
+    elseif not void then
       -- The store lost the lease (a flush, a lost tail): its holds went with it, the use did not.
       d = give_back(memo, now, periods, { one[3], now, 0 }, plan, input + output, cost, false)
     end
@@ -93,7 +107,7 @@ for i, one in ipairs(settlements) do
     learn(d, now, one[7], one[8], one[9])
     d.dirty = true
   end
-  if one[10] ~= 1 and entry then
+  if entry then
     entries[#entries + 1] = entry
     input_sum, output_sum, cost_sum = input_sum + input, output_sum + output, cost_sum + cost
   end

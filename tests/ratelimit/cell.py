@@ -295,7 +295,10 @@ def expected(store: oracle.Store) -> dict[str, Any]:
                     grave.input,
                     grave.output,
                     grave.cost,
-                    _held(grave.plan, grave.held),
+                    _held(grave.lease.plan, grave.lease.held),
+                    grave.lease.candidate,
+                    grave.lease.at,
+                    grave.lease.user,
                 ]
                 for attempt, grave in boot.graves.items()
             }

@@ -233,12 +233,24 @@ class Lease:
 class Grave:
     """What the reaper charged for an attempt, in case it settles after all."""
 
-    plan: Plan
+    lease: Lease
     settled: bool
     input: int
     output: int
     cost: int
-    held: list[tuple[str, int, int, int]]
+
+
+def _entry_for(lease: Lease, attempt: str, now: int) -> list[Any]:
+    """Return the entry that a plan carries for those who cannot ask the replica; tokens and cost are zero."""
+    c = lease.served_by
+    request, _, nth = attempt.rpartition(".")
+    entry = list(lease.plan.entry)
+    entry[:4] = attempt, request, int(nth), lease.at + EPOCH_US
+    entry[7] = lease.user
+    entry[11:14] = c.model, c.deployment, c.provider
+    entry[14] = entry[17] = entry[21] = 0
+    entry[24] = max(now - lease.at, 0)
+    return entry
 
 
 @dataclass
@@ -601,20 +613,25 @@ class Store:
             self._free(lease, now)
             self._correct(one.plan, c, lease.debit, used, now)
             self._charge(lease.held, one.cost, now)
-        elif one.entry is None:
-            return
         elif (grave := boot.graves.get(one.attempt_id)) is not None:
             if not grave.settled:
                 grave.settled = True
                 more = one.input - grave.input + one.output - grave.output
-                self._correct(one.plan, c, 0, more, now)
-                self._charge(grave.held, one.cost - grave.cost, now)
-                entry = list(one.entry)
+                self._correct(one.plan, grave.lease.served_by, 0, more, now)
+                self._charge(grave.lease.held, one.cost - grave.cost, now)
+                if one.entry is None:
+                    # It was never sent: what was charged for it is taken back.
+                    entry = _entry_for(grave.lease, one.attempt_id, now)
+                    entry[25], entry[27] = "void", "none"
+                else:
+                    entry = list(one.entry)
                 entry[0] += "+settle"
                 entry[14] -= grave.input
                 entry[17] -= grave.output
                 entry[21] -= grave.cost
                 self.ledger.append(tuple(entry))
+            return
+        elif one.entry is None:
             return
         else:
             self._correct(one.plan, c, 0, used, now)
@@ -684,20 +701,14 @@ class Store:
             self._correct(lease.plan, c, lease.debit, lease.input + output, now)
             self._charge(lease.held, cost, now)
             boot.graves[attempt] = Grave(
-                plan=lease.plan,
+                lease=lease,
                 settled=False,
                 input=lease.input,
                 output=output,
                 cost=cost,
-                held=lease.held,
             )
-            request, _, nth = attempt.rpartition(".")
-            entry = list(lease.plan.entry)
-            entry[:4] = attempt, request, int(nth), lease.at + EPOCH_US
-            entry[7] = lease.user
-            entry[11:15] = c.model, c.deployment, c.provider, lease.input
-            entry[17], entry[21] = output, cost
-            entry[24] = max(now - lease.at, 0)
+            entry = _entry_for(lease, attempt, now)
+            entry[14], entry[17], entry[21] = lease.input, output, cost
             self.ledger.append(tuple(entry))
         if not boot.leases:
             self.beats.pop(name, None)

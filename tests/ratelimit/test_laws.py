@@ -305,6 +305,25 @@ def test_a_void_gives_back_all_but_the_request(cell: Cell) -> None:
     assert drive.in_flight(KEY) == 0
 
 
+def test_a_void_that_comes_after_the_reaper_takes_back_what_was_charged(cell: Cell) -> None:
+    """The attempt was never sent: its correction says so, and what is charged for it in the end is nothing."""
+    drive = Drive(cell, key=replace(strict(50_000), tpm=1000, concurrency=1))
+    ask = drive.ask(user="ann")
+    drive.send(ask)
+    assert drive.die(NOW + 5 * SECOND) == 1
+    assert drive.money(KEY, DAY)[0] > 0
+    drive.settle(drive.void(ask), drive.void(ask), now=NOW + 6 * SECOND)
+    drive.settle(drive.void(ask), drive.truth(ask), now=NOW + 6 * SECOND)
+    assert drive.money(KEY, DAY) == (0, 0)
+    reaped, taken_back = cell.ledger()
+    assert taken_back[0] == reaped[0] + "+settle"
+    assert [taken_back[at] + reaped[at] for at in (14, 17, 21)] == [0, 0, 0]
+    assert taken_back[1:4] == reaped[1:4]
+    assert taken_back[7] == "ann"
+    assert taken_back[11:14] == reaped[11:14]
+    assert (taken_back[24], taken_back[25], taken_back[27]) == (6 * SECOND, "void", "none")
+
+
 def test_a_batch_with_a_fault_in_it_changes_nothing(cell: Cell) -> None:
     """Everything is reckoned before anything is written, so that an error cannot apply one half again and again."""
     drive = Drive(cell, key=strict(50_000))
