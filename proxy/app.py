@@ -30,10 +30,11 @@ from config.loader import ConfigError, load_published
 from config.models import Config
 from config.scalars import split_listen
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
-from proxy.exchange import Attempt, Exchange, credential, serve
+from proxy.exchange import Exchange, credential, serve
 from proxy.live import Live, boot_nonce
 from proxy.observe import AccessLog, Metrics
 from proxy.options import EdgeOptions
+from proxy.relay import Attempt
 from proxy.server import EdgeServer, Request, Written
 from proxy.upstream.deadlines import Wheel
 from proxy.upstream.errors import UpstreamError

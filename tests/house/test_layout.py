@@ -30,6 +30,7 @@ TESTS = sorted((CHECKOUT / "tests").rglob("*.py"))
 UNMIRRORED = {
     "proxy/__main__.py": "the command line, tested whole in tests/integration/test_up.py",
     "proxy/options.py": "a record without behaviour",
+    "proxy/relay.py": "one attempt, told as a part of its exchange in test_exchange.py and test_survival.py",
 }
 
 # Spelled apart, so that this file does not hold what it looks for.

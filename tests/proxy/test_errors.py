@@ -9,9 +9,6 @@ import pytest
 
 from proxy import errors
 from proxy.errors import GatewayError
-from proxy.exchange import denied_error, limit_headers, nobody_error
-from proxy.live import Offer
-from ratelimit.asks import Denied, Nobody
 from tests.proxy.edge_rig import CALLER_KEY, Rig, chat, request
 
 Edge = Callable[..., Awaitable[Rig]]
@@ -55,99 +52,6 @@ def test_every_class_is_in_the_table() -> None:
 def test_words_for_metrics_are_few() -> None:
     """A class is a word; the message is not."""
     assert len({kind.metric for kind in CLASSES}) == len(CLASSES) - 1  # a quota is a quota
-
-
-# What admission says...
-
-
-def test_limits_become_headers() -> None:
-    """Requests and tokens, each where there is a limit; the reset as OpenAI writes it."""
-    assert limit_headers((0, 0, 0, 0, 0, 0)) == b""
-    assert limit_headers((60, 59, 1_000_000, 0, 0, 0)) == (
-        b"x-ratelimit-limit-requests: 60\r\n"
-        b"x-ratelimit-remaining-requests: 59\r\n"
-        b"x-ratelimit-reset-requests: 1.000s\r\n"
-    )
-    assert limit_headers((0, 0, 0, 1000, 0, 59_500_000)) == (
-        b"x-ratelimit-limit-tokens: 1000\r\n"
-        b"x-ratelimit-remaining-tokens: 0\r\n"
-        b"x-ratelimit-reset-tokens: 59.500s\r\n"
-    )
-    assert limit_headers([1, 0, 5, 2, 1, 6]).count(b"\r\n") == 6
-
-
-def refusal(what: str, limit: int, retry_us: int = 0, period: str = "") -> GatewayError:
-    """Make the error for one of the caller's limits."""
-    denied = Denied(
-        what=what,
-        scope="team:acme/support",
-        limit=limit,
-        retry_us=retry_us,
-        at_us=0,
-        limits=(1, 0, 5, 0, 0, 0),
-        period=period,
-    )
-    return denied_error(denied)
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "code", "words", "retry_us"),
-    [
-        (refusal("requests", 60, 5), 429, "requests_limit", "60 requests per minute", 5),
-        (refusal("tokens", 1000, 7), 429, "tokens_limit", "1000 tokens per minute", 7),
-        (refusal("concurrency", 5), 429, "concurrency_limit", "5 concurrent requests", 1_000_000),
-        (refusal("too_large", 900), 429, "request_too_large", "900 tokens per minute", None),
-        (
-            refusal("budget", 2_500_000_000, 0, "month"),
-            402,
-            "budget_exhausted",
-            "month (2.50 USD)",
-            None,
-        ),
-    ],
-)
-def test_a_limit_says_which_one_and_when(
-    error: GatewayError, status: int, code: str, words: str, retry_us: int | None
-) -> None:
-    """The scope, the limit, and when to come back where that helps."""
-    assert (error.http_status, error.code) == (status, code)
-    assert words in error.message
-    assert "team acme/support" in error.message
-    assert error.retry_after_us == retry_us
-    assert error.limits == (1, 0, 5, 0, 0, 0)
-
-
-class Standing:
-    """What `nobody_error` looks at of an offer."""
-
-    asked = "auto"
-
-    def __init__(self, *ids: str) -> None:
-        self.places = [type("Place", (), {"id": name}) for name in ids]
-
-
-@pytest.mark.parametrize(
-    ("lost", "status"),
-    [
-        (("requests", "tokens"), 429),
-        (("throttled", "concurrency"), 429),
-        (("model_limit", "requests"), 429),
-        (("drained", "requests"), 503),
-        (("drained", "drained"), 503),
-        (("budget", "throttled"), 503),
-    ],
-)
-def test_nobody_says_why_each_candidate_fell_out(lost: tuple[str, ...], status: int) -> None:
-    """429 where all of them are at a limit, else 503; a reason for each."""
-    offer: Offer = Standing("a/x", "b/y")  # type: ignore[assignment]
-    error = nobody_error(offer, Nobody(250_000, lost, 0, ()))
-    assert (error.http_status, error.code, error.retry_after_us) == (
-        status,
-        "no_deployment",
-        250_000,
-    )
-    assert f"(a/x: {lost[0]}; b/y: {lost[1]})" in error.message
-    assert nobody_error(offer, Nobody(0, lost, 0, ())).retry_after_us == 1_000_000
 
 
 # On the wire, and in the official client's hands...
@@ -344,7 +248,7 @@ async def test_a_failure_of_ours_is_told_and_logged(
         raise RuntimeError("a fault of ours")
 
     with monkeypatch.context() as patched:
-        patched.setattr("proxy.exchange.rewrite", broken)
+        patched.setattr("proxy.relay.rewrite", broken)
         answer = await rig.ask(chat())
     rig.expected_alarms = 1
     assert (answer.status, answer.error["code"], answer.error["type"]) == (
@@ -365,7 +269,7 @@ async def test_a_failure_at_the_end_of_an_answer_holds_nobody_up(
     """What fails where the answer ends is told to whoever waits for it: the exchange ends, and the worker serves on."""
     rig = await edge(models=MODELS)
     with monkeypatch.context() as patched:
-        patched.setattr("proxy.exchange.Attempt._answer_head", lambda _: {}["a fault of ours"])
+        patched.setattr("proxy.relay.Attempt._answer_head", lambda _: {}["a fault of ours"])
         answer = await rig.ask(chat(stream=stream))
     rig.expected_alarms = 1
     assert answer.status == 500

@@ -1,0 +1,125 @@
+"""
+What a caller is told when an exchange ends before its first byte, and the limits that every answer tells of.
+
+Pure functions from what the gate, the retry machine and the last attempt know to an error of `proxy.errors`.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import (
+    BudgetExhausted,
+    GatewayError,
+    NoDeployment,
+    QuotaExceeded,
+    QuotaTooSmall,
+    UpstreamFailed,
+)
+from proxy.live import Offer
+from ratelimit.asks import Denied, Nobody
+
+if TYPE_CHECKING:
+    from proxy.relay import Attempt
+
+# Most of a provider's own words that an error of ours repeats.
+FAILURE_CHARS: Final = 500
+
+_REQUEST_LIMITS: Final = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
+    b"x-ratelimit-reset-requests: %d.%03ds\r\n"
+)
+_TOKEN_LIMITS: Final = (
+    b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\n"
+    b"x-ratelimit-reset-tokens: %d.%03ds\r\n"
+)
+_BOTH_LIMITS: Final = _REQUEST_LIMITS + _TOKEN_LIMITS
+
+
+def limit_headers(limits: tuple[int, ...] | list[int]) -> bytes:
+    """Return the `x-ratelimit-*` lines of the tightest limits, none where there is no limit."""
+    requests, requests_left, requests_us, tokens, tokens_left, tokens_us = limits
+    if requests and tokens:
+        return _BOTH_LIMITS % (
+            *(requests, requests_left, requests_us // 1_000_000, requests_us % 1_000_000 // 1000),
+            *(tokens, tokens_left, tokens_us // 1_000_000, tokens_us % 1_000_000 // 1000),
+        )
+    if requests:
+        return _REQUEST_LIMITS % (
+            *(requests, requests_left, requests_us // 1_000_000, requests_us % 1_000_000 // 1000),
+        )
+    if tokens:
+        return _TOKEN_LIMITS % (
+            *(tokens, tokens_left, tokens_us // 1_000_000, tokens_us % 1_000_000 // 1000),
+        )
+    return b""
+
+
+def denied_error(denied: Denied) -> GatewayError:
+    """Return the error for a limit of the caller's."""
+    scope = denied.scope.replace(":", " ", 1)
+    if denied.what == "budget":
+        return BudgetExhausted(
+            f"The budget of {scope} for this {denied.period}"
+            f" ({denied.limit / 1e9:.2f} USD) is spent or reserved.",
+            limits=denied.limits,
+        )
+    if denied.what == "too_large":
+        return QuotaTooSmall(
+            f"The request's input is larger than the limit of {scope}:"
+            f" {denied.limit} tokens per minute. Send less.",
+            code="request_too_large",
+            limits=denied.limits,
+        )
+    unit = {"requests": "requests per minute", "tokens": "tokens per minute"}.get(
+        denied.what, "concurrent requests"
+    )
+    return QuotaExceeded(
+        f"The limit of {scope} is reached: {denied.limit} {unit}.",
+        code=f"{denied.what}_limit",
+        retry_after_us=denied.retry_us or 1_000_000,
+        limits=denied.limits,
+    )
+
+
+def nobody_error(offer: Offer, nobody: Nobody) -> GatewayError:
+    """Return the error when no candidate can take the call now, with the reason for each."""
+    words = "; ".join(
+        f"{place.id}: {word}" for place, word in zip(offer.places, nobody.lost, strict=True)
+    )
+    full = {"requests", "tokens", "model_limit", "throttled", "concurrency"}
+    return NoDeployment(
+        f"No deployment of '{offer.asked}' can take the request now ({words}).",
+        status=429 if set(nobody.lost) <= full else 503,
+        retry_after_us=nobody.retry_us or 1_000_000,
+        limits=nobody.limits,
+    )
+
+
+def failed_error(last: "Attempt | None", failure: str) -> GatewayError:
+    """Return the error when every attempt has failed before its first byte."""
+    assert last is not None
+    assert last.ended is not None
+    ended = last.ended
+    outcome = ended.outcome
+    made = f"{last.number} attempt{'s' if last.number > 1 else ''}"
+    if outcome in {"rate_limited", "overloaded"}:
+        return UpstreamFailed(
+            f"The provider of '{last.place.model}' is at its limit ({made}).",
+            code="upstream_rate_limited",
+            status=429 if outcome == "rate_limited" else 503,
+            retry_after_us=last.cool_us or 1_000_000,
+        )
+    if outcome == "upstream_refused" and ended.status >= 300:
+        passed = ended.status if ended.status in {500, 502, 503, 504} else 502
+        return UpstreamFailed(
+            f"The provider of '{last.place.model}' answered {ended.status} ({made}).",
+            code="upstream_refused",
+            status=passed,
+            retry_after_us=last.cool_us or None,
+        )
+    failure = last.place.without_secrets(failure[:FAILURE_CHARS].encode()).decode()
+    timed_out = outcome in {"first_byte_timed_out", "idle_timed_out", "total_timed_out"}
+    return UpstreamFailed(
+        f"The provider of '{last.place.model}' gave no answer ({made}): {failure}.",
+        code=outcome,
+        status=503 if outcome == "drained" else 504 if timed_out else 502,
+    )

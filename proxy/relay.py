@@ -1,0 +1,633 @@
+"""
+One try at one deployment: it hears the upstream, relays to the caller, and settles itself exactly once, whatever ends it.
+
+Before the first byte nothing has been said to the caller, and the exchange may try elsewhere.
+From the first byte on (`committed`) there is no other answer: what goes wrong then ends a stream with a typed error event, and breaks the framing of any other body.
+A stream is relayed in whole events, so that it can end well-formed at any point, and a cut never looks like an end.
+"""
+
+import asyncio
+import json
+import socket
+import struct
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import msgpack
+import orjson
+
+from proxy.attempts import Ended, health_of, outcome_of
+from proxy.live import Place
+from proxy.refusals import limit_headers
+from proxy.server import reason
+from proxy.upstream.connection import Connection, Headers
+from proxy.upstream.errors import BadAnswer, ConnectFailed, UpstreamError
+from proxy.wire.headers import cooldown_us
+from proxy.wire.meter import (
+    StreamMeter,
+    Usage,
+    error_event,
+    error_in,
+    meter_json,
+)
+from proxy.wire.openai import rewrite
+from proxy.wire.sse import EventSplitter, EventTooLong, decode
+from ratelimit.asks import Grant, Settlement
+from routing.catalogue import cost_nusd
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
+
+# A whole answer is held up to here, so that a cut before its end can still be tried elsewhere.
+HOLD_BYTES: Final = 1024 * 1024
+# Most of an error's body that is passed on.
+ERROR_BYTES: Final = 64 * 1024
+MOST_NUSD: Final = 1 << 52
+# Where the usage of an answer is found, counted from its end.
+TAIL_BYTES: Final = 4096
+EPOCH_US: Final = 1_704_067_200_000_000
+
+_pack = msgpack.Packer(use_bin_type=False).pack
+
+# What an answer is, in the order in which an attempt learns it.
+_WAITING, _REFUSED, _WHOLE, _STREAM, _OPAQUE = range(5)
+
+
+class Attempt:
+    """
+    One try at one deployment: the listener of its upstream conversation.
+
+    It ends exactly once, in `_finish`: settled, counted, and `done` resolved.
+    """
+
+    __slots__ = (
+        "_held",
+        "_held_bytes",
+        "_last",
+        "_said",
+        "_tail",
+        "added_us",
+        "committed",
+        "connection",
+        "cool_us",
+        "done",
+        "ended",
+        "exchange",
+        "first_at",
+        "grant",
+        "headers",
+        "meter",
+        "mode",
+        "number",
+        "place",
+        "reads",
+        "refusal",
+        "reported",
+        "sent_at",
+        "splitter",
+        "status",
+        "why",
+    )
+
+    def __init__(self, exchange: "Exchange", grant: Grant, place: Place, why: str) -> None:
+        self.exchange = exchange
+        self.grant = grant
+        self.place = place
+        self.why = why
+        self.number = exchange.attempts.made
+        self.connection: Connection | None = None
+        self.done: asyncio.Future[Ended] = exchange.edge.loop.create_future()
+        self.ended: Ended | None = None
+        self.mode = _WAITING
+        self.committed = False
+        self.status = 0
+        self.headers: Headers = []
+        self.refusal = b""
+        self.cool_us = 0
+        self.sent_at = 0.0
+        self.first_at = 0.0
+        self.reads = 0
+        self.added_us = 0
+        self.reported = False
+        self.meter: StreamMeter | None = None
+        self.splitter: EventSplitter | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._tail = b""
+        self._last = b""
+        # Output tokens of a whole answer that does not say how many they are; -1: not counted.
+        self._said = -1
+
+    @property
+    def attempt_id(self) -> str:
+        """The id under which it is admitted, settled and booked."""
+        return f"{self.exchange.request_id}.{self.number}"
+
+    async def run(self) -> Ended:
+        """Ask the deployment and relay its answer. Settled when it returns, or raises `CancelledError`."""
+        try:
+            ended = await self._converse(fresh=False)
+            if ended.stale and self.ended is None:
+                # The pooled connection had died idle: the request never arrived anywhere.
+                ended = await self._converse(fresh=True)
+            if self.ended is None:
+                self._finish(ended)
+            return ended
+        except asyncio.CancelledError:
+            self._let_go()
+            if self.ended is None:
+                self._finish(Ended("client_left", self.status, committed=self.committed))
+            raise
+        except BaseException:
+            self._let_go()
+            if self.ended is None:
+                self._finish(Ended("internal", self.status, committed=self.committed))
+            raise
+
+    async def _converse(self, *, fresh: bool) -> Ended:
+        exchange = self.exchange
+        edge = exchange.edge
+        place = self.place
+        seen = exchange.seen
+        kind = exchange.kind
+        cap = self.grant.cap
+        body = rewrite(
+            exchange.body,
+            seen,
+            upstream_model=place.upstream_name,
+            include_usage=place.stream_usage,
+            output_cap=cap or None,
+            cap_field=place.cap_field if kind == "chat" else "max_tokens",
+        )
+        connection = None if fresh else edge.pool.take(place.origin)
+        if connection is None:
+            try:
+                connection = await edge.pool.connect(place.origin, place.connect_timeout_s)
+            except ConnectFailed as error:
+                exchange.failure = str(error)
+                return Ended(error.metric)
+        self.connection = connection
+        exchange.client.feeding = connection
+        if fresh:
+            self.done = edge.loop.create_future()
+        self.sent_at = now = monotonic()
+        self.added_us = int((now - exchange.read_at) * 1_000_000)
+        connection.send(
+            self,
+            place.heads[kind].write(len(body), exchange.passed),
+            body,
+            place.timeouts,
+            now,
+            until=exchange.started_at + edge.total_timeout_s,
+        )
+        if exchange.client.writing_paused:
+            connection.pause_reading()
+        return await self.done
+
+    # What the upstream says...
+
+    def head(self, status: int, headers: Headers) -> None:
+        """Take the answer's head, and see what kind of answer it begins."""
+        self.status = status
+        self.headers = headers
+        if not 200 <= status < 300:
+            self.mode = _REFUSED
+            return
+        content_type = b""
+        encoded = False
+        for name, value in headers:
+            size = len(name)
+            if size == 12 and name.lower() == b"content-type":
+                content_type = value
+            elif size == 16 and name.lower() == b"content-encoding":
+                encoded = value.strip().lower() != b"identity"
+        if encoded:
+            # It was told not to; it cannot be metered, and must not be touched.
+            self.mode = _OPAQUE
+        elif self.exchange.seen.stream and content_type[:17].lower() == b"text/event-stream":
+            self.mode = _STREAM
+            self.splitter = EventSplitter()
+            self.meter = StreamMeter(keep_usage=self.exchange.seen.asked_usage)
+        else:
+            self.mode = _WHOLE
+
+    def body(self, data: bytes) -> None:
+        """Take one read of the answer's body and pass it on: per read one look, one write."""
+        if self.mode == _STREAM:
+            meter = self.meter
+            assert meter is not None
+            assert self.splitter is not None
+            assert self.connection is not None
+            try:
+                whole = self.splitter.feed(data)
+            except EventTooLong as too_long:
+                self._break(BadAnswer(str(too_long), phase="body"))
+                return
+            if not self.first_at and whole:
+                error = meter.first(whole)
+                if error is not None:
+                    # A refusal, whatever its status says: nothing was generated, nothing is charged.
+                    self.mode = _REFUSED
+                    self._break(
+                        BadAnswer(f"the stream began with an error: {error.message}", phase="body")
+                    )
+                    return
+                self.first_at = monotonic()
+            out = meter.look(whole) if whole else whole
+            if self.connection.complete:
+                # `end` follows at once: what is left goes out with the end, in one write.
+                self._last = out
+            elif out:
+                if self.committed:
+                    self.exchange.chunk(out)
+                else:
+                    self._commit_chunked(out)
+            return
+        if not self.first_at:
+            self.first_at = monotonic()
+        if self.committed:
+            self._tail = (self._tail + data)[-TAIL_BYTES:]
+            self.exchange.chunk(data)
+            return
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self.mode == _REFUSED:
+            if self._held_bytes > ERROR_BYTES:
+                self._held = [b"".join(self._held)[:ERROR_BYTES]]
+        elif self._held_bytes > HOLD_BYTES:
+            held = b"".join(self._held)
+            self._held.clear()
+            self._tail = held[-TAIL_BYTES:]
+            self._commit_chunked(held)
+
+    def end(self, reusable: bool) -> None:
+        """Take the end of the answer, and see whether it is a whole one."""
+        if self.connection is not None:
+            self.reads = self.connection.reads
+        self._release()
+        try:
+            if self.mode == _STREAM:
+                self._end_stream()
+            elif self.mode == _REFUSED:
+                # Some servers repeat the headers of a request that they refuse.
+                self.refusal = self.place.without_secrets(b"".join(self._held))
+                self.cool_us = cooldown_us(self.headers, self.exchange.edge.unix_time()) or 0
+                self._finish(Ended(outcome_of(self.status), self.status))
+            else:
+                self._end_whole()
+        except Exception as fault:  # noqa: BLE001 - ours; `run` is the one to tell, who would wait for ever
+            self._fault(fault)
+
+    def lost(self, error: UpstreamError) -> None:
+        """Take the loss of the conversation."""
+        self._release()
+        self.exchange.failure = str(error)
+        if error.stale and not self.committed:
+            # Not the end of this attempt yet: `run` tries once more on a fresh connection.
+            if not self.done.done():
+                self.done.set_result(Ended(error.metric, stale=True))
+            return
+        try:
+            if self.committed and self._said_all():
+                # What is missing is the framing's end, which only we had to wait for.
+                self.exchange.end_chunks(b"")
+                self._finish(Ended("ok", self.status, committed=True))
+                return
+            if self.committed:
+                self._cut_off(str(error), error.metric)
+            self._finish(Ended(error.metric, committed=self.committed))
+        except Exception as fault:  # noqa: BLE001 - as in `end`
+            self._fault(fault)
+
+    def _fault(self, fault: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(fault)
+
+    def _said_all(self) -> bool:
+        """Whether a stream has come to its [DONE], and nothing has begun after it."""
+        return (
+            self.mode == _STREAM
+            and self.meter is not None
+            and self.splitter is not None
+            and self.meter.done
+            and not self.splitter.tail()
+        )
+
+    def _end_stream(self) -> None:
+        assert self.splitter is not None
+        assert self.meter is not None
+        exchange = self.exchange
+        meter = self.meter
+        last = self._last
+        tail = self.splitter.tail()
+        if tail and _is_event(tail):
+            # Only the blank line behind it is missing; without one no client would see it.
+            last += meter.look(tail.rstrip(b"\r\n") + b"\n\n")
+        if meter.finished and (meter.usage is not None or meter.error is None):
+            if self.committed:
+                exchange.end_chunks(last)
+            else:
+                self._commit_chunked(last, last=True)
+            self._finish(Ended("ok", self.status, committed=True))
+            return
+        error = meter.error
+        if not self.committed:
+            # Nothing has gone out: another deployment can still give the whole of it.
+            if error is None:
+                exchange.failure = "the stream ended before it was complete"
+                self._finish(Ended("upstream_lost", self.status))
+            else:
+                exchange.failure = f"the stream ended with an error: {error.message}"
+                self._finish(Ended("upstream_refused", self.status))
+        elif error is not None:
+            # The vendor has said it itself, in the stream.
+            exchange.end_chunks(last)
+            self._finish(Ended("upstream_refused", self.status, committed=True))
+        else:
+            exchange.failure = "the provider ended the stream before it was complete"
+            if last:
+                exchange.chunk(last)
+            self._cut_off(exchange.failure, "upstream_lost")
+            self._finish(Ended("upstream_lost", self.status, committed=True))
+
+    def _end_whole(self) -> None:
+        exchange = self.exchange
+        if self.committed:
+            # Usage stands at the end of an answer, so the end of a long one is enough to find it.
+            usage = meter_json(self._tail) if self.mode == _WHOLE else None
+            if usage is None and self.mode == _WHOLE and not self._tail.rstrip().endswith(b"}"):
+                # It ran until the close of its connection, and that came too early.
+                exchange.failure = "the provider ended the answer before it was complete"
+                self._cut_off(exchange.failure, "upstream_lost")
+                self._finish(Ended("upstream_lost", self.status, committed=True))
+                return
+            exchange.end_chunks(b"")
+            self._finish(Ended("ok", self.status, committed=True), usage)
+            return
+        held = self._held
+        body = held[0] if len(held) == 1 else b"".join(held)
+        usage = None
+        if self.mode == _WHOLE:
+            usage = meter_json(body)
+            if usage is None and not self._is_answer(body):
+                self._finish(Ended("bad_answer", self.status))
+                return
+        exchange.usage = usage
+        answer = b"%bcontent-length: %d\r\n\r\n%b" % (self._answer_head(), len(body), body)
+        self.committed = True
+        exchange.status = self.status
+        exchange.write(answer)
+        self._finish(Ended("ok", self.status, committed=True), usage)
+
+    def _is_answer(self, body: bytes) -> bool:
+        """Whether a 200 that carries no usage is an answer at all; `exchange.failure` says why not."""
+        error = error_in(body)
+        if error is not None:
+            self.mode = _REFUSED
+            self.exchange.failure = f"the provider answered 200 with an error: {error.message}"
+            return False
+        try:
+            # Not orjson: a lone surrogate in what a model says is the caller's to judge.
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            self.exchange.failure = "the provider's answer is not JSON"
+            return False
+        self._said = _tokens_in(document)
+        return True
+
+    # What the caller gets...
+
+    def _answer_head(self) -> bytes:
+        exchange = self.exchange
+        edge = exchange.edge
+        status = self.status
+        return b"%b%bx-request-id: %b\r\n%b%b; attempt=%d; candidates=%d\r\n%b%b%b" % (
+            b"HTTP/1.1 200 OK\r\n"
+            if status == 200
+            else b"HTTP/1.1 %d %b\r\n" % (status, reason(status)),
+            edge.server.date,
+            exchange.request_id.encode(),
+            self.place.about,
+            self.why.encode(),
+            self.number,
+            len(exchange.offer.places),
+            limit_headers(self.grant.limits),
+            edge.answer_headers.block(self.headers),
+            b"connection: close\r\n" if exchange.close else b"",
+        )
+
+    def _commit_chunked(self, first: bytes, *, last: bool = False) -> None:
+        """Send the head and the first bytes; from here on there is no other answer."""
+        exchange = self.exchange
+        head = self._answer_head()
+        self.committed = True
+        # Nobody will be asked again: a large request need not stay for as long as its answer takes.
+        exchange.body = b""
+        exchange.status = self.status
+        exchange.begin_chunks(head, first, last=last)
+        if not last and self.mode == _STREAM:
+            exchange.edge.streams.add(self)
+
+    def _cut_off(self, words: str, code: str) -> None:
+        """End a committed answer so that nobody takes it for a whole one."""
+        exchange = self.exchange
+        exchange.close = True
+        if self.mode == _STREAM:
+            event = error_event(
+                f"The answer was cut off: {words}.", "upstream_error", code, exchange.request_id
+            )
+            exchange.end_chunks(event)
+        elif exchange.client.transport is not None:
+            # A body of another kind has no place for an error: break its framing.
+            if not exchange.chunked:
+                # Where the close is the end, only a reset says that it is not.
+                theirs = exchange.client.transport.get_extra_info("socket")
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                exchange.client.transport.abort()
+            else:
+                exchange.client.transport.close()
+
+    def _break(self, error: UpstreamError) -> None:
+        """Refuse the rest of an answer that is not what the protocol says."""
+        self._let_go()
+        self.lost(error)
+
+    def _let_go(self) -> None:
+        connection = self.connection
+        self._release()
+        if connection is not None:
+            connection.abort()
+
+    def _release(self) -> None:
+        """Forget the connection: from here on it may be another exchange's, which our client must not pause."""
+        self.connection = None
+        self.exchange.client.feeding = None
+
+    # What it cost...
+
+    def _finish(self, ended: Ended, usage: Usage | None = None) -> None:
+        """Settle, count, and say so: the one end of an attempt."""
+        if self.ended is not None:
+            return
+        self.ended = ended
+        exchange = self.exchange
+        edge = exchange.edge
+        offer = exchange.offer
+        place = self.place
+        grant = self.grant
+        now = monotonic()
+        outcome = ended.outcome
+        meter = self.meter
+        source = "provider"
+        if meter is not None:
+            edge.streams.discard(self)
+            usage = meter.usage
+        if usage is None or (outcome != "ok" and meter is not None):
+            usage, source = self._estimate(ended, usage)
+        # Beyond this a number of the store's is no longer exact, and no vendor's count is true.
+        cost = min(cost_nusd(place.rates, usage), MOST_NUSD)
+        sent_at = self.sent_at
+        ttft_us = int((self.first_at - sent_at) * 1_000_000) if self.first_at else 0
+        duration_us = int((now - exchange.started_at) * 1_000_000)
+        request_id = exchange.request_id
+        attempt_id = f"{request_id}.{self.number}"
+        caller = offer.caller
+        edge.gate.settle(
+            Settlement(
+                offer.plan,
+                grant.boot,
+                attempt_id,
+                candidate=grant.candidate,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cost_nusd=cost,
+                health=health_of(ended),
+                ttft_us=ttft_us,
+                cool_us=self.cool_us,
+                streamed=self.reported,
+                # The order is the ledger's.
+                entry=_pack(
+                    (
+                        attempt_id,
+                        request_id,
+                        self.number,
+                        grant.at_us + EPOCH_US,
+                        caller.organization,
+                        caller.team,
+                        caller.key,
+                        exchange.user,
+                        caller.application,
+                        caller.business_line,
+                        offer.asked,
+                        place.model,
+                        place.id,
+                        place.provider,
+                        usage.input_tokens,
+                        usage.cached_tokens,
+                        usage.cache_write_tokens,
+                        usage.output_tokens,
+                        usage.reasoning_tokens,
+                        usage.audio_input_tokens,
+                        usage.audio_output_tokens,
+                        cost,
+                        place.rates.version,
+                        ttft_us,
+                        duration_us,
+                        outcome,
+                        self.status,
+                        source,
+                        self.why,
+                        1 if exchange.seen.stream else 0,
+                        exchange.protocol,
+                        edge.replica,
+                        self.added_us,
+                    )
+                ),
+            )
+        )
+        exchange.cost_nusd += cost
+        exchange.usage = usage
+        tally = place.tally
+        if outcome == "ok":
+            tally.ok.value += 1
+        else:
+            edge.metrics.counter(
+                "penstock_attempts_total", place.model, place.id, outcome
+            ).value += 1
+        tally.cost.value += cost
+        tally.input.value += usage.input_tokens
+        tally.output.value += usage.output_tokens
+        if usage.cached_tokens:
+            tally.cached.value += usage.cached_tokens
+        if usage.reasoning_tokens:
+            tally.reasoning.value += usage.reasoning_tokens
+        if self.first_at and self.mode != _REFUSED:
+            tally.ttft.observe(self.first_at - sent_at)
+            if self.mode == _STREAM and self.reads > 1:
+                tally.between.observe((now - self.first_at) / (self.reads - 1))
+        if not self.done.done():
+            self.done.set_result(ended)
+
+    def _estimate(self, ended: Ended, reported: Usage | None) -> tuple[Usage, str]:
+        """
+        Return what is charged when the provider did not say, or did not come to the end.
+
+        A request that a vendor may have worked on is charged its input and what came back of the output.
+        One that was refused, or never arrived, costs nothing.
+        """
+        if (
+            ended.outcome in {"connect_failed", "void"}
+            or not self.sent_at
+            or (self.mode == _REFUSED)
+        ):
+            return Usage(), "none"
+        output = 0
+        if self.meter is not None:
+            output = self.meter.output_tokens
+        elif self._said >= 0:
+            output = self._said
+        elif self.committed and self.exchange.kind != "embeddings":
+            output = -(-self.exchange.bytes_out // 4)
+        if reported is not None:
+            # A vendor that reports as it goes: its last word, and never less than was seen.
+            reported.output_tokens = max(reported.output_tokens, output)
+            return reported, "provider"
+        return Usage(
+            input_tokens=self.exchange.seen.input_estimate, output_tokens=output
+        ), "estimated"
+
+
+def _tokens_in(document: Any) -> int:
+    """Estimate the output of a whole answer: a quarter of the UTF-8 bytes of what its choices say, one each at least."""
+    choices = document.get("choices") if isinstance(document, dict) else None
+    if not isinstance(choices, list):
+        return 0
+    tokens = 0
+    for choice in choices:
+        if isinstance(choice, dict):
+            message = choice.get("message")
+            said = message | {"role": ""} if isinstance(message, dict) else choice.get("text")
+            tokens += max(-(-_text_bytes(said) // 4), 1)
+    return tokens
+
+
+def _text_bytes(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, dict | list):
+        return sum(map(_text_bytes, value.values() if isinstance(value, dict) else value))
+    return 0
+
+
+def _is_event(tail: bytes) -> bool:
+    """Whether the end of a stream is an event that lacks nothing but the blank line behind it."""
+    found = decode(tail + b"\n\n")
+    if not found:
+        return False
+    text = found[-1][1]
+    if text == "[DONE]":
+        return True
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False

@@ -1,0 +1,153 @@
+"""What a caller is told when nothing is served: which limit, which candidate, and when to come back."""
+
+import pytest
+
+from proxy.attempts import Ended
+from proxy.errors import GatewayError
+from proxy.live import Offer
+from proxy.refusals import FAILURE_CHARS, denied_error, failed_error, limit_headers, nobody_error
+from proxy.relay import Attempt
+from ratelimit.asks import Denied, Nobody
+
+
+def test_limits_become_headers() -> None:
+    """Requests and tokens, each where there is a limit; the reset as OpenAI writes it."""
+    assert limit_headers((0, 0, 0, 0, 0, 0)) == b""
+    assert limit_headers((60, 59, 1_000_000, 0, 0, 0)) == (
+        b"x-ratelimit-limit-requests: 60\r\n"
+        b"x-ratelimit-remaining-requests: 59\r\n"
+        b"x-ratelimit-reset-requests: 1.000s\r\n"
+    )
+    assert limit_headers((0, 0, 0, 1000, 0, 59_500_000)) == (
+        b"x-ratelimit-limit-tokens: 1000\r\n"
+        b"x-ratelimit-remaining-tokens: 0\r\n"
+        b"x-ratelimit-reset-tokens: 59.500s\r\n"
+    )
+    assert limit_headers([1, 0, 5, 2, 1, 6]).count(b"\r\n") == 6
+
+
+def refusal(what: str, limit: int, retry_us: int = 0, period: str = "") -> GatewayError:
+    """Make the error for one of the caller's limits."""
+    denied = Denied(
+        what=what,
+        scope="team:acme/support",
+        limit=limit,
+        retry_us=retry_us,
+        at_us=0,
+        limits=(1, 0, 5, 0, 0, 0),
+        period=period,
+    )
+    return denied_error(denied)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "words", "retry_us"),
+    [
+        (refusal("requests", 60, 5), 429, "requests_limit", "60 requests per minute", 5),
+        (refusal("tokens", 1000, 7), 429, "tokens_limit", "1000 tokens per minute", 7),
+        (refusal("concurrency", 5), 429, "concurrency_limit", "5 concurrent requests", 1_000_000),
+        (refusal("too_large", 900), 429, "request_too_large", "900 tokens per minute", None),
+        (
+            refusal("budget", 2_500_000_000, 0, "month"),
+            402,
+            "budget_exhausted",
+            "month (2.50 USD)",
+            None,
+        ),
+    ],
+)
+def test_a_limit_says_which_one_and_when(
+    error: GatewayError, status: int, code: str, words: str, retry_us: int | None
+) -> None:
+    """The scope, the limit, and when to come back where that helps."""
+    assert (error.http_status, error.code) == (status, code)
+    assert words in error.message
+    assert "team acme/support" in error.message
+    assert error.retry_after_us == retry_us
+    assert error.limits == (1, 0, 5, 0, 0, 0)
+
+
+class Standing:
+    """What `nobody_error` looks at of an offer."""
+
+    asked = "auto"
+
+    def __init__(self, *ids: str) -> None:
+        self.places = [type("Place", (), {"id": name}) for name in ids]
+
+
+@pytest.mark.parametrize(
+    ("lost", "status"),
+    [
+        (("requests", "tokens"), 429),
+        (("throttled", "concurrency"), 429),
+        (("model_limit", "requests"), 429),
+        (("drained", "requests"), 503),
+        (("drained", "drained"), 503),
+        (("budget", "throttled"), 503),
+    ],
+)
+def test_nobody_says_why_each_candidate_fell_out(lost: tuple[str, ...], status: int) -> None:
+    """429 where all of them are at a limit, else 503; a reason for each."""
+    offer: Offer = Standing("a/x", "b/y")  # type: ignore[assignment]
+    error = nobody_error(offer, Nobody(250_000, lost, 0, ()))
+    assert (error.http_status, error.code, error.retry_after_us) == (
+        status,
+        "no_deployment",
+        250_000,
+    )
+    assert f"(a/x: {lost[0]}; b/y: {lost[1]})" in error.message
+    assert nobody_error(offer, Nobody(0, lost, 0, ())).retry_after_us == 1_000_000
+
+
+class Failed:
+    """What `failed_error` looks at of the last attempt."""
+
+    number = 2
+    cool_us = 0
+
+    def __init__(self, outcome: str, status: int = 0, secret: bytes = b"") -> None:
+        self.ended = Ended(outcome, status)
+        self.place = type(
+            "Place",
+            (),
+            {
+                "model": "m",
+                "without_secrets": staticmethod(
+                    lambda data: data.replace(secret, b"***") if secret else data
+                ),
+            },
+        )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "upstream", "status", "code"),
+    [
+        ("rate_limited", 429, 429, "upstream_rate_limited"),
+        ("overloaded", 529, 503, "upstream_rate_limited"),
+        ("upstream_refused", 500, 500, "upstream_refused"),
+        ("upstream_refused", 503, 503, "upstream_refused"),
+        ("upstream_refused", 401, 502, "upstream_refused"),
+        ("upstream_refused", 302, 502, "upstream_refused"),
+        ("connect_failed", 0, 502, "connect_failed"),
+        ("first_byte_timed_out", 0, 504, "first_byte_timed_out"),
+        ("upstream_lost", 0, 502, "upstream_lost"),
+        ("drained", 0, 503, "drained"),
+    ],
+)
+def test_the_last_failure_decides_the_status(
+    outcome: str, upstream: int, status: int, code: str
+) -> None:
+    """A vendor's own status where a caller may see it; never a 401 that is about our credentials."""
+    last: Attempt = Failed(outcome, upstream)  # type: ignore[assignment]
+    error = failed_error(last, "it went away")
+    assert (error.http_status, error.code) == (status, code)
+    assert "2 attempts" in error.message
+
+
+def test_a_vendors_words_are_short_and_without_secrets() -> None:
+    """What a vendor says of itself is repeated up to a length, and never with a key of ours."""
+    last: Attempt = Failed("bad_answer", secret=b"sk-vendor")  # type: ignore[assignment]
+    error = failed_error(last, "the key sk-vendor is wrong " + "x" * 10_000)
+    assert "sk-vendor" not in error.message
+    assert len(error.message) < FAILURE_CHARS + 200
