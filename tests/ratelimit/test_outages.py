@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from config.models import Limits
-from ratelimit.asks import Grant, settle_command
-from ratelimit.gate import LONGEST_PAUSE_S, Gate, StoreUnavailable
+from ratelimit.asks import BEATS, Grant, settle_command
+from ratelimit.gate import BATCH, LONGEST_PAUSE_S, Gate, StoreUnavailable
 from ratelimit.journal import Journal
 from ratelimit.upkeep import reap
 from tests.conftest import RedisServer
@@ -146,6 +146,32 @@ async def test_asks_that_wait_behind_a_stalled_call_keep_their_own_time(
     await world.settles_down(gate)
 
 
+async def test_a_slow_store_does_not_stretch_the_patience_of_those_who_queue(
+    world: World, pipe: Pipe
+) -> None:
+    """Batches that take most of the timeout each: whoever stands in the third is refused when its own time is over."""
+    gate = await world.gate(admit_url=pipe.url, timeout_s=0.3)
+    await world.exchange(gate)
+    await world.settles_down(gate)
+    pipe.hold()
+    begun = monotonic()
+    asks = [gate.admit(world.ask()) for _ in range(2 * BATCH + 10)]
+    await asyncio.sleep(0.2)
+    pipe.release(once=True)
+    await asyncio.wait(asks)
+    assert monotonic() - begun < 0.45
+    kinds = Counter(type(ask.exception() or ask.result()) for ask in asks)
+    assert kinds == {Grant: BATCH, StoreUnavailable: BATCH + 10}
+    pipe.release()
+    await until(lambda: granted_again(world, gate))
+    assert await gate.drain(5)
+    await until(lambda: has_leases(world, BATCH))
+
+
+async def has_leases(world: World, count: int) -> bool:
+    return await world.leases() == count
+
+
 # Cut off...
 
 
@@ -226,6 +252,24 @@ async def test_a_sending_that_arrives_after_it_was_repeated_takes_nothing(
     await world.settles_down(gate)
     pipe.deliver()
     await asyncio.sleep(0.05)
+    await world.settles_down(gate)
+    await world.assert_books()
+
+
+async def test_what_was_granted_under_a_boot_that_ended_is_given_back(
+    world: World, pipe: Pipe
+) -> None:
+    """The answer is lost, and meanwhile the replica was taken for dead: it asks again under its new boot, and frees the old leases."""
+    gate = await world.gate(admit_url=pipe.url)
+    await world.exchange(gate)
+    await world.settles_down(gate)
+    pipe.cut_down_after, pipe.shut = 0, True
+    asking = [asyncio.ensure_future(world.exchange(gate)) for _ in range(4)]
+    await until(lambda: not gate._admit_lane.connected)
+    assert await world.leases() == 4
+    await world.client.zadd(BEATS, {gate.boot.member: -1})
+    pipe.shut = False
+    assert {type(answer) for answer in await asyncio.gather(*asking)} == {Grant}
     await world.settles_down(gate)
     await world.assert_books()
 

@@ -125,14 +125,16 @@ class Pipe(_Listener):
         self.cut_down_after: int | None = None
         self._open = asyncio.Event()
         self._open.set()
+        self._once = False
         self._roads: list[tuple[asyncio.Event, asyncio.StreamWriter]] = []
 
     def hold(self) -> None:
         """Let nothing through towards the client."""
         self._open.clear()
 
-    def release(self) -> None:
-        """Let everything through again."""
+    def release(self, *, once: bool = False) -> None:
+        """Let everything through again, or the next answer only."""
+        self._once = once
         self._open.set()
 
     def delay(self) -> None:
@@ -172,6 +174,9 @@ class Pipe(_Listener):
         async def down() -> None:
             while data := await up_reader.read(65536):
                 await self._open.wait()
+                if self._once:
+                    self._once = False
+                    self._open.clear()
                 if self.cut_down_after is not None:
                     data, self.cut_down_after = self._part(data, self.cut_down_after)
                 writer.write(data)
