@@ -9,7 +9,7 @@ Plain functions over plain rows; nothing here does I/O but `ledger_rows`.
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,14 @@ class Comparison:
     broken: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return asdict(self)
+        """Return it as plain data; the errors as lines of comma-separated values, of which there may be thousands."""
+        told = asdict(self)
+        for name in ("estimated", "reaped"):
+            told[name] = {
+                "fields": ",".join(one.name for one in fields(Error)),
+                "rows": [",".join(str(value) for value in row.values()) for row in told[name]],
+            }
+        return told
 
 
 def compare(

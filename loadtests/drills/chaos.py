@@ -309,6 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _plain(one: Found) -> dict[str, Any]:
     told = asdict(one)
     told["harm"]["lost"] = sorted(one.harm.lost)
+    told["compared"] = one.compared.as_json()
     return told
 
 

@@ -1,5 +1,5 @@
 """
-What Redis may do to us: each fault is a coroutine that begins it, bears it and ends it.
+What Redis, and the ledger's database, may do to us: each fault is a coroutine that begins it, bears it and ends it.
 
 A fault returns what it has done: the marks of calls whose entries it has legitimately lost, whether counters went with
 them, and for how long no progress could be reported.
@@ -8,6 +8,7 @@ them, and for how long no progress could be reported.
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -172,6 +173,18 @@ async def disconnected(store: Store, seconds: float, _: Site) -> Harm:
     return Harm()
 
 
+async def ledger_locked(_: Store, seconds: float, site: Site) -> Harm:
+    """Lock the database against its writer, as a backup or a curious operator may: entries wait in the stream."""
+    connection = sqlite3.connect(site.ledger, isolation_level=None, timeout=5)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+        await asyncio.sleep(seconds)
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+    return Harm()
+
+
 FAULTS: dict[str, Fault] = {
     "killed": killed,
     "lost_tail": lost_tail,
@@ -182,6 +195,7 @@ FAULTS: dict[str, Fault] = {
     "out_of_memory": out_of_memory,
     "read_only": read_only,
     "disconnected": disconnected,
+    "ledger_locked": ledger_locked,
 }
 
 

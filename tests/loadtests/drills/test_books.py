@@ -131,3 +131,11 @@ def test_the_ledger_is_read_as_it_lies(tmp_path):
         )
     connection.close()
     assert ledger_rows(path) == [row()]
+
+
+def test_a_record_is_short():
+    """One line for each error, under the names of its values."""
+    reaped = row(outcome="reaped", token_source="estimated", output_tokens=8)
+    told = compare([reaped], [call()], TARIFFS).as_json()["reaped"]
+    assert told["fields"].split(",")[:3] == ["attempt_id", "outcome", "deployment"]
+    assert told["rows"] == ["r.1,reaped,d,True,True,20,0,-12,-24000,0.24"]

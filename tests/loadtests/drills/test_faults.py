@@ -1,7 +1,9 @@
 """Laws of the faults: each leaves a store that works, and says what it may have lost."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 
 import msgpack
 import pytest
@@ -36,7 +38,7 @@ async def written(store: faults.Store, name: str, value: str | None = None) -> b
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(faults.FAULTS) - {"edge_killed", "flushed", "lost_tail"})
+    "name", sorted(set(faults.FAULTS) - {"edge_killed", "flushed", "lost_tail", "ledger_locked"})
 )
 async def test_a_store_that_was_ill_is_well_again(name: str, store: faults.Store):
     """What was written before is there, and it can be written."""
@@ -69,3 +71,17 @@ async def test_a_flush_says_whose_entries_it_took(store: faults.Store):
     assert harm.lost == {"mark-7"}
     assert harm.new_book
     assert await written(store, "old") is None
+
+
+async def test_a_locked_ledger_is_free_again(tmp_path, store: faults.Store):
+    """Nobody can write while it lasts, everybody afterwards."""
+    site = Site.__new__(Site)
+    site.var = tmp_path
+    with closing(sqlite3.connect(site.ledger, timeout=0, isolation_level=None)) as other:
+        other.execute("CREATE TABLE t (x)")
+        locking = asyncio.ensure_future(faults.ledger_locked(store, 0.1, site))
+        await asyncio.sleep(0.02)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("INSERT INTO t VALUES (1)")
+        await locking
+        other.execute("INSERT INTO t VALUES (1)")
