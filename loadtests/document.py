@@ -124,10 +124,15 @@ def _without_header(path: Path, end: str) -> str:
     return path.read_text(encoding="utf-8").partition(end)[2].lstrip()
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that people can read; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+
+
 def write(folder: Path, run: dict[str, Any], records: Iterable[Record]) -> None:
     """Write all three files; makes the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RUN).write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
+    write_json(folder / RUN, run)
     with gzip.open(folder / RECORDS, "wb", compresslevel=5) as output:
         for record in records:
             output.write(msgspec.json.encode(record) + b"\n")

@@ -46,9 +46,18 @@ class Rig:
 
 @contextlib.contextmanager
 def rig(
-    *, workers: int = 1, config: Path = gateway.CONFIG, with_nginx: bool = True, prove: bool = True
+    *,
+    workers: int = 1,
+    config: Path = gateway.CONFIG,
+    with_nginx: bool = True,
+    prove: bool = True,
+    pinned: bool = True,
 ) -> Iterator[Rig]:
-    """Start everything, prove that governance is on, and end everything after the block."""
+    """
+    Start everything, prove that governance is on, and end everything after the block.
+
+    Without `pinned` every process may use every core, generator and gateway alike.
+    """
     held.allow_files(_FILES)
     program = find_nginx() if with_nginx else None
     with Ground() as ground:
@@ -61,13 +70,14 @@ def rig(
             pids[NGINX] = (pid,)
         ours = gateway.start(ground, mock_url, config=config, workers=workers)
         pids[OURS] = tuple(edge.pid for edge in ours.edges)
-        if workers == 1:
-            for pid in (one for group in pids.values() for one in group):
-                ground.measure(pid)
+        proxies = [one for group in pids.values() for one in group]
+        for pid in proxies:
+            ground.measure(pid)
         found = Rig(ground, mock_url, nginx_url, ours, pids)
         if prove:
             gateway.prove_governed(ours, body_of("bench", _contestant(found), stream=False))
-        yield found
+        with contextlib.nullcontext() if pinned else ground.unpinned(proxies):
+            yield found
 
 
 def find_nginx() -> str | None:

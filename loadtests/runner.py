@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ CLASSES = {
 
 class RunFailed(RuntimeError):
     """A run left nothing that could be judged; the message says why."""
+
+
+def folder_for(name: str, now: datetime) -> Path:
+    """Give the folder of a run that begins now."""
+    var = Path(os.environ.get("PENSTOCK_VAR") or ROOT / "var")
+    return var / "load" / f"{now:%Y%m%d-%H%M%S}-{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,9 @@ def measure(
     scenario: str,
     bases: Sequence[Mapping[str, str]],
     folder: Path,
+    *,
+    processes: int = 1,
+    quiet: bool = True,
     **options: Any,
 ) -> Run:
     """
@@ -150,7 +160,7 @@ def measure(
     file.touch(mode=0o600)
     file.write_bytes(msgspec.json.encode(list(bases)))
     try:
-        code = run([scenario], {**options, "bases": file}, folder, quiet=True)
+        code = run([scenario], {**options, "bases": file}, folder, quiet=quiet, processes=processes)
     finally:
         file.unlink()
     if code != 0:

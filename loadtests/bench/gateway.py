@@ -70,7 +70,7 @@ def start(ground: Ground, mock_url: str, *, config: Path = CONFIG, workers: int 
     control = ground.start(
         "control",
         [
-            *(sys.executable, "-m", "console", "serve", "--redis", redis, "--config", str(CONFIG)),
+            *(sys.executable, "-m", "console", "serve", "--redis", redis, "--config", str(config)),
             *("--listen", admin_address, "--run-dir", str(run_dir), "--ledger", ledger),
         ],
         environ,

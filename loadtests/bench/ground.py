@@ -131,6 +131,8 @@ class Ground:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # Ctrl-C at the terminal is for whoever measures; it ends these in good order.
+                process_group=0,
             )
         child = Child(name, process, log)
         self._children.append(child)

@@ -169,6 +169,19 @@ with two runs, their differences first. Everything is drawn as SVG here; nothing
         run.verdicts.map((row) => [row.what, row.budget, row.measured, row.range, { text: row.verdict, mark: row.verdict === "broken" ? "worse" : "" }])));
   }
 
+  // A soak's slopes and an overload's phases: whatever their rows hold, in order.
+  for (const [key, title] of [["slopes", "What grew"], ["phases", "Phases of the overload"]])
+    runs.filter((run) => run[key] && run[key].length).forEach((run) => {
+      make("h2", report, title);
+      const columns = [...new Set(run[key].flatMap((row) => Object.keys(row)))];
+      table(report, columns, run[key].map((row) => columns.map((name) => {
+        const value = row[name];
+        return value === undefined ? "–" : typeof value === "number" ? plain(value) : value === "grows" ? { text: value, mark: "worse" } : value;
+      })));
+      if (run.recovery_s !== undefined && run.recovery_s !== null && key === "phases")
+        make("p", report, `Recovery: the last call that was not good began ${plain(run.recovery_s)} s after the overload ended.`, "note");
+    });
+
   function figuresTable(title, key) {
     make("h2", report, title);
     const rows = [];

@@ -1,7 +1,5 @@
 """Laws of `./penstock load`: mistakes are told before anything starts, and a run ends with its table and its page."""
 
-import datetime as dt
-
 import pytest
 
 from loadtests import __main__ as module
@@ -75,8 +73,8 @@ def test_mistakes_are_told_and_nothing_starts(ran, words, told, capsys):
 
 def test_an_unknown_verb_is_answered_with_those_there_are(capsys):
     """Exit code 2."""
-    assert module.main(["reprot"]) == 2
-    assert "load report" in capsys.readouterr().err
+    assert module.main(["gaurd"]) == 2
+    assert "load guard" in capsys.readouterr().err
 
 
 def test_ctrl_c_still_tells_what_was_seen(ran, monkeypatch, tmp_path, capsys):
@@ -115,10 +113,3 @@ def test_every_option_of_a_run_is_an_option_of_the_command():
     """One table for both."""
     known = module.load_parser().format_help()
     assert all(f"--{part.name}" in known for part in PARTS)
-
-
-def test_runs_lie_by_time_and_name(monkeypatch):
-    """Under var/load, or where PENSTOCK_VAR says."""
-    monkeypatch.setenv("PENSTOCK_VAR", "/elsewhere")
-    now = dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
-    assert str(module.folder_for("chat", now)) == "/elsewhere/load/20300102-030405-chat"

@@ -1,5 +1,6 @@
 """Laws of running Locust: what is asked for arrives there, and keys take the environment."""
 
+import datetime as dt
 import stat
 
 import msgspec
@@ -52,3 +53,10 @@ def test_several_bases_go_by_a_file_that_only_the_owner_reads(tmp_path, monkeypa
     with pytest.raises(RunFailed, match="ended with 2"):
         measure("chat", bases, tmp_path / "r")
     assert not seen["bases"].exists()
+
+
+def test_runs_lie_by_time_and_name(monkeypatch):
+    """Under var/load, or where PENSTOCK_VAR says."""
+    monkeypatch.setenv("PENSTOCK_VAR", "/elsewhere")
+    now = dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    assert str(runner.folder_for("chat", now)) == "/elsewhere/load/20300102-030405-chat"

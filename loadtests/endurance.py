@@ -1,0 +1,272 @@
+"""
+Long and hard runs: a soak that shows what grows, an overload that shows what is shed and how it recovers.
+
+While load runs, a thread of this process looks at the gateway from outside: memory and descriptors of its processes, and the gauges of its
+admin port (exchanges in flight, settlements waiting, connections, tasks).
+An open lease is an exchange in flight or one whose settlement the store has not confirmed, so their sum is the leases that are open.
+"""
+
+import re
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Any, Self
+
+from loadtests import summary
+from loadtests.bench import usage
+from loadtests.metrics import Record, meets
+
+_GAUGE = re.compile(r"^(penstock_\w+)(\{[^}]*\})? ([0-9.e+-]+)$", re.MULTILINE)
+_WATCHED = {
+    "penstock_in_flight": "in flight",
+    "penstock_unsettled": "unsettled",
+    "penstock_client_connections": "client connections",
+    "penstock_upstream_connections": "upstream connections",
+    "penstock_tasks": "tasks",
+}
+# What may grow per hour before it is called a leak; the first tenth of a run fills caches and pools.
+TOLERATED = {
+    "memory MB": 12.0,
+    "descriptors": 20.0,
+    "leases": 20.0,
+    "tasks": 20.0,
+}
+JUDGED_FROM_S = 240.0
+_WARM = 0.25
+_SLOPES_FROM = 400
+Series = dict[str, list[tuple[float, float]]]
+
+
+def read_gauges(text: str) -> dict[str, float]:
+    """Read the gauges that are watched from Prometheus text, summed over labels, and the open leases."""
+    found: dict[str, float] = {}
+    for name, _, value in _GAUGE.findall(text):
+        if name in _WATCHED:
+            found[_WATCHED[name]] = found.get(_WATCHED[name], 0.0) + float(value)
+    if "in flight" in found and "unsettled" in found:
+        found["leases"] = found["in flight"] + found["unsettled"]
+    return found
+
+
+class Watcher:
+    """A context in which a gateway is looked at; `series` are (seconds, value) by what is watched."""
+
+    def __init__(
+        self, pids: Sequence[int], admin_url: str = "", *, every_s: float = 1.0, token: str = ""
+    ) -> None:
+        self.series: Series = {}
+        self._pids = tuple(pids)
+        self._metrics = f"{admin_url}/metrics" if admin_url else ""
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._begun = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def look(self) -> dict[str, float]:
+        """Look once."""
+        seen: dict[str, float] = {}
+        try:
+            if self._pids:
+                seen["memory MB"] = sum(usage.rss_bytes(pid) for pid in self._pids) / 1e6
+                seen["descriptors"] = sum(
+                    len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self._pids
+                )
+        except (OSError, ValueError, subprocess.CalledProcessError):
+            # Ended, not Linux, or not ours to look into: what is not seen is not drawn.
+            pass
+        if self._metrics:
+            try:
+                request = urllib.request.Request(self._metrics, headers=self._headers)  # noqa: S310
+                with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+                    seen |= read_gauges(answer.read().decode())
+            except (OSError, urllib.error.URLError):
+                # A busy admin port misses a look, not the run.
+                pass
+        return seen
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            at = time.monotonic() - self._begun
+            for name, value in self.look().items():
+                self.series.setdefault(name, []).append((round(at, 2), value))
+            self._stop.wait(self._every_s)
+
+
+def slope_per_hour(points: Sequence[tuple[float, float]]) -> float | None:
+    """
+    Give the slope of a series per hour, without its beginning, or `None` of too little.
+
+    Theil and Sen's estimator, the median of the slopes of all pairs, which peaks do not sway.
+    """
+    kept = [point for point in points if point[0] >= points[-1][0] * _WARM] if points else []
+    if len(kept) < 4:
+        return None
+    step = -(-len(kept) // _SLOPES_FROM)
+    kept = kept[::step]
+    slopes = [
+        (later[1] - earlier[1]) / (later[0] - earlier[0])
+        for at, earlier in enumerate(kept)
+        for later in kept[at + 1 :]
+        if later[0] > earlier[0]
+    ]
+    return median(slopes) * 3600 if slopes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """How one thing grew; `word` is `steady`, `grows`, `too short` or empty where nothing is demanded."""
+
+    what: str
+    first: float
+    last: float
+    per_hour: float | None
+    word: str
+
+    def row(self) -> dict[str, Any]:
+        """Write it for the table."""
+        grown = "-" if self.per_hour is None else f"{self.per_hour:+,.1f}"
+        return {
+            "what": self.what,
+            "first": round(self.first, 1),
+            "last": round(self.last, 1),
+            "slope": grown,
+            "verdict": self.word,
+        }
+
+
+SLOPE_COLUMNS = (
+    ("what", "what"),
+    ("first", "at the beginning"),
+    ("last", "at the end"),
+    ("slope", "per hour"),
+    ("verdict", "verdict"),
+)
+
+
+def slopes(series: Mapping[str, Sequence[tuple[float, float]]]) -> list[Slope]:
+    """Judge every series; a run of less than four minutes says too little."""
+    found = []
+    for what, points in series.items():
+        per_hour = slope_per_hour(points)
+        word = ""
+        if what in TOLERATED:
+            if per_hour is None or points[-1][0] < JUDGED_FROM_S:
+                word = "too short"
+            else:
+                word = "grows" if per_hour > TOLERATED[what] else "steady"
+        edge = max(1, len(points) // 10)
+        first = median(value for _, value in points[:edge])
+        last = median(value for _, value in points[-edge:])
+        found.append(Slope(what, first, last, per_hour, word))
+    return found
+
+
+# Overload...
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of an overload, in seconds of the run."""
+
+    name: str
+    begin_s: float
+    end_s: float
+
+
+def phases(duration_s: float) -> tuple[Phase, ...]:
+    """Give the phases of `steps:half,five,five,half,half`: before, overload, after."""
+    fifth = duration_s / 5
+    return (
+        Phase("before, at half the capacity", 0, fifth),
+        Phase("overload, at five times", fifth, 3 * fifth),
+        Phase("after, at half again", 3 * fifth, duration_s),
+    )
+
+
+def load_of(capacity: float) -> str:
+    """Give the load of an overload as a shape."""
+    return f"steps:{capacity / 2:g},{capacity * 5:g},{capacity * 5:g},{capacity / 2:g},{capacity / 2:g}"
+
+
+PHASE_COLUMNS = (
+    ("name", "phase"),
+    ("offered", "offered/s"),
+    ("goodput", "goodput/s"),
+    ("shed", "shed %"),
+    ("failed", "other errors %"),
+    ("ok50", "good p50 ms"),
+    ("ok99", "p99"),
+    ("shed50", "shed p50 ms"),
+    ("shed99", "p99"),
+)
+
+
+def phase_rows(
+    records: Sequence[Record], duration_s: float, objectives: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Give the table of an overload: what was offered, served and shed in each phase, and how fast."""
+    begin = min((record.at_s for record in records), default=0.0)
+    rows = []
+    for phase in phases(duration_s):
+        own = [
+            record
+            for record in records
+            if record.counts and phase.begin_s <= record.at_s - begin < phase.end_s
+        ]
+        shed = [record for record in own if is_shed(record)]
+        failed = [record for record in own if not record.fine and not is_shed(record)]
+        seconds = phase.end_s - phase.begin_s
+        row: dict[str, Any] = {
+            "name": phase.name,
+            "offered": round(len(own) / seconds, 1),
+            "goodput": round(sum(meets(record, objectives) for record in own) / seconds, 1),
+            "shed": round(100 * len(shed) / len(own), 1) if own else 0.0,
+            "failed": round(100 * len(failed) / len(own), 1) if own else 0.0,
+        }
+        for key, group in (("ok", [one for one in own if one.fine]), ("shed", shed)):
+            ordered = sorted(record.took_ms for record in group)
+            if ordered:
+                row[f"{key}50"] = round(summary.percentile(ordered, 0.5), 1)
+                row[f"{key}99"] = round(summary.percentile(ordered, 0.99), 1)
+        rows.append(row)
+    return rows
+
+
+def is_shed(record: Record) -> bool:
+    """Whether a call was turned away, in words that a caller can act on."""
+    return record.status in {429, 503, 529}
+
+
+def recovery_s(
+    records: Sequence[Record], duration_s: float, objectives: dict[str, float]
+) -> float | None:
+    """Give the seconds from the end of the overload to the last call that began after it and was not good, `None` without calls."""
+    begin = min((record.at_s for record in records), default=0.0)
+    end = phases(duration_s)[1].end_s
+    after = [one for one in records if one.counts and one.at_s - begin >= end]
+    if not after:
+        return None
+    bad = [one.at_s - begin - end for one in after if not meets(one, objectives)]
+    return max(bad, default=0.0)

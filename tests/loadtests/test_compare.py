@@ -1,0 +1,106 @@
+"""Laws of the side by side: every mistake of its file is told, bases take turns, and the first is what the others are set against."""
+
+import pytest
+
+from loadtests import compare, runner
+from loadtests.compare import BadComparison, Comparison, load, read
+from loadtests.metrics import Record
+
+BASES = [
+    {"name": "direct", "url": "http://a", "model": "m"},
+    {"name": "gateway", "url": "http://b", "model": "n"},
+]
+
+
+def test_a_file_is_read_with_keys_from_the_environment(tmp_path):
+    """So that it can be committed."""
+    (tmp_path / "c.yaml").write_text(
+        "scenario: chat\nload: 5\nrepeats: 3\nbases:\n"
+        "  - {name: a, url: 'http://a', model: m, key: '${SIDE_KEY}'}\n"
+    )
+    wanted = load(tmp_path / "c.yaml", {"SIDE_KEY": "sk"})
+    assert (wanted.scenario, wanted.load, wanted.repeats) == ("chat", "5", 3)
+    assert wanted.bases[0]["key"] == "sk"
+    with pytest.raises(BadComparison, match="the environment has no SIDE_KEY"):
+        load(tmp_path / "c.yaml", {})
+
+
+def test_every_mistake_is_told_at_once():
+    """One a line."""
+    wrong = {
+        "scenario": "chats",
+        "load": "fast",
+        "arrivals": "x",
+        "repeats": 0,
+        "speed": 1,
+        "bases": [{"name": "a", "url": "nonsense"}, {"name": "b", "url": "http://b"}],
+    }
+    with pytest.raises(BadComparison) as told:
+        read(wrong, [])
+    words = str(told.value)
+    for part in ("'chats'", "'fast'", "arrivals 'x'", "repeats 0", "'speed'", "'nonsense'"):
+        assert part in words
+
+
+@pytest.mark.parametrize("content", [None, [], {}, {"bases": BASES[:1] * 2}])
+def test_a_file_without_usable_bases_is_told(content):
+    """None, or two of one name."""
+    with pytest.raises(BadComparison):
+        read(content, [])
+
+
+def test_a_model_must_be_named():
+    """What each base calls it."""
+    with pytest.raises(BadComparison, match="a: model is missing"):
+        read({"bases": [{"name": "a", "url": "http://a"}]}, [])
+
+
+def test_a_missing_or_broken_file_is_told(tmp_path):
+    """With its name."""
+    with pytest.raises(BadComparison, match="No such file"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "x.yaml").write_text("a: [")
+    with pytest.raises(BadComparison, match="no YAML"):
+        load(tmp_path / "x.yaml")
+
+
+def test_bases_take_turns(monkeypatch, tmp_path):
+    """All of them once, then all again, each alone."""
+    order = []
+
+    class Made:
+        """A run that is over."""
+
+        def records(self):
+            return [Record("x", "chat", "t", 0.0, 0.0, "ok")]
+
+        def document(self):
+            return {"warnings": ["late"]}
+
+    def measure(scenario, bases, folder, **options):
+        order.append(([base["name"] for base in bases], options["seed"]))
+        return Made()
+
+    monkeypatch.setattr(runner, "measure", measure)
+    said, into = [], []
+    compare.run(Comparison(tuple(BASES), repeats=2), tmp_path, said.append, into)
+    assert order == [(["direct"], 1), (["gateway"], 1), (["direct"], 2), (["gateway"], 2)]
+    assert len(into) == 4
+    assert "  gateway: late" in said
+
+
+def test_the_table_sets_each_base_against_the_first():
+    """E2E minus E2E, at the median and at p99."""
+    records = [
+        Record(base, "chat", "t", float(at), 0.0, "ok", e2e_ms=10.0 + at + extra)
+        for base, extra in (("direct", 0), ("gateway", 2))
+        for at in range(10)
+    ]
+    wanted = Comparison(tuple(BASES), duration="10s", repeats=1)
+    first, second = compare.rows(wanted, records)
+    assert "added50" not in first
+    assert (second["added50"], second["added99"]) == (2, 2)
+    assert second["goodput"] == 1
+    run = compare.summarize(wanted, records)
+    assert set(run["by_base"]) == {"direct", "gateway"}
+    assert "key" not in str(run["config"])

@@ -1,0 +1,175 @@
+"""Laws of long and hard runs: slopes are robust, leaks are named, phases are told apart, and a look never disturbs the run."""
+
+import http.server
+import os
+import sys
+import threading
+import time
+
+import pytest
+
+from loadtests.endurance import (
+    Watcher,
+    is_shed,
+    load_of,
+    phase_rows,
+    phases,
+    read_gauges,
+    recovery_s,
+    slope_per_hour,
+    slopes,
+)
+from loadtests.metrics import Record
+from loadtests.shapes import read_shape
+
+METRICS = """# HELP penstock_in_flight Exchanges under way.
+penstock_in_flight 3.0
+penstock_unsettled 2.0
+penstock_upstream_connections{state="idle"} 4.0
+penstock_upstream_connections{state="busy"} 1.0
+penstock_requests_total{status="200"} 99.0
+"""
+
+
+def test_gauges_are_summed_over_labels_and_make_the_open_leases():
+    """What is in flight and what is not confirmed; counters are passed over."""
+    assert read_gauges(METRICS) == {
+        "in flight": 3,
+        "unsettled": 2,
+        "upstream connections": 5,
+        "leases": 5,
+    }
+
+
+def line(slope, seconds=600, peaks=()):
+    return [
+        (float(at), 100 + slope * at / 3600 + (500 if at in peaks else 0))
+        for at in range(0, seconds, 5)
+    ]
+
+
+@pytest.mark.parametrize("slope", [0, 60, -30])
+def test_a_slope_is_that_of_the_line_whatever_its_peaks(slope):
+    """Theil and Sen: a garbage collection is no leak."""
+    assert slope_per_hour(line(slope, peaks=(200, 300, 595))) == pytest.approx(slope, abs=0.5)
+
+
+def test_the_beginning_is_not_a_slope():
+    """Caches and pools fill."""
+    points = [(at, min(value, 100.0)) for at, value in line(0)]
+    filling = [(at, at if at < 100 else value) for at, value in points]
+    assert slope_per_hour(filling) == 0
+    assert slope_per_hour([(0.0, 1.0), (1.0, 2.0)]) is None
+
+
+def test_what_grows_is_named_and_a_short_run_says_nothing():
+    """Memory beyond a few megabytes an hour is a leak; connections are shown, and nothing is demanded of them."""
+    found = {
+        one.what: one.word
+        for one in slopes(
+            {
+                "memory MB": line(500),
+                "descriptors": line(1),
+                "tasks": line(500, seconds=60),
+                "client connections": line(500),
+            }
+        )
+    }
+    assert found == {
+        "memory MB": "grows",
+        "descriptors": "steady",
+        "tasks": "too short",
+        "client connections": "",
+    }
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """An admin port that has metrics."""
+
+    def do_GET(self):
+        self.send_response(200 if self.path == "/metrics" else 404)
+        self.end_headers()
+        self.wfile.write(METRICS.encode())
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def test_a_watcher_sees_processes_and_gauges_and_survives_their_end():
+    """Memory and descriptors of this very process here; a dead one and a dead port are looks that miss."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    with Watcher([os.getpid()], url, every_s=0.01) as watcher:
+        give_up = time.monotonic() + 30
+        while len(watcher.series.get("leases", ())) < 3 and time.monotonic() < give_up:
+            time.sleep(0.01)
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+    assert [value for _, value in watcher.series["leases"]][:3] == [5, 5, 5]
+    assert watcher.series["memory MB"][0][1] > 10
+    assert ("descriptors" in watcher.series) == (sys.platform == "linux")
+    assert Watcher([2**22 + 1], "http://127.0.0.1:1").look() == {}
+
+
+OBJECTIVES = {"e2e": 1000.0}
+
+
+def overloaded():
+    """Give ten seconds: 2 calls a second, then 10 of which 8 are shed, then 2 again, of which the first is shed."""
+    found = []
+    for tenth in range(100):
+        at = tenth / 10
+        busy = 2 <= at < 6
+        if not busy and tenth % 5:
+            continue
+        shed = (busy and tenth % 5 != 0) or tenth == 60
+        outcome, status = ("http_429", 429) if shed else ("ok", 200)
+        took = 1.0 if shed else 100.0
+        found.append(
+            Record(
+                "p",
+                "chat",
+                "t",
+                at,
+                0.0,
+                outcome,
+                status,
+                e2e_ms=None if shed else took,
+                took_ms=took,
+            )
+        )
+    return found
+
+
+def test_an_overload_is_half_then_five_times_then_half():
+    """As a shape that the load takes."""
+    shape = read_shape(load_of(100), 10)
+    assert [shape.at(at) for at in (1, 3, 5, 7, 9)] == [50, 500, 500, 50, 50]
+    assert [(one.begin_s, one.end_s) for one in phases(10)] == [(0, 2), (2, 6), (6, 10)]
+
+
+def test_phases_say_what_was_served_and_what_was_shed_and_how_fast():
+    """Goodput holds, the rest is turned away quickly."""
+    before, during, after = phase_rows(overloaded(), 10, OBJECTIVES)
+    assert (before["offered"], before["goodput"], before["shed"]) == (2, 2, 0)
+    assert (during["offered"], during["goodput"], during["shed"]) == (10, 2, 80)
+    assert (during["ok50"], during["shed99"]) == (100, 1)
+    assert after["shed"] == pytest.approx(12.5)
+    assert after["failed"] == 0
+
+
+def test_recovery_is_the_last_bad_call_after_the_overload():
+    """At its very beginning here; without calls nobody knows."""
+    assert recovery_s(overloaded(), 10, OBJECTIVES) == 0
+    late = [*overloaded(), Record("p", "c", "t", 7.5, 0.0, "lost")]
+    assert recovery_s(late, 10, OBJECTIVES) == 1.5
+    assert recovery_s([], 10, OBJECTIVES) is None
+
+
+def test_shedding_is_an_answer_that_a_caller_can_act_on():
+    """A lost connection is none."""
+    assert is_shed(Record("p", "c", "t", 0.0, 0.0, "http_503", 503))
+    assert not is_shed(Record("p", "c", "t", 0.0, 0.0, "lost"))
