@@ -56,6 +56,8 @@ BATCH = 64
 # Progress goes with the beat: a crash may forget two seconds of a stream, of which half a one is for lags.
 BEAT_S = 1.5
 LIFE_US = 10_000_000
+# As the scripts remember (`REMEMBER` in `lua/gcra.lua`).
+REMEMBER_S = 604_800
 WATCH_S = 0.05
 # How often an ask may find limits missing: a flush may strike twice, a scope that nobody knows stays unknown.
 RESEEDS = 3
@@ -209,7 +211,7 @@ class Gate:
         try:
             async with asyncio.timeout(5.0):
                 await self._load_scripts()
-                await self._beat(fresh=True)
+                await self._be_born()
             await self._replay_orphans()
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"cannot reach the store: {error}") from error
@@ -274,22 +276,24 @@ class Gate:
             await asyncio.sleep(BEAT_S)
             try:
                 async with asyncio.timeout(BEAT_S):
-                    await self._beat(fresh=False)
+                    await self._beat()
                     await self._report_progress()
                 self._well("beat")
             except Exception as error:  # noqa: BLE001 - a replica that stops beating is taken for dead
                 self.stats.store_errors += 1
                 self._trouble("beat", error)
 
-    async def _beat(self, *, fresh: bool) -> None:
-        answer = await run(
-            self._client,
-            "beat",
-            [BEATS],
-            ["", self._boot.member, LIFE_US, 1 if fresh else 0],
-        )
+    async def _be_born(self) -> None:
+        """Begin the life of this boot in the eyes of the store; its settlements are counted from there."""
+        boot = self._boot
+        await run(self._client, "beat", [BEATS], ["", boot.member, LIFE_US, 1])
+        await self._client.set(boot.seen, 0, nx=True, ex=REMEMBER_S)
+
+    async def _beat(self) -> None:
+        boot = self._boot
+        answer = await run(self._client, "beat", [BEATS], ["", boot.member, LIFE_US, 0])
         if answer == b"FENCED":
-            await self._reboot(self._boot)
+            await self._reboot(boot)
 
     async def _reboot(self, fenced: Boot) -> None:
         """Come back under a new boot id, unless somebody did already."""
@@ -297,7 +301,7 @@ class Gate:
             self._boot = self._new_boot()
             self.stats.boots += 1
             log.warning("%s was taken for dead; going on as %s", fenced.member, self._boot.member)
-        await run(self._client, "beat", [BEATS], ["", self._boot.member, LIFE_US, 1])
+        await self._be_born()
 
     async def _report_progress(self) -> None:
         if self._streams is None:

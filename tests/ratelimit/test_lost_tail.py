@@ -112,3 +112,20 @@ async def test_another_store_is_not_told_of_the_old_ones_settlements(
     await world.settles_down(gate)
     await world.assert_books()
     assert gate.stats.recalled == 0
+
+
+async def test_the_first_settlement_of_a_replica_is_sent_again_too(
+    durable: tuple[World, RedisServer],
+) -> None:
+    """A store that knows a boot knows its number from the beginning, so that none is not taken for another store."""
+    world, server = durable
+    gate = await world.gate()
+    pair = await world.granted(gate)
+    size = log_of(server).stat().st_size
+    world.settle(gate, *pair)
+    await gate.drain(5)
+    lose(server, size)
+    await back(gate)
+    await world.settles_down(gate)
+    await world.assert_books()
+    assert gate.stats.recalled == 1
