@@ -110,6 +110,7 @@ METRICS = (
         _SHORT,
     ),
     Metric("penstock_in_flight", "gauge", "Exchanges under way."),
+    Metric("penstock_tasks", "gauge", "Tasks of the event loops, ours and the libraries'."),
     Metric("penstock_client_connections", "gauge", "Open connections of callers."),
     Metric("penstock_upstream_connections", "gauge", "Connections to providers.", ("state",)),
     Metric("penstock_upstream_opened_total", "counter", "Connections opened to providers."),
