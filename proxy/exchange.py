@@ -144,7 +144,9 @@ class Exchange:
         """Tell the story up to the end of the answer. Raises `GatewayError` before the first byte."""
         edge = self.edge
         request = self.request
-        caller = edge.live.callers.find(credential(request))
+        # One version for the whole of it: who is calling and what that key may do must not come from two.
+        live = edge.live
+        caller = live.callers.find(credential(request))
         if caller is None:
             raise Unauthorized(
                 "The API key is not known. Send it as 'Authorization: Bearer KEY', 'x-api-key' or 'api-key'.",
@@ -163,7 +165,6 @@ class Exchange:
                 f"user is longer than {MAX_USER} characters", code="invalid_value", param="user"
             )
         self.passed = edge.request_headers.block(request.message.raw_headers)
-        live = edge.live
         self.offer = offer = live.offer(
             caller, seen.model, self.kind, stream=seen.stream, input_bound=seen.input_bound
         )

@@ -240,6 +240,21 @@ async def test_an_exchange_ends_under_the_version_it_began_with(edge: MakeEdge) 
     assert await rig.outcomes() == ["ok"]
 
 
+async def test_a_request_that_is_still_coming_carries_no_right_over(edge: MakeEdge) -> None:
+    """It began under the old version and ends under it; the new one knows nothing of what its key was allowed before."""
+    rig = await edge(models={"m": ["sim"], "n": ["sim"]})
+    caller = await rig.caller()
+    whole_request = request(chat("n"))
+    await caller.send(whole_request[:-5])
+    await eventually(lambda: rig.edge.exchanges)
+    await rig.publish(key={"models": ["m"]})
+    await eventually(lambda: rig.edge.live.version == 2)
+    await caller.send(whole_request[-5:])
+    assert (await caller.answer()).status == 200
+    await caller.send(whole_request)
+    assert (await caller.answer()).status == 403
+
+
 async def test_a_version_that_cannot_run_changes_nothing(edge: MakeEdge) -> None:
     """It is refused with its reason, the worker goes on with what it has, and takes the next good one."""
     rig = await edge(models={"m": ["sim;tokens=1"]})
