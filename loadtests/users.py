@@ -29,7 +29,7 @@ import msgspec
 import yaml
 from flask import Response, render_template, request
 from locust import LoadTestShape, User, events, task
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from loadtests import document, preflight, progress, scenarios
 from loadtests.answers import BadAnswer
@@ -41,8 +41,10 @@ from loadtests.options import PARTS, OptionsWrong, parse_plan
 from loadtests.shapes import Shape, read_duration_s, read_shape, sources
 from loadtests.summary import summarize
 
-_FLUSH_S = 4.0
 _SOURCES = 50
+_HAND_OVER_S = 5.0
+# Messages between master and workers.
+_END, _ENDED = "penstock_end", "penstock_ended"
 
 
 class CallFailed(Exception):
@@ -102,6 +104,7 @@ class Site:
         self._samples_to_report: list[Health] = []
         self._calls: set[Any] = set()
         self._chores: list[Any] = []
+        self._ended: set[str] = set()
         self._begun = 0.0
         self._written = False
 
@@ -121,6 +124,7 @@ class Site:
         """Forget what was, and make the engine."""
         for kept in (self.records, self.samples, self._to_report, self._samples_to_report):
             kept.clear()
+        self._ended.clear()
         self._written = False
         self._begun = time.monotonic()
         runner = self.environment.runner
@@ -138,6 +142,8 @@ class Site:
 
     def end(self) -> None:
         """Let the calls that are open end, as long as `--drain` says; what is open then is `unfinished`."""
+        if isinstance(self.environment.runner, MasterRunner):
+            self._await_workers()
         if self._calls:
             gevent.joinall(list(self._calls), timeout=self.options.drain)
             gevent.killall(list(self._calls), block=True, timeout=5)
@@ -146,18 +152,40 @@ class Site:
         if self.engine is not None:
             self.engine.close()
         if self.environment.web_ui is not None:
-            # A worker's last records come with its next report.
-            gevent.spawn_later(
-                _FLUSH_S if isinstance(self.environment.runner, MasterRunner) else 0, self.write
-            )
+            self.write()
 
     def quit(self) -> None:
         """End what still runs (as on Ctrl-C), then write the report."""
         self.environment.runner.quit()
         if isinstance(self.environment.runner, WorkerRunner):
-            self.environment.runner._send_stats()  # noqa: SLF001  (Locust's own way on "quit")
+            self.hand_over()
         else:
             self.write()
+
+    def hand_over(self) -> None:
+        """Send the master all that it has not got yet, and say that this was all."""
+        runner = self.environment.runner
+        runner._send_stats()  # noqa: SLF001  (Locust's own way on "quit")
+        runner.send_message(_ENDED, runner.client_id)
+
+    def _await_workers(self) -> None:
+        """
+        Have every worker end its calls and hand over its records, and wait until all have.
+
+        Locust's master waits half a second for that and goes, which is less than a stream takes.
+        """
+        runner = self.environment.runner
+        expected = {client.id for client in runner.clients.all if client.state != STATE_MISSING}
+        runner.send_message(_END)
+        give_up = time.monotonic() + self.options.drain + _HAND_OVER_S
+        while expected - self._ended and time.monotonic() < give_up:
+            gevent.sleep(0.05)
+        if late := expected - self._ended:
+            print(f"{len(late)} workers did not hand over their last records", file=sys.stderr)
+
+    def ended(self, client_id: str) -> None:
+        """Note that a worker has handed over everything."""
+        self._ended.add(client_id)
 
     def _start(self, go: Callable[[], object]) -> Any:
         call = gevent.spawn(go)
@@ -295,11 +323,16 @@ def set_up(environment: Any) -> None:
     """
     options = environment.parsed_options
     site = environment.penstock = Site(environment)
+    # Added after Locust's own, and so called before it closes the connection to the master.
+    environment.events.quitting.add_listener(lambda **_: site.quit())
     # These two events do not say whose they are.
     environment.events.report_to_master.add_listener(lambda data, **_: site.report(data))
     environment.events.worker_report.add_listener(lambda data, **_: site.gather(data))
     if isinstance(environment.runner, WorkerRunner):
+        environment.runner.register_message(_END, _end_worker, concurrent=True)
         return
+    if isinstance(environment.runner, MasterRunner):
+        environment.runner.register_message(_ENDED, _worker_ended)
     environment.stop_timeout = max(environment.stop_timeout or 0, options.drain)
     mistakes = []
     for name in ("bases", "tenants"):
@@ -336,6 +369,15 @@ def set_up(environment: Any) -> None:
         environment.shape_class.runner = environment.runner
     if environment.web_ui is not None:
         _extend_page(environment)
+
+
+def _end_worker(environment: Any, msg: Any) -> None:
+    environment.runner.stop()
+    _site(environment).hand_over()
+
+
+def _worker_ended(environment: Any, msg: Any) -> None:
+    _site(environment).ended(msg.data)
 
 
 def _each(options: Any, shape: Shape) -> float:
@@ -396,7 +438,6 @@ def install() -> None:
     events.init.add_listener(lambda environment, **_: set_up(environment))
     events.test_start.add_listener(lambda environment, **_: _site(environment).begin())
     events.test_stop.add_listener(lambda environment, **_: _site(environment).end())
-    events.quitting.add_listener(lambda environment, **_: _site(environment).quit())
 
 
 # One class for each scenario...

@@ -99,14 +99,34 @@ def test_what_locust_shows_is_what_was_measured(vendor, tmp_path):
 
 
 def test_workers_hand_their_records_to_the_master(vendor, tmp_path):
-    """Two processes, one report: every call that the vendor served is in it once."""
-    options = {"host": vendor, "model": "sim", "load": "40", "duration": "2s"}
-    code, said = finish(start(["chat"], options, tmp_path, processes=2))
+    """Two processes, one report: every call that the vendor served is in it once, streams that outlive the run's end too."""
+    options = {
+        "host": vendor,
+        "model": "sim;tokens=1000;interval_ms=10",
+        "load": "20",
+        "duration": "1s",
+        "drain": 60,
+    }
+    code, said = finish(start(["chat-stream"], options, tmp_path, processes=2))
     assert code == 0, said
     records = document.read_records(tmp_path)
+    assert {record.outcome for record in records} == {"ok"}
     assert len(records) == books(vendor)["totals"]["calls"] - 1
     run = document.read(tmp_path)
     assert set(run["health"]) == {"worker-0", "worker-1"}
+
+
+def test_an_interrupted_run_of_several_processes_writes_its_report(vendor, tmp_path):
+    """Master and workers all get the Ctrl-C; nothing that was answered is lost."""
+    options = {"host": vendor, "model": "sim", "load": "20", "duration": "10m"}
+    process = start(["chat"], options, tmp_path, processes=2)
+    give_up = time.monotonic() + WITHIN_S
+    while books(vendor)["totals"]["calls"] < 12 and time.monotonic() < give_up:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    code, said = finish(process)
+    assert code == 0, said
+    assert document.read(tmp_path)["total"]["calls"] == books(vendor)["totals"]["calls"] - 1
 
 
 def test_messages_are_streamed_from_those_who_speak_them(tmp_path):
