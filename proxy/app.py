@@ -29,7 +29,7 @@ from config.live import Version, acknowledge, watch, withdraw
 from config.loader import ConfigError, load_published
 from config.models import Config
 from config.scalars import split_listen
-from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
+from proxy.errors import BadRequest, GatewayError, NotFound, ShuttingDown, Unauthorized
 from proxy.exchange import Exchange, credential, serve
 from proxy.live import Live, boot_nonce
 from proxy.observe import AccessLog, Metrics
@@ -336,6 +336,11 @@ class Edge:
             for exchange in list(self.exchanges):
                 exchange.cut(Drained("the gateway is shutting down", phase="body"))
             await self._quiet_within(0.2 if self.hurrying.is_set() else 2.0)
+            for exchange in list(self.exchanges):
+                # Still without an upstream: its body was coming, or a connection was being made.
+                exchange.refuse(
+                    ShuttingDown("This gateway worker is shutting down.", retry_after_us=0)
+                )
         self.server.close()
         hurrying = self.hurrying.is_set()
         await self.server.shutdown(0.1 if hurrying else 1.0)

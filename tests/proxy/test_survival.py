@@ -850,6 +850,9 @@ async def test_a_drain_may_be_hurried(edge: Edge) -> None:
         assert await rig.stop() == 0
     assert b'"drained"' in await streaming.chunk()
     assert await streaming.chunk() == b""
+    answer = await sending.answer()
+    assert (answer.status, answer.error["code"]) == (503, "shutting_down")
+    assert answer.header("retry-after") == "1"
     await sending.closed()
     (entry,) = await rig._entries()
     assert (entry.outcome, entry.output_tokens) == ("drained", 1)
