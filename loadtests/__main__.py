@@ -1,7 +1,6 @@
 """`python -m loadtests`, which is `./penstock load`: put load on a gateway, and tell what came of it; the other verbs are in `commands`."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests import commands, document, runner
+from loadtests.bench.ground import ending_in_order
 from loadtests.engine import CLOSED
 from loadtests.options import ARRIVALS, PARTS
 from loadtests.scenarios import SCENARIOS
@@ -147,14 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"penstock load: no {words[0]!r}; there is\n{_WORDS}", file=sys.stderr)
         return 2
     verb = VERBS.get(words[0]) if words else None
-    # Told to end, it ends what it started, as on Ctrl-C.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _load(words) if verb is None else verb(words[1:])
+        with ending_in_order():
+            return _load(words) if verb is None else verb(words[1:])
     except KeyboardInterrupt:
         return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import signal
 import sys
 from pathlib import Path
 from statistics import median
@@ -12,7 +11,7 @@ import msgspec
 
 from loadtests.bench import gateway, held, nginx, report, tools
 from loadtests.bench.figures import PARTS
-from loadtests.bench.ground import Ground
+from loadtests.bench.ground import Ground, ending_in_order
 from loadtests.bench.measure import QUICK, Bench, Contestant, Effort, body_of, in_turn, rows_of
 from loadtests.bench.wrk import BenchFailed
 
@@ -59,11 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     effort = QUICK if given.quick else Effort()
     if given.runs is not None:
         effort = dataclasses.replace(effort, runs=given.runs)
-    # Told to end, it ends what it started, as on Ctrl-C.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        programs = tools.find()
-        return _bench(programs, effort, given.only, given.json)
+        with ending_in_order():
+            programs = tools.find()
+            return _bench(programs, effort, given.only, given.json)
     except tools.ToolsMissing as mistake:
         print(mistake, file=sys.stderr)
         return 2
@@ -72,8 +70,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _bench(programs: tools.Tools, effort: Effort, parts: tuple[str, ...], json: Path | None) -> int:

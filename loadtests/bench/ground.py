@@ -187,6 +187,21 @@ class Ground:
                 return
 
 
+@contextlib.contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal unwind the block like Ctrl-C, so that all that was started is ended."""
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Whoever had it ignored (nohup) wants it to go on.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _pin(pid: int, cores: set[int]) -> None:
     if sys.platform == "linux":
         for thread in usage.threads(pid):

@@ -1,6 +1,7 @@
 """Laws of the bench's processes."""
 
 import os
+import signal
 import sys
 import time
 
@@ -133,3 +134,26 @@ def test_cores_are_given_back():
 
 def cores(pid=0):
     return os.sched_getaffinity(pid) if hasattr(os, "sched_getaffinity") else set()
+
+
+def test_a_closed_terminal_unwinds_like_ctrl_c_unless_it_is_ignored():
+    """SIGTERM and SIGHUP raise KeyboardInterrupt within the block, and are as before after it."""
+    before = signal.getsignal(signal.SIGHUP)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with pytest.raises(KeyboardInterrupt), module.ending_in_order():
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+    assert signal.getsignal(signal.SIGHUP) == before
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with module.ending_in_order():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_ctrl_c_is_for_whoever_measures():
+    """What it started is in groups of their own, and ended in good order."""
+    with Ground() as ours:
+        child = ours.start("sleeper", ["sleep", "30"])
+        assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
