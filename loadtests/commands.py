@@ -140,6 +140,10 @@ def _compare(arguments: Sequence[str]) -> int:
         wanted = compare.load(given.file)
     except compare.BadComparison as mistake:
         parser.error(f"{given.file} cannot be used:\n{mistake}")
+    if mistakes := compare.look(wanted):
+        for words in mistakes:
+            print(f"cannot start: {words}", file=sys.stderr)
+        return 2
     folder = given.out or runner.folder_for("compare", datetime.now(UTC))
     records: list[Record] = []
     code = 0

@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from loadtests import document, runner, summary
+from loadtests import document, preflight, runner, summary
+from loadtests.engine import Plan
 from loadtests.metrics import BadObjective, Record, read_objectives
 from loadtests.options import ARRIVALS, OptionsWrong, read_bases
 from loadtests.scenarios import SCENARIOS
@@ -96,6 +97,12 @@ def read(content: Any, mistakes: list[str]) -> Comparison:
     if mistakes:
         raise BadComparison("\n".join(mistakes))
     return Comparison(bases=tuple(content["bases"]), repeats=repeats, **given)
+
+
+def look(comparison: Comparison) -> list[str]:
+    """Ask every base before any is loaded; gives what is wrong, in words."""
+    plan = Plan(bases=read_bases(list(comparison.bases)))
+    return preflight.look(plan, [comparison.scenario])
 
 
 def run(

@@ -51,7 +51,7 @@ def test_two_bases_side_by_side(tmp_path, capsys):
 
 
 def test_a_dead_base_is_told(tmp_path, capfd):
-    """Exit code 2."""
+    """Exit code 2, before any base is loaded."""
     (tmp_path / "c.yaml").write_text("bases: [{name: a, url: 'http://127.0.0.1:1', model: m}]")
     assert main.main(["compare", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "r")]) == 2
     assert "not reachable" in capfd.readouterr().err
