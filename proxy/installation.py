@@ -144,7 +144,10 @@ class Installation:
         """Raise `CannotStart` if a Redis that is not ours does not answer."""
         if self.server is not None:
             return
-        where = topology.target(self.store_url)
+        try:
+            where = topology.target(self.store_url)
+        except topology.BadStoreUrl as error:
+            raise CannotStart(str(error)) from None
         client = topology.client(self.store_url, connections=1, timeout_s=_PING_WITHIN_S)
         try:
             async with asyncio.timeout(2 * _PING_WITHIN_S):

@@ -115,13 +115,24 @@ async def test_a_second_installation_on_the_same_directory_is_refused(
 
 
 async def test_a_redis_that_is_not_there_is_said_before_anything_starts(
-    ours: places.Places, tmp_path: Path
+    ours: places.Places,
 ) -> None:
     """With the setting, and without the password."""
     with pytest.raises(CannotStart) as caught:
-        await roles(ours, redis=f"unix://{tmp_path}/none.sock?password=hunter2hunter2")
+        await roles(ours, redis="redis://:hunter2hunter2@127.0.0.1:1/0")
     assert "does not answer" in str(caught.value)
     assert "store.redis" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_a_store_url_that_cannot_be_read_is_said_before_anything_starts(
+    ours: places.Places, tmp_path: Path
+) -> None:
+    """What was expected, and nothing of the value."""
+    with pytest.raises(CannotStart) as caught:
+        await roles(ours, redis=f"unix://{tmp_path}/none.sock?password=hunter2hunter2")
+    assert "store.redis" in str(caught.value)
+    assert "password" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
