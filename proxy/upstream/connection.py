@@ -17,6 +17,7 @@ After `abort()` nothing is called any more.
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -30,6 +31,9 @@ Headers = list[tuple[bytes, bytes]]
 
 MAX_HEAD_BYTES = 64 * 1024
 """Most bytes of a head, of everything before it (1xx), or of any stretch without body bytes."""
+
+RECEIVE_BYTES = 256 * 1024
+"""What the kernel may hold of an answer that we do not read; it allows itself twice that."""
 
 MAX_HEADERS = 256
 """Most header fields of a head, and most fields of a trailer."""
@@ -252,6 +256,10 @@ class Connection(asyncio.Protocol):
         # With marks this low, pause_writing means "the kernel did not take it all" and
         # resume_writing "now it has": that is how a reset during sending is told from a later one.
         self._transport.set_write_buffer_limits(high=1, low=0)
+        theirs = transport.get_extra_info("socket")
+        if theirs is not None:
+            # Else the kernel takes megabytes from a fast vendor while our caller does not read.
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         # A TLS transport reads ahead while it is paused, by default up to 512 KiB.
         limit_reading = getattr(transport, "set_read_buffer_limits", None)
         if limit_reading is not None:
