@@ -159,6 +159,8 @@ async def strike(
         reaped_stream_s=2.0 + harm.mute_s,
     )
     calls = load.calls
+    # Those that passed in the second that was lost; what had begun just before may have been granted in it.
+    forgotten = sum(call.status == 200 and from_s - 0.1 <= call.at_s < to_s for call in tight.calls)
     refusals = [call.head_s for call in [*calls, *tight.calls] if call.status == 503]
     found = Found(
         name,
@@ -169,7 +171,7 @@ async def strike(
         recovered_after(calls, to_s),
         quiet_after_s,
         sum(call.status == 200 for call in tight.calls),
-        most_of_tight(span_s, harm),
+        most_of_tight(span_s, harm, forgotten),
         sum(call.status == 429 for call in tight.calls),
         compared,
         verdict,
@@ -183,13 +185,17 @@ async def strike(
     return found
 
 
-def most_of_tight(span_s: float, harm: Harm) -> int:
-    """Return how many calls the tight limit allows: a full bucket, what it regains, and what the fault itself gives back."""
+def most_of_tight(span_s: float, harm: Harm, forgotten: int = 0) -> int:
+    """
+    Return how many calls the tight limit allows: a full bucket, what it regains, and what the fault itself gives back.
+
+    `forgotten` is how many passed in the time that a store may have lost.
+    """
     most = TIGHT_RPM * (1 + span_s / 60) + 1
     if harm.new_book:
         most += TIGHT_RPM  # limits are seeded again, with a full bucket
     if harm.lost_tail:
-        most += TIGHT_RATE * 1.1  # what was taken in the second that was lost
+        most += forgotten
     return int(most)
 
 

@@ -43,7 +43,8 @@ def test_a_fault_gives_back_of_a_limit_only_what_it_says():
     """A full bucket and what it regains; a flush brings one more bucket, a lost second that second's calls."""
     assert most_of_tight(60.0, Harm()) == 121
     assert most_of_tight(60.0, Harm(new_book=True)) == 181
-    assert most_of_tight(60.0, Harm(lost_tail=True)) == 134
+    assert most_of_tight(60.0, Harm(lost_tail=True), forgotten=13) == 134
+    assert most_of_tight(60.0, Harm(), forgotten=13) == 121
 
 
 def test_a_fault_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]):
