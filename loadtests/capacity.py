@@ -9,12 +9,16 @@ Where the generator is the bottleneck first, the answer is "at least", and says 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from loadtests import runner, summary
+from loadtests.bench.measure import Watch
 from loadtests.metrics import Record
 from loadtests.rig import DIRECT, OURS, Rig
 
+# Cores that other processes kept busy, above which a capacity is a lower bound.
+NOISY_CORES = 0.15
 HELD, BROKE, GENERATOR = "held", "broke", "the generator was the bottleneck"
 
 
@@ -36,6 +40,7 @@ class Probe:
     achieved: float = 0.0
     p99_ms: float = 0.0
     cpu_us: float = 0.0
+    others_cores: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,9 @@ class Capacity:
         cpu = ""
         if tried is not None and tried.cpu_us:
             cpu = f"; {tried.cpu_us:.0f} µs of gateway CPU per call, so one core could serve {1e6 / tried.cpu_us:,.0f}/s"
+        busy = [one.others_cores for one in self.probes]
+        if busy and median(busy) > NOISY_CORES:
+            cpu += f"; other processes kept {median(busy):.2f} cores busy meanwhile, so it is more than that"
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         return f"{workers}: {least}{self.rate:,.0f} calls/s ({self.limit}){cpu}"
 
@@ -149,15 +157,18 @@ def find(
     def probe(rate: float) -> Probe:
         ours.ground.settle(give_up_s=10)
         before = ours.cpu_s(OURS)
+        watch = Watch(ours.ground)
         run = measure(OURS, rate)
+        others = watch.told()[1]
         records = run.records()
         used = ours.cpu_s(OURS) - before
         warnings = run.document()["warnings"]
         made = judge(rate, records, warnings, direct_p99_ms=direct_p99_ms, limits=limits)
-        made = replace(made, cpu_us=used / max(len(records), 1) * 1e6)
+        cpu_us = used / max(len(records), 1) * 1e6
+        made = replace(made, cpu_us=cpu_us, others_cores=round(others, 3))
         say(
             f"  {rate:>8,.0f}/s  {made.word:<6} p99 {made.p99_ms:.1f} ms, {made.achieved:,.0f}/s begun,"
-            f" {made.cpu_us:.0f} µs CPU per call {made.why}"
+            f" {made.cpu_us:.0f} µs CPU per call, others {others:.2f} cores {made.why}"
         )
         return made
 

@@ -99,4 +99,7 @@ def test_scaling_is_said_with_its_doubt():
     assert scaling([one, two]) == "2 workers make 1.90 times the rate of 1"
     assert "no statement" in scaling([one, vague])
     assert scaling([one]) == ""
+    busy = Capacity(1, 100, True, (Probe(100, HELD, others_cores=0.7),), "x")
+    assert "other processes kept 0.70 cores busy" in busy.words()
+    assert "other processes" not in one.words()
     assert "one core could serve 2,000/s" in one.words()
