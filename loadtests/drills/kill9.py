@@ -356,7 +356,12 @@ def plain(found: Findings) -> dict[str, Any]:
         "verdict": found.verdict,
         "quiet_after_s": found.quiet_after_s,
         "calls": report.counts(found.calls),
-        "deaths": [asdict(death) for death in found.deaths],
+        # Without the name of the host, which stands before the worker's number.
+        "deaths": [
+            asdict(death)
+            | {"leases": {name.rpartition("/")[2]: n for name, n in death.leases.items()}}
+            for death in found.deaths
+        ],
         "books": found.compared.as_json(),
     }
 
