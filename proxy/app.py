@@ -178,7 +178,7 @@ class Edge:
         for attempt in list(self.streams):
             if attempt.sent_at < old and attempt.meter is not None:
                 attempt.reported = True
-                yield attempt.grant.boot, attempt.attempt_id, attempt.meter.output_tokens
+                yield attempt.grant.boot, attempt.attempt_id, attempt.meter.progress()
 
     def observe_batch(self, kind: str, size: int, seconds: float) -> None:
         """Note an answered call of the gate."""

@@ -151,6 +151,7 @@ class StreamMeter:
         "_finished",
         "_keep_usage",
         "_lead",
+        "_lead_bytes",
         "_overhead",
         "_reads",
         "_scale",
@@ -171,6 +172,7 @@ class StreamMeter:
         self._overhead = -1
         self._scale = 1.0
         self._lead = 0
+        self._lead_bytes = 0
         self.bytes = 0
         self.usage: Usage | None = None
 
@@ -261,6 +263,23 @@ class StreamMeter:
         written = self.bytes - chunks * self._overhead - len(_DONE_EVENT) * done
         return _estimated(events, int(written * self._scale))
 
+    def progress(self) -> int:
+        """
+        Return the output so far, for a report while the stream goes on: some us in any stream.
+
+        It may count the chunk that ends the answer as one token more than `output_tokens` does.
+        """
+        if self.usage is not None:
+            return self.usage.output_tokens
+        text = b"".join(self._reads)
+        if self._overhead < 0:
+            self._learn(text)
+            if self._overhead < 0:
+                return 0
+        events = self._counted + _count_events(text) - self._lead
+        written = self.bytes - self._lead_bytes - events * self._overhead
+        return _estimated(max(events, 1), int(written * self._scale))
+
     # When usage may be there...
 
     def _look_for_usage(self, data: bytes) -> bytes:
@@ -317,15 +336,17 @@ class StreamMeter:
         self._compact_at = self.bytes + KEPT_BYTES
 
     def _learn(self, text: bytes) -> None:
-        lead = 0
+        lead = before = 0
         for event in _events(text):
             content, written = _content(event)
             if content:
                 self._overhead = len(event) - written
                 self._scale = content / written
                 self._lead = lead
+                self._lead_bytes = before
                 return
             lead += b"data:" in event
+            before += len(event)
 
 
 def meter_json(body: bytes) -> Usage | None:

@@ -635,3 +635,20 @@ def test_our_error_body_is_openais_envelope() -> None:
     assert msgspec.json.decode(body) == {
         "error": {"message": "bad", "type": "invalid_request_error", "param": "model", "code": None}
     }
+
+
+def test_progress_tells_what_the_estimate_will_say() -> None:
+    """A report while the stream goes on is as good as the last word: one token apart at most."""
+    role = b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+    word = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":" water"}}]}\n\n'
+    meter = StreamMeter(keep_usage=False)
+    assert meter.progress() == 0
+    meter.look(role)
+    for count in range(1, 400):
+        meter.look(word)
+        assert abs(meter.progress() - count) <= 1
+        assert abs(meter.progress() - meter.output_tokens) <= 1
+    meter.look(
+        b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":7}}\n\n'
+    )
+    assert meter.progress() == 7
