@@ -29,7 +29,8 @@ _PAYLOAD_WORDS = "Tell me, in a few plain sentences, how the gate above the turb
 MODELS = {
     "bench": "sim;tokens=32",
     "bench-paced": "sim;tokens=100;ttft_ms=20;interval_ms=20",
-    "bench-slow": "sim;tokens=32;ttft_ms=10",
+    # No two answers of a vendor take equally long; if they did, calls would march in step and queue for one another.
+    "bench-slow": "sim;tokens=32;ttft_ms=5;jitter_ms=10",
     "bench-held": "sim;tokens=600;interval_ms=1000",
 }
 PACED_CHUNKS = 100
@@ -177,7 +178,7 @@ class Bench:
         """
         Compare latencies through each proxy with those without one, at half of the gateway's highest rate.
 
-        The answer itself takes 10 ms.
+        The answer itself takes 10 ms, give or take 5.
         wrk waits for each answer before it asks again, so the number of connections sets the rate.
         """
         if not self._fastest:

@@ -40,6 +40,7 @@ class Behaviour:
 
     # When
     ttft_ms: int = _count(0, "delay before the first byte of the answer")
+    jitter_ms: int = _count(0, "up to so much more before the first byte, drawn evenly and seeded")
     interval_ms: int = _count(0, "pause between streamed chunks; 0 sends them in one write")
 
     # How much

@@ -98,6 +98,7 @@ class Plan:
     tokens: int = 0
     breathe: bool = False
     drop_ms: int | None = None
+    jitter_ms: int = 0
     times: int | None = None
     healed: "Plan | None" = None
 
@@ -163,6 +164,7 @@ def _plan(asked: Asked, behaviour: Behaviour, created: int) -> Plan:
         tokens=steps[-1].tokens if steps else 0,
         breathe=behaviour.split > 0,
         drop_ms=behaviour.drop_ms,
+        jitter_ms=behaviour.jitter_ms,
         times=behaviour.times if behaviour.fails else None,
         healed=_plan(asked, behaviour.healed(), created)
         if behaviour.fails and behaviour.times is not None
@@ -493,9 +495,11 @@ def _steps(body: _Body, behaviour: Behaviour, *, stream: bool) -> Iterator[Step]
     pending = [_answer_head(body, behaviour, stream=stream)]
     size = len(pending[0])
     tokens = behaviour.reasoning if body.outcome != "refused" and stream else 0
-    at_ms = behaviour.ttft_ms
+    # A step that is due at once is not waited for, so a random delay begins at one millisecond.
+    first_ms = max(behaviour.ttft_ms, 1 if behaviour.jitter_ms else 0)
+    at_ms = first_ms
     for event in body.events:
-        due = behaviour.ttft_ms + event.beat * behaviour.interval_ms
+        due = first_ms + event.beat * behaviour.interval_ms
         if due != at_ms or size > _WRITE_BYTES:
             yield from _split(Step(at_ms, b"".join(pending), tokens), behaviour.split)
             pending, size, at_ms = [], 0, due

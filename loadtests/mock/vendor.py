@@ -8,6 +8,7 @@ One answer at a time: a request that comes before the last answer is out waits, 
 
 import asyncio
 import hashlib
+import random
 import re
 import secrets
 import socket
@@ -140,12 +141,23 @@ _ASK: dict[bytes, Callable[[bytes], Asked]] = {
 class Vendor:
     """What all connections of one mock vendor share: plans, books, ids, failure counts."""
 
-    __slots__ = ("_boot", "_failed", "_number", "_plans", "books", "clock", "connections", "loop")
+    __slots__ = (
+        "_boot",
+        "_failed",
+        "_number",
+        "_plans",
+        "books",
+        "clock",
+        "connections",
+        "dice",
+        "loop",
+    )
 
     def __init__(self, books: Books, clock: Callable[[], int] = time.time_ns) -> None:
         self.books = books
         self.clock = clock
         self.loop = asyncio.get_running_loop()
+        self.dice = random.Random(0)
         self.connections: set[Connection] = set()
         self._plans: dict[Asked, Plan] = {}
         self._failed: dict[str, int] = {}
@@ -357,6 +369,8 @@ class Connection(asyncio.Protocol):
         self._tokens = 0
         self._written = 0
         self._began = self._loop.time()
+        if plan.jitter_ms:
+            self._began += self.vendor.dice.uniform(0, plan.jitter_ms) / 1000
         if books.detailed:
             self._id = self._new_id()
             self._began_us = self.vendor.clock() // 1000

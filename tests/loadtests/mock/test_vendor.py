@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import random
 import socket
 import struct
 
@@ -453,3 +454,15 @@ async def test_time_passes_between_chunks(any_mock):
         line.send(request(chat("sim;ttft_ms=20;interval_ms=10;tokens=3", stream=True)))
         await line.reader.readuntil(b"[DONE]")
     assert loop.time() - began >= 0.037
+
+
+async def test_a_jitter_delays_first_bytes_as_drawn(sdk):
+    """The delays differ from call to call, are the same in each run, and are never shorter than asked."""
+    drawn = random.Random(0)
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        least_s = (2 + drawn.uniform(0, 30)) / 1000
+        began = loop.time()
+        await sdk.chat.completions.create(model="sim;tokens=1;ttft_ms=2;jitter_ms=30", messages=ASK)
+        # Timers count whole milliseconds.
+        assert loop.time() - began >= least_s - 0.002
