@@ -32,7 +32,7 @@ Headers = list[tuple[bytes, bytes]]
 MAX_HEAD_BYTES = 64 * 1024
 """Most bytes of a head, of everything before it (1xx), or of any stretch without body bytes."""
 
-RECEIVE_BYTES = 256 * 1024
+RECEIVE_BYTES = 128 * 1024
 """What the kernel may hold of an answer that we do not read; it allows itself twice that."""
 
 MAX_HEADERS = 256
