@@ -114,11 +114,16 @@ def delaying(url: str, seconds: float) -> Iterator[str]:
     async def pass_on(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait: float
     ) -> None:
-        with contextlib.suppress(OSError):
-            while piece := await reader.read(65536):
-                await asyncio.sleep(wait)
-                writer.write(piece)
-        writer.close()
+        try:
+            with contextlib.suppress(OSError):
+                while piece := await reader.read(65536):
+                    await asyncio.sleep(wait)
+                    writer.write(piece)
+        finally:
+            # Also when we are told to end: a transport left open would trouble whoever runs next.
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         theirs = await asyncio.open_connection(where.hostname, where.port)
