@@ -116,6 +116,9 @@ def failed_error(last: "Attempt | None", failure: str) -> GatewayError:
             status=passed,
             retry_after_us=last.cool_us or None,
         )
+    if outcome == "connect_failed":
+        # The reason names an address of ours; where a provider is, is none of the caller's business.
+        failure = "it cannot be reached"
     failure = last.place.without_secrets(failure[:FAILURE_CHARS].encode()).decode()
     timed_out = outcome in {"first_byte_timed_out", "idle_timed_out", "total_timed_out"}
     return UpstreamFailed(

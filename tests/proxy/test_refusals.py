@@ -151,3 +151,11 @@ def test_a_vendors_words_are_short_and_without_secrets() -> None:
     error = failed_error(last, "the key sk-vendor is wrong " + "x" * 10_000)
     assert "sk-vendor" not in error.message
     assert len(error.message) < FAILURE_CHARS + 200
+
+
+def test_where_a_provider_is_stays_with_us() -> None:
+    """A caller learns that it cannot be reached, not at which address of ours."""
+    last: Attempt = Failed("connect_failed")  # type: ignore[assignment]
+    error = failed_error(last, "http://10.0.0.5:8000: Connection refused")
+    assert "10.0.0.5" not in error.message
+    assert "cannot be reached" in error.message
