@@ -11,7 +11,14 @@ from redis.asyncio import Redis
 from tests.proxy.edge_rig import VENDOR_KEY, VENDOR_KEY_VARIABLE, Rig, rigs
 
 # Modules that hold the running edge to its laws: on uvloop, as it runs.
-ON_UVLOOP = {"test_app", "test_bad_input", "test_exchange", "test_server", "test_survival"}
+ON_UVLOOP = {
+    "test_app",
+    "test_bad_input",
+    "test_doors",
+    "test_exchange",
+    "test_server",
+    "test_survival",
+}
 
 
 def pytest_asyncio_loop_factories(

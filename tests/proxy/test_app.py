@@ -1,7 +1,6 @@
-"""One worker, put together: its doors, its start, its configuration, its end."""
+"""One worker, put together: its start, its configuration, its end."""
 
 import asyncio
-import json
 import logging
 import socket
 import subprocess
@@ -15,14 +14,10 @@ from aiohttp import ClientSession, UnixConnector
 from redis.asyncio import Redis
 
 from config.live import acknowledgements, publish
-from proxy.app import Doors, Edge
+from proxy.app import Edge
 from proxy.options import EdgeOptions
-from ratelimit.gate import StoreUnavailable
 from tests.proxy.edge_rig import (
     CALLER_KEY,
-    CHAT,
-    COMPLETIONS,
-    EMBEDDINGS,
     Rig,
     chat,
     eventually,
@@ -30,126 +25,6 @@ from tests.proxy.edge_rig import (
 )
 
 MakeEdge = Callable[..., Awaitable[Rig]]
-
-BODIES = {
-    CHAT: chat(),
-    COMPLETIONS: b'{"model":"m","prompt":"x"}',
-    EMBEDDINGS: b'{"model":"m","input":"x"}',
-}
-
-
-# Doors...
-
-
-async def test_every_route_that_can_spend_passes_admission(edge: MakeEdge) -> None:
-    """Walk all routes with admission broken: none of them reaches a vendor, and each POST asks for admission."""
-    rig = await edge(models={"m": ["sim"]})
-    asked: list[str] = []
-
-    def admit(ask: Any) -> "asyncio.Future[Any]":
-        asked.append(ask.attempt_id)
-        future = asyncio.get_running_loop().create_future()
-        future.set_exception(StoreUnavailable("broken for this test"))
-        return future
-
-    rig.edge.gate.admit = admit  # type: ignore[method-assign]
-    routes = Doors(rig.edge).routes
-    spending = {path for path, methods in routes.items() if "POST" in methods}
-    assert spending == set(BODIES)
-    for path, methods in routes.items():
-        for method in methods:
-            before = len(asked)
-            answer = await rig.ask(BODIES.get(path), path=path.replace("{id}", "m"), method=method)
-            if method == "POST":
-                assert answer.status == 503
-                assert len(asked) == before + 1
-            else:
-                assert answer.status == 200
-                assert len(asked) == before
-    assert rig.mock.books()["totals"]["calls"] == 0
-
-
-async def test_the_routes_are_those_that_are_documented(edge: MakeEdge) -> None:
-    """And no route of an operator's is on the data port."""
-    rig = await edge(models={"m": ["sim"]})
-    assert Doors(rig.edge).routes == {
-        "/v1/chat/completions": ("POST",),
-        "/v1/completions": ("POST",),
-        "/v1/embeddings": ("POST",),
-        "/v1/models": ("GET",),
-        "/v1/models/{id}": ("GET",),
-        "/": ("HEAD", "GET"),
-        "/health/live": ("GET", "HEAD"),
-        "/health/ready": ("GET", "HEAD"),
-    }
-
-
-@pytest.mark.parametrize(
-    ("path", "method", "status"), [("/v1/nothing", "POST", 404), ("/v1/models", "POST", 405)]
-)
-async def test_a_wrong_route_is_refused_before_its_body(
-    edge: MakeEdge, path: str, method: str, status: int
-) -> None:
-    """The answer comes although the body does not, and the connection closes behind it."""
-    rig = await edge(models={"m": ["sim"]})
-    caller = await rig.caller()
-    await caller.send(request(None, "Content-Length: 1000000", path=path, method=method))
-    answer = await caller.answer()
-    assert answer.status == status
-    assert answer.header("connection") == "close"
-    assert answer.header("x-should-retry") == "false"
-    assert answer.header("x-request-id") is not None
-    assert answer.error["type"] == "invalid_request_error"
-
-
-async def test_the_models_are_those_of_the_key(edge: MakeEdge) -> None:
-    """A list and single ones; what the key may not use does not exist for it."""
-    rig = await edge(
-        models={"m": ["sim"], "org/n": ["sim"], "o": ["sim"]},
-        routes={"auto/coding": ["m"], "auto": ["o"]},
-        key={"models": ["org/n", "auto/coding"]},
-    )
-    listed = await rig.ask(None, method="GET", path="/v1/models")
-    assert listed.json["object"] == "list"
-    assert [(one["id"], one["object"], one["owned_by"]) for one in listed.json["data"]] == [
-        ("org/n", "model", "organization"),
-        ("auto/coding", "model", "penstock"),
-    ]
-    for name in ("org/n", "org%2Fn", "auto/coding"):
-        one = await rig.ask(None, method="GET", path=f"/v1/models/{name}")
-        assert (one.status, one.json["id"]) == (200, name.replace("%2F", "/"))
-    for name in ("m", "auto", "nobody", "org", "%00", "m?x=1", "x" * 500):
-        gone = await rig.ask(None, method="GET", path=f"/v1/models/{name}")
-        assert (gone.status, gone.error["code"]) == (404, "model_not_found")
-        assert gone.error["param"] == "model"
-    assert (await rig.ask(None, method="GET", path="/v1/models/")).status == 404
-    for key, code in ((None, "missing_api_key"), ("sk-nobody-knows", "invalid_api_key")):
-        refused = await rig.ask(None, method="GET", path="/v1/models", key=key)
-        assert (refused.status, refused.error["code"]) == (401, code)
-
-
-async def test_anybody_may_ask_for_health(edge: MakeEdge) -> None:
-    """Without a key; HEAD has no body, and says how long it would be."""
-    rig = await edge(models={"m": ["sim"]})
-    caller = await rig.caller()
-    for path, document in (
-        ("/", {"name": "penstock"}),
-        ("/health/live", {"status": "live"}),
-        ("/health/ready", {"status": "ready"}),
-    ):
-        for method in ("HEAD", "GET"):
-            await caller.send(request(None, method=method, path=path, key=None))
-            answer = await caller.answer(to=method)
-            assert answer.status == 200
-            assert answer.header("content-length") == str(len(json.dumps(document)))
-            assert method == "HEAD" or answer.json == document
-
-
-async def test_a_query_changes_nothing(edge: MakeEdge) -> None:
-    """Azure's clients send one."""
-    rig = await edge(models={"m": ["sim"]})
-    assert (await rig.ask(chat(), path=f"{CHAT}?api-version=2024-10-21")).status == 200
-
 
 # The worker's own door...
 

@@ -1,0 +1,174 @@
+"""
+The data port's routes: which request is served by what, found before a body is read.
+
+One table from path and method to a handler; whatever can spend goes to `proxy.exchange.serve`, the rest is answered here from memory.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
+from proxy.exchange import credential, serve
+from proxy.live import Live
+from proxy.server import Request, Written
+from proxy.wire.meter import error_body
+from proxy.wire.openai import Kind
+
+if TYPE_CHECKING:
+    from proxy.app import Edge
+
+Handler = Callable[[Request], Awaitable[Written]]
+
+
+class Doors:
+    """The data port's routes: a table look-up, before a body is read."""
+
+    def __init__(self, edge: "Edge") -> None:
+        self._edge = edge
+        self._routes: dict[str, dict[str, Handler]] = {
+            "/v1/chat/completions": {"POST": self._spend("chat")},
+            "/v1/completions": {"POST": self._spend("completions")},
+            "/v1/embeddings": {"POST": self._spend("embeddings")},
+            "/v1/models": {"GET": self._models},
+            "/": {"HEAD": self._root, "GET": self._root},
+            "/health/live": {"GET": self._alive, "HEAD": self._alive},
+            "/health/ready": {"GET": self._is_ready, "HEAD": self._is_ready},
+        }
+
+    @property
+    def routes(self) -> dict[str, tuple[str, ...]]:
+        """Every path with its methods; `/v1/models/{id}` besides."""
+        return {path: tuple(methods) for path, methods in self._routes.items()} | {
+            "/v1/models/{id}": ("GET",)
+        }
+
+    async def answer(self, request: Request) -> Written:
+        """Find the route and let it answer."""
+        message = request.message
+        methods = self._routes.get(message.path)
+        if methods is None:
+            path = message.path.partition("?")[0]
+            if path[:1] != "/" and path != "*":
+                # The absolute form, which proxies are asked in; servers have to take it (RFC 9112, 3.2.2).
+                path = message.url.raw_path
+            methods = self._routes.get(path)
+            if methods is None:
+                if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
+                    methods = {"GET": self._model}
+                else:
+                    return self._refuse(
+                        request, 404, f"There is no route {_shown(path)} here.", "unknown_route"
+                    )
+        handler = methods.get(message.method)
+        if handler is None:
+            return self._refuse(
+                request,
+                405,
+                f"{_shown(message.method)} is not possible here; use {' or '.join(methods)}.",
+                "method_not_allowed",
+                b"allow: %b\r\n" % ", ".join(methods).encode(),
+            )
+        return await handler(request)
+
+    def _spend(self, kind: Kind) -> Handler:
+        def handler(request: Request) -> Awaitable[Written]:
+            return serve(self._edge, request, kind)
+
+        return handler
+
+    async def _models(self, request: Request) -> Written:
+        return self._with_names(
+            request,
+            lambda live, names: (
+                200,
+                {"object": "list", "data": [_model_card(live, name) for name in names]},
+            ),
+        )
+
+    async def _model(self, request: Request) -> Written:
+        wanted = request.message.url.path.removeprefix("/v1/models/")
+
+        def one(live: Live, names: list[str]) -> tuple[int, object]:
+            if wanted not in names:
+                raise NotFound(
+                    f"The model '{_shown(wanted)}' does not exist here, or this key may not use it.",
+                    code="model_not_found",
+                    param="model",
+                )
+            return 200, _model_card(live, wanted)
+
+        return self._with_names(request, one)
+
+    def _with_names(
+        self, request: Request, body: Callable[[Live, list[str]], tuple[int, object]]
+    ) -> Written:
+        live = self._edge.live
+        try:
+            caller = live.callers.find(credential(request))
+            if caller is None:
+                raise Unauthorized("The API key is not known.", code="invalid_api_key")
+            status, document = body(live, live.names_for(caller))
+        except (Unauthorized, BadRequest, NotFound) as error:
+            return self._error(request, error)
+        return self._say(request, status, document)
+
+    async def _root(self, request: Request) -> Written:
+        return self._say(request, 200, {"name": "penstock"})
+
+    async def _alive(self, request: Request) -> Written:
+        return self._say(request, 200, {"status": "live"})
+
+    async def _is_ready(self, request: Request) -> Written:
+        why = self._edge.ready
+        return self._say(request, 503 if why else 200, {"status": why or "ready"})
+
+    def _refuse(
+        self, request: Request, status: int, words: str, code: str, headers: bytes = b""
+    ) -> Written:
+        body = error_body(words, "invalid_request_error", code)
+        return self._write(request, status, body, b"x-should-retry: false\r\n" + headers)
+
+    def _error(self, request: Request, error: GatewayError) -> Written:
+        return self._write(
+            request,
+            error.http_status,
+            error_body(error.message, error.type, error.code, error.param),
+            b"x-should-retry: false\r\n",
+        )
+
+    def _say(self, request: Request, status: int, document: object) -> Written:
+        return self._write(request, status, json.dumps(document).encode())
+
+    def _write(self, request: Request, status: int, body: bytes, headers: bytes = b"") -> Written:
+        edge = self._edge
+        message = request.message
+        # A body that nobody has read would be taken for the next request's head.
+        unread = not request.content.is_eof()
+        close = message.should_close or edge.draining or unread
+        whole = edge.server.answer(
+            status,
+            body,
+            b"x-request-id: %b\r\n%b" % (edge.next_request_id().encode(), headers),
+            close=close,
+        )
+        if message.method == "HEAD":
+            whole = whole[: len(whole) - len(body)]
+        transport = request.client.transport
+        if transport is not None:
+            transport.write(whole)
+        return edge.server.closing if close else edge.server.kept
+
+
+def _model_card(live: Live, name: str) -> dict[str, object]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": 1_704_067_200,
+        "owned_by": "penstock" if live.pool.is_route(name) else "organization",
+    }
+
+
+def _shown(text: str) -> str:
+    """Return a caller's text as it may stand in a message: short, printable."""
+    return "".join(c if c.isprintable() else "?" for c in text[:80])
