@@ -41,8 +41,9 @@ from proxy.upstream.errors import UpstreamError
 from proxy.upstream.pool import Pool
 from proxy.wire.headers import AnswerHeaders, RequestHeaders
 from ratelimit.asks import Boot, replica_name
-from ratelimit.gate import Gate, StoreUnavailable
+from ratelimit.gate import Gate
 from ratelimit.limits import records
+from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import seed
 from store.lane import Lane, LaneLost
 from store.places import places

@@ -38,7 +38,7 @@ from proxy.upstream.errors import UpstreamError
 from proxy.wire.meter import Usage, error_body
 from proxy.wire.openai import MAX_USER, BadField, Kind, Look, look
 from ratelimit.asks import Ask, Denied, Grant, Nobody
-from ratelimit.gate import StoreUnavailable
+from ratelimit.troubles import StoreUnavailable
 
 if TYPE_CHECKING:
     from proxy.app import Edge

@@ -20,6 +20,11 @@ BEATS = f"{CELL}:r"
 LEDGER = f"{CELL}:led"
 TOTALS = f"{CELL}:tot"
 
+# Most asks, or settlements, that travel in one call.
+BATCH = 64
+# What packing raises of a number beyond 64 bits, or of a broken text.
+UNPACKABLE = (OverflowError, TypeError, ValueError)
+
 GRANTED, UNKNOWN, NOBODY = 1, 2, 3
 
 DENIED_WORDS = {1: "requests", 2: "tokens", 3: "concurrency", 4: "budget", 5: "too_large"}
@@ -214,6 +219,26 @@ class Settlement:
             1 if streamed else 0,
             entry,
         )
+
+
+def voided(plan: Plan, boot: Boot, attempt_id: str, void_to: int = 0) -> Settlement:
+    """Return what gives a lease back as if it had never been."""
+    return Settlement(
+        plan,
+        boot,
+        attempt_id,
+        candidate=0,
+        input_tokens=0,
+        output_tokens=0,
+        cost_nusd=0,
+        health=0,
+        ttft_us=0,
+        cool_us=0,
+        streamed=False,
+        entry=b"",
+        void=True,
+        void_to=void_to,
+    )
 
 
 class Plans:

@@ -684,8 +684,7 @@ class Rig:
                 not edge.exchanges
                 and not edge.streams
                 # An admission under way may grant what nobody waits for any more, and is then given back.
-                and edge.gate._admission is None
-                and not edge.gate.unsettled
+                and edge.gate.idle
                 and edge.pool.open == edge.pool.idle
                 and not edge.pool.wheel.in_flight
             )

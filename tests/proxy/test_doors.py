@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.doors import Doors
-from ratelimit.gate import StoreUnavailable
+from ratelimit.troubles import StoreUnavailable
 from tests.proxy.edge_rig import CHAT, COMPLETIONS, EMBEDDINGS, Rig, chat, request
 
 MakeEdge = Callable[..., Awaitable[Rig]]

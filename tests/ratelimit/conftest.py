@@ -13,7 +13,10 @@ import uvloop
 
 from tests.conftest import RedisServer
 from tests.ratelimit.cell import Cell
-from tests.ratelimit.gates import World
+from tests.ratelimit.gates import Meddler, World
+from tests.store.peers import Pipe
+
+WATCHED = {"test_admission.py", "test_gate.py", "test_outages.py", "test_settling.py"}
 
 
 def pytest_asyncio_loop_factories(
@@ -31,7 +34,7 @@ def nothing_left_running(
 ) -> Iterator[None]:
     """Require that asyncio has nothing to complain of: no task forgotten, no error that nobody looked at."""
     yield
-    if request.path.name in {"test_gate.py", "test_outages.py"}:
+    if request.path.name in WATCHED:
         gc.collect()
         complaints = [
             one.getMessage()
@@ -72,3 +75,21 @@ async def world_at(make_redis: Any) -> AsyncIterator[Callable[..., tuple[World, 
     yield make
     for one in made:
         await one.close()
+
+
+@pytest.fixture
+async def pipe(redis_server: RedisServer) -> AsyncIterator[Pipe]:
+    """Stand between a lane and the shared server, and fail as told."""
+    one = Pipe(redis_server.socket)
+    await one.start()
+    yield one
+    await one.close()
+
+
+@pytest.fixture
+async def meddler(redis_server: RedisServer) -> AsyncIterator[Meddler]:
+    """Stand between a lane and the shared server, and refuse as told."""
+    one = Meddler(redis_server.socket)
+    await one.start()
+    yield one
+    await one.close()

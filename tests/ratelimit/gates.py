@@ -14,7 +14,7 @@ import redis.asyncio
 
 from config.models import Budget, Limits
 from ratelimit.asks import TOTALS, Ask, Denied, Grant, Nobody, Settlement
-from ratelimit.gate import Gate, StoreUnavailable
+from ratelimit.gate import Gate
 from ratelimit.limits import (
     Candidate,
     Plan,
@@ -23,6 +23,7 @@ from ratelimit.limits import (
     pack_limits,
     scope_key,
 )
+from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import read_scope, seed
 from store import topology
 from store.lane import Lane

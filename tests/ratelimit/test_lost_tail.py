@@ -43,7 +43,7 @@ def lose(server: RedisServer, size: int) -> None:
 
 async def back(gate: Gate) -> None:
     """Wait until both lanes are connected again."""
-    await until(lambda: gate._admit_lane.connected and gate._settle_lane.connected)
+    await until(lambda: gate._admission._lane.connected and gate._settling._lane.connected)
 
 
 async def test_what_the_store_forgot_is_sent_again(durable: tuple[World, RedisServer]) -> None:

@@ -10,7 +10,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,33 +18,17 @@ from typing import Any
 import pytest
 
 from config.models import Limits
-from ratelimit.asks import BEATS, Grant, settle_command
-from ratelimit.gate import BATCH, LONGEST_PAUSE_S, Gate, StoreUnavailable
+from ratelimit.asks import BATCH, BEATS, Grant, settle_command
+from ratelimit.gate import Gate
 from ratelimit.journal import Journal
+from ratelimit.settling import LONGEST_PAUSE_S
+from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import reap
 from tests.conftest import RedisServer
 from tests.ratelimit.gates import KEY, Meddler, World, until
 from tests.store.peers import Pipe
 
 WorldAt = Callable[..., tuple[World, RedisServer]]
-
-
-@pytest.fixture
-async def pipe(redis_server: RedisServer) -> AsyncIterator[Pipe]:
-    """Stand between a lane and the shared server, and fail as told."""
-    one = Pipe(redis_server.socket)
-    await one.start()
-    yield one
-    await one.close()
-
-
-@pytest.fixture
-async def meddler(redis_server: RedisServer) -> AsyncIterator[Meddler]:
-    """Stand between a lane and the shared server, and refuse as told."""
-    one = Meddler(redis_server.socket)
-    await one.start()
-    yield one
-    await one.close()
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -265,7 +249,7 @@ async def test_what_was_granted_under_a_boot_that_ended_is_given_back(
     await world.settles_down(gate)
     pipe.cut_down_after, pipe.shut = 0, True
     asking = [asyncio.ensure_future(world.exchange(gate)) for _ in range(4)]
-    await until(lambda: not gate._admit_lane.connected)
+    await until(lambda: not gate._admission._lane.connected)
     assert await world.leases() == 4
     await world.client.zadd(BEATS, {gate.boot.member: -1})
     pipe.shut = False
@@ -283,7 +267,7 @@ async def test_callers_that_leave_while_the_lane_is_away_leave_no_lease(
     for cut in (0, 5, 60):
         pipe.cut_down_after, pipe.shut = cut, True
         callers = [asyncio.ensure_future(world.exchange(gate)) for _ in range(6)]
-        await until(lambda: not gate._admit_lane.connected)
+        await until(lambda: not gate._admission._lane.connected)
         for caller in callers[::2]:
             caller.cancel()
         pipe.shut = False
@@ -521,7 +505,7 @@ async def test_a_journal_that_was_sent_before_it_was_orphaned_changes_nothing(
 
 def world_batch(gate: Gate, world: World, pairs: list[Any]) -> Any:
     settlements = [world.settlement(*pair) for pair in pairs]
-    return settle_command(gate._settle_sha, gate.boot, 1, settlements)
+    return settle_command(gate._settling._script.sha, gate.boot, 1, settlements)
 
 
 async def test_a_journal_whose_tail_was_cut_is_replayed_up_to_it(world_at: WorldAt) -> None:

@@ -1,0 +1,342 @@
+"""
+Settlement: what every attempt really used reaches the store, exactly once, sooner or later.
+
+Settlements that arrive while one call is in flight form the next batch.
+Batches are numbered and sent one at a time, so that the script applies each once however often it comes.
+
+Failure stance: nothing is dropped.
+A batch is repeated until the store confirms it, from the journal if need be.
+A store that comes back may have forgotten what it confirmed last (`appendfsync everysec`, a failover): after a reconnect
+it is asked for the last number that it knows, and what it has forgotten is sent again.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from ratelimit.asks import BATCH, UNPACKABLE, Boot, Settlement, numbered, settle_command, voided
+from ratelimit.journal import Command, Journal, Orphan, orphans
+from ratelimit.troubles import GateStats, Observe, Troubles, words
+from store import scripts
+from store.lane import Lane, LaneLost
+
+# For how long what was confirmed is kept: a write of the append-only file may be two seconds late.
+KEEP_S = 3.0
+# Pauses between two tries of a batch that the store refuses.
+PAUSE_S = 0.02
+LONGEST_PAUSE_S = 2.0
+
+log = logging.getLogger("penstock.gate")
+
+
+class _Batch:
+    """A numbered batch of settlements that the store has not confirmed, or the question for its numbers (`kept`)."""
+
+    __slots__ = ("command", "journalled", "kept", "sent_at", "size")
+
+    def __init__(self, command: Command, size: int, kept: "list[_Batch] | None" = None) -> None:
+        self.command = command
+        self.size = size
+        self.kept = kept
+        self.journalled = kept is not None
+        self.sent_at = 0.0
+
+
+class Settling:
+    """
+    The settlements of one replica on their way to the store.
+
+    `spawn` runs a coroutine that somebody awaits at the end.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        client: Redis,
+        *,
+        boot: Boot,
+        journal_dir: Path,
+        timeout_s: float,
+        stats: GateStats,
+        troubles: Troubles,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        observe: Observe | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lane = lane
+        self._client = client
+        self._journal_dir = journal_dir
+        self._timeout_s = timeout_s
+        self._stats = stats
+        self._troubles = troubles
+        self._spawn = spawn
+        self._observe = observe
+        self._script = scripts.load("ratelimit", "settle")
+        self._journal = Journal(journal_dir, boot.member.replace("/", "_"))
+        self._queue: deque[Settlement] = deque()
+        self._batches: deque[_Batch] = deque()
+        # What was confirmed of late, and the number of the connection that it went by.
+        self._kept: deque[_Batch] = deque()
+        self._lane_life = lane.lives
+        self._scheduled = False
+        self._flying = False
+        self._dropped = False
+        self._pause_s = 0.0
+        self._numbers = {boot.member: 0}
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._closing = False
+
+    @property
+    def unsettled(self) -> int:
+        """Return how many settlements the store has not confirmed."""
+        return len(self._queue) + sum(batch.size for batch in self._batches)
+
+    # Life.
+
+    async def load(self) -> None:
+        """Load the script."""
+        await self._client.script_load(self._script.text)
+
+    def begin(self, boot: Boot) -> None:
+        """Begin to number the settlements of another boot from one."""
+        self._numbers[boot.member] = 0
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until every settlement is confirmed; what is not is left in the journal. Returns whether it was."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._drained.wait()
+        except TimeoutError:
+            self._keep_in_journal()
+            return False
+        return True
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        self._closing = True
+
+    def hand_over(self) -> None:
+        """Leave what is not confirmed to the next process."""
+        if self.unsettled:
+            self._keep_in_journal()
+        self._journal.close()
+
+    def watch(self, now: float) -> None:
+        """Look for a call that the store does not answer, and for a connection of which nothing is known yet."""
+        if (
+            self._flying
+            and not self._dropped
+            and now - self._batches[0].sent_at > 2 * self._timeout_s
+        ):
+            self._dropped = True
+            self._lane.drop()
+        if self._lane_life != self._lane.lives and not self._flying:
+            self._send()
+
+    async def replay_orphans(self) -> None:
+        """Send what dead processes have left in their journals."""
+        for orphan in orphans(self._journal_dir):
+            done = False
+            try:
+                done = await self._replay(orphan)
+            finally:
+                if done:
+                    orphan.remove()
+                else:
+                    orphan.leave()
+
+    async def _replay(self, orphan: Orphan) -> bool:
+        """Send an orphan's commands. Returns whether all were taken; what was not must not keep us from starting."""
+        try:
+            for command in orphan.commands():
+                # Another version of the script may have made it; its arguments are the same.
+                async with asyncio.timeout(5.0):
+                    await self._client.eval(self._script.text, int(command[2]), *command[3:])
+                self._stats.replayed += 1
+        except (ResponseError, ValueError) as error:
+            log.error("the journal %s cannot be replayed: %s", orphan.path.name, words(error))
+            return False
+        return True
+
+    # Sending.
+
+    def settle(self, settlement: Settlement) -> None:
+        """Hand over the truth about an attempt; it reaches the store exactly once, sooner or later."""
+        self._queue.append(settlement)
+        self._drained.clear()
+        if not self._flying and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._scheduled = False
+        if self._closing:
+            self.hand_over()
+            return
+        if self._flying:
+            return
+        if self._lane_life != self._lane.lives:
+            self._lane_life = self._lane.lives
+            self._ask_for_numbers()
+        if not self._batches and self._queue:
+            self._batches.append(self._next_batch())
+        if not self._batches:
+            self._drained.set()
+            return
+        batch = self._batches[0]
+        batch.sent_at = monotonic()
+
+        def answered(answer: Any) -> None:
+            self._settled(batch, answer)
+
+        self._flying = True
+        self._dropped = False
+        try:
+            self._lane.call(answered, *batch.command)
+        except LaneLost as lost:
+            self._settled(batch, lost)
+
+    def _ask_for_numbers(self) -> None:
+        """Put the question what the store still knows before everything else that is sent."""
+        if self._batches and self._batches[0].kept is not None:
+            self._batches.popleft()
+        if self._kept:
+            places = dict.fromkeys(numbered(batch.command)[0] for batch in self._kept)
+            self._batches.appendleft(_Batch(("MGET", *places), 0, list(self._kept)))
+
+    def _keep(self, batch: _Batch) -> None:
+        """Keep what was confirmed until it is surely on the store's disk; while the store is gone nothing grows old."""
+        kept, old = self._kept, monotonic() - KEEP_S
+        while kept and kept[0].sent_at < old:
+            kept.popleft()
+        kept.append(batch)
+
+    def _recall(self, kept: list[_Batch], places: tuple[Any, ...], known: list[Any]) -> None:
+        """Send again what a store has forgotten; one that knows no number at all is another one, and begins anew."""
+        numbers = {
+            place: int(number)
+            for place, number in zip(places, known, strict=True)
+            if number is not None
+        }
+        lost: list[_Batch] = []
+        known_still: deque[_Batch] = deque()
+        for batch in kept:
+            place, number = numbered(batch.command)
+            forgotten = number > numbers.get(place, number)
+            (lost if forgotten else known_still).append(batch)
+            batch.journalled = False
+        if lost:
+            log.warning("the store has forgotten %d batches of settlements", len(lost))
+            self._stats.recalled += sum(batch.size for batch in lost)
+            self._kept = known_still
+            self._batches.extendleft(reversed(lost))
+
+    def _next_batch(self) -> _Batch:
+        queue = self._queue
+        first = queue.popleft()
+        boot = first.boot
+        settlements = [first]
+        while queue and len(settlements) < BATCH and queue[0].boot is boot:
+            settlements.append(queue.popleft())
+        number = self._numbers[boot.member] + 1
+        self._numbers[boot.member] = number
+        try:
+            command = settle_command(self._script.sha, boot, number, settlements)
+        except UNPACKABLE:
+            settlements = [self._sendable(one) for one in settlements]
+            command = settle_command(self._script.sha, boot, number, settlements)
+        return _Batch(command, len(settlements))
+
+    def _sendable(self, settlement: Settlement) -> Settlement:
+        """Return it, or what at least frees its lease when it cannot be packed (a number beyond 64 bits)."""
+        try:
+            settle_command(self._script.sha, settlement.boot, 0, [settlement])
+            return settlement
+        except UNPACKABLE as error:
+            log.error(
+                "attempt %s cannot be booked (%s); its lease is given back",
+                settlement.attempt_id,
+                error.__class__.__name__,
+            )
+            return voided(settlement.plan, settlement.boot, settlement.attempt_id)
+
+    def _settled(self, batch: _Batch, answer: Any) -> None:
+        if self._closing:
+            # It is in the journal, and whoever replays it finds out whether it was applied.
+            return
+        if batch.kept is not None and answer.__class__ is list:
+            self._flying = False
+            self._batches.popleft()
+            self._recall(batch.kept, batch.command[1:], answer)
+            self._send()
+            return
+        if answer.__class__ is int or answer == b"SEEN":
+            self._flying = False
+            self._pause_s = 0.0
+            self._keep(self._batches.popleft())
+            if batch.journalled and not (self._batches and self._batches[0].journalled):
+                self._journal.clear()
+            self._troubles.over("settlement")
+            stats = self._stats
+            stats.settle_batches += 1
+            stats.settlements += batch.size
+            seconds = monotonic() - batch.sent_at
+            stats.settle_seconds += seconds
+            if self._observe is not None:
+                self._observe("settle", batch.size, seconds)
+            self._send()
+            return
+        self._dropped = True
+        self._spawn(self._resettle(answer))
+
+    async def _resettle(self, answer: Any) -> None:
+        """Keep what is unconfirmed on disk, and send the same batch again once the store is back."""
+        self._stats.store_errors += 1
+        self._keep_in_journal()
+        if isinstance(answer, LaneLost):
+            self._troubles.note("settlement", answer)
+            await asyncio.sleep(PAUSE_S)
+        else:
+            await self._bear(str(answer).partition(" ")[0], answer)
+        while not self._lane.connected:
+            self._keep_in_journal()
+            await asyncio.sleep(PAUSE_S)
+        self._flying = False
+        self._send()
+
+    async def _bear(self, code: str, answer: Any) -> None:
+        """Wait out a refusal, longer each time: nothing may be dropped, and nothing may spin."""
+        pause = self._pause_s
+        self._pause_s = min(max(2 * pause, PAUSE_S), LONGEST_PAUSE_S)
+        if code == "NOSCRIPT":
+            try:
+                async with asyncio.timeout(2 * self._timeout_s):
+                    await self.load()
+            except Exception as error:  # noqa: BLE001 - the next try loads them
+                self._troubles.note("settlement", error)
+        if code != "NOSCRIPT" or pause > 0:
+            self._troubles.note("settlement", answer)
+            await asyncio.sleep(self._pause_s)
+        if code == "READONLY":
+            self._lane.drop()
+
+    def _keep_in_journal(self) -> None:
+        while self._queue:
+            self._batches.append(self._next_batch())
+        try:
+            for batch in self._batches:
+                if not batch.journalled:
+                    self._journal.append(batch.command)
+                    batch.journalled = True
+                    self._stats.journalled += batch.size
+        except OSError as error:
+            # Memory still has them; they are lost only if this process dies as well.
+            self._troubles.note("the journal", error)
