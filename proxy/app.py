@@ -39,6 +39,7 @@ from proxy.server import EdgeServer
 from proxy.upstream.deadlines import Wheel
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.pool import Pool
+from proxy.wire.endpoints import PROTOCOLS
 from proxy.wire.headers import AnswerHeaders, RequestHeaders
 from ratelimit.asks import Boot, replica_name
 from ratelimit.gate import Gate
@@ -79,7 +80,7 @@ class Edge:
         # The loop's own clock has a grain of a millisecond; this one is the same clock, finer.
         self.pool = Pool(self.loop, Wheel(self.loop, clock=monotonic))
         self.answer_headers = AnswerHeaders()
-        self.request_headers = RequestHeaders()
+        self.request_headers = {spoken: RequestHeaders(spoken.passed) for spoken in PROTOCOLS}
         self.exchanges: set[Exchange] = set()
         self.streams: set[Attempt] = set()
         self.draining = False

@@ -12,8 +12,7 @@ from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
 from proxy.exchange import credential, serve
 from proxy.live import Live
 from proxy.server import Request, Written
-from proxy.wire.meter import error_body
-from proxy.wire.openai import Kind
+from proxy.wire.endpoints import ENDPOINTS, OPENAI, Endpoint
 
 if TYPE_CHECKING:
     from proxy.app import Edge
@@ -27,9 +26,7 @@ class Doors:
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._routes: dict[str, dict[str, Handler]] = {
-            "/v1/chat/completions": {"POST": self._spend("chat")},
-            "/v1/completions": {"POST": self._spend("completions")},
-            "/v1/embeddings": {"POST": self._spend("embeddings")},
+            **{endpoint.route: {"POST": self._spend(endpoint)} for endpoint in ENDPOINTS},
             "/v1/models": {"GET": self._models},
             "/": {"HEAD": self._root, "GET": self._root},
             "/health/live": {"GET": self._alive, "HEAD": self._alive},
@@ -71,9 +68,9 @@ class Doors:
             )
         return await handler(request)
 
-    def _spend(self, kind: Kind) -> Handler:
+    def _spend(self, endpoint: Endpoint) -> Handler:
         def handler(request: Request) -> Awaitable[Written]:
-            return serve(self._edge, request, kind)
+            return serve(self._edge, request, endpoint)
 
         return handler
 
@@ -105,7 +102,7 @@ class Doors:
     ) -> Written:
         live = self._edge.live
         try:
-            caller = live.callers.find(credential(request))
+            caller = live.callers.find(credential(request, OPENAI))
             if caller is None:
                 raise Unauthorized("The API key is not known.", code="invalid_api_key")
             status, document = body(live, live.names_for(caller))
@@ -126,14 +123,16 @@ class Doors:
     def _refuse(
         self, request: Request, status: int, words: str, code: str, headers: bytes = b""
     ) -> Written:
-        body = error_body(words, "invalid_request_error", code)
+        body = OPENAI.error(status, words, "invalid_request_error", code)
         return self._write(request, status, body, b"x-should-retry: false\r\n" + headers)
 
     def _error(self, request: Request, error: GatewayError) -> Written:
         return self._write(
             request,
             error.http_status,
-            error_body(error.message, error.type, error.code, error.param),
+            OPENAI.error(
+                error.http_status, error.message, error.type, error.code, param=error.param
+            ),
             b"x-should-retry: false\r\n",
         )
 

@@ -31,12 +31,13 @@ from proxy.errors import (
     Unauthorized,
 )
 from proxy.live import Offer
-from proxy.refusals import denied_error, failed_error, limit_headers, nobody_error
+from proxy.refusals import denied_error, failed_error, nobody_error
 from proxy.relay import Attempt
 from proxy.server import Request, Written, read_body
 from proxy.upstream.errors import UpstreamError
-from proxy.wire.meter import Usage, error_body
-from proxy.wire.openai import MAX_USER, BadField, Kind, Look, look
+from proxy.wire.endpoints import Endpoint, Protocol
+from proxy.wire.look import MAX_USER, BadField, Look
+from proxy.wire.meter import Usage
 from ratelimit.asks import Ask, Denied, Grant, Nobody
 from ratelimit.troubles import StoreUnavailable
 
@@ -45,8 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("penstock.edge")
 
-# Processing tiers that vendors bill above their list price.
-DEARER_TIERS: Final = frozenset({"priority", "fast", "scale"})
+NO_LIMITS: Final = (0, 0, 0, 0, 0, 0)
 
 
 class Exchange:
@@ -62,11 +62,10 @@ class Exchange:
         "cost_nusd",
         "current",
         "edge",
+        "endpoint",
         "failure",
-        "kind",
         "offer",
         "passed",
-        "protocol",
         "read_at",
         "refusal",
         "request",
@@ -78,12 +77,11 @@ class Exchange:
         "user",
     )
 
-    def __init__(self, edge: "Edge", request: Request, kind: Kind) -> None:
+    def __init__(self, edge: "Edge", request: Request, endpoint: Endpoint) -> None:
         self.edge = edge
         self.request = request
         self.client = request.client
-        self.kind: Kind = kind
-        self.protocol = f"openai.{kind}"
+        self.endpoint = endpoint
         self.request_id = edge.next_request_id()
         self.started_at = monotonic()
         self.read_at = self.started_at
@@ -144,9 +142,11 @@ class Exchange:
         """Tell the story up to the end of the answer. Raises `GatewayError` before the first byte."""
         edge = self.edge
         request = self.request
+        endpoint = self.endpoint
+        protocol = endpoint.protocol
         # One version for the whole of it: who is calling and what that key may do must not come from two.
         live = edge.live
-        caller = live.callers.find(credential(request))
+        caller = live.callers.find(credential(request, protocol))
         if caller is None:
             raise Unauthorized(
                 "The API key is not known. Send it as 'Authorization: Bearer KEY', 'x-api-key' or 'api-key'.",
@@ -155,7 +155,7 @@ class Exchange:
         body = await self._read()
         self.read_at = monotonic()
         try:
-            self.seen = seen = look(self.kind, body)
+            self.seen = seen = endpoint.look(body)
         except BadField as error:
             raise self._unreadable(error) from None
         self.body = body
@@ -164,16 +164,17 @@ class Exchange:
             raise BadRequest(
                 f"user is longer than {MAX_USER} characters", code="invalid_value", param="user"
             )
-        self.passed = edge.request_headers.block(request.message.raw_headers)
+        self.passed = edge.request_headers[protocol].block(request.message.raw_headers)
         self.offer = offer = live.offer(
-            caller, seen.model, self.kind, stream=seen.stream, input_bound=seen.input_bound
+            caller, seen.model, endpoint, stream=seen.stream, input_bound=seen.input_bound
         )
-        if offer.strict and seen.service_tier in DEARER_TIERS:
+        if offer.strict and seen.dearer is not None:
+            param, value = seen.dearer
             raise BadRequest(
-                f"The service tier '{seen.service_tier}' costs more than its price list says,"
-                " and a strict budget stands over this key. Leave service_tier out.",
-                code="service_tier_unpriced",
-                param="service_tier",
+                f"With {param} '{value}' the call costs more than its price list says,"
+                f" and a strict budget stands over this key. Leave {param} out.",
+                code=f"{param}_unpriced",
+                param=param,
             )
         self.attempts = attempts = Attempts(len(offer.places), live.config.edge.max_attempts)
         last: Attempt | None = None
@@ -188,7 +189,11 @@ class Exchange:
                 raise nobody_error(offer, answer)
             attempts.begin(answer.candidate)
             self.current = last = Attempt(
-                self, answer, offer.places[answer.candidate], why or answer.why
+                self,
+                answer,
+                offer.places[answer.candidate],
+                offer.ways[answer.candidate],
+                why or answer.why,
             )
             ended = await last.run()
             decision = attempts.decide(ended)
@@ -244,15 +249,15 @@ class Exchange:
         attempts = self.attempts
         seen = self.seen
         edge = self.edge
-        embeddings = self.kind == "embeddings"
+        generates = self.endpoint.generates
         ask = Ask(
             self.offer.plan,
             f"{self.request_id}.{attempts.made + 1}",
             input=seen.input_estimate,
             bound=min(seen.input_bound, self.offer.most_input),
             cap=seen.output_cap or 0,
-            assumed=0 if embeddings else edge.assumed_output_tokens,
-            n=0 if embeddings else seen.n,
+            assumed=edge.assumed_output_tokens if generates else 0,
+            n=seen.n if generates else 0,
             first=attempts.made == 0,
             excluded=tuple(candidate + 1 for candidate in attempts.tried),
             tie=edge.next_tie(),
@@ -297,9 +302,16 @@ class Exchange:
                 -(-us // 1_000_000),
                 -(-us // 1000),
             )
-        if error.limits:
-            headers += limit_headers(error.limits)
-        body = error_body(error.message, error.type, error.code, error.param)
+        protocol = self.endpoint.protocol
+        headers += protocol.lines(error.limits or NO_LIMITS, self.request_id, edge.unix_us)
+        body = protocol.error(
+            self.status,
+            error.message,
+            error.type,
+            error.code,
+            param=error.param,
+            request_id=self.request_id,
+        )
         transport = self.client.transport
         if transport is not None:
             transport.write(edge.server.answer(self.status, body, headers, close=self.close))
@@ -320,7 +332,7 @@ class Exchange:
         else:
             edge.metrics.counter(
                 "penstock_requests_total",
-                self.protocol,
+                self.endpoint.word,
                 "unknown" if offer is None else offer.asked,
                 str(status),
             ).value += 1
@@ -329,7 +341,7 @@ class Exchange:
             line: dict[str, Any] = {
                 "at_us": edge.unix_us(),
                 "request_id": self.request_id,
-                "protocol": self.protocol,
+                "protocol": self.endpoint.word,
                 "status": status,
                 "outcome": self.refusal,
                 "duration_us": int(duration * 1_000_000),
@@ -367,9 +379,9 @@ class Exchange:
             self.current.connection.fail(error)
 
 
-async def serve(edge: "Edge", request: Request, kind: Kind) -> Written:
+async def serve(edge: "Edge", request: Request, endpoint: Endpoint) -> Written:
     """Serve one request that may spend money; every way out of here is settled and answered."""
-    exchange = Exchange(edge, request, kind)
+    exchange = Exchange(edge, request, endpoint)
     edge.exchanges.add(exchange)
     try:
         if edge.draining:
@@ -399,14 +411,14 @@ async def serve(edge: "Edge", request: Request, kind: Kind) -> Written:
     return edge.server.closing if exchange.close or edge.draining else edge.server.kept
 
 
-def credential(request: Request) -> str:
+def credential(request: Request, protocol: Protocol) -> str:
     """
-    Return the key that the caller presents.
+    Return the key that the caller presents, in the first of the headers that its protocol looks at.
 
-    `Authorization: Bearer`, then `x-api-key`, then `api-key`. Raises `Unauthorized`, and `BadRequest` for more than one of a kind.
+    Raises `Unauthorized`, and `BadRequest` for more than one of a kind.
     """
     headers = request.message.headers
-    for name in ("Authorization", "x-api-key", "api-key"):
+    for name in protocol.credentials:
         value = headers.get(name)
         if value is None:
             continue

@@ -22,21 +22,17 @@ from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.observe import Counter, Histogram, Metrics
 from proxy.upstream.deadlines import Timeouts
 from proxy.upstream.tls import Origin, origin_of
+from proxy.wire.endpoints import ENDPOINTS, PROTOCOLS, Endpoint
 from proxy.wire.headers import RequestHead
-from proxy.wire.openai import Kind
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan
 from routing.catalogue import Rates, bound
 from routing.eligibility import Option, Pool, UnknownModel
 
 UNBOUNDED = 2**40
 USER_AGENT = "penstock/0.1.0"
-PATHS: dict[Kind, str] = {
-    "chat": "/chat/completions",
-    "completions": "/completions",
-    "embeddings": "/embeddings",
-}
 # A provider's header that is shorter than this holds no credentials.
 SECRET_CHARS = 12
+_SPOKEN = {protocol.word: protocol for protocol in PROTOCOLS}
 UNPRICED = Rates(0, 0, 0, 0, 0, 0, 0)
 _pack = msgpack.Packer(use_bin_type=False).pack
 
@@ -69,6 +65,15 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """How a deployment is asked what a caller asks for: by which endpoint of its provider's, and under which head."""
+
+    endpoint: Endpoint
+    head: RequestHead
+    cap_field: str
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """A deployment as the exchange uses it: where it is, how to ask, what it costs."""
 
@@ -77,11 +82,11 @@ class Place:
     provider: str
     upstream_name: str
     origin: Origin
-    heads: dict[Kind, RequestHead]
+    ways: dict[Endpoint, Way]
+    """By the endpoint that a caller asks; one that is not there cannot be served."""
     timeouts: Timeouts
     connect_timeout_s: float
     stream_usage: bool
-    cap_field: str
     rates: Rates
     about: bytes
     """What answers say of it: header lines, up to the reason of the choice."""
@@ -100,13 +105,14 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """
-    What one caller gets for one name: the plan for `admit`, and the places in the plan's order.
+    What one caller gets for one name: the plan for `admit`, and the places in the plan's order, each with the way to ask it.
 
     `most_input` is the most input tokens that any of the places can take: what an upper bound need not exceed.
     """
 
     plan: Plan
     places: tuple[Place, ...]
+    ways: tuple[Way, ...]
     strict: bool
     caller: Caller
     asked: str
@@ -135,7 +141,7 @@ class Live:
         self.until_us = self.pool.next_price_change_us()
         self._metrics = metrics
         self._replica = replica
-        self._offers: dict[tuple[str, str, Kind, bool, int], Offer] = {}
+        self._offers: dict[tuple[str, str, Endpoint, bool, int], Offer] = {}
         self._thresholds: dict[str, tuple[int, ...]] = {}
         self._places = {
             option.placed.id: self._place(option, trust)
@@ -148,7 +154,7 @@ class Live:
         return [name for name in self.pool.names() if caller.may_ask_for(name)]
 
     def offer(
-        self, caller: Caller, asked: str, kind: Kind, *, stream: bool, input_bound: int
+        self, caller: Caller, asked: str, endpoint: Endpoint, *, stream: bool, input_bound: int
     ) -> Offer:
         """
         Return what this caller gets for this name.
@@ -158,15 +164,17 @@ class Live:
         """
         thresholds = self._thresholds.get(asked)
         tier = 0 if not thresholds else bisect_left(thresholds, input_bound)
-        found = self._offers.get((caller.key, asked, kind, stream, tier))
+        found = self._offers.get((caller.key, asked, endpoint, stream, tier))
         if found is None:
-            found = self._make_offer(caller, asked, kind, stream=stream, input_bound=input_bound)
+            found = self._make_offer(
+                caller, asked, endpoint, stream=stream, input_bound=input_bound
+            )
             tier = bisect_left(self._thresholds[asked], input_bound)
-            self._offers[caller.key, asked, kind, stream, tier] = found
+            self._offers[caller.key, asked, endpoint, stream, tier] = found
         return found
 
     def _make_offer(
-        self, caller: Caller, asked: str, kind: Kind, *, stream: bool, input_bound: int
+        self, caller: Caller, asked: str, endpoint: Endpoint, *, stream: bool, input_bound: int
     ) -> Offer:
         try:
             options = self.pool.options(asked)
@@ -188,7 +196,12 @@ class Live:
         reasons = {}
         eligible = []
         for option in options:
-            if caller.strict and option.rates is None:
+            if endpoint not in self._places[option.placed.id].ways:
+                reasons[option.placed.id] = (
+                    f"its provider speaks {option.provider.protocol},"
+                    f" in which {endpoint.route} cannot be asked"
+                )
+            elif caller.strict and option.rates is None:
                 reasons[option.placed.id] = (
                     "its price is unknown, and a strict budget stands over this key"
                     f" (set models.{option.placed.model}.price)"
@@ -207,19 +220,20 @@ class Live:
             plan=Plan(
                 caller.scopes,
                 tuple(_candidate(option, input_bound) for option in eligible),
-                self._entry(caller, asked, kind, places[0], stream=stream),
+                self._entry(caller, asked, endpoint, places[0], stream=stream),
             ),
             places=places,
+            ways=tuple(place.ways[endpoint] for place in places),
             strict=caller.strict,
             caller=caller,
             asked=asked,
             most_input=max(option.context or UNBOUNDED for option in eligible),
-            ok=self._metrics.counter("penstock_requests_total", f"openai.{kind}", asked, "200"),
+            ok=self._metrics.counter("penstock_requests_total", endpoint.word, asked, "200"),
             duration=self._metrics.histogram("penstock_duration_seconds", asked),
         )
 
     def _entry(
-        self, caller: Caller, asked: str, kind: Kind, place: Place, *, stream: bool
+        self, caller: Caller, asked: str, endpoint: Endpoint, place: Place, *, stream: bool
     ) -> bytes:
         """Return the entry that a reaper completes when this replica dies."""
         known = {
@@ -233,7 +247,7 @@ class Live:
             "outcome": "reaped",
             "token_source": "estimated",
             "reason": "reaped",
-            "protocol": f"openai.{kind}",
+            "protocol": endpoint.word,
             "replica": self._replica,
             "stream": 1 if stream else 0,
         }
@@ -245,12 +259,14 @@ class Live:
 
     def _place(self, option: Option, trust: MutableMapping[str, ssl.SSLContext]) -> Place:
         provider, placed = option.provider, option.placed
+        protocol = _SPOKEN[provider.protocol]
         parts = urlsplit(provider.base_url)
+        base = parts.path.rstrip("/").removesuffix(protocol.base)
         origin = origin_of(provider.base_url, provider.ca_file, trust)
         credentials = None
         secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
         if provider.api_key is not None:
-            credentials = ("authorization", f"Bearer {provider.api_key.reveal()}")
+            credentials = protocol.credential(provider.api_key.reveal())
             secrets.append(provider.api_key.reveal())
         return Place(
             id=placed.id,
@@ -258,15 +274,20 @@ class Live:
             provider=placed.deployment.provider,
             upstream_name=placed.upstream_name,
             origin=origin,
-            heads={
-                kind: RequestHead(
-                    path=parts.path.rstrip("/") + path,
-                    host=parts.netloc,
-                    user_agent=USER_AGENT,
-                    credentials=credentials,
-                    extra=provider.headers,
+            ways={
+                endpoint: Way(
+                    endpoint=endpoint,
+                    head=RequestHead(
+                        path=base + endpoint.path,
+                        host=parts.netloc,
+                        user_agent=USER_AGENT,
+                        credentials=credentials,
+                        extra=provider.headers,
+                    ),
+                    cap_field=endpoint.cap_field or provider.output_cap or _cap_field(origin.host),
                 )
-                for kind, path in PATHS.items()
+                for endpoint in ENDPOINTS
+                if endpoint.protocol is protocol
             },
             timeouts=Timeouts(
                 first_byte_s=provider.first_byte_timeout_s,
@@ -275,7 +296,6 @@ class Live:
             ),
             connect_timeout_s=provider.connect_timeout_s,
             stream_usage=provider.stream_usage,
-            cap_field=provider.output_cap or _cap_field(origin.host),
             rates=option.rates or UNPRICED,
             about=(
                 f"x-penstock-deployment: {placed.id}\r\nx-penstock-model: {placed.model}\r\n"

@@ -1,5 +1,5 @@
 """
-What a caller is told when an exchange ends before its first byte, and the limits that every answer tells of.
+What a caller is told when an exchange ends before its first byte.
 
 Pure functions from what the gate, the retry machine and the last attempt know to an error of `proxy.errors`.
 """
@@ -22,35 +22,6 @@ if TYPE_CHECKING:
 
 # Most of a provider's own words that an error of ours repeats.
 FAILURE_CHARS: Final = 500
-
-_REQUEST_LIMITS: Final = (
-    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
-    b"x-ratelimit-reset-requests: %d.%03ds\r\n"
-)
-_TOKEN_LIMITS: Final = (
-    b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\n"
-    b"x-ratelimit-reset-tokens: %d.%03ds\r\n"
-)
-_BOTH_LIMITS: Final = _REQUEST_LIMITS + _TOKEN_LIMITS
-
-
-def limit_headers(limits: tuple[int, ...] | list[int]) -> bytes:
-    """Return the `x-ratelimit-*` lines of the tightest limits, none where there is no limit."""
-    requests, requests_left, requests_us, tokens, tokens_left, tokens_us = limits
-    if requests and tokens:
-        return _BOTH_LIMITS % (
-            *(requests, requests_left, requests_us // 1_000_000, requests_us % 1_000_000 // 1000),
-            *(tokens, tokens_left, tokens_us // 1_000_000, tokens_us % 1_000_000 // 1000),
-        )
-    if requests:
-        return _REQUEST_LIMITS % (
-            *(requests, requests_left, requests_us // 1_000_000, requests_us % 1_000_000 // 1000),
-        )
-    if tokens:
-        return _TOKEN_LIMITS % (
-            *(tokens, tokens_left, tokens_us // 1_000_000, tokens_us % 1_000_000 // 1000),
-        )
-    return b""
 
 
 def denied_error(denied: Denied) -> GatewayError:

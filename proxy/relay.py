@@ -11,26 +11,18 @@ import json
 import socket
 import struct
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgpack
 import orjson
 
 from proxy.attempts import Ended, health_of, outcome_of
-from proxy.live import Place
-from proxy.refusals import limit_headers
+from proxy.live import Place, Way
 from proxy.server import reason
 from proxy.upstream.connection import Connection, Headers
 from proxy.upstream.errors import BadAnswer, ConnectFailed, UpstreamError
 from proxy.wire.headers import cooldown_us
-from proxy.wire.meter import (
-    StreamMeter,
-    Usage,
-    error_event,
-    error_in,
-    meter_json,
-)
-from proxy.wire.openai import rewrite
+from proxy.wire.meter import StreamMeter, Usage, error_in
 from proxy.wire.sse import EventSplitter, EventTooLong, decode
 from ratelimit.asks import Grant, Settlement
 from routing.catalogue import cost_nusd
@@ -86,13 +78,17 @@ class Attempt:
         "sent_at",
         "splitter",
         "status",
+        "way",
         "why",
     )
 
-    def __init__(self, exchange: "Exchange", grant: Grant, place: Place, why: str) -> None:
+    def __init__(
+        self, exchange: "Exchange", grant: Grant, place: Place, way: Way, why: str
+    ) -> None:
         self.exchange = exchange
         self.grant = grant
         self.place = place
+        self.way = way
         self.why = why
         self.number = exchange.attempts.made
         self.connection: Connection | None = None
@@ -148,16 +144,14 @@ class Attempt:
         exchange = self.exchange
         edge = exchange.edge
         place = self.place
-        seen = exchange.seen
-        kind = exchange.kind
-        cap = self.grant.cap
-        body = rewrite(
+        way = self.way
+        body = way.endpoint.rewrite(
             exchange.body,
-            seen,
+            exchange.seen,
             upstream_model=place.upstream_name,
             include_usage=place.stream_usage,
-            output_cap=cap or None,
-            cap_field=place.cap_field if kind == "chat" else "max_tokens",
+            output_cap=self.grant.cap or None,
+            cap_field=way.cap_field,
         )
         connection = None if fresh else edge.pool.take(place.origin)
         if connection is None:
@@ -174,7 +168,7 @@ class Attempt:
         self.added_us = int((now - exchange.read_at) * 1_000_000)
         connection.send(
             self,
-            place.heads[kind].write(len(body), exchange.passed),
+            way.head.write(len(body), exchange.passed),
             body,
             place.timeouts,
             now,
@@ -204,10 +198,16 @@ class Attempt:
         if encoded:
             # It was told not to; it cannot be metered, and must not be touched.
             self.mode = _OPAQUE
-        elif self.exchange.seen.stream and content_type[:17].lower() == b"text/event-stream":
+        elif (
+            self.exchange.seen.stream
+            and content_type[:17].lower() == b"text/event-stream"
+            and self.way.endpoint.grammar is not None
+        ):
             self.mode = _STREAM
             self.splitter = EventSplitter()
-            self.meter = StreamMeter(keep_usage=self.exchange.seen.asked_usage)
+            self.meter = StreamMeter(
+                self.way.endpoint.grammar, keep_usage=self.exchange.seen.asked_usage
+            )
         else:
             self.mode = _WHOLE
 
@@ -304,7 +304,7 @@ class Attempt:
             self.done.set_exception(fault)
 
     def _said_all(self) -> bool:
-        """Whether a stream has come to its [DONE], and nothing has begun after it."""
+        """Whether the event has come that ends a stream, and nothing has begun after it."""
         return (
             self.mode == _STREAM
             and self.meter is not None
@@ -354,7 +354,7 @@ class Attempt:
         exchange = self.exchange
         if self.committed:
             # Usage stands at the end of an answer, so the end of a long one is enough to find it.
-            usage = meter_json(self._tail) if self.mode == _WHOLE else None
+            usage = self.way.endpoint.meter(self._tail) if self.mode == _WHOLE else None
             if usage is None and self.mode == _WHOLE and not self._tail.rstrip().endswith(b"}"):
                 # It ran until the close of its connection, and that came too early.
                 exchange.failure = "the provider ended the answer before it was complete"
@@ -368,7 +368,7 @@ class Attempt:
         body = held[0] if len(held) == 1 else b"".join(held)
         usage = None
         if self.mode == _WHOLE:
-            usage = meter_json(body)
+            usage = self.way.endpoint.meter(body)
             if usage is None and not self._is_answer(body):
                 self._finish(Ended("bad_answer", self.status))
                 return
@@ -392,7 +392,7 @@ class Attempt:
         except (ValueError, RecursionError):
             self.exchange.failure = "the provider's answer is not JSON"
             return False
-        self._said = _tokens_in(document)
+        self._said = self.way.endpoint.tokens_in(document)
         return True
 
     # What the caller gets...
@@ -411,7 +411,7 @@ class Attempt:
             self.why.encode(),
             self.number,
             len(exchange.offer.places),
-            limit_headers(self.grant.limits),
+            exchange.endpoint.protocol.lines(self.grant.limits, exchange.request_id, edge.unix_us),
             edge.answer_headers.block(self.headers),
             b"connection: close\r\n" if exchange.close else b"",
         )
@@ -433,8 +433,8 @@ class Attempt:
         exchange = self.exchange
         exchange.close = True
         if self.mode == _STREAM:
-            event = error_event(
-                f"The answer was cut off: {words}.", "upstream_error", code, exchange.request_id
+            event = exchange.endpoint.protocol.event(
+                f"The answer was cut off: {words}.", code, exchange.request_id
             )
             exchange.end_chunks(event)
         elif exchange.client.transport is not None:
@@ -538,7 +538,7 @@ class Attempt:
                         source,
                         self.why,
                         1 if exchange.seen.stream else 0,
-                        exchange.protocol,
+                        exchange.endpoint.word,
                         edge.replica,
                         self.added_us,
                     )
@@ -586,37 +586,16 @@ class Attempt:
             output = self.meter.output_tokens
         elif self._said >= 0:
             output = self._said
-        elif self.committed and self.exchange.kind != "embeddings":
+        elif self.committed and self.way.endpoint.generates:
             output = -(-self.exchange.bytes_out // 4)
         if reported is not None:
             # A vendor that reports as it goes: its last word, and never less than was seen.
+            source = "provider" if reported.output_tokens >= output else "estimated"
             reported.output_tokens = max(reported.output_tokens, output)
-            return reported, "provider"
+            return reported, source
         return Usage(
             input_tokens=self.exchange.seen.input_estimate, output_tokens=output
         ), "estimated"
-
-
-def _tokens_in(document: Any) -> int:
-    """Estimate the output of a whole answer: a quarter of the UTF-8 bytes of what its choices say, one each at least."""
-    choices = document.get("choices") if isinstance(document, dict) else None
-    if not isinstance(choices, list):
-        return 0
-    tokens = 0
-    for choice in choices:
-        if isinstance(choice, dict):
-            message = choice.get("message")
-            said = message | {"role": ""} if isinstance(message, dict) else choice.get("text")
-            tokens += max(-(-_text_bytes(said) // 4), 1)
-    return tokens
-
-
-def _text_bytes(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value.encode("utf-8", "surrogatepass"))
-    if isinstance(value, dict | list):
-        return sum(map(_text_bytes, value.values() if isinstance(value, dict) else value))
-    return 0
 
 
 def _is_event(tail: bytes) -> bool:

@@ -27,7 +27,7 @@ from aiohttp.http_exceptions import (
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
-from proxy.wire.meter import error_body
+from proxy.wire.envelopes import openai_error
 
 TICK_S = 0.25
 # A stalled client's share of our memory: this much in our buffer, one read on top, then the upstream is paused.
@@ -188,7 +188,8 @@ class ClientConnection(RequestHandler):
                     transport.write(
                         self._edge.answer(
                             408,
-                            error_body(
+                            openai_error(
+                                408,
                                 "The head of the request did not arrive in time.",
                                 "invalid_request_error",
                                 "head_timeout",
@@ -241,12 +242,12 @@ class ClientConnection(RequestHandler):
         """Answer what the parser refused, or what a handler let escape, in the caller's protocol."""
         if status < 500:
             status, words = refusal_of(exc, message or "")
-            body = error_body(
-                f"Malformed HTTP request: {words}.", "invalid_request_error", "bad_http"
+            body = openai_error(
+                status, f"Malformed HTTP request: {words}.", "invalid_request_error", "bad_http"
             )
         else:
             self.logger.error("a handler failed", exc_info=exc)
-            body = error_body("The gateway failed; see its log.", "api_error", "internal")
+            body = openai_error(status, "The gateway failed; see its log.", "api_error", "internal")
         if self.transport is not None:
             self.transport.write(self._edge.answer(status, body, close=True))
         return self._edge.closing

@@ -94,7 +94,7 @@ _NOT_TO_CALLER_PREFIXES = (
 )
 _RENAMED = {b"x-request-id": b"x-upstream-request-id", b"request-id": b"x-upstream-request-id"}
 
-_TO_VENDOR = frozenset({b"openai-beta", b"idempotency-key", b"traceparent", b"tracestate"})
+_TO_VENDOR = frozenset({b"idempotency-key", b"traceparent", b"tracestate"})
 
 # What a provider's own headers may not say: how messages are framed and encoded.
 _FRAMING = frozenset(

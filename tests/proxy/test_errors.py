@@ -248,7 +248,7 @@ async def test_a_failure_of_ours_is_told_and_logged(
         raise RuntimeError("a fault of ours")
 
     with monkeypatch.context() as patched:
-        patched.setattr("proxy.relay.rewrite", broken)
+        patched.setattr("proxy.relay.Attempt._converse", broken)
         answer = await rig.ask(chat())
     rig.expected_alarms = 1
     assert (answer.status, answer.error["code"], answer.error["type"]) == (

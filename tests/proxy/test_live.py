@@ -14,10 +14,12 @@ from governance.ledger import ENTRY_FIELDS, decode
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.live import Live, Offer, boot_nonce
 from proxy.observe import Metrics
-from proxy.wire.openai import Kind
+from proxy.wire.endpoints import ENDPOINTS, Endpoint
 from ratelimit.limits import MOST_OUTPUT
 from routing.catalogue import bound
 
+ROWS = {endpoint.word: endpoint for endpoint in ENDPOINTS}
+CHAT = ROWS["openai.chat"]
 KEY = "sk-helpdesk-0123456789"
 STRICT = {"usd": 1, "per": "day", "mode": "strict"}
 PRICE = {"input": 1, "output": 2}
@@ -70,11 +72,11 @@ def live(
     )
 
 
-def offer(made: Live, asked: str = "m", kind: Kind = "chat", bound: int = 100) -> Offer:
+def offer(made: Live, asked: str = "m", endpoint: Endpoint = CHAT, bound: int = 100) -> Offer:
     """Ask as the one caller that there is."""
     caller = made.callers.find(KEY)
     assert caller is not None
-    return made.offer(caller, asked, kind, stream=False, input_bound=bound)
+    return made.offer(caller, asked, endpoint, stream=False, input_bound=bound)
 
 
 def test_an_offer_has_its_places_in_the_plans_order() -> None:
@@ -95,18 +97,18 @@ def test_an_offer_is_made_once() -> None:
     """The same plan object for the same question, so that a batch carries it once; another for another."""
     made = live()
     assert offer(made) is offer(made)
-    assert offer(made) is not offer(made, kind="embeddings")
+    assert offer(made) is not offer(made, endpoint=ROWS["openai.embeddings"])
     assert offer(made) is not offer(made, "auto")
     caller = made.callers.find(KEY)
     assert caller is not None
-    assert made.offer(caller, "m", "chat", stream=True, input_bound=1) is not offer(made)
+    assert made.offer(caller, "m", CHAT, stream=True, input_bound=1) is not offer(made)
 
 
 def test_a_place_says_all_that_a_request_needs() -> None:
     """Where, how, for how long, and at what price."""
     place, far = offer(live()).places
     assert str(place.origin) == "http://127.0.0.1:8000"
-    assert place.heads["embeddings"].write(7).decode() == (
+    assert place.ways[ROWS["openai.embeddings"]].head.write(7).decode() == (
         "POST /v1/embeddings HTTP/1.1\r\n"
         "host: 127.0.0.1:8000\r\n"
         "user-agent: penstock/0.1.0\r\n"
@@ -120,9 +122,12 @@ def test_a_place_says_all_that_a_request_needs() -> None:
     assert (place.timeouts.first_byte_s, place.timeouts.idle_s, place.timeouts.total_s) == (3, 4, 5)
     assert place.connect_timeout_s == 6
     assert (place.upstream_name, far.upstream_name) == ("m", "M")
-    assert (place.cap_field, far.cap_field) == ("max_tokens", "max_completion_tokens")
+    assert (place.ways[CHAT].cap_field, far.ways[CHAT].cap_field) == (
+        "max_tokens",
+        "max_completion_tokens",
+    )
     assert place.rates.input_nusd_per_ktok == 1_000_000
-    assert b"authorization" not in far.heads["chat"].write(0)
+    assert b"authorization" not in far.ways[CHAT].head.write(0)
 
 
 def test_nothing_shows_a_providers_key() -> None:

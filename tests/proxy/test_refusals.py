@@ -5,25 +5,9 @@ import pytest
 from proxy.attempts import Ended
 from proxy.errors import GatewayError
 from proxy.live import Offer
-from proxy.refusals import FAILURE_CHARS, denied_error, failed_error, limit_headers, nobody_error
+from proxy.refusals import FAILURE_CHARS, denied_error, failed_error, nobody_error
 from proxy.relay import Attempt
 from ratelimit.asks import Denied, Nobody
-
-
-def test_limits_become_headers() -> None:
-    """Requests and tokens, each where there is a limit; the reset as OpenAI writes it."""
-    assert limit_headers((0, 0, 0, 0, 0, 0)) == b""
-    assert limit_headers((60, 59, 1_000_000, 0, 0, 0)) == (
-        b"x-ratelimit-limit-requests: 60\r\n"
-        b"x-ratelimit-remaining-requests: 59\r\n"
-        b"x-ratelimit-reset-requests: 1.000s\r\n"
-    )
-    assert limit_headers((0, 0, 0, 1000, 0, 59_500_000)) == (
-        b"x-ratelimit-limit-tokens: 1000\r\n"
-        b"x-ratelimit-remaining-tokens: 0\r\n"
-        b"x-ratelimit-reset-tokens: 59.500s\r\n"
-    )
-    assert limit_headers([1, 0, 5, 2, 1, 6]).count(b"\r\n") == 6
 
 
 def refusal(what: str, limit: int, retry_us: int = 0, period: str = "") -> GatewayError:

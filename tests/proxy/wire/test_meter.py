@@ -1,11 +1,8 @@
 """The laws of the meter: bytes pass, usage is found wherever vendors put it, and ends are known."""
 
 import json
-import random
-from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,66 +12,21 @@ from proxy.wire.meter import (
     StreamMeter,
     Usage,
     VendorError,
-    error_body,
-    error_event,
     error_in,
-    meter_json,
 )
-
-
-def event(document: Any, *, spaced: bool = False, end: str = "\n") -> bytes:
-    separators = (", ", ": ") if spaced else (",", ":")
-    text = document if isinstance(document, str) else json.dumps(document, separators=separators)
-    return f"data: {text}{end}{end}".encode()
-
-
-def chunk(content: str | None, *, reason: str | None = None, **more: Any) -> dict[str, Any]:
-    delta = {} if content is None else {"content": content}
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    return {**head, "choices": [choice], **more}
-
-
-USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
-METERED = Usage(input_tokens=9, output_tokens=5)
-ONLY_USAGE = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [], "usage": USAGE}
-AZURE_FIRST = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
-WORDS = ["Hel", "lo", " wor", "ld", "!"]
-
-
-def stream(
-    *last: Any,
-    before: tuple[Any, ...] = (),
-    spaced: bool = False,
-    end: str = "\n",
-    nulls: bool = False,
-) -> list[bytes]:
-    """Give the events of an answer: role, five words, reason, then `last`."""
-    more: dict[str, Any] = {"usage": None} if nulls else {}
-    opening = chunk("", **more)
-    opening["choices"][0]["delta"]["role"] = "assistant"
-    words = [chunk(word, **more) for word in WORDS]
-    documents = [*before, opening, *words, chunk(None, reason="stop", **more), *last]
-    return [event(document, spaced=spaced, end=end) for document in documents]
-
-
-def ways(events: list[bytes]) -> Iterator[list[bytes]]:
-    """Give all the ways whole events can arrive: in one read, one by one, in two, in any groups."""
-    yield [b"".join(events)]
-    yield events
-    for at in range(1, len(events)):
-        yield [b"".join(events[:at]), b"".join(events[at:])]
-    dice = random.Random(7)
-    for _ in range(10):
-        cuts = sorted(dice.sample(range(1, len(events)), 2))
-        bounds = zip([0, *cuts], [*cuts, len(events)], strict=True)
-        yield [b"".join(events[a:b]) for a, b in bounds]
-
-
-def metered(reads: list[bytes], *, keep_usage: bool = False) -> tuple[StreamMeter, bytes]:
-    meter = StreamMeter(keep_usage=keep_usage)
-    return meter, b"".join([meter.look(read) for read in reads])
-
+from proxy.wire.openai_answers import CHUNKS, meter_json
+from tests.proxy.wire.chunks import (
+    AZURE_FIRST,
+    METERED,
+    ONLY_USAGE,
+    USAGE,
+    WORDS,
+    chunk,
+    event,
+    metered,
+    stream,
+    ways,
+)
 
 # Usage in a stream...
 
@@ -99,7 +51,7 @@ def test_the_caller_who_asked_gets_it(spaced: bool) -> None:
     """With include_usage of the caller's own, every read passes as the object that came."""
     events = stream(ONLY_USAGE, "[DONE]", spaced=spaced, nulls=True)
     for reads in ways(events):
-        meter = StreamMeter(keep_usage=True)
+        meter = StreamMeter(CHUNKS, keep_usage=True)
         assert all(meter.look(read) is read for read in reads)
         assert meter.usage == METERED
 
@@ -114,7 +66,7 @@ def test_every_way_bytes_arrive() -> None:
     cuts = [[whole[at : at + 1] for at in range(len(whole))]]
     cuts += [[whole[:at], whole[at:]] for at in range(1, len(whole), 3)]
     for reads in cuts:
-        splitter, meter = sse.EventSplitter(), StreamMeter(keep_usage=False)
+        splitter, meter = sse.EventSplitter(), StreamMeter(CHUNKS, keep_usage=False)
         out = b"".join([meter.look(ready) for read in reads if (ready := splitter.feed(read))])
         assert out == wanted
         assert splitter.tail() == b""
@@ -210,14 +162,14 @@ def test_content_that_talks_of_usage_is_content(content: str) -> None:
 
 def test_a_read_without_usage_is_passed_as_it_is() -> None:
     """No copy is made of the common read."""
-    meter = StreamMeter(keep_usage=False)
+    meter = StreamMeter(CHUNKS, keep_usage=False)
     for read in stream(nulls=True):
         assert meter.look(read) is read
 
 
 def test_a_read_of_usage_alone_leaves_nothing() -> None:
     """The shell must be ready for an empty answer of `look`."""
-    meter = StreamMeter(keep_usage=False)
+    meter = StreamMeter(CHUNKS, keep_usage=False)
     assert meter.look(event(ONLY_USAGE)) == b""
 
 
@@ -304,7 +256,7 @@ def test_the_end_is_known_after_a_long_stream() -> None:
 def test_huge_reads_are_not_kept() -> None:
     """A vendor that sends a megabyte per read, or per event, costs a few KB once it is passed on."""
     big = b"".join([event(chunk("word " * 20)) for _ in range(5000)])
-    meter = StreamMeter(keep_usage=False)
+    meter = StreamMeter(CHUNKS, keep_usage=False)
     for _ in range(4):
         assert meter.look(big) is big
     assert meter.events == 20_000
@@ -324,15 +276,17 @@ def test_an_error_in_the_stream_is_known() -> None:
     """As the first event it is known before anything is forwarded; later, when the stream ends."""
     for end in ("\n", "\r\n"):
         first = event(ERROR, end=end)
-        found = StreamMeter(keep_usage=False).first(b": ping" + f"{end}{end}".encode() + first)
+        found = StreamMeter(CHUNKS, keep_usage=False).first(
+            b": ping" + f"{end}{end}".encode() + first
+        )
         assert found == VendorError("overloaded", "server_error", "")
         for last in (first, first + event("[DONE]", end=end), b"event: error\n" + first):
             meter, out = metered([*stream(end=end)[:4], last])
             assert out.endswith(last)
             assert meter.error == VendorError("overloaded", "server_error", "")
-    assert StreamMeter(keep_usage=False).first(b"".join(stream()) + event(ERROR)) is None
-    assert StreamMeter(keep_usage=False).first(event(chunk("x", error=None))) is None
-    assert StreamMeter(keep_usage=False).first(b": nothing yet\n\n") is None
+    assert StreamMeter(CHUNKS, keep_usage=False).first(b"".join(stream()) + event(ERROR)) is None
+    assert StreamMeter(CHUNKS, keep_usage=False).first(event(chunk("x", error=None))) is None
+    assert StreamMeter(CHUNKS, keep_usage=False).first(b": nothing yet\n\n") is None
 
 
 @pytest.mark.parametrize("content", ['"error":{"message":"no"}', '"error"', 'x "error'])
@@ -408,142 +362,10 @@ def test_nothing_said_is_nothing_used() -> None:
     assert meter.output_tokens == 0
     meter, _ = metered(stream()[:1])
     assert meter.output_tokens == 0
-    assert StreamMeter(keep_usage=False).output_tokens == 0
+    assert StreamMeter(CHUNKS, keep_usage=False).output_tokens == 0
 
 
 # Whole answers...
-
-
-def answer(usage: Any, content: str = "Hello", **more: Any) -> bytes:
-    message = {"role": "assistant", "content": content, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    return json.dumps({"id": "x", "choices": [choice], "usage": usage, **more}).encode()
-
-
-@pytest.mark.parametrize(
-    ("usage", "wanted"),
-    [
-        (USAGE, METERED),
-        # OpenAI, with everything.
-        (
-            {
-                "prompt_tokens": 100,
-                "completion_tokens": 50,
-                "total_tokens": 150,
-                "prompt_tokens_details": {
-                    "cached_tokens": 20,
-                    "cache_write_tokens": 30,
-                    "audio_tokens": 7,
-                    "image_tokens": 3,
-                },
-                "completion_tokens_details": {
-                    "reasoning_tokens": 11,
-                    "audio_tokens": 9,
-                    "accepted_prediction_tokens": 0,
-                },
-            },
-            Usage(100, 20, 30, 50, 11, 7, 9),
-        ),
-        # Embeddings; DeepSeek; Kimi.
-        ({"prompt_tokens": 8, "total_tokens": 8}, Usage(8)),
-        ({**USAGE, "prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 5}, Usage(9, 4, 0, 5)),
-        ({**USAGE, "cached_tokens": 3}, Usage(9, 3, 0, 5)),
-        ({**USAGE, "prompt_tokens_details": None, "completion_tokens_details": None}, METERED),
-        # xAI names its reasoning beside the completion; Gemini only counts it in the total.
-        (
-            {
-                "prompt_tokens": 9,
-                "completion_tokens": 5,
-                "total_tokens": 34,
-                "completion_tokens_details": {"reasoning_tokens": 20},
-            },
-            Usage(9, 0, 0, 25, 20),
-        ),
-        ({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 34}, Usage(9, 0, 0, 25, 20)),
-        ({**USAGE, "completion_tokens_details": {"reasoning_tokens": 4}}, Usage(9, 0, 0, 5, 4)),
-        # Parts are never greater than their whole, nor negative.
-        ({**USAGE, "cached_tokens": 99}, Usage(9, 9, 0, 5)),
-        ({**USAGE, "prompt_tokens_details": {"cached_tokens": -4}}, METERED),
-        ({**USAGE, "completion_tokens_details": {"reasoning_tokens": 60}}, Usage(9, 0, 0, 5, 5)),
-        ({**USAGE, "total_tokens": 3}, METERED),
-        ({**USAGE, "total_tokens": -1}, METERED),
-        ({**USAGE, "total_tokens": 1 << 70}, METERED),
-        # Garbage in the parts, and whole floats.
-        ({**USAGE, "prompt_tokens_details": {"cached_tokens": "4"}}, METERED),
-        ({**USAGE, "prompt_tokens_details": [1]}, METERED),
-        ({**USAGE, "cost": 0.001, "total_tokens": None}, METERED),
-        ({"prompt_tokens": 9.0, "completion_tokens": 5.0}, METERED),
-        # No sense at all.
-        ({"prompt_tokens": -1, "completion_tokens": 5}, None),
-        ({"prompt_tokens": 9, "completion_tokens": -5}, None),
-        ({"prompt_tokens": 1 << 60, "completion_tokens": 5}, None),
-        ({"prompt_tokens": "9", "completion_tokens": "5"}, None),
-        ({"prompt_tokens": True}, None),
-        ({"prompt_tokens": 9.5}, None),
-        ({"prompt_tokens": []}, None),
-        ({}, None),
-        (None, None),
-        ("much", None),
-        ([], None),
-        (7, None),
-    ],
-)
-def test_usage_is_read_and_tamed(usage: Any, wanted: Usage | None) -> None:
-    """The same in a whole answer and in a stream; nonsense is no usage rather than a wrong bill."""
-    assert meter_json(answer(usage)) == wanted
-    assert meter_json(answer(usage, service_tier="default")) == wanted
-    meter, _ = metered([event({"choices": [], "usage": usage})])
-    assert meter.usage == wanted
-
-
-def test_usage_is_found_wherever_it_stands() -> None:
-    """First, last, nested, twice, behind long content, behind a text about usage."""
-    assert meter_json(json.dumps({"usage": USAGE, "choices": []}).encode()) == METERED
-    assert meter_json(json.dumps({"choices": [{"usage": USAGE}]}).encode()) == METERED
-    assert meter_json(json.dumps({"x_groq": {"usage": USAGE}}).encode()) == METERED
-    assert (
-        meter_json(json.dumps({"choices": [], "x": {"usage": {"prompt_tokens": 1}}}).encode())
-        is None
-    )
-    both = {"usage": USAGE, "x": {"usage": {"prompt_tokens": 1}}}
-    assert meter_json(json.dumps(both).encode()) == METERED
-    assert meter_json(json.dumps(both, indent=2).encode()) == METERED
-    content = '"usage":{"prompt_tokens":1} he said "usage'
-    assert meter_json(answer(USAGE, content)) == METERED
-    assert meter_json(json.dumps({"usage": USAGE, "text": content}).encode()) == METERED
-    assert meter_json(answer(USAGE, "x" * 3_000_000)) == METERED
-    floats = {"data": [{"embedding": [0.123456789] * 20_000}], "usage": {"prompt_tokens": 3}}
-    assert meter_json(json.dumps(floats).encode()) == Usage(3)
-
-
-def test_lone_surrogates_in_content_do_not_hide_usage() -> None:
-    """A model may write half a surrogate pair; that is content."""
-    assert meter_json(answer(USAGE, "\ud800")) == METERED
-    body = json.dumps({"usage": USAGE, "text": "\udc00\ud800", "x": {"usage": 1}}).encode()
-    assert meter_json(body) == METERED
-    last = event(chunk("\ud83d", reason="stop", usage=USAGE))
-    meter, out = metered([last])
-    assert meter.usage == METERED
-    assert out == last
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{}",
-        b"[]",
-        b"<html>",
-        b'"usage"',
-        b'{"usage":',
-        b'{"usage"',
-        b"\xff",
-        b'{"usage":{"prompt_tokens":1}}}',
-    ],
-)
-def test_an_answer_that_is_no_answer_has_no_usage(body: bytes) -> None:
-    """Broken and foreign bodies are None, not an exception."""
-    assert meter_json(body) is None
 
 
 def test_nesting_does_not_break_the_meter() -> None:
@@ -612,36 +434,11 @@ def test_errors_inside_a_200_are_read(body: Any, wanted: VendorError | None) -> 
     assert error_in(json.dumps(body, indent=1).encode() + b"\n") == wanted
 
 
-def test_our_error_event_is_one_event_and_no_done() -> None:
-    """One event that the official clients raise on, whatever the message holds."""
-    raw = error_event('cut\n\ndata: [DONE] "x" \u2028', "upstream_error", "upstream_lost", "req_1")
-    [(name, data)] = sse.decode(raw)
-    assert name == "message"
-    assert json.loads(data)["error"] == {
-        "message": 'cut\n\ndata: [DONE] "x" \u2028',
-        "type": "upstream_error",
-        "param": None,
-        "code": "upstream_lost",
-        "request_id": "req_1",
-    }
-    meter, _ = metered([raw])
-    assert not meter.done
-    assert meter.error is not None
-
-
-def test_our_error_body_is_openais_envelope() -> None:
-    """All four members are there, null where there is nothing to say."""
-    body = error_body("bad", "invalid_request_error", None, "model")
-    assert msgspec.json.decode(body) == {
-        "error": {"message": "bad", "type": "invalid_request_error", "param": "model", "code": None}
-    }
-
-
 def test_progress_tells_what_the_estimate_will_say() -> None:
     """A report while the stream goes on is as good as the last word: one token apart at most."""
     role = b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
     word = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":" water"}}]}\n\n'
-    meter = StreamMeter(keep_usage=False)
+    meter = StreamMeter(CHUNKS, keep_usage=False)
     assert meter.progress() == 0
     meter.look(role)
     for count in range(1, 400):

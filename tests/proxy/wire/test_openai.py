@@ -1,6 +1,7 @@
 """The laws of the look at a request: what is refused, what is counted, and which bytes change."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,16 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire import openai
-from proxy.wire.openai import BadField, Hints, Kind, Look, look, rewrite
+from proxy.wire.look import BadField, Hints, Look
+from proxy.wire.openai import look_chat, look_completions, look_embeddings, rewrite
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CHAT: dict[str, Any] = {"model": "m", "messages": HELLO}
-MINIMAL: dict[Kind, dict[str, Any]] = {
+LOOKS: dict[str, Callable[[bytes], Look]] = {
+    "chat": look_chat,
+    "completions": look_completions,
+    "embeddings": look_embeddings,
+}
+MINIMAL: dict[str, dict[str, Any]] = {
     "chat": CHAT,
     "completions": {"model": "m", "prompt": "Once"},
     "embeddings": {"model": "m", "input": "Once"},
 }
-KINDS: list[Kind] = ["chat", "completions", "embeddings"]
+KINDS = list(LOOKS)
 
 
 def dumped(document: Any, *, compact: bool = True, escaped: bool = False) -> bytes:
@@ -27,12 +34,12 @@ def dumped(document: Any, *, compact: bool = True, escaped: bool = False) -> byt
 
 
 def chat(**more: Any) -> Look:
-    return look("chat", dumped(CHAT | more))
+    return look_chat(dumped(CHAT | more))
 
 
-def refused(kind: Kind, body: bytes) -> BadField:
+def refused(kind: str, body: bytes) -> BadField:
     with pytest.raises(BadField) as caught:
-        look(kind, body)
+        LOOKS[kind](body)
     assert str(caught.value) == caught.value.message
     return caught.value
 
@@ -43,7 +50,7 @@ def refused(kind: Kind, body: bytes) -> BadField:
 def test_a_minimal_chat() -> None:
     """Without anything said, nothing is assumed."""
     seen = chat()
-    assert (seen.kind, seen.model, seen.stream, seen.asked_usage) == ("chat", "m", False, False)
+    assert (seen.model, seen.stream, seen.asked_usage) == ("m", False, False)
     assert (seen.output_cap, seen.cap_fields, seen.n) == (None, (), 1)
     assert (seen.user, seen.hints, seen.messages) == (None, None, 1)
 
@@ -67,7 +74,7 @@ def test_everything_that_matters_is_seen() -> None:
         },
     }
     for compact in (True, False):
-        seen = look("chat", dumped(document, compact=compact))
+        seen = look_chat(dumped(document, compact=compact))
         assert (seen.model, seen.stream, seen.asked_usage) == ("vendor/Model-1:x", True, True)
         assert (seen.output_cap, seen.cap_fields, seen.n) == (20, ("max_completion_tokens",), 3)
         assert (seen.user, seen.messages) == ("u-1", 2)
@@ -107,7 +114,7 @@ def test_null_is_as_good_as_absent() -> None:
     assert (seen.stream, seen.asked_usage, seen.output_cap, seen.n) == (False, False, None, 1)
     assert (seen.user, seen.hints) == (None, None)
     completions = {"model": "m", "prompt": None, "n": None, "best_of": None, "max_tokens": None}
-    assert look("completions", dumped(completions)).n == 1
+    assert look_completions(dumped(completions)).n == 1
 
 
 @pytest.mark.parametrize(
@@ -124,7 +131,7 @@ def test_null_is_as_good_as_absent() -> None:
 )
 def test_every_generated_answer_is_counted(more: dict[str, Any], n: int) -> None:
     """n, best_of and several prompts multiply what is generated, hence what is charged."""
-    assert look("completions", dumped(MINIMAL["completions"] | more)).n == n
+    assert look_completions(dumped(MINIMAL["completions"] | more)).n == n
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,7 @@ def test_every_generated_answer_is_counted(more: dict[str, Any], n: int) -> None
 def test_hints_are_read_from_metadata(metadata: Any, wanted: Hints | None) -> None:
     """What metadata says beyond scheduling is the caller's own and passes unjudged."""
     for kind in KINDS:
-        assert look(kind, dumped(MINIMAL[kind] | {"metadata": metadata})).hints == wanted
+        assert LOOKS[kind](dumped(MINIMAL[kind] | {"metadata": metadata})).hints == wanted
     body = dumped(CHAT | {"metadata": {"x": 1}}).replace(b'"x"', b'"biz_\\u006cevel"')
     assert refused("chat", body).param == "metadata.biz_level"
 
@@ -175,7 +182,7 @@ def test_hints_are_read_from_metadata(metadata: Any, wanted: Hints | None) -> No
     ],
 )
 def test_a_bad_field_is_named(
-    kind: Kind, change: dict[str, Any], param: str, code: str, word: str
+    kind: str, change: dict[str, Any], param: str, code: str, word: str
 ) -> None:
     """The answer says which field, and what it should be."""
     error = refused(kind, dumped(MINIMAL[kind] | change))
@@ -224,7 +231,7 @@ def test_a_bad_field_is_named(
     ],
 )
 def test_a_bad_field_of_a_generation_is_named(
-    kind: Kind, change: dict[str, Any], param: str, code: str, word: str
+    kind: str, change: dict[str, Any], param: str, code: str, word: str
 ) -> None:
     """Streams, counts and caps."""
     error = refused(kind, dumped(MINIMAL[kind] | change))
@@ -257,7 +264,7 @@ def test_a_bad_chat_is_refused(change: dict[str, Any], param: str, code: str) ->
     "value",
     [7, True, {}, {"a": 1}, [], [None], [1.5], [[]], [[1], []], ["a", 1], [1, "a"], [["a"]]],
 )
-def test_a_bad_prompt_or_input_is_refused(kind: Kind, param: str, value: Any) -> None:
+def test_a_bad_prompt_or_input_is_refused(kind: str, param: str, value: Any) -> None:
     """Text, texts, tokens, or lists of tokens, and at least one."""
     assert refused(kind, dumped(MINIMAL[kind] | {param: value})).param == param
 
@@ -266,15 +273,15 @@ def test_an_empty_input_is_refused_and_an_empty_prompt_is_not() -> None:
     """OpenAI embeds no empty text, but completes one."""
     assert refused("embeddings", b'{"model":"m","input":""}').param == "input"
     assert refused("embeddings", b'{"model":"m","input":null}').param == "input"
-    assert look("completions", b'{"model":"m","prompt":""}').input_estimate == 1
-    assert look("completions", b'{"model":"m"}').messages == 1
+    assert look_completions(b'{"model":"m","prompt":""}').input_estimate == 1
+    assert look_completions(b'{"model":"m"}').messages == 1
 
 
 @pytest.mark.parametrize(
     ("kind", "missing"),
     [("chat", "model"), ("chat", "messages"), ("completions", "model"), ("embeddings", "input")],
 )
-def test_a_missing_field_is_named(kind: Kind, missing: str) -> None:
+def test_a_missing_field_is_named(kind: str, missing: str) -> None:
     """The caller learns what to add."""
     document = dict(MINIMAL[kind])
     del document[missing]
@@ -308,7 +315,7 @@ def test_a_missing_field_is_named(kind: Kind, missing: str) -> None:
     ],
     ids=lambda body: repr(body[:30]),
 )
-def test_what_is_no_json_is_refused(kind: Kind, body: bytes) -> None:
+def test_what_is_no_json_is_refused(kind: str, body: bytes) -> None:
     """Malformed, not UTF-8 where it matters, or nested without end: 400 and no crash."""
     error = refused(kind, body)
     assert (error.param, error.code) == (None, "invalid_json")
@@ -395,21 +402,21 @@ def test_names_elsewhere_are_not_members() -> None:
         for escaped in (True, False):
             for document in (noise | CHAT, CHAT | noise):
                 body = dumped(document, compact=compact, escaped=escaped)
-                seen = look("chat", body)
+                seen = look_chat(body)
                 assert (seen.model, seen.n, seen.stream, seen.output_cap) == ("m", 1, False, None)
                 out = changed(body, upstream_model="up", output_cap=9)
                 assert json.loads(out) == document | {"model": "up", "max_tokens": 9}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lone_surrogates_pass(kind: Kind) -> None:
+def test_lone_surrogates_pass(kind: str) -> None:
     """JavaScript sends half a pair as it is; whether that is text is for the vendor to say."""
     big = {"chat": "messages", "completions": "prompt", "embeddings": "input"}[kind]
     for half in ("\\ud800", "\\uDFFF", "\\udc00\\ud800", "\\\\\\ud83d", "\\ud83d\\ude00\\ud83d"):
         text = f'"a{half}b"'
         value = f'[{{"role":"user","content":{text}}}]' if kind == "chat" else text
         body = f'{{"x":{text},"{big}":{value},"model":"m","é":{text}}}'.encode()
-        seen = look(kind, body)
+        seen = LOOKS[kind](body)
         assert seen.model == "m"
         out = changed(body, kind, upstream_model="up")
         assert out == body.replace(b'"model":"m"', b'"model":"up"')
@@ -443,14 +450,14 @@ def test_escaped_and_plain_text_count_the_same() -> None:
         "\U0001f600" * 50,
     ):
         document = {"model": "m", "messages": [{"role": "user", "content": text}]}
-        plain = look("chat", dumped(document))
-        escaped = look("chat", dumped(document, escaped=True))
+        plain = look_chat(dumped(document))
+        escaped = look_chat(dumped(document, escaped=True))
         assert plain.input_estimate <= escaped.input_estimate <= plain.input_estimate * 1.02 + 1
         assert plain.input_bound <= escaped.input_bound <= plain.input_bound * 1.05
         for kind, name in (("completions", "prompt"), ("embeddings", "input")):
             for value in (text, [text, text]):
                 both = [
-                    look(kind, dumped({"model": "m", name: value}, escaped=flag))
+                    LOOKS[kind](dumped({"model": "m", name: value}, escaped=flag))
                     for flag in (False, True)
                 ]
                 assert (
@@ -465,14 +472,12 @@ def test_the_bound_is_never_below_the_bytes(texts: list[str], escaped: bool, com
     """A byte-level tokenizer makes at most a token of each byte, whatever the spelling."""
     size = sum(len(text.encode()) for text in texts)
     messages = [{"role": "user", "content": text} for text in texts]
-    seen = look(
-        "chat", dumped({"model": "m", "messages": messages}, escaped=escaped, compact=compact)
-    )
+    seen = look_chat(dumped({"model": "m", "messages": messages}, escaped=escaped, compact=compact))
     assert seen.input_bound >= size + 4 * len(texts)
     assert 0 < seen.input_estimate <= seen.input_bound
     for kind, name in (("completions", "prompt"), ("embeddings", "input")):
-        seen = look(
-            kind, dumped({"model": "m", name: ["x", *texts]}, escaped=escaped, compact=compact)
+        seen = LOOKS[kind](
+            dumped({"model": "m", name: ["x", *texts]}, escaped=escaped, compact=compact)
         )
         assert seen.input_bound >= size
         assert 0 < seen.input_estimate <= seen.input_bound
@@ -539,21 +544,21 @@ def test_base64_pasted_as_text_is_text() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), [("completions", "prompt"), ("embeddings", "input")])
-def test_tokens_are_counted_exactly(kind: Kind, name: str) -> None:
+def test_tokens_are_counted_exactly(kind: str, name: str) -> None:
     """A caller that has tokenized already is taken at its word."""
-    seen = look(kind, dumped({"model": "m", name: list(range(1000))}))
+    seen = LOOKS[kind](dumped({"model": "m", name: list(range(1000))}))
     assert seen.input_estimate == 1000
     assert 1000 <= seen.input_bound <= 1200
-    seen = look(kind, dumped({"model": "m", name: [[1, 2, 3], [4]]}, compact=False))
+    seen = LOOKS[kind](dumped({"model": "m", name: [[1, 2, 3], [4]]}, compact=False))
     assert (seen.input_estimate, seen.messages) == (4, 2)
-    assert look(kind, dumped({"model": "m", name: ["", "a"]})).messages == 2
+    assert LOOKS[kind](dumped({"model": "m", name: ["", "a"]})).messages == 2
 
 
 # What changes...
 
 
-def changed(body: bytes, kind: Kind = "chat", **wanted: Any) -> bytes:
-    seen = look(kind, body)
+def changed(body: bytes, kind: str = "chat", **wanted: Any) -> bytes:
+    seen = LOOKS[kind](body)
     arguments: dict[str, Any] = {
         "upstream_model": seen.model,
         "include_usage": False,
@@ -564,7 +569,7 @@ def changed(body: bytes, kind: Kind = "chat", **wanted: Any) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_to_change_is_the_same_object(kind: Kind) -> None:
+def test_nothing_to_change_is_the_same_object(kind: str) -> None:
     """The body that came is the body that goes."""
     body = dumped(MINIMAL[kind] | {"x": [1.10, "é\\u00e9"]}, compact=False)
     assert changed(body, kind) is body
@@ -703,7 +708,7 @@ CONTENT = st.text(max_size=20) | st.lists(
 def test_a_rewritten_body_says_what_was_asked(
     data: st.DataObject,
     *,
-    kind: Kind,
+    kind: str,
     others: dict[str, Any],
     contents: list[Any],
     given: dict[str, Any],
@@ -751,7 +756,7 @@ def test_a_megabyte_of_tools_is_cut_out_like_the_messages() -> None:
         whole = CHAT | {"tools": tools, "n": 2}
         document = {name: whole[name] for name in order}
         body = dumped(document)
-        seen = look("chat", body)
+        seen = look_chat(body)
         assert len(seen.frame) < 200
         assert json.loads(changed(body, upstream_model="up", output_cap=3)) == document | {
             "model": "up",
@@ -769,7 +774,7 @@ def test_a_copy_of_the_messages_elsewhere_does_not_confuse() -> None:
 
 
 @given(st.binary(max_size=50), st.sampled_from(KINDS))
-def test_garbage_is_refused_and_nothing_else(data: bytes, kind: Kind) -> None:
+def test_garbage_is_refused_and_nothing_else(data: bytes, kind: str) -> None:
     """Whatever bytes come, they are a request or a `BadField`."""
     for body in (
         data,
@@ -778,7 +783,7 @@ def test_garbage_is_refused_and_nothing_else(data: bytes, kind: Kind) -> None:
     ):
         seen = None
         try:
-            seen = look(kind, body)
+            seen = LOOKS[kind](body)
         except BadField:
             pass
         if seen is not None:
@@ -804,7 +809,7 @@ def test_a_request_of_the_largest_size_is_looked_at() -> None:
             ]
         }
     )
-    seen = look("chat", body)
+    seen = look_chat(body)
     assert seen.input_estimate < 1000
     assert len(seen.frame) < 100
     out = changed(body, upstream_model="up")

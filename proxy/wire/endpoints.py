@@ -1,0 +1,152 @@
+"""
+The table of what is spoken: one row for each protocol, and one for each endpoint at which a protocol can spend.
+
+An exchange is given the row of the endpoint that its caller asked, and the row of the endpoint that its provider is asked; it never asks which protocol that is.
+A row holds functions that are given bytes and return bytes: nothing here does I/O, and nothing is made per request.
+
+    Protocol   what all endpoints of a protocol have in common: how a key is presented, how an error is said
+    Endpoint   what is known of a request there, what changes on its way, how its answer is metered
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from typing import Protocol as Shape
+
+from proxy.wire import openai, openai_answers
+from proxy.wire.envelopes import openai_error, openai_event, openai_lines
+from proxy.wire.look import Look
+from proxy.wire.meter import Grammar, Usage
+
+__all__ = ["ENDPOINTS", "OPENAI", "PROTOCOLS", "Endpoint", "Protocol"]
+
+
+class _Error(Shape):
+    def __call__(
+        self,
+        status: int,
+        message: str,
+        type_: str,
+        code: str | None = None,
+        *,
+        param: str | None = None,
+        request_id: str = "",
+    ) -> bytes: ...
+
+
+class _Rewrite(Shape):
+    def __call__(
+        self,
+        body: bytes,
+        seen: Look,
+        *,
+        upstream_model: str,
+        include_usage: bool,
+        output_cap: int | None,
+        cap_field: str | None,
+    ) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Protocol:
+    """
+    How a protocol is spoken, whatever is asked.
+
+    `word` is the configuration's and the ledger's. `credentials` are the headers in which callers may
+    present their key, the one that counts first; `credential` makes the header that presents ours to a
+    provider. `error`, `event` and `lines` are of `envelopes`. `passed` are the caller's headers that go
+    upstream besides the common ones, `defaults` what is sent where the caller says nothing. `base` is
+    what a provider's base URL may end with although the paths below begin with it.
+    """
+
+    word: str
+    credentials: tuple[str, ...]
+    credential: Callable[[str], tuple[str, str]]
+    error: _Error
+    event: Callable[[str, str, str], bytes]
+    lines: Callable[[Sequence[int], str, Callable[[], int]], bytes]
+    passed: tuple[str, ...] = ()
+    defaults: tuple[tuple[str, str], ...] = ()
+    base: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """
+    One thing that can be asked for, and spent on.
+
+    `word` is the ledger's; `route` is the path on the data port, `path` the one below a provider's base
+    URL. `look` says what is in a body, or raises `look.BadField`; `rewrite` changes what must change on
+    its way; `meter` reads the usage of a whole answer (None: it reports none), `tokens_in` estimates the
+    output of a decoded one, `grammar` is how its streams are metered (None: it never streams).
+    `generates` says whether there is output to reserve; `cap_field` is where an output cap is written,
+    None where providers differ.
+    """
+
+    word: str
+    protocol: Protocol
+    route: str
+    path: str
+    look: Callable[[bytes], Look]
+    rewrite: _Rewrite
+    meter: Callable[[bytes], Usage | None]
+    tokens_in: Callable[[Any], int]
+    grammar: Grammar | None
+    generates: bool = True
+    cap_field: str | None = None
+
+
+def _bearer(key: str) -> tuple[str, str]:
+    return "authorization", f"Bearer {key}"
+
+
+OPENAI = Protocol(
+    word="openai",
+    credentials=("Authorization", "x-api-key", "api-key"),
+    credential=_bearer,
+    error=openai_error,
+    event=openai_event,
+    lines=openai_lines,
+    passed=("openai-beta",),
+)
+
+PROTOCOLS = (OPENAI,)
+
+ENDPOINTS = (
+    Endpoint(
+        word="openai.chat",
+        protocol=OPENAI,
+        route="/v1/chat/completions",
+        path="/chat/completions",
+        look=openai.look_chat,
+        rewrite=openai.rewrite,
+        meter=openai_answers.meter_json,
+        tokens_in=openai_answers.tokens_in,
+        grammar=openai_answers.CHUNKS,
+    ),
+    Endpoint(
+        word="openai.completions",
+        protocol=OPENAI,
+        route="/v1/completions",
+        path="/completions",
+        look=openai.look_completions,
+        rewrite=openai.rewrite,
+        meter=openai_answers.meter_json,
+        tokens_in=openai_answers.tokens_in,
+        grammar=openai_answers.CHUNKS,
+        cap_field="max_tokens",
+    ),
+    Endpoint(
+        word="openai.embeddings",
+        protocol=OPENAI,
+        route="/v1/embeddings",
+        path="/embeddings",
+        look=openai.look_embeddings,
+        rewrite=openai.rewrite,
+        meter=openai_answers.meter_json,
+        tokens_in=openai_answers.tokens_in,
+        grammar=None,
+        generates=False,
+        cap_field="max_tokens",
+    ),
+)
