@@ -22,7 +22,7 @@ from config.document import Node
 from config.models import deployment_ids
 from config.problems import Path, spell
 from config.scalars import Plain
-from config.secrets import MASK
+from config.secrets import MASK, is_hashed
 from config.tree import annotation_at, bare, is_private
 
 __all__ = [
@@ -73,8 +73,9 @@ def shown(path: Path, raw: str, *, short: bool = True) -> str:
         return _IN_URL.sub(MASK, raw)
     if not is_private(path) or _ONLY_NAMES.fullmatch(raw):
         return raw
-    if path[-1] == "key" and raw.startswith("sha256:"):
-        return raw[: len("sha256:") + FINGERPRINT_DIGITS] + "…" if short else raw
+    if path[-1] == "key" and is_hashed(raw):
+        kind, colon, digits = raw.rpartition(":")
+        return f"{kind}{colon}{digits[:FINGERPRINT_DIGITS]}…" if short else raw
     return MASK
 
 

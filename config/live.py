@@ -17,7 +17,7 @@ Redis keys: `{c0}:cfg` (hash; also the name of the channel) and `{c0}:ack` (hash
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -46,7 +46,8 @@ class Version:
     One published configuration; `at_us` is the server's time in microseconds since 1970.
 
     `digest` is the SHA-256 of the document in hex. `stamp` tells two versions apart that bear the
-    same number, which happens after a flush. `kind` is what was done (`config.apply`, `key.create`).
+    same number, which happens after a flush. `kind` is what was done (`config.apply`, `key.create`),
+    `key_id` the id of the key secret of whoever published it (`config.keys`).
     """
 
     number: int
@@ -57,6 +58,7 @@ class Version:
     digest: str
     stamp: str
     kind: str = ""
+    key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,32 +110,73 @@ async def publish(
     expected: int | None,
     after: int = 0,
     kind: str = "",
+    key_id: str = "",
 ) -> Version:
     """
     Make a document the next version, and tell every replica.
 
     `expected` is the number that the change was made from (0: there is none yet; None: whatever
     there is). The number will be higher than `after`: who publishes again what a flushed store has
-    lost goes on counting. `kind` is a word for the history. Raises VersionConflict when the current version is another.
+    lost goes on counting. `kind` is a word for the history, `key_id` says which key secret the
+    document was hashed with. Raises VersionConflict when the current version is another.
     The document must have come from the loader: nothing is checked here.
     """
     outcome, number = await _publish(
-        client, document, by, why, expected, origin="", after=after, kind=kind
+        client, document, by, why, expected, origin="", after=after, kind=kind, key_id=key_id
     )
     if outcome == "conflict":
         raise VersionConflict(expected or 0, number)
     return await _surely(client, number)
 
 
-async def publish_file(client: Redis, document: str, *, by: str, why: str) -> Version:
+async def publish_file(
+    client: Redis,
+    document: str,
+    *,
+    by: str,
+    why: str,
+    key_id: str = "",
+    former: Collection[str] = (),
+) -> Version:
     """
     Publish what the file on disk says, unless that very text was published from a file before.
 
-    So a restart undoes no change that was made live, while an edited file takes effect.
+    So a restart undoes no change that was made live, while an edited file takes effect. `former`
+    are documents that mean the same text, its keys hashed with former secrets.
     Gives the current version, be it the new one or not.
     """
-    _, number = await _publish(client, document, by, why, None, origin="file", kind="config.file")
+    _, number = await _publish(
+        client,
+        document,
+        by,
+        why,
+        None,
+        origin="file",
+        kind="config.file",
+        key_id=key_id,
+        former=tuple(map(digest_of, former)),
+    )
     return await _surely(client, number)
+
+
+async def rekey(client: Redis, keyed: Callable[[str], str], key_id: str) -> int:
+    """
+    Write the hashes of kept versions anew, and return how many versions that changed.
+
+    `keyed` gives a document with its hashes keyed. What a version means stays, and so do its number
+    and its stamp: no replica has to read it again.
+    """
+    newest = await _reply(client.hget(LIVE_KEY, "current"))
+    changed = 0
+    for number in range(int(newest or 0), max(0, int(newest or 0) - KEPT_VERSIONS), -1):
+        found = await version(client, number)
+        if found is None or found.key_id == key_id:
+            continue
+        document = await asyncio.to_thread(keyed, found.document)
+        script = client.register_script(scripts.load("config", "rekey").text)
+        arguments = [str(number), found.digest, document, digest_of(document), key_id]
+        changed += int(await _reply(script(keys=[LIVE_KEY], args=arguments)))
+    return changed
 
 
 async def _publish(
@@ -146,11 +189,14 @@ async def _publish(
     origin: str,
     after: int = 0,
     kind: str,
+    key_id: str,
+    former: tuple[str, ...] = (),
 ) -> tuple[str, int]:
     script = client.register_script(scripts.load("config", "publish").text)
     wanted = "" if expected is None else str(expected)
-    arguments = (document, digest_of(document), by, why, wanted, secrets.token_hex(16), origin)
-    answer = script(keys=[LIVE_KEY], args=[*arguments, KEPT_VERSIONS, "", after, kind])
+    first = (document, digest_of(document), by, why, wanted, secrets.token_hex(16), origin)
+    rest = (str(KEPT_VERSIONS), "", str(after), kind, key_id, *former)
+    answer = script(keys=[LIVE_KEY], args=[*first, *rest])
     outcome, number = await _reply(answer)
     return _text(outcome), int(number)
 
@@ -173,12 +219,13 @@ async def current(client: Redis) -> Version | None:
 
 async def version(client: Redis, number: int) -> Version | None:
     """Give one of the last 50 versions, or None if it is not kept."""
-    names = [f"{number}:{name}" for name in (*_FIELDS, "kind")]
-    *found, kind = await _reply(client.hmget(LIVE_KEY, names))
+    names = [f"{number}:{name}" for name in (*_FIELDS, "kind", "key_id")]
+    *found, kind, key_id = await _reply(client.hmget(LIVE_KEY, names))
     if any(value is None for value in found):
         return None
     document, by, why, at_us, digest, stamp = map(_text, found)
-    return Version(number, document, by, why, int(at_us), digest, stamp, _text(kind or b""))
+    more = _text(kind or b""), _text(key_id or b"")
+    return Version(number, document, by, why, int(at_us), digest, stamp, *more)
 
 
 async def history(client: Redis) -> list[Note]:

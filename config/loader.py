@@ -6,8 +6,9 @@ The steps: compose the text (`config.document`), expand references, check every 
 Either all of a document is taken or none of it.
 
 The document that is published to replicas is the text "as written": every caller's key is replaced
-by its hash, and other references stay unexpanded, so that a replica takes its providers' keys from
-its own environment. What came from the environment is in no problem and in no document.
+by its hash, keyed where the environment has a key secret (`config.keys`), and other references stay
+unexpanded, so that a replica takes its providers' keys from its own environment. What came from the
+environment is in no problem and in no document; the key secret is no variable that one can refer to.
 """
 
 import os
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 from config import document as documents
 from config import references
 from config.document import Node
+from config.keys import VARIABLE, BadKeySecret, KeySecrets
 from config.models import Config
 from config.problems import ConfigError, Path, Problem, nearest, quoted, spell
 from config.tree import is_private, section_at, written_fields
@@ -32,9 +34,11 @@ __all__ = [
     "as_written",
     "check_file",
     "check_text",
+    "former_documents",
     "load_file",
     "load_published",
     "load_text",
+    "rekeyed",
 ]
 
 # What a replica is told on its command line; the variables need not be set where it runs.
@@ -54,6 +58,8 @@ class Loaded:
     config: Config
     document: str = field(repr=False)
     problems: tuple[Problem, ...]
+    key_id: str = ""
+    """The id of the key secret that keys were hashed with, empty where there is none."""
 
 
 def load_text(text: str, *, source: str, environ: Mapping[str, str]) -> Loaded:
@@ -69,6 +75,24 @@ def load_file(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Loade
     """Read a configuration from a UTF-8 file; as `load_text`, also when there is no such file."""
     source = os.fspath(path)
     return load_text(_read(source), source=source, environ=environ)
+
+
+def former_documents(path: str | os.PathLike[str], environ: Mapping[str, str]) -> list[str]:
+    """
+    Give what a file was published as before its keys were hashed with the first key secret.
+
+    That is without a key secret, and with each of the others first; nothing where the file has mistakes.
+    """
+    others = {name: value for name, value in environ.items() if name != VARIABLE}
+    said = [each.strip() for each in environ.get(VARIABLE, "").split(",") if each.strip()]
+    turned = [",".join([each, *(one for one in said if one != each)]) for each in said[1:]]
+    try:
+        return [
+            load_file(path, {**others, **named}).document
+            for named in ({}, *({VARIABLE: text} for text in turned))
+        ]
+    except ConfigError:
+        return []
 
 
 def check_text(text: str, *, source: str, environ: Mapping[str, str]) -> tuple[Problem, ...]:
@@ -150,23 +174,42 @@ def _load(text: str, source: str, environ: Mapping[str, str], *, published: bool
     ]
     if root is None:
         raise ConfigError(problems)
+    try:
+        secrets = KeySecrets.said(environ)
+    except BadKeySecret as error:
+        raise ConfigError([*problems, _without_place(VARIABLE, str(error))]) from None
     reading = _Reading(root, source)
-    problems += reading.expand(environ, published=published)
+    others = {name: value for name, value in environ.items() if name != VARIABLE}
+    problems += reading.expand(others, published=published)
     config, found = reading.validate()
     problems += found
-    problems += reading.check_references(published=published)
+    problems += reading.check_references(published=published, secrets=secrets)
     problems.sort(key=lambda each: (each.line, each.column, each.path))
     if config is None or any(each.severity == "error" for each in problems):
         raise ConfigError(problems)
-    document = text if published else _publishable(root)
+    document = text if published else _publishable(root, secrets)
     if len(document.encode()) > documents.LARGEST_BYTES:
         # Anchors unfold as they are published, and no replica would read the result
         message = f"more than {documents.LARGEST_BYTES} bytes in its published form"
         raise ConfigError([_without_place(source, message)])
-    return Loaded(config, document, tuple(problems))
+    return Loaded(config, document, tuple(problems), "" if secrets is None else secrets.id)
 
 
-def _publishable(root: Node) -> str:
+def rekeyed(document: str, secrets: KeySecrets) -> str:
+    """
+    Give a published document in which every hash is keyed.
+
+    What some secret has keyed already, here or not, stays as it is.
+    """
+    root, flaws = documents.compose(document)
+    if root is None or flaws:
+        return document
+    for _ in documents.expand(root, {}):
+        pass  # a hash refers to nothing; what is not set stays as it was written
+    return _publishable(root, secrets)
+
+
+def _publishable(root: Node, secrets: KeySecrets | None) -> str:
     """Write the document with every caller's key as its hash, and without anchors and comments."""
     hashes: dict[int, str] = {}
     for organization in _nodes(root.get("organizations")):
@@ -177,7 +220,7 @@ def _publishable(root: Node) -> str:
                 # A valid document has a readable key in each of these places
                 assert node is not None
                 assert digest is not None
-                hashes[id(node)] = digest
+                hashes[id(node)] = digest if secrets is None else secrets.keyed(digest)
     return documents.write(root, hashes)
 
 
@@ -226,9 +269,9 @@ class _Reading:
             return None, [found for each in errors for found in self._field_problem(each)]
         return config, []
 
-    def check_references(self, *, published: bool) -> Iterator[Problem]:
+    def check_references(self, *, published: bool, secrets: KeySecrets | None) -> Iterator[Problem]:
         """Check every name that refers to another place."""
-        for clash in references.check(self._root, published=published):
+        for clash in references.check(self._root, published=published, secrets=secrets):
             yield self._problem(
                 clash.path,
                 clash.line,

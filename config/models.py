@@ -412,7 +412,7 @@ class Key(Section):
 
     key: Annotated[Secret, CallerKeyRule()] = Field(
         description="The key that the caller presents: `${VARIABLE}` or text of at least 16"
-        " characters, or `sha256:<64 hex>` of it. Only the hash is kept."
+        " characters, or `sha256:<64 hex>` of it. Only a keyed hash is kept."
     )
     application: Annotated[str, Text()] = Field(
         default="", description="The application that calls, for the ledger."
@@ -434,11 +434,6 @@ class Key(Section):
     )
     limits: Limits = Field(default_factory=Limits, description="Limits of this key.")
     budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
-
-    @property
-    def digest(self) -> str:
-        """The SHA-256 of the key: 64 lower-case hex digits."""
-        return self.key.reveal().removeprefix("sha256:")
 
 
 class Team(Section):

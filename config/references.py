@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from config.document import Entry, Node
+from config.keys import VARIABLE, KeySecrets
 from config.models import (
     PROTOCOLS,
     SPOKEN_PROTOCOLS,
@@ -21,7 +22,7 @@ from config.models import (
 )
 from config.problems import Path, nearest, quoted, spell
 from config.scalars import NAME, Plain, split_listen
-from config.secrets import read_caller_key
+from config.secrets import is_hashed, read_caller_key
 
 # Headers that frame a message or that the gateway itself must own (RFC 9110 §7.6.1, RFC 9112 §6):
 # a second opinion about them would let a request be read in two ways, or hide usage from the meter.
@@ -50,17 +51,17 @@ class Clash:
     severity: str = "error"
 
 
-def check(root: Node, *, published: bool) -> Iterator[Clash]:
+def check(root: Node, *, published: bool, secrets: KeySecrets | None = None) -> Iterator[Clash]:
     """
     Give every dangling reference and every clash of names.
 
     A `published` document is read by a replica: where others listen and how the file wrote its
-    secrets was judged when it was published.
+    secrets was judged when it was published. Without key `secrets` keyed hashes are not judged.
     """
     yield from _providers(root)
     yield from _models(root)
     yield from _routes(root)
-    yield from _callers(root)
+    yield from _callers(root, secrets)
     if not published:
         yield from _addresses(root)
         yield from _secrets_in_clear(root)
@@ -167,7 +168,7 @@ def _routes(root: Node) -> Iterator[Clash]:
         )
 
 
-def _callers(root: Node) -> Iterator[Clash]:
+def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
     askable = {name: each for part in ("models", "routes") for name, each in _members(root, part)}
     owners: dict[str, str] = {}
     for organization, organization_entry in _members(root, "organizations"):
@@ -185,6 +186,17 @@ def _callers(root: Node) -> Iterator[Clash]:
                 digest = caller_key_hash(node)
                 if node is None or digest is None:
                     continue
+                other = None if secrets is None else secrets.unknown(digest)
+                if other is not None:
+                    yield Clash(
+                        (*here, "key"),
+                        node.line,
+                        node.column,
+                        f"hashed with a key secret that is not here (id {other})",
+                        remedy=f"add that secret to {VARIABLE}, or make another key",
+                    )
+                elif secrets is not None:
+                    digest = secrets.keyed(digest)
                 if digest in owners:
                     yield Clash(
                         (*here, "key"),
@@ -197,7 +209,7 @@ def _callers(root: Node) -> Iterator[Clash]:
 
 
 def caller_key_hash(node: Node | None) -> str | None:
-    """Give the `sha256:<hex>` of a caller key as written, or None where it cannot be read."""
+    """Give the hash of a caller key as written, or None where it cannot be read."""
     text = _text(node)
     if text is None:
         return None
@@ -286,7 +298,7 @@ def _secrets_in_clear(root: Node) -> Iterator[Clash]:
 def _is_in_clear(node: Node | None) -> bool:
     if node is None or _text(node) is None or not node.raw:
         return False
-    return not _ONLY_REFERENCES.fullmatch(node.raw) and not node.raw.lower().startswith("sha256:")
+    return not _ONLY_REFERENCES.fullmatch(node.raw) and not is_hashed(node.raw)
 
 
 # Small questions...

@@ -3,7 +3,7 @@ Secrets that cannot be printed by accident.
 
 A `Secret` shows itself as `***` in `repr`, `str`, f-strings, logs, tracebacks and JSON dumps; only
 `reveal()` gives the text, so every place that uses one can be found by that word.
-A caller key is kept as its SHA-256 only: who reads the configuration cannot call with it.
+A caller key is kept as a hash only (`config.keys`): who reads the configuration cannot call with it.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ MASK = "***"
 LONGEST_SECRET = 4096
 SHORTEST_SHARED_SECRET = 16  # 16 random letters and digits are about 95 bits: beyond guessing
 
-_HASHED = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
+_HASHED = re.compile(r"(?:sha256|hmac-sha256:[0-9a-f]{8}):[0-9a-f]{64}", re.IGNORECASE)
 # What may stand in an HTTP field value without folding: visible ASCII, no space (RFC 9110 §5.5).
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
@@ -100,17 +100,17 @@ class SharedSecretRule:
 
 
 class CallerKeyRule(SharedSecretRule):
-    """Metadata for a caller's key: `sha256:<64 hex>`, or the key in clear, which is hashed at once."""
+    """Metadata for a caller's key: one of its hashes, or the key in clear, which is hashed at once."""
 
     def __get_pydantic_core_schema__(
         self, source: type[Any], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Read either form; give a `Secret` of the form `sha256:<64 lower-case hex>`."""
+        """Read any form; give a `Secret` that is a hash, in lower case."""
         return _schema(read_caller_key)
 
 
 def hash_key(key: str) -> str:
-    """Give the form in which a caller's key is kept and compared: `sha256:` and 64 hex digits."""
+    """Give the form of a caller's key that needs no secret: `sha256:` and 64 hex digits."""
     return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -141,14 +141,20 @@ def read_shared_secret(value: object) -> Secret:
     return secret
 
 
+def is_hashed(text: str) -> bool:
+    """Tell whether a caller's key is written as a hash, be it a good one or not."""
+    return text.lower().startswith(("sha256:", "hmac-sha256:"))
+
+
 def read_caller_key(value: object) -> Secret:
-    """Read a caller's key in either form, and give its hash as a `Secret`."""
+    """Read a caller's key in any form, and give its hash as a `Secret`."""
     text = _text_of(value)
-    if text.lower().startswith("sha256:"):
+    if is_hashed(text):
         if not _HASHED.fullmatch(text):
             raise mistake(
                 "'sha256:' and 64 hexadecimal digits",
-                remedy='`printf %s "$KEY" | sha256sum` prints the digits of a key',
+                remedy='`printf %s "$KEY" | sha256sum` prints the digits of a key;'
+                " a hash that `config export` gave is taken whole",
             )
         return Secret(text.lower())
     return Secret(hash_key(read_shared_secret(text).reveal()))

@@ -28,7 +28,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config import live
-from config.loader import ConfigError, Loaded, load_file, load_published
+from config.keys import BadKeySecret, KeySecrets, with_key_secret
+from config.loader import ConfigError, Loaded, former_documents, load_file, load_published, rekeyed
 from config.models import Config
 from config.scalars import split_listen
 from console.admin import Door, check_listen, make_app
@@ -84,7 +85,8 @@ def run(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         options = _options(argv)
-        loaded = load_file(options.config_file, os.environ)
+        environ = with_key_secret(os.environ, places(os.environ).key_secret, make=True)
+        loaded = load_file(options.config_file, environ)
         host, port = split_listen(options.listen or loaded.config.admin.listen)
     except ConfigError as error:
         for problem in error.problems:
@@ -104,7 +106,11 @@ def run(argv: Sequence[str]) -> int:
     end_with_parent(os.environ)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(options, loaded, host, port, os.environ))
+            runner.run(serve(options, loaded, host, port, environ))
+    except BadKeySecret as error:
+        print(f"penstock serve: {error}", file=sys.stderr)
+        print("Nothing was changed.", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"penstock serve: cannot listen on {host}:{port}: {error}", file=sys.stderr)
         return 1
@@ -154,7 +160,12 @@ def _options(argv: Sequence[str]) -> Options:
 async def serve(
     options: Options, loaded: Loaded, host: str, port: int, environ: Mapping[str, str]
 ) -> None:
-    """Compose the role from its parts, and run it until SIGTERM or SIGINT. Raises OSError for the port."""
+    """
+    Compose the role from its parts, and run it until SIGTERM or SIGINT.
+
+    Raises OSError for the port, and `BadKeySecret` when the keys in the store were hashed with a secret
+    that is not here.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,7 +174,15 @@ async def serve(
     ledger = options.ledger or ledger_path(places(environ).ledger_url(loaded.config.store.ledger))
     try:
         async with LedgerWriter(store, ledger) as writer:
-            control = Control(store, writer, loaded, Fleet(options.run_dir), environ)
+            control = Control(
+                store,
+                writer,
+                loaded,
+                Fleet(options.run_dir),
+                environ,
+                end=stop.set,
+                former=lambda: former_documents(options.config_file, environ),
+            )
             token = loaded.config.admin.token
             door = Door(
                 token=None if token is None else token.reveal(),
@@ -178,6 +197,8 @@ async def serve(
                 _log.info("the control listens on %s:%d, its ledger is %s", host, bound, ledger)
                 await stop.wait()
                 _log.info("the control ends")
+            if control.refusal is not None:
+                raise control.refusal
             await control.finish()
     finally:
         await store.aclose()
@@ -199,7 +220,9 @@ class Control:
     """
     What is happening in the control role: its chores, and what they know.
 
-    `store` answers in bytes; `environ` resolves the references of published configurations.
+    `store` answers in bytes; `environ` resolves the references of published configurations and says the
+    key secret; `end` is called when the role cannot do its work at all, and `refusal` says why; `former` reads
+    the file as it was published under former key secrets (`config.loader.former_documents`).
     """
 
     def __init__(
@@ -209,7 +232,14 @@ class Control:
         loaded: Loaded,
         fleet: Fleet,
         environ: Mapping[str, str],
+        *,
+        end: Callable[[], None] = lambda: None,
+        former: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        self.refusal: BadKeySecret | None = None
+        self._end = end
+        self._former = former
+        self._secrets = KeySecrets.said(environ)
         self.replica = f"{socket.gethostname()}/control"
         self._store = store
         self._writer = writer
@@ -323,15 +353,37 @@ class Control:
 
     async def _follow(self) -> None:
         """Publish the file unless it was before, then take every version as it comes."""
+        try:
+            await self._key_hashes()
+        except BadKeySecret as error:
+            # Every caller would be refused; nothing is published over what is there
+            self.refusal = error
+            self._end()
+            return
         await live.publish_file(
             self._store,
             self._loaded.document,
             by=self.replica,
             why="start",
+            key_id=self._loaded.key_id,
+            former=await asyncio.to_thread(self._former),
         )
         async with contextlib.aclosing(live.watch(self._store)) as versions:
             async for version in versions:
                 await self._take(version)
+
+    async def _key_hashes(self) -> None:
+        """Put keyed hashes into what earlier versions of the gateway, or former secrets, have left."""
+        found = await live.current(self._store)
+        secrets = self._secrets
+        if found is None or secrets is None:
+            return
+        secrets.require(found.key_id)
+        changed = await live.rekey(
+            self._store, lambda document: rekeyed(document, secrets), secrets.id
+        )
+        if changed:
+            _log.info("keyed the hashes of callers' keys in %d versions", changed)
 
     async def _take(self, version: live.Version) -> None:
         """Seed the limits of a version, and say that we run it, or why not."""
@@ -365,6 +417,7 @@ class Control:
                     by=self.replica,
                     why=f"the store had lost version {running.number}",
                     kind="config.restore",
+                    key_id=running.key_id,
                     expected=0,
                     after=running.number,
                 )

@@ -182,6 +182,7 @@ class Desk:
                     why=asked.why,
                     expected=before.number,
                     kind=kind,
+                    key_id=loaded.key_id,
                 )
             except live.VersionConflict:
                 continue  # somebody was faster; look again

@@ -1,13 +1,15 @@
 """
 Who is calling: keys, and the team, application, business line and organization they belong to.
 
-Keys are known by the SHA-256 of the whole key only; a key that is presented is hashed and looked up, so the time of a look-up says nothing about the stored keys.
+Keys are known by their keyed hash only (`config.keys`); a key that is presented is hashed and looked up.
+Nobody without the secret can choose a hash, so the time of a look-up says nothing about the stored keys.
 The directory is made anew for each version of the configuration and never changes.
 """
 
 from dataclasses import dataclass
 from hashlib import sha256
 
+from config.keys import KeySecrets
 from config.models import Budget, Config
 
 
@@ -34,16 +36,19 @@ class Caller:
 
 
 class Directory:
-    """All callers of one version of the configuration."""
+    """All callers of one version of the configuration. Raises `BadKeySecret` where a secret is missing."""
 
-    def __init__(self, config: Config) -> None:
-        self._by_digest: dict[bytes, Caller] = {}
+    def __init__(self, config: Config, secrets: KeySecrets) -> None:
+        self._secrets = secrets
+        # By the id of the secret that made the hash: one, but while a secret is being replaced
+        self._by_tag: dict[str, dict[bytes, Caller]] = {}
         for placed in config.placed_keys():
             organization = config.organizations[placed.organization]
             team = organization.teams[placed.team]
             key = placed.key
             budgets: tuple[Budget, ...] = (*key.budgets, *team.budgets, *organization.budgets)
-            self._by_digest[bytes.fromhex(key.digest)] = Caller(
+            secret_id, tag = secrets.parts(key.key.reveal())
+            self._by_tag.setdefault(secret_id, {})[tag] = Caller(
                 key=placed.id,
                 organization=placed.organization,
                 team=placed.team,
@@ -63,8 +68,13 @@ class Directory:
 
     def __len__(self) -> int:
         """Return how many keys there are."""
-        return len(self._by_digest)
+        return sum(map(len, self._by_tag.values()))
 
     def find(self, token: str) -> Caller | None:
         """Return the caller who presents this key, None when nobody does."""
-        return self._by_digest.get(sha256(token.encode("utf-8", "surrogateescape")).digest())
+        digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
+        for secret_id, callers in self._by_tag.items():
+            found = callers.get(self._secrets.tag(secret_id, digest))
+            if found is not None:
+                return found
+        return None

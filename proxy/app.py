@@ -24,6 +24,7 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
+from config.keys import BadKeySecret, KeySecrets, with_key_secret
 from config.live import Version, acknowledge, watch, withdraw
 from config.loader import ConfigError, load_published
 from config.models import Config
@@ -69,7 +70,7 @@ class Drained(UpstreamError):
 
 
 class Edge:
-    """The running worker, as its exchanges see it."""
+    """The running worker, as its exchanges see it. Raises `BadKeySecret` when there is no fit key secret."""
 
     def __init__(self, options: EdgeOptions) -> None:
         self.loop = asyncio.get_running_loop()
@@ -104,6 +105,13 @@ class Edge:
         self._ties = count()
         self._id_prefix = f"req_{nonce}"
         self._trust: dict[str, ssl.SSLContext] = {}
+        # The edge makes none of its own: it could only be another than the control's.
+        self._environ = with_key_secret(os.environ, places(os.environ).key_secret, make=False)
+        secrets = KeySecrets.said(self._environ)
+        assert secrets is not None
+        self._secrets = secrets
+        # Why it cannot run at all, once that is known.
+        self.refusal: str | None = None
         self._lag = self.metrics.histogram("penstock_loop_lag_seconds")
         self._tick: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
@@ -128,7 +136,11 @@ class Edge:
     # Configuration.
 
     async def take(self, version: Version) -> None:
-        """Run another version from now on. Raises `ConfigError`, `OSError` or `ValueError`; then nothing changes."""
+        """
+        Run another version from now on. Raises `ConfigError`, `OSError` or `ValueError`; then nothing changes.
+
+        `BadKeySecret`, which is a ValueError: its keys were hashed with a secret that is not here.
+        """
         # Ten thousand keys take seconds to read and to compile: streams go on meanwhile.
         live = await asyncio.to_thread(self._read, version)
         self.version = version
@@ -141,7 +153,8 @@ class Edge:
         self.configured.set()
 
     def _read(self, version: Version) -> Live:
-        return self._compile(load_published(version.document, os.environ), version.number)
+        self._secrets.require(version.key_id)
+        return self._compile(load_published(version.document, self._environ), version.number)
 
     def _reconfigure(self) -> None:
         edge = self.live.config.edge
@@ -160,6 +173,7 @@ class Edge:
             at=datetime.now(UTC),
             replica=self.replica,
             trust=self._trust,
+            secrets=self._secrets,
         )
 
     async def reseed(self, keys: list[str]) -> None:
@@ -246,7 +260,7 @@ class Edge:
             following = self.loop.create_task(self._follow_configuration())
             ours.push_async_callback(_ended, following)
             if not await self._may_go_on(self.configured.wait()):
-                return 0
+                return 0 if self.refusal is None else 2
             pricing = self.loop.create_task(self._follow_prices())
             ours.push_async_callback(_ended, pricing)
             settings = self.live.config
@@ -367,6 +381,10 @@ class Edge:
                     log.info("runs configuration %d", version.number)
                 except (ConfigError, OSError, ValueError) as problem:
                     error = str(problem)
+                    if isinstance(problem, BadKeySecret) and not self.configured.is_set():
+                        # To wait would be to refuse every caller; who starts us can mend it.
+                        self.refusal = error
+                        self.stop()
                     log.error("cannot run configuration %d: %s", version.number, error)
                 except Exception:
                     # A fault of ours must not keep the next version from this worker.
@@ -498,7 +516,11 @@ def run_edge(options: EdgeOptions) -> int:
     # Connections that end as connections do are no news.
     logging.getLogger("aiohttp.server").setLevel(logging.ERROR)
     raise_file_limit()
-    return uvloop.run(_main(options))
+    try:
+        return uvloop.run(_main(options))
+    except BadKeySecret as error:
+        log.error("%s", error)
+        return 2
 
 
 def raise_file_limit() -> None:

@@ -2,7 +2,7 @@
 One installation on one machine: from a checked configuration to the roles that the supervisor runs.
 
 Everything that can be wrong is found here, before anything is started: a second installation on the same `var/`, ports
-that are taken, a Redis that does not answer. Each refusal says which setting to change.
+that are taken, a key secret that is unfit, a Redis that does not answer. Each refusal says which setting to change.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 import redis.exceptions
 
+from config.keys import VARIABLE, BadKeySecret, key_secret
 from config.loader import Loaded
 from config.scalars import split_listen
 from proxy.ports import Held, PortTaken, hold
@@ -48,6 +49,7 @@ class Installation:
     data: Held
     admin: tuple[str, int]
     server: Server | None
+    key_secret: str = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -78,7 +80,8 @@ class Installation:
         found = []
         if self.server is not None:
             found.append(self._store(self.server, linger_s=drain_s + _GRACE_S))
-        environment = self.environment()
+        # In the environment, as the store's URL: and only where callers' keys are looked at.
+        environment = {**self.environment(), VARIABLE: self.key_secret}
         found.append(
             Role(
                 "control",
@@ -189,6 +192,10 @@ async def prepared(
                 "end that one first, or give this one a place of its own: PENSTOCK_VAR=/path ./penstock up"
             )
         lock.sign(os.getpid())
+        try:
+            secret = key_secret(os.environ, places.key_secret, make=True)
+        except BadKeySecret as error:
+            raise CannotStart(str(error)) from None
         data = _held("edge.listen", config.edge.listen, remedies)
         try:
             admin = _held("admin.listen", config.admin.listen, remedies)
@@ -203,6 +210,7 @@ async def prepared(
                 data=data,
                 admin=(admin.host, admin.port),
                 server=server,
+                key_secret=secret,
                 variables=variables,
             )
             await ours.check_store()

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgpack
 
+from config.keys import KeySecrets
 from config.models import Config
 from governance.identity import Caller, Directory
 from governance.ledger import ENTRY_FIELDS
@@ -133,10 +134,11 @@ class Live:
         at: datetime,
         replica: str,
         trust: MutableMapping[str, ssl.SSLContext],
+        secrets: KeySecrets,
     ) -> None:
         self.config = config
         self.version = version
-        self.callers = Directory(config)
+        self.callers = Directory(config, secrets)
         self.pool = Pool(config, at)
         self.until_us = self.pool.next_price_change_us()
         self._metrics = metrics

@@ -5,6 +5,7 @@ Where things lie on disk: everything Penstock writes is under one directory, `va
 var/store/     the embedded store's data          var/log/      logs of the processes
 var/run/       sockets and locks                  var/journal/  settlements that Redis has not got yet
 var/ledger.db  the ledger, unless told otherwise
+var/key-secret what callers' keys are hashed with, unless PENSTOCK_KEY_SECRET says it
 ```
 Sockets move to a private directory under the system's temporary one when their path would be too long for the kernel.
 """
@@ -49,6 +50,11 @@ class Places:
     def journal(self) -> Path:
         """Return the directory of settlements that Redis has not got yet."""
         return self.var / "journal"
+
+    @property
+    def key_secret(self) -> Path:
+        """Return the file of the key secret (`config.keys`), which is worth a backup as the store is."""
+        return self.var / "key-secret"
 
     @property
     def store_socket(self) -> Path:

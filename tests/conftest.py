@@ -29,6 +29,9 @@ settings.register_profile(
 settings.register_profile("deep", settings.get_profile("fast"), max_examples=2000)
 settings.load_profile(os.environ.get("PENSTOCK_HYPOTHESIS", "fast"))
 
+# What tests start, in this process or in others, hashes callers' keys with one secret.
+os.environ.setdefault("PENSTOCK_KEY_SECRET", "key-secret-of-the-tests-0123456789")
+
 START_WITHIN_S = 20.0
 
 

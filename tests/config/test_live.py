@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,7 +170,41 @@ async def test_the_last_fifty_versions_are_kept(redis_client: Redis) -> None:
     oldest = await live.version(redis_client, 4)
     assert oldest is not None
     assert oldest.document == "document 4"
-    assert await redis_client.hlen(live.LIVE_KEY) == 50 * 7 + 2
+    assert await redis_client.hlen(live.LIVE_KEY) == 50 * 8 + 2
+
+
+async def test_hashes_are_keyed_in_every_version_that_is_kept(redis_client: Redis) -> None:
+    """Numbers, words, stamps and what watchers have seen stay; a version that is keyed is left alone."""
+    for n in range(1, 4):
+        await publish(redis_client, f"plain {n}")
+    await publish(redis_client, "plain 4", key_id="00000001")
+    before = [await live.version(redis_client, n) for n in range(1, 5)]
+    changed = await live.rekey(
+        redis_client, lambda text: text.replace("plain", "keyed"), "00000001"
+    )
+    assert changed == 3
+    after = [await live.version(redis_client, n) for n in range(1, 5)]
+    for n, (old, new) in enumerate(zip(before, after, strict=True), 1):
+        assert old is not None
+        document = "plain 4" if n == 4 else f"keyed {n}"
+        digest = live.digest_of(document)
+        assert new == replace(old, document=document, digest=digest, key_id="00000001")
+    assert await live.rekey(redis_client, str.upper, "00000001") == 0
+
+
+async def test_a_file_that_was_published_under_a_former_secret_is_not_published_again(
+    redis_client: Redis,
+) -> None:
+    """Live changes survive a restart with another secret; an edited file still takes effect."""
+    said = {"by": "control", "why": "start"}
+    await live.publish_file(redis_client, "file, hashed before", **said)
+    await publish(redis_client, "a live change")
+    for _ in range(2):
+        found = await live.publish_file(
+            redis_client, "file, hashed now", former=["x", "file, hashed before"], **said
+        )
+        assert (found.number, found.document) == (2, "a live change")
+    assert (await live.publish_file(redis_client, "edited", former=["y"], **said)).number == 3
 
 
 async def test_a_watcher_gets_the_current_version_then_each_change_at_once(

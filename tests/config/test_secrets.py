@@ -12,7 +12,14 @@ from pydantic_core import PydanticCustomError
 
 from config.models import AdminSettings, Key, Provider
 from config.scalars import Plain
-from config.secrets import Secret, hash_key, read_caller_key, read_secret, read_shared_secret
+from config.secrets import (
+    Secret,
+    hash_key,
+    is_hashed,
+    read_caller_key,
+    read_secret,
+    read_shared_secret,
+)
 
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=16, max_size=64)
 
@@ -78,17 +85,25 @@ def test_what_others_present_is_long_enough() -> None:
 def test_of_a_callers_key_the_hash_is_kept(text: str) -> None:
     """The two forms are the same key, and reading again changes nothing."""
     digest = hashlib.sha256(text.encode()).hexdigest()
-    if text.lower().startswith("sha256:"):
+    if is_hashed(text):
         return
     in_clear = Key(key=Secret(text))
-    assert in_clear.digest == digest
     assert in_clear.key.reveal() == hash_key(text) == f"sha256:{digest}"
     assert Key(key=Secret(f"SHA256:{digest.upper()}")) == in_clear
     assert Key(key=in_clear.key) == in_clear
+    keyed = f"hmac-sha256:0123abcd:{digest}"
+    assert Key(key=Secret(keyed.upper())).key.reveal() == keyed
 
 
 @pytest.mark.parametrize(
-    "text", ["sha256:", "sha256:abc", "sha256:" + "g" * 64, "SHA256:" + "a" * 65]
+    "text",
+    [
+        "sha256:",
+        "sha256:abc",
+        "sha256:" + "g" * 64,
+        "SHA256:" + "a" * 65,
+        "hmac-sha256:" + "a" * 64,
+    ],
 )
 def test_a_hash_is_whole_or_refused(text: str) -> None:
     """What begins like a hash is never taken for a key in clear."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from config import live
+from config.keys import VARIABLE, KeySecrets
 from config.loader import load_text
 from console import gateway, shapes, whereabouts
 from console.admin import Door, make_app, routes
@@ -79,8 +80,18 @@ async def ledger(redis_client: Redis, tmp_path: Path) -> Ledger:
 
 TOKEN = "a-token-of-32-letters-and-digits"
 REPLICA = "here/control"
-ENVIRON: Mapping[str, str] = {"VENDOR_KEY": "sk-vendor-canary-0123456789"}
-CANARIES = ("sk-vendor-canary", "clear-canary", "sk-caller-canary", "header-canary")
+ENVIRON: Mapping[str, str] = {
+    "VENDOR_KEY": "sk-vendor-canary-0123456789",
+    VARIABLE: "key-secret-canary-0123456789-0123456789",
+}
+SECRETS = KeySecrets([ENVIRON[VARIABLE]])
+CANARIES = (
+    "sk-vendor-canary",
+    "key-secret-canary",
+    "clear-canary",
+    "sk-caller-canary",
+    "header-canary",
+)
 RUNNING = """
 admin: {listen: 127.0.0.1:0, token: clear-canary-of-32-letters}
 providers:
@@ -218,7 +229,9 @@ async def api(ledger: Ledger, aiohttp_client: Any) -> Api:
         replica=REPLICA,
     )
     loaded = load_text(RUNNING, source="test", environ=ENVIRON)
-    await live.publish_file(ledger.redis, loaded.document, by="test", why="start")
+    await live.publish_file(
+        ledger.redis, loaded.document, by="test", why="start", key_id=loaded.key_id
+    )
     return Api(await aiohttp_client(make_app(door)), ledger.redis)
 
 

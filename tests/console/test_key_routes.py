@@ -9,6 +9,7 @@ from config.loader import load_published
 from config.secrets import hash_key
 from console.key_routes import make_key
 from governance.identity import Directory
+from tests.console.conftest import ENVIRON, SECRETS
 
 Api = Any  # the fixture of this folder's conftest
 KEYS, HELPDESK = "/v1/keys", "/v1/keys/acme/support/helpdesk"
@@ -17,9 +18,7 @@ NEW = {"organization": "acme", "team": "support", "name": "new", "why": "a new d
 
 async def knows(api: Api, key: str) -> str | None:
     """Give whose key it is for an edge that runs what is live."""
-    from tests.console.conftest import ENVIRON  # noqa: PLC0415
-
-    found = Directory(load_published(await api.document(), ENVIRON)).find(key)
+    found = Directory(load_published(await api.document(), ENVIRON), SECRETS).find(key)
     return None if found is None else found.key
 
 
@@ -61,7 +60,9 @@ async def test_a_key_is_made_shown_once_rotated_and_revoked(
         "limits": {"rpm": 5},
         "budget": [{"usd": 1, "per": "day", "mode": "strict"}],
     }
-    assert shown["fingerprint"] == hash_key(first)[:15] + "…"
+    kept = SECRETS.keyed(hash_key(first))
+    assert kept in await api.document()
+    assert shown["fingerprint"] == kept[: len("hmac-sha256:01234567:") + 8] + "…"
     body = {"why": "it leaked", "expected": 2}
     rotated = await api.done("POST", f"{KEYS}/acme/support/new/rotate", body)
     second = rotated["key"]
@@ -83,8 +84,14 @@ async def test_keys_are_listed_without_the_keys(api: Api) -> None:
     (found,) = said["keys"]
     assert found["id"] == "acme/support/helpdesk"
     assert found["settings"]["limits"] == {"rpm": 60, "tpm": 6000, "concurrency": 4}
-    assert len(found["fingerprint"]) == len("sha256:") + 9
-    assert hash_key("sk-caller-canary-0123456789") not in api.said
+    assert len(found["fingerprint"]) == len("hmac-sha256:01234567:") + 9
+    digest = hash_key("sk-caller-canary-0123456789")
+    assert digest not in api.said
+    assert SECRETS.keyed(digest) not in api.said
+    # What the store holds is worth nothing without the secret
+    everything = repr(await api.everything())
+    assert digest.removeprefix("sha256:") not in everything
+    assert SECRETS.keyed(digest) in everything
     assert (await api.done("GET", f"{KEYS}?organization=acme&team=support"))["keys"]
     assert (await api.done("GET", f"{KEYS}?organization=empty"))["keys"] == []
     await api.refused(400, "bad_request", "GET", f"{KEYS}?colour=red")

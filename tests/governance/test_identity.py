@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from config.keys import BadKeySecret, KeySecrets
 from config.loader import load_text
 from governance.identity import Caller, Directory
 
 KEY = "sk-helpdesk-0123456789"
 OTHER = "sk-batch-9876543210-x"
+SECRETS = KeySecrets(["a-secret-of-the-tests-0123456789-0", "a-former-one-of-the-tests-0123456789"])
 
 
 def directory(**said: Any) -> Directory:
@@ -31,7 +33,9 @@ def directory(**said: Any) -> Directory:
             },
         }
     )
-    return Directory(load_text(text, source="test", environ={}).config)
+    return Directory(
+        load_text(text, source="test", environ={}).config, said.get("secrets", SECRETS)
+    )
 
 
 def helpdesk(**said: Any) -> Caller:
@@ -94,6 +98,22 @@ def test_the_hash_is_no_key() -> None:
     assert found.find(digest) is None
     assert found.find(f"sha256:{digest}") is None
     assert found.find(KEY) is not None
+
+
+def test_hashes_of_every_secret_that_is_here_are_known() -> None:
+    """While a secret is being replaced, keys of both times call; a hash of another one is no mere 401."""
+    now, before = SECRETS, KeySecrets(["a-former-one-of-the-tests-0123456789"])
+    digest = f"sha256:{sha256(KEY.encode()).hexdigest()}"
+    for kept in (digest, now.keyed(digest), before.keyed(digest)):
+        found = directory(helpdesk={"key": kept})
+        assert len(found) == 2
+        (caller, other) = found.find(KEY), found.find(OTHER)
+        assert caller is not None
+        assert other is not None
+        assert (caller.key, other.key) == ("acme/support/helpdesk", "acme/support/batch")
+        assert found.find(kept) is None
+    with pytest.raises(BadKeySecret, match=now.id):
+        directory(helpdesk={"key": now.keyed(digest)}, secrets=before)
 
 
 def test_keys_are_not_kept() -> None:

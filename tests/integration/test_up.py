@@ -129,7 +129,9 @@ async def vendor() -> AsyncIterator[Mock]:
 
 
 async def proxy(var: Path, *arguments: str) -> asyncio.subprocess.Process:
-    environ = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    # As on a fresh machine: no store, and no key secret, which the start makes.
+    fresh = {"REDIS_URL", "PENSTOCK_KEY_SECRET"}
+    environ = {name: value for name, value in os.environ.items() if name not in fresh}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "proxy", *arguments),
         stdin=subprocess.DEVNULL,

@@ -56,6 +56,24 @@ async def test_the_roles_are_store_control_and_edges_in_that_order(ours: places.
     assert stages == [("store", 0), ("control", 1), ("edge-0", 2), ("edge-1", 2), ("edge-2", 2)]
 
 
+async def test_the_key_secret_goes_to_those_who_look_at_keys(
+    ours: places.Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made at the first start, the same at the next; in the environment of control and edges, on no command line."""
+    monkeypatch.delenv("PENSTOCK_KEY_SECRET")
+    made = await roles(ours)
+    secret = ours.key_secret.read_text().strip()
+    told = {role.name: role.environment.get("PENSTOCK_KEY_SECRET") for role in made.roles()}
+    assert told.pop("store") is None
+    assert set(told.values()) == {secret}
+    assert secret not in repr(made)
+    assert all(secret not in word for role in made.roles() for word in role.command)
+    assert (await roles(ours)).key_secret == secret
+    ours.key_secret.chmod(0o644)
+    with pytest.raises(CannotStart, match="chmod 600"):
+        await roles(ours)
+
+
 async def test_edges_may_take_the_configured_drain_and_the_store_outlives_all(
     ours: places.Places,
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.keys import KeySecrets
 from config.loader import load_text
 from governance.ledger import ENTRY_FIELDS, decode
 from proxy.errors import BadRequest, Forbidden, NotFound
@@ -69,6 +70,7 @@ def live(
         at=datetime(2026, 1, 15, tzinfo=UTC),
         replica="host/0",
         trust={},
+        secrets=KeySecrets(["a-secret-of-the-tests-0123456789-0"]),
     )
 
 
