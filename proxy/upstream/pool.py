@@ -4,10 +4,12 @@ Pooled keep-alive connections, per origin, last one in first out.
 The freshest connection is the likeliest to be alive and the rest may age and be closed, so that
 the pool shrinks to what the load needs.
 Connections come back by themselves when an answer is complete and nothing was odd about it.
+Why a provider cannot be reached goes to the log, once for each reason until it can be again: callers hear only that it cannot.
 """
 
 import asyncio
 import ipaddress
+import logging
 import socket
 import ssl
 from typing import Any
@@ -25,6 +27,8 @@ HAPPY_EYEBALLS_S = 0.25
 TLS_SHUTDOWN_S = 1.0
 """How long a peer may take to answer the end of a TLS session."""
 
+log = logging.getLogger("penstock.upstream")
+
 
 class Pool:
     """
@@ -41,6 +45,7 @@ class Pool:
         "_loop",
         "_shelves",
         "_sweeper",
+        "_unreachable",
         "max_idle",
         "max_idle_s",
         "opened_total",
@@ -64,6 +69,8 @@ class Pool:
         self.reused_total = 0
         self._connections: set[Connection] = set()
         self._shelves: dict[Origin, dict[Connection, None]] = {}
+        # What has been said of an origin, and since when it is out of reach.
+        self._unreachable: dict[Origin, tuple[set[str], float]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self._gone = asyncio.Event()
@@ -102,23 +109,14 @@ class Pool:
             raise ConnectFailed("the pool is closed")
         shelf = self._shelves.setdefault(origin, {})
         try:
-            async with asyncio.timeout(timeout_s):
-                connection = await self._dial(origin, shelf)
-        except TimeoutError:
-            raise ConnectFailed(f"no connection to {origin} within {timeout_s:g} s") from None
-        except socket.gaierror as error:
-            raise ConnectFailed(
-                f"{origin}: the name does not resolve ({error.strerror})"
-            ) from error
-        except ssl.SSLCertVerificationError as error:
-            raise ConnectFailed(f"{origin}: not trusted: {error.verify_message}") from error
-        except ssl.SSLError as error:
-            raise ConnectFailed(f"{origin}: TLS failed ({error.reason or error})") from error
-        except (OSError, RuntimeError, UnicodeError) as error:
-            # uvloop reports some socket troubles as RuntimeError.
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise ConnectFailed(f"{origin}: {why}") from error
-        self._keep(connection, origin)
+            connection = await self._dial_within(timeout_s, origin, shelf)
+            self._keep(connection, origin)
+        except ConnectFailed as error:
+            self._note_unreachable(origin, str(error))
+            raise
+        if origin in self._unreachable:
+            _, since = self._unreachable.pop(origin)
+            log.warning("%s is reached again after %.1f s", origin, self.wheel.clock() - since)
         return connection
 
     async def close(self) -> None:
@@ -152,6 +150,33 @@ class Pool:
         self._connections.discard(connection)
         if self._closed:
             self._gone.set()
+
+    async def _dial_within(
+        self, timeout_s: float, origin: Origin, shelf: dict[Connection, None]
+    ) -> Connection:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._dial(origin, shelf)
+        except TimeoutError:
+            raise ConnectFailed(f"no connection to {origin} within {timeout_s:g} s") from None
+        except socket.gaierror as error:
+            raise ConnectFailed(
+                f"{origin}: the name does not resolve ({error.strerror})"
+            ) from error
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectFailed(f"{origin}: not trusted: {error.verify_message}") from error
+        except ssl.SSLError as error:
+            raise ConnectFailed(f"{origin}: TLS failed ({error.reason or error})") from error
+        except (OSError, RuntimeError, UnicodeError) as error:
+            # uvloop reports some socket troubles as RuntimeError.
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ConnectFailed(f"{origin}: {why}") from error
+
+    def _note_unreachable(self, origin: Origin, why: str) -> None:
+        said, _ = self._unreachable.setdefault(origin, (set(), self.wheel.clock()))
+        if why not in said:
+            said.add(why)
+            log.warning("a provider cannot be reached: %s", why)
 
     async def _dial(self, origin: Origin, shelf: dict[Connection, None]) -> Connection:
         loop = self._loop

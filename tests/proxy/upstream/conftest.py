@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 import pytest
 import uvloop
@@ -22,7 +23,7 @@ async def peer() -> AsyncIterator[Callable[..., Awaitable[Peer]]]:
     """Make raw servers that run one script (reader and writer in) per connection."""
     made: list[Peer] = []
 
-    async def make(script: Script, **options: object) -> Peer:
+    async def make(script: Script, **options: Any) -> Peer:
         one = Peer(script)
         await one.start(**options)
         made.append(one)

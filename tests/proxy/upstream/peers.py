@@ -27,8 +27,8 @@ class Peer:
         self.failures: list[BaseException] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, **options: Any) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, **options)
+    async def start(self, port: int = 0, **options: Any) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, **options)
         self.port = self._server.sockets[0].getsockname()[1]
 
     @property

@@ -120,6 +120,24 @@ async def refused_port() -> int:
         return int(probe.getsockname()[1])
 
 
+async def test_why_a_provider_is_out_of_reach_is_logged_once(
+    peer: MakePeer, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Callers hear only that it cannot be reached, so the log says why: once until it can be, and then that."""
+    port = await refused_port()
+    origin = Origin("http", "127.0.0.1", port)
+    with caplog.at_level("WARNING", "penstock.upstream"):
+        for _ in range(3):
+            with pytest.raises(ConnectFailed):
+                await pool.connect(origin, 5)
+        await peer(says(*ANSWERS), port=port)
+        for _ in range(2):
+            await pool.connect(origin, 5)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith(f"a provider cannot be reached: {origin}: Connect")
+    assert second.startswith(f"{origin} is reached again after ")
+
+
 async def test_a_refused_connection_is_a_failed_connect(pool: Pool) -> None:
     """ECONNREFUSED becomes ConnectFailed, which names the origin and nothing secret."""
     origin = Origin("http", "127.0.0.1", await refused_port())
