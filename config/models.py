@@ -58,6 +58,7 @@ Mode = Literal["strict", "soft"]
 BizLevel = Literal["premium", "normal", "economy"]
 PreferCost = Literal["low", "high"]
 OutputCap = Literal["max_tokens", "max_completion_tokens"]
+WhenDown = Literal["share", "closed"]
 
 Name = Annotated[str, ANY_NAME]
 PlainName = Annotated[str, PLAIN_NAME]
@@ -132,8 +133,13 @@ class StoreSettings(Section):
     )
     admit_timeout_ms: Annotated[int, Whole(10, 60_000)] = Field(
         default=1000,
-        description="How long an admission may wait for Redis before the caller is told that the"
-        " store is unavailable.",
+        description="How long an admission may wait for Redis before it is judged without it.",
+    )
+    when_down: Annotated[WhenDown, Word.of(WhenDown)] = Field(
+        default="share",
+        description="What limits and soft budgets that do not say it themselves do while Redis does"
+        " not answer: `share` goes on at their share per live replica, `closed` refuses with 503."
+        " Strict budgets are closed in any case.",
     )
 
 
@@ -212,6 +218,11 @@ class Limits(Section):
     concurrency: Annotated[int, Whole(1, HIGHEST_CONCURRENCY)] | None = Field(
         default=None, description="Exchanges that may be open at the same time."
     )
+    when_store_is_down: Annotated[WhenDown, Word.of(WhenDown)] | None = Field(
+        default=None,
+        description="What these limits do while Redis does not answer: `share` goes on at limit /"
+        " live replicas on each of them, `closed` refuses with 503; by default `store.when_down`.",
+    )
 
 
 class Budget(Section):
@@ -225,6 +236,12 @@ class Budget(Section):
         default="soft",
         description="`strict` reserves the highest possible cost beforehand and is never overshot;"
         " `soft` refuses once it is spent, so that what is under way may overshoot it.",
+    )
+    when_store_is_down: Annotated[WhenDown, Word.of(WhenDown)] | None = Field(
+        default=None,
+        description="What it does while Redis does not answer: `share` lets an outage cost a"
+        " twentieth of it at most, `closed` refuses with 503; by default `store.when_down`."
+        " A strict budget is always closed.",
     )
 
     @property

@@ -222,7 +222,20 @@ def caller_key_hash(node: Node | None) -> str | None:
 
 def _budgets(path: Path, scope: Node) -> Iterator[Clash]:
     written = scope.get("budget")
-    if written is None or written.kind != "list":
+    if written is None:
+        return
+    for at, budget in enumerate(written.items if written.kind == "list" else [written]):
+        down = budget.get("when_store_is_down")
+        if down is not None and _text(budget.get("mode")) == "strict" and _text(down) == "share":
+            place: Path = (*path, "budget", at) if written.kind == "list" else (*path, "budget")
+            yield Clash(
+                (*place, "when_store_is_down"),
+                down.line,
+                down.column,
+                "a strict budget is always closed while the store is down",
+                remedy="leave it out, or make the budget soft",
+            )
+    if written.kind != "list":
         return
     seen: set[tuple[str | None, str]] = set()
     for at, budget in enumerate(written.items):

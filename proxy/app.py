@@ -43,6 +43,7 @@ from proxy.upstream.pool import Pool
 from proxy.wire.endpoints import PROTOCOLS
 from proxy.wire.headers import AnswerHeaders, RequestHeaders
 from ratelimit.asks import Boot, replica_name
+from ratelimit.degraded import Rule
 from ratelimit.gate import Gate
 from ratelimit.limits import records
 from ratelimit.troubles import StoreUnavailable
@@ -182,6 +183,10 @@ class Edge:
         known = dict(records(live.config, live.version))
         await seed(self._client, [(key, known[key]) for key in keys if key in known], live.version)
 
+    def rule(self, scope: str) -> Rule | None:
+        """Return what a scope declares for when the store is away."""
+        return self.live.rules.get(scope)
+
     # What the worker does beside serving.
 
     def reports(self) -> Iterator[tuple[Boot, str, int]]:
@@ -228,6 +233,10 @@ class Edge:
             ("penstock_unsettled",): self.gate.unsettled,
             ("penstock_journalled_total",): stats.journalled,
             ("penstock_recalled_total",): stats.recalled,
+            ("penstock_degraded",): int(self.gate.degraded),
+            ("penstock_degraded_admissions_total", "granted"): stats.degraded_granted,
+            ("penstock_degraded_admissions_total", "denied"): stats.degraded_denied,
+            ("penstock_degraded_admissions_total", "closed"): stats.degraded_closed,
             ("penstock_store_errors_total",): stats.store_errors,
             ("penstock_reseeded_total",): stats.reseeded,
             ("penstock_config_version",): self.live.version,
@@ -279,6 +288,7 @@ class Edge:
                 timeout_s=settings.store.admit_timeout_ms / 1000,
                 observe=self.observe_batch,
                 streams=self.reports,
+                rule=self.rule,
             )
             ours.push_async_callback(self.gate.close)
             if not await self._may_go_on(_started(self.gate)):

@@ -25,7 +25,8 @@ class GatewayError(Exception):
     """
     Anything that ends an exchange before its first byte.
 
-    `type` and `code` go into OpenAI's envelope; `param` names the field at fault; `retry_after_us` is None when waiting does not help.
+    `type` and `code` go into OpenAI's envelope; `param` names the field at fault; `retry_after_us` is None when waiting does not help;
+    `degraded` says what held instead of the store when it did not answer.
     """
 
     status: ClassVar[int] = 500
@@ -42,6 +43,7 @@ class GatewayError(Exception):
         status: int | None = None,
         retry_after_us: int | None = None,
         limits: tuple[int, ...] = (),
+        degraded: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -50,6 +52,7 @@ class GatewayError(Exception):
         self.http_status = status or self.status
         self.retry_after_us = retry_after_us
         self.limits = limits
+        self.degraded = degraded
 
 
 class BadRequest(GatewayError):
@@ -126,7 +129,7 @@ class UpstreamFailed(GatewayError):
 
 
 class StoreGone(GatewayError):
-    """The store does not answer: nothing may be spent."""
+    """The store does not answer, and what was asked for is closed until it does."""
 
     status = 503
     metric = "store_unavailable"

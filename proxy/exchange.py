@@ -31,7 +31,7 @@ from proxy.errors import (
     Unauthorized,
 )
 from proxy.live import Offer
-from proxy.refusals import denied_error, failed_error, nobody_error
+from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error
 from proxy.relay import Attempt
 from proxy.server import Request, Written, read_body
 from proxy.upstream.errors import UpstreamError
@@ -271,7 +271,9 @@ class Exchange:
             raise
         except StoreUnavailable as error:
             raise StoreGone(
-                f"Admission is not possible right now: {error}.", retry_after_us=1_000_000
+                f"Admission is not possible right now: {error}.",
+                retry_after_us=1_000_000,
+                degraded=error.degraded,
             ) from None
 
     def _pass_on(self, attempt: Attempt) -> None:
@@ -294,6 +296,8 @@ class Exchange:
             self.close = True
         edge.metrics.counter("penstock_refusals_total", error.metric).value += 1
         headers = b"x-request-id: %b\r\n" % self.request_id.encode()
+        if error.degraded:
+            headers += degraded_line(error.degraded)
         if error.should_retry is not None:
             headers += b"x-should-retry: %b\r\n" % (b"true" if error.should_retry else b"false")
         if error.retry_after_us is not None and error.should_retry is not False:

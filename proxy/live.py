@@ -25,6 +25,7 @@ from proxy.upstream.deadlines import Timeouts
 from proxy.upstream.tls import Origin, origin_of
 from proxy.wire.endpoints import ENDPOINTS, PROTOCOLS, Endpoint
 from proxy.wire.headers import RequestHead
+from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan
 from routing.catalogue import Rates, bound
 from routing.eligibility import Option, Pool, UnknownModel
@@ -138,6 +139,8 @@ class Live:
     ) -> None:
         self.config = config
         self.version = version
+        # What each limit does when the store is away.
+        self.rules = rules(config)
         self.callers = Directory(config, secrets)
         self.pool = Pool(config, at)
         self.until_us = self.pool.next_price_change_us()

@@ -121,6 +121,17 @@ METRICS = (
         "counter",
         "Settlements sent again because the store had forgotten them.",
     ),
+    Metric(
+        "penstock_degraded",
+        "gauge",
+        "Edges that judge admissions themselves, because the store does not answer.",
+    ),
+    Metric(
+        "penstock_degraded_admissions_total",
+        "counter",
+        "Admissions judged without the store; answer is granted, denied or closed.",
+        ("answer",),
+    ),
     Metric("penstock_journalled_total", "counter", "Settlements that went through the journal."),
     Metric("penstock_store_errors_total", "counter", "Calls to the store that failed."),
     Metric("penstock_reseeded_total", "counter", "Scopes whose limits the store had lost."),

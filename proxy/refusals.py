@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 FAILURE_CHARS: Final = 500
 
 
+def degraded_line(share: str) -> bytes:
+    """Return the header line of an answer that was admitted, or refused, without the store."""
+    return b"x-penstock-degraded: %b\r\n" % share.encode()
+
+
 def denied_error(denied: Denied) -> GatewayError:
     """Return the error for a limit of the caller's."""
     scope = denied.scope.replace(":", " ", 1)
@@ -32,6 +37,7 @@ def denied_error(denied: Denied) -> GatewayError:
             f"The budget of {scope} for this {denied.period}"
             f" ({denied.limit / 1e9:.2f} USD) is spent or reserved.",
             limits=denied.limits,
+            degraded=denied.degraded,
         )
     if denied.what == "too_large":
         return QuotaTooSmall(
@@ -39,15 +45,22 @@ def denied_error(denied: Denied) -> GatewayError:
             f" {denied.limit} tokens per minute. Send less.",
             code="request_too_large",
             limits=denied.limits,
+            degraded=denied.degraded,
         )
     unit = {"requests": "requests per minute", "tokens": "tokens per minute"}.get(
         denied.what, "concurrent requests"
     )
+    shared = (
+        " The store does not answer, and this gateway holds its share of it alone."
+        if denied.degraded
+        else ""
+    )
     return QuotaExceeded(
-        f"The limit of {scope} is reached: {denied.limit} {unit}.",
+        f"The limit of {scope} is reached: {denied.limit} {unit}.{shared}",
         code=f"{denied.what}_limit",
         retry_after_us=denied.retry_us or 1_000_000,
         limits=denied.limits,
+        degraded=denied.degraded,
     )
 
 
@@ -62,6 +75,7 @@ def nobody_error(offer: Offer, nobody: Nobody) -> GatewayError:
         status=429 if set(nobody.lost) <= full else 503,
         retry_after_us=nobody.retry_us or 1_000_000,
         limits=nobody.limits,
+        degraded=nobody.degraded,
     )
 
 

@@ -18,6 +18,7 @@ import orjson
 
 from proxy.attempts import Ended, health_of, outcome_of
 from proxy.live import Place, Way
+from proxy.refusals import degraded_line
 from proxy.server import reason
 from proxy.upstream.connection import Connection, Headers
 from proxy.upstream.errors import BadAnswer, ConnectFailed, UpstreamError
@@ -401,7 +402,8 @@ class Attempt:
         exchange = self.exchange
         edge = exchange.edge
         status = self.status
-        return b"%b%bx-request-id: %b\r\n%b%b; attempt=%d; candidates=%d\r\n%b%b%b" % (
+        degraded = self.grant.degraded
+        return b"%b%bx-request-id: %b\r\n%b%b; attempt=%d; candidates=%d\r\n%b%b%b%b" % (
             b"HTTP/1.1 200 OK\r\n"
             if status == 200
             else b"HTTP/1.1 %d %b\r\n" % (status, reason(status)),
@@ -411,6 +413,7 @@ class Attempt:
             self.why.encode(),
             self.number,
             len(exchange.offer.places),
+            degraded_line(degraded) if degraded else b"",
             exchange.endpoint.protocol.lines(self.grant.limits, exchange.request_id, edge.unix_us),
             edge.answer_headers.block(self.headers),
             b"connection: close\r\n" if exchange.close else b"",

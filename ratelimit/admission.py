@@ -3,8 +3,8 @@ Admission: asks on their way to the store, and its answers.
 
 While one call is in flight, the asks that arrive form the next (at most 64): an idle gateway waits for nobody, a busy one amortizes.
 
-Failure stance: fail closed, and hold nothing that nobody waits for.
-An ask that the store does not answer in time is refused with `StoreUnavailable`; if it was granted after all, the lease is given back.
+Failure stance: every ask is answered in time, and nothing is held that nobody waits for.
+An ask that the store does not answer in time is judged without it (`ratelimit.outage`); if it was granted after all, the lease is given back, or is settled with the attempt.
 A call whose connection is gone may still be lying in the server's socket: sendings are numbered, and giving one up raises a bar against it.
 """
 
@@ -36,6 +36,7 @@ from ratelimit.asks import (
     denied,
     voided,
 )
+from ratelimit.outage import Outage
 from ratelimit.troubles import GateStats, Observe, StoreUnavailable, Troubles, words
 from store import scripts
 from store.lane import Lane, LaneLost
@@ -97,6 +98,7 @@ class Admission:
         troubles: Troubles,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         observe: Observe | None,
+        outage: Outage,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lane = lane
@@ -109,6 +111,7 @@ class Admission:
         self._troubles = troubles
         self._spawn = spawn
         self._observe = observe
+        self._outage = outage
         self._script = scripts.load("ratelimit", "admit")
         self._asks: deque[Ask] = deque()
         self._under_way: _Batch | None = None
@@ -129,15 +132,16 @@ class Admission:
 
     def watch(self, now: float) -> None:
         """Look for a call that the store does not answer."""
-        if self._asks and self._asks[0].deadline < now:
-            self._expire(now)
         batch = self._under_way
-        if batch is not None:
-            self._refuse_expired(batch.asks, now)
-            if batch.flying and now - batch.sent_at > self._timeout_s:
-                # Nothing after it would be answered either: a new connection is the quickest way out.
-                batch.flying = False
-                self._lane.drop()
+        if (self._asks and self._asks[0].deadline < now) or (
+            batch is not None
+            and any(ask.deadline < now and not ask.answer.done() for ask in batch.asks)
+        ):
+            self._do_without("the store did not answer in time", refused=False)
+        if batch is not None and batch.flying and now - batch.sent_at > self._timeout_s:
+            # Nothing after it would be answered either: a new connection is the quickest way out.
+            batch.flying = False
+            self._lane.drop()
 
     def close(self) -> None:
         """Take no more asks."""
@@ -154,7 +158,7 @@ class Admission:
 
     def admit(self, ask: Ask) -> "asyncio.Future[Grant | Denied | Nobody]":
         """
-        Ask for a lease; the future raises `StoreUnavailable` when the store does not answer in time.
+        Ask for a lease; the future raises `StoreUnavailable` for what is closed when the store does not answer in time.
 
         A grant must be settled. Whoever stops waiting says so with `abandon`.
         """
@@ -162,6 +166,9 @@ class Admission:
         ask.deadline = monotonic() + self._timeout_s
         if self._closing:
             self._refuse(ask, "this gateway is shutting down")
+            return ask.answer
+        if self._outage.active and not self._outage.wants_probe():
+            self._outage.answer(ask)
             return ask.answer
         self._asks.append(ask)
         if self._under_way is None and not self._scheduled:
@@ -247,6 +254,8 @@ class Admission:
             return
         self._under_way = None
         self._troubles.over("admission")
+        outage = self._outage
+        outage.over()
         unknown: list[Ask] = []
         missing: dict[str, None] = {}
         boot = batch.boot
@@ -256,10 +265,13 @@ class Admission:
             future = ask.answer
             if future.done():
                 # The caller left, or was refused, while the store was granting.
-                if kind == GRANTED:
+                # What was granted here meanwhile has its lease now, and is settled as it is.
+                if kind == GRANTED and ask.taken is None:
                     self._void(ask, boot)
             elif kind == GRANTED:
-                future.set_result(Grant(row, boot))
+                grant = Grant(row, boot)
+                outage.granted(ask, grant)
+                future.set_result(grant)
             elif kind == NOBODY:
                 future.set_result(
                     Nobody(row[1], tuple(LOST_WORDS[word] for word in row[2]), row[3], row[4])
@@ -268,7 +280,9 @@ class Admission:
                 unknown.append(ask)
                 missing.update(dict.fromkeys(row[1:]))
             else:
-                future.set_result(denied(ask, row))
+                refusal = denied(ask, row)
+                outage.denied(refusal)
+                future.set_result(refusal)
         stats = self._stats
         stats.admit_batches += 1
         stats.admit_asks += len(answer)
@@ -288,19 +302,21 @@ class Admission:
             if isinstance(answer, LaneLost):
                 self._stats.store_errors += 1
                 self._troubles.note("admission", answer)
-                while not lane.connected and any(not ask.answer.done() for ask in batch.asks):
+                while any(not ask.answer.done() for ask in batch.asks):
+                    if lane.connected:
+                        break
                     await asyncio.sleep(0.01)
-                    self._refuse_expired(batch.asks, monotonic())
             else:
                 async with asyncio.timeout(self._timeout_s):
                     await self._mend(batch, answer)
         except Exception as error:  # noqa: BLE001 - whatever it was, these asks must be answered
             self._troubles.note("admission", error)
-            for ask in batch.asks:
-                self._refuse(ask, f"the store fails ({words(error)})")
+            self._do_without(
+                f"the store fails ({words(error)})", refused=not isinstance(error, TimeoutError)
+            )
         if batch.again:
             for ask in batch.asks:
-                if ask.answer.done():
+                if ask.answer.done() and ask.taken is None:
                     self._void(ask, batch.boot, batch.number + 1)
         batch.asks = [ask for ask in batch.asks if not ask.answer.done()]
         self._go_on(batch)
@@ -366,14 +382,18 @@ class Admission:
             self._stats.unavailable += 1
             ask.answer.set_exception(StoreUnavailable(why))
 
-    def _refuse_expired(self, asks: list[Ask], now: float) -> None:
-        for ask in asks:
-            if ask.deadline < now:
-                self._refuse(ask, "the store did not answer in time")
-
-    def _expire(self, now: float) -> None:
-        while self._asks and self._asks[0].deadline < now:
-            self._refuse(self._asks.popleft(), "the store did not answer in time")
+    def _do_without(self, why: str, *, refused: bool) -> None:
+        """Answer everybody who waits, as the store cannot."""
+        outage = self._outage
+        outage.begin(why, refused=refused)
+        batch = self._under_way
+        if batch is not None:
+            for ask in batch.asks:
+                if not ask.answer.done():
+                    ask.void_to = batch.number + 1
+                    outage.answer(ask)
+        while self._asks:
+            outage.answer(self._asks.popleft())
 
     def _void(self, ask: Ask, boot: Boot, void_to: int = 0) -> None:
         self._settle(voided(ask.plan, boot, ask.attempt_id, void_to))

@@ -42,6 +42,8 @@ LOST_WORDS = {
     "9": "throttled",
 }
 
+LOST_DIGITS = {word: digit for digit, word in LOST_WORDS.items()}
+
 # The server's cmsgpack knows no binary type: bytes travel as strings.
 _pack = msgpack.Packer(use_bin_type=False).pack
 
@@ -91,8 +93,10 @@ class Ask:
         "n",
         "plan",
         "reseeds",
+        "taken",
         "tie",
         "user",
+        "void_to",
     )
 
     def __init__(
@@ -125,6 +129,10 @@ class Ask:
         self.boot: Boot
         self.deadline = 0.0
         self.reseeds = 0
+        # What a grant without the store took from this replica's shares.
+        self.taken: Any = None
+        # Sendings below this number may still be granted, though somebody else has answered the ask.
+        self.void_to = 0
 
 
 class Grant:
@@ -132,12 +140,13 @@ class Grant:
     Admitted: a lease at one candidate.
 
     `candidate` counts from 0; `cap` is the output cap to write into the request, 0 to leave it alone;
-    `at_us` is the store's clock in us since 2024-01-01; `limits` is (limit, remaining, reset in us) of requests, then of tokens.
+    `at_us` is the store's clock in us since 2024-01-01; `limits` is (limit, remaining, reset in us) of requests, then of tokens;
+    `degraded` says by which share it was granted when the store did not answer, and is empty otherwise.
     """
 
-    __slots__ = ("at_us", "boot", "candidate", "cap", "limits", "lost", "why")
+    __slots__ = ("at_us", "boot", "candidate", "cap", "degraded", "limits", "lost", "why")
 
-    def __init__(self, row: list[Any], boot: Boot) -> None:
+    def __init__(self, row: list[Any], boot: Boot, degraded: str = "") -> None:
         self.candidate: int = row[1] - 1
         self.cap: int = row[2]
         self.at_us: int = row[3]
@@ -145,6 +154,7 @@ class Grant:
         self.why: str = WHY_WORDS[row[5]]
         self.lost: str = row[6]
         self.boot = boot
+        self.degraded = degraded
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +173,7 @@ class Denied:
     at_us: int
     limits: tuple[int, ...]
     period: str
+    degraded: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +184,7 @@ class Nobody:
     lost: tuple[str, ...]
     at_us: int
     limits: tuple[int, ...]
+    degraded: str = ""
 
 
 class Settlement:

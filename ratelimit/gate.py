@@ -5,7 +5,7 @@ Both are batched over a connection each, so that settlements never delay an answ
 A replica lives as long as it beats, and what it holds hangs on its life.
 One that was taken for dead comes back under a new boot id; attempts of the old one still settle under the old one.
 
-Failure stance: fail closed, and lose nothing; see `ratelimit.admission` and `ratelimit.settling`.
+Failure stance: each limit does what it declares, and nothing is lost; see `ratelimit.outage` and `ratelimit.settling`.
 """
 
 import asyncio
@@ -21,9 +21,11 @@ from redis.exceptions import RedisError
 
 from ratelimit.admission import Admission
 from ratelimit.asks import BEATS, Ask, Boot, Denied, Grant, Nobody, Settlement, boot_of
+from ratelimit.degraded import Replicas, Rule
+from ratelimit.outage import PROBE_S, Outage
 from ratelimit.settling import Settling
 from ratelimit.troubles import GateStats, Observe, StoreUnavailable, Troubles
-from ratelimit.upkeep import run
+from ratelimit.upkeep import living, run
 from store.lane import Lane
 
 # Progress goes with the beat: a crash may forget two seconds of a stream, of which half a one is for lags.
@@ -42,6 +44,7 @@ class Gate:
 
     `seed` is awaited with scope keys that the store does not know; it writes their limits.
     `observe(kind, size, seconds)` is told of every answered batch, `kind` being `admit` or `settle`.
+    `streams` gives what open streams have given so far; `rule` finds what a scope declares for when the store is away.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Gate:
         timeout_s: float = 1.0,
         observe: Observe | None = None,
         streams: Callable[[], Iterable[tuple[Boot, str, int]]] | None = None,
+        rule: Callable[[str], Rule | None] = lambda _: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._client = client
@@ -66,6 +70,7 @@ class Gate:
         self._tick: asyncio.TimerHandle | None = None
         self._troubles = Troubles()
         self.stats = GateStats()
+        self._outage = Outage(rule, boot=lambda: self._boot, timeout_s=timeout_s, stats=self.stats)
         self._settling = Settling(
             settle_lane,
             client,
@@ -82,12 +87,13 @@ class Gate:
             client,
             life=self,
             seed=seed,
-            settle=self._settling.settle,
+            settle=self.settle,
             timeout_s=timeout_s,
             stats=self.stats,
             troubles=self._troubles,
             spawn=self._spawn,
             observe=observe,
+            outage=self._outage,
         )
 
     @property
@@ -101,6 +107,11 @@ class Gate:
         return self._admission.idle and not self._settling.unsettled
 
     @property
+    def degraded(self) -> bool:
+        """Whether asks are judged here, because the store does not answer."""
+        return self._outage.active
+
+    @property
     def unsettled(self) -> int:
         """Return how many settlements the store has not confirmed."""
         return self._settling.unsettled
@@ -109,9 +120,9 @@ class Gate:
 
     def admit(self, ask: Ask) -> "asyncio.Future[Grant | Denied | Nobody]":
         """
-        Ask for a lease; the future raises `StoreUnavailable` when the store does not answer in time.
+        Ask for a lease; when the store does not answer in time, each limit does what it declares.
 
-        A grant must be settled. Whoever stops waiting says so with `abandon`.
+        The future raises `StoreUnavailable` for what is closed then. A grant must be settled. Whoever stops waiting says so with `abandon`.
         """
         return self._admission.admit(ask)
 
@@ -121,6 +132,7 @@ class Gate:
 
     def settle(self, settlement: Settlement) -> None:
         """Hand over the truth about an attempt; it reaches the store exactly once, sooner or later."""
+        self._outage.settled(settlement)
         self._settling.settle(settlement)
 
     # Life.
@@ -136,6 +148,7 @@ class Gate:
                 await self._admission.load()
                 await self._settling.load()
                 await self._be_born()
+                await self._look_around(monotonic())
             await self._settling.replay_orphans()
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"cannot reach the store: {error}") from error
@@ -194,7 +207,7 @@ class Gate:
 
     async def _beating(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_S)
+            await self._pause()
             try:
                 async with asyncio.timeout(BEAT_S):
                     await self._beat()
@@ -204,11 +217,31 @@ class Gate:
                 self.stats.store_errors += 1
                 self._troubles.note("beat", error)
 
+    async def _pause(self) -> None:
+        """Wait for the next beat, which comes sooner while the store is ill."""
+        until = monotonic() + BEAT_S
+        while True:
+            left = until - monotonic()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, PROBE_S))
+            if self._outage.active:
+                return
+
     async def _beat(self) -> None:
+        begun = monotonic()
         boot = self._boot
         answer = await run(self._client, "beat", [BEATS], ["", boot.member, LIFE_US, 0])
         if answer == b"FENCED":
             await self.reboot(boot)
+        await self._look_around(begun)
+
+    async def _look_around(self, begun: float) -> None:
+        """See how many replicas live: each holds its share of every limit when the store is away."""
+        members = await living(self._client)
+        ours = self._boot.member
+        replicas = Replicas(max(len(members), 1), sum(member < ours for member in members))
+        self._outage.beaten(replicas, monotonic() - begun)
 
     async def _report_progress(self) -> None:
         if self._streams is None:

@@ -21,7 +21,15 @@ log = logging.getLogger("penstock.gate")
 
 
 class StoreUnavailable(Exception):
-    """The store did not answer in time, or cannot write; nothing may be spent."""
+    """
+    The store did not answer in time, or cannot write; nothing may be spent.
+
+    `degraded` is as in a grant: what holds here meanwhile, empty when this is no outage.
+    """
+
+    def __init__(self, why: str, degraded: str = "") -> None:
+        super().__init__(why)
+        self.degraded = degraded
 
 
 @dataclass(slots=True)
@@ -41,6 +49,9 @@ class GateStats:
     reseeded: int = 0
     recalled: int = 0
     boots: int = 0
+    degraded_granted: int = 0
+    degraded_denied: int = 0
+    degraded_closed: int = 0
 
 
 class Troubles:

@@ -15,6 +15,8 @@ from ratelimit.limits import CELL, ScopeState, decode_scope, scope_key
 from store import scripts
 
 BATCH = 64
+# Times in the store are counted from 2024-01-01.
+EPOCH_S = 1_704_067_200
 
 
 async def run(client: Redis, name: str, keys: list[str], args: Iterable[bytes | str | int]) -> Any:
@@ -52,6 +54,17 @@ async def read_scope(client: Redis, scope: str) -> ScopeState | None:
     key = f"{CELL}:d:{name}" if kind == "deployment" else scope_key(scope)
     limits, state = cast("list[bytes | None]", await client.hmget(key, ["l", "s"]))
     return None if limits is None else decode_scope(limits, state)
+
+
+async def living(client: Redis) -> list[str]:
+    """Return the replicas (`replica.boot`) whose beat has not expired."""
+    pipe: Any = client.pipeline(transaction=False)
+    async with pipe:
+        pipe.time()
+        pipe.zrange(BEATS, 0, -1, withscores=True)
+        (seconds, us), found = await pipe.execute()
+    now_us = (seconds - EPOCH_S) * 1_000_000 + us
+    return [member.decode() for member, expires_us in found if expires_us > now_us]
 
 
 async def reap(client: Redis) -> int:

@@ -232,3 +232,24 @@ def test_a_secret_is_in_clear_unless_it_is_made_of_references() -> None:
         found = said(provider, f"{provider[:-1]}, headers: {{x-api-key: '{written}'}}}}")
         assert ("a secret in clear" in "".join(found)) == is_warned
         assert len(found) == is_warned
+
+
+@pytest.mark.parametrize(
+    ("budget", "where"),
+    [
+        ("{usd: 1, per: day, mode: strict, when_store_is_down: share}", "budget"),
+        ("[{usd: 1, per: day, mode: strict, when_store_is_down: share}]", "budget[0]"),
+    ],
+)
+def test_a_strict_budget_cannot_declare_that_it_goes_on(budget: str, where: str) -> None:
+    """What is spent unseen may overshoot it; `closed` is what it does anyway, and a soft one may say either."""
+    [problem] = said("o: {teams", f"o: {{budget: {budget}, teams")
+    assert (
+        f"organizations.o.{where}.when_store_is_down: a strict budget is always closed" in problem
+    )
+    for fine in (
+        budget.replace("share", "closed"),
+        budget.replace("strict", "soft"),
+        budget.replace("mode: strict, ", ""),
+    ):
+        assert said("o: {teams", f"o: {{budget: {fine}, teams") == []

@@ -16,6 +16,7 @@ ON_UVLOOP = {
     "test_bad_input",
     "test_doors",
     "test_exchange",
+    "test_outage",
     "test_server",
     "test_survival",
 }

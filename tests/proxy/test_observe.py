@@ -94,7 +94,7 @@ def test_labels_are_bounded() -> None:
         "status",  # what HTTP has
         "outcome",  # the ledger's words
         "reason",  # the errors' words
-        *("kind", "state"),  # said in the row's help
+        *("answer", "kind", "state"),  # said in the row's help
     }
     assert {label for row in METRICS for label in row.labels} <= bounded
     assert len(OUTCOMES) < 20

@@ -14,6 +14,7 @@ import redis.asyncio
 
 from config.models import Budget, Limits
 from ratelimit.asks import TOTALS, Ask, Denied, Grant, Nobody, Settlement
+from ratelimit.degraded import Rule, rule_of
 from ratelimit.gate import Gate
 from ratelimit.limits import (
     Candidate,
@@ -118,6 +119,11 @@ class World:
             for scope, limits in self.limits.items()
         }
         await seed(self.client, [(key, known[key]) for key in keys if key in known], 1)
+
+    def rule(self, scope: str) -> Rule | None:
+        """Return what a scope declares for when the store is away."""
+        limits = self.limits.get(scope)
+        return None if limits is None else rule_of(limits, self.budgets.get(scope, ()))
 
     # Asks.
 

@@ -22,7 +22,10 @@ async def durable(
     make_redis: Callable[..., RedisServer],
 ) -> AsyncIterator[tuple[World, RedisServer]]:
     """Hand out a world on a server of its own that keeps an append-only file."""
-    server = make_redis("--appendonly", "yes", "--aof-use-rdb-preamble", "no")
+    # The file is cut by the test: what it has not cut must be there, and everysec may put off a write.
+    server = make_redis(
+        *("--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", "no")
+    )
     world = World(server.url)
     world.budgets[TEAM] = (Budget(usd=Decimal(1), per="month", mode="strict"),)
     yield world, server

@@ -1,0 +1,514 @@
+"""
+What holds when the store does not answer: each limit does what it declares, on this replica alone.
+
+| limit | what it does |
+|---|---|
+| strict budget | closes |
+| rate | goes on at limit / live replicas, with an empty bucket at the beginning |
+| concurrency | goes on at limit / live replicas; the remainder goes to the replicas that come first by name |
+| soft budget | goes on until the outage has cost a twentieth of its amount, / live replicas; closes when it was spent before |
+| a limit or soft budget that declares `closed` | closes |
+
+"Live replicas" are those that the last answered beat saw; when that is not known, everything closes.
+Limits of deployments and models are held in the same way, so that no vendor's quota is exceeded.
+
+The rules are this file's own, not a copy of the scripts'.
+Their law: over all replicas, what passes in an outage never exceeds the limit times the time since its beginning.
+The bucket begins empty because the store's may be, and nobody can ask; so a rate is kept over the beginning of an outage too.
+Calls that the store had admitted still count where they run: until they end, a limit of concurrency may be exceeded by what other replicas' shares allow.
+
+Nothing here does I/O or reads a clock: times are monotonic microseconds, given by the caller.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import ceil, inf
+from typing import NamedTuple
+
+from config.models import Budget, Config, Limits
+from ratelimit.asks import LOST_DIGITS, Ask, Boot, Denied, Grant, Nobody
+from ratelimit.limits import Candidate, Plan
+from ratelimit.sight import Sight
+
+MINUTE_US = 60_000_000
+# An outage may cost a soft budget one part in so many of its amount, over all replicas together.
+SOFT_PARTS = 20
+# For how long before an outage a budget's being spent is remembered.
+REMEMBER_US = MINUTE_US
+# What to say of something that frees with the store.
+RETRY_US = 1_000_000
+
+_ONLY, _ORDER, _LOAD, _LEAST_BAD = 1, 2, 3, 4
+
+
+class Rate(NamedTuple):
+    """So much of something in a window: `requests`, `tokens`."""
+
+    what: str
+    amount: int
+    window_us: int
+
+
+class Fund(NamedTuple):
+    """A budget: nano-USD per period; `closed` when nothing of it may be spent unseen."""
+
+    amount_nusd: int
+    period: str
+    strict: bool
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one scope declares, as this file reads it."""
+
+    rates: tuple[Rate, ...] = ()
+    concurrency: int = 0
+    funds: tuple[Fund, ...] = ()
+    closed: bool = False
+    weight: int = 1
+    drained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """How many replicas live, and how many of them come before this one by name."""
+
+    count: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What is asked for is closed until the store answers; `why` is for the caller."""
+
+    why: str
+
+
+Judgement = Grant | Denied | Nobody | Closed
+
+
+def rules(config: Config) -> dict[str, Rule]:
+    """Return what every scope of a configuration declares, by names such as `team:acme/support`."""
+    return dict(_rules(config))
+
+
+def _rules(config: Config) -> Iterator[tuple[str, Rule]]:
+    default = config.store.when_down
+    for name, organization in config.organizations.items():
+        yield f"org:{name}", rule_of(organization.limits, organization.budgets, default=default)
+        for team_name, team in organization.teams.items():
+            team_id = f"{name}/{team_name}"
+            yield f"team:{team_id}", rule_of(team.limits, team.budgets, default=default)
+            for key_name, key in team.keys.items():
+                yield (
+                    f"key:{team_id}/{key_name}",
+                    rule_of(key.limits, key.budgets, default=default),
+                )
+    for name, model in config.models.items():
+        yield f"model:{name}", rule_of(model.limits, default=default)
+    for placed in config.deployments.values():
+        deployment = placed.deployment
+        yield (
+            f"deployment:{placed.id}",
+            rule_of(
+                deployment.limits,
+                default=default,
+                weight=deployment.weight,
+                drained=deployment.drained,
+            ),
+        )
+
+
+def rule_of(
+    limits: Limits,
+    budgets: tuple[Budget, ...] = (),
+    *,
+    default: str = "share",
+    weight: int = 1,
+    drained: bool = False,
+) -> Rule:
+    """Return what a scope declares; `default` is for those that do not say what they do."""
+    rates = []
+    if limits.rpm:
+        rates.append(Rate("requests", limits.rpm, MINUTE_US))
+    if limits.tpm:
+        rates.append(Rate("tokens", limits.tpm, MINUTE_US))
+    return Rule(
+        rates=tuple(rates),
+        concurrency=limits.concurrency or 0,
+        funds=tuple(
+            Fund(
+                one.limit_nusd,
+                one.per,
+                strict=one.mode == "strict",
+                closed=one.mode == "strict" or (one.when_store_is_down or default) == "closed",
+            )
+            for one in budgets
+        ),
+        closed=(limits.when_store_is_down or default) == "closed",
+        weight=weight,
+        drained=drained,
+    )
+
+
+class Taken(NamedTuple):
+    """What a grant of an outage took from this replica's shares, to be replaced by the truth."""
+
+    outage: int
+    debit: int
+    input: int
+    estimate_nusd: int
+
+
+class _State:
+    """A scope in this outage: what its share still holds."""
+
+    __slots__ = ("in_flight", "left_nusd", "places", "rule", "spans", "tats")
+
+    def __init__(self, rule: Rule, replicas: Replicas, entered_us: int, in_flight: int) -> None:
+        count, rank = replicas.count, replicas.rank
+        self.rule = rule
+        self.in_flight = in_flight
+        self.places = rule.concurrency // count + (1 if rank < rule.concurrency % count else 0)
+        # How long the share takes to regain one unit, and to fill: never less than one request's worth.
+        self.spans: list[tuple[float, float]] = []
+        self.tats: list[float] = []
+        for rate in rule.rates:
+            each = rate.window_us * count / rate.amount
+            full = max(float(rate.window_us), each) if rate.what == "requests" else rate.window_us
+            self.spans.append((each, full))
+            self.tats.append(entered_us + full)
+        self.left_nusd = [fund.amount_nusd // SOFT_PARTS // count for fund in rule.funds]
+
+    def wait_us(self, at: int, units: int, now_us: int) -> float:
+        """Return how long until so many units of a rate have been regained, 0 when they are there."""
+        if not units:
+            return 0.0
+        each, full = self.spans[at]
+        need = units * each
+        # Whoever asks for more than the share holds waits until all of it has been regained.
+        level_since = max(self.tats[at], now_us - max(need - full, 0.0))
+        return max(level_since + need - full - now_us, 0.0)
+
+    def take(self, at: int, units: int, now_us: int) -> None:
+        """Take units that are there."""
+        each, full = self.spans[at]
+        need = units * each
+        self.tats[at] = max(self.tats[at], now_us - max(need - full, 0.0)) + need
+
+    def remaining(self, at: int, now_us: int) -> int:
+        """Return how many units of a rate are there."""
+        each, full = self.spans[at]
+        return max(int((full - max(self.tats[at] - now_us, 0.0)) / each + 1e-6), 0)
+
+
+class _Place:
+    """A candidate: its deployment and its model."""
+
+    __slots__ = ("candidate", "deployment", "model")
+
+    def __init__(self, candidate: Candidate, deployment: _State, model: _State) -> None:
+        self.candidate = candidate
+        self.deployment = deployment
+        self.model = model
+
+
+class Degraded:
+    """
+    The judge of one replica while the store is away.
+
+    `rule` finds what a scope declares, None when it is not known; `sight` is what was seen of the deployments.
+    """
+
+    def __init__(self, rule: Callable[[str], Rule | None], sight: Sight) -> None:
+        self._rule = rule
+        self._sight = sight
+        self._replicas: Replicas | None = None
+        self._states: dict[str, _State] = {}
+        self._running: dict[str, int] = {}
+        self._spent: dict[tuple[str, str], int] = {}
+        self._entered_us = 0
+        self._outage = 0
+        self.active = False
+
+    @property
+    def share(self) -> str:
+        """What answers say of it: the share of each limit that holds here."""
+        return "store" if self._replicas is None else f"store; share=1/{self._replicas.count}"
+
+    # The outage.
+
+    def remember(self, denied: Denied, now_us: int) -> None:
+        """Note that the store has called a budget spent."""
+        if denied.what == "budget":
+            self._spent[denied.scope, denied.period] = now_us
+
+    def enter(
+        self, replicas: Replicas | None, live: Iterable[tuple[Plan, int]], now_us: int
+    ) -> None:
+        """Begin an outage; `live` are the attempts that run here, each a plan and its candidate (from 0)."""
+        self.active = True
+        self._outage += 1
+        self._replicas = replicas
+        self._entered_us = now_us
+        self._states = {}
+        running: dict[str, int] = {}
+        for plan, candidate in live:
+            for name in _scopes(plan, candidate):
+                running[name] = running.get(name, 0) + 1
+        self._running = running
+        old = now_us - REMEMBER_US
+        self._spent = {what: at for what, at in self._spent.items() if at > old}
+
+    def leave(self) -> None:
+        """End it: from now on the store judges again."""
+        self.active = False
+        self._states = {}
+        self._running = {}
+        self._spent = {}
+
+    def _state(self, name: str) -> _State | None:
+        found = self._states.get(name)
+        if found is None and self._replicas is not None:
+            rule = self._rule(name)
+            if rule is not None:
+                found = self._states[name] = _State(
+                    rule, self._replicas, self._entered_us, self._running.pop(name, 0)
+                )
+        return found
+
+    # Judging.
+
+    def judge(self, ask: Ask, boot: Boot, *, now_us: int, at_us: int) -> Judgement:
+        """
+        Answer an ask from this replica's shares; a grant is to be given back by `release`.
+
+        `now_us` is monotonic, `at_us` the wall clock in us since 2024-01-01.
+        """
+        if self._replicas is None:
+            return Closed("how many gateways share the limits is not known")
+        plan = ask.plan
+        scopes: list[_State] = []
+        for name in plan.scopes:
+            state = self._state(name)
+            closed = self._closed(name, state)
+            if closed is not None or state is None:
+                return Closed(closed or "")
+            scopes.append(state)
+        debit = ask.input + (ask.cap or ask.assumed) * ask.n
+        denied = self._denied(ask, scopes, debit, now_us, at_us)
+        if denied is not None:
+            return denied
+        return self._choose(ask, scopes, debit, boot, now_us=now_us, at_us=at_us)
+
+    def _closed(self, name: str, state: _State | None) -> str | None:
+        """Return why a scope admits nothing while the store is away, None when it does."""
+        words = name.replace(":", " ", 1)
+        if state is None:
+            return f"the limits of {words} are not known here"
+        if state.rule.closed:
+            return f"the limits of {words} are closed until it does"
+        for fund, left in zip(state.rule.funds, state.left_nusd, strict=True):
+            kind = "strict budget" if fund.strict else "budget"
+            if fund.closed:
+                return f"the {kind} of {words} is closed until it does"
+            if left <= 0:
+                return f"what the budget of {words} allows unseen is spent"
+        return None
+
+    def _denied(
+        self, ask: Ask, scopes: list[_State], debit: int, now_us: int, at_us: int
+    ) -> Denied | None:
+        """Return the refusal of the caller's limit that frees last, None when all have room."""
+        worst = -1.0
+        binding = ("", "", 0, "")
+        for name, state in zip(ask.plan.scopes, scopes, strict=True):
+            rule = state.rule
+            for at, rate in enumerate(rule.rates):
+                if rate.what != "requests" and ask.input > rate.amount:
+                    wait, what = inf, "too_large"
+                else:
+                    wait, what = (
+                        state.wait_us(at, _units(rate, debit, first=ask.first), now_us),
+                        rate.what,
+                    )
+                if wait > 0.5 and wait > worst:
+                    worst, binding = wait, (what, name, rate.amount, "")
+            if rule.concurrency and state.in_flight >= state.places and worst < 0:
+                worst, binding = 0.0, ("concurrency", name, rule.concurrency, "")
+            for fund in rule.funds:
+                if (name, fund.period) in self._spent:
+                    worst, binding = inf, ("budget", name, fund.amount_nusd, fund.period)
+        if worst < 0:
+            return None
+        what, scope, limit, period = binding
+        return Denied(
+            what=what,
+            scope=scope,
+            limit=limit,
+            retry_us=0 if worst == inf else ceil(worst),
+            at_us=at_us,
+            limits=_tightest(scopes, now_us),
+            period=period,
+            degraded=self.share,
+        )
+
+    def _choose(
+        self,
+        ask: Ask,
+        scopes: list[_State],
+        debit: int,
+        boot: Boot,
+        *,
+        now_us: int,
+        at_us: int,
+    ) -> Grant | Nobody:
+        """Take the best candidate of the lowest tier that has one, from what this replica has seen."""
+        lost: list[str] = []
+        waits: list[float] = []
+        places: list[_Place | None] = []
+        for number, candidate in enumerate(ask.plan.candidates, 1):
+            deployment = self._state(f"deployment:{candidate.deployment}")
+            model = self._state(f"model:{candidate.model}")
+            if deployment is None or model is None:
+                place, word, wait = None, "drained", 0.0
+            else:
+                place = _Place(candidate, deployment, model)
+                word, wait = self._fitness(ask, number, place, debit, now_us)
+            places.append(place)
+            lost.append(word)
+            waits.append(wait)
+        fit = [at for at, word in enumerate(lost) if word == "feasible"]
+        why = _ONLY if len(lost) == 1 else _ORDER
+        if fit:
+            tier = min(ask.plan.candidates[at].tier for at in fit)
+            fit = [at for at in fit if ask.plan.candidates[at].tier == tier]
+            chosen = self._quickest(ask, fit)
+            if len(fit) > 1:
+                why = _LOAD
+        else:
+            failing = [at for at, word in enumerate(lost) if word == "cooling"]
+            if not failing:
+                soonest = min((wait for wait in waits if wait > 0), default=0.0)
+                return Nobody(
+                    ceil(soonest), tuple(lost), at_us, _tightest(scopes, now_us), self.share
+                )
+            chosen, why = min(failing, key=lambda at: waits[at]), _LEAST_BAD
+            lost[chosen] = "feasible"
+        place = places[chosen]
+        assert place is not None
+        candidate = place.candidate
+        most = min(ask.cap or ask.assumed, candidate.most)
+        estimate = candidate.request + ceil(
+            (ask.input * candidate.input_estimate + most * ask.n * candidate.output) / 1000
+        )
+        for state in scopes:
+            _take(state, debit, estimate, now_us, first=ask.first)
+        for state in (place.deployment, place.model):
+            _take(state, debit, estimate, now_us, first=True)
+        ask.taken = Taken(self._outage, debit, ask.input, estimate)
+        digits = "".join(LOST_DIGITS[word] for word in lost)
+        row = [1, chosen + 1, 0, at_us, _tightest(scopes, now_us), why, digits]
+        return Grant(row, boot, degraded=self.share)
+
+    def _fitness(
+        self, ask: Ask, number: int, place: _Place, debit: int, now_us: int
+    ) -> tuple[str, float]:
+        """Return the word for a candidate (`feasible`, or why not), and how long until it frees."""
+        if number in ask.excluded:
+            return "tried", 0.0
+        if place.deployment.rule.drained or place.deployment.rule.closed:
+            return "drained", 0.0
+        name = place.candidate.deployment
+        wait: float = self._sight.throttled_us(name, now_us)
+        if wait > 0:
+            return "throttled", wait
+        for state, of_model in ((place.deployment, False), (place.model, True)):
+            rule = state.rule
+            if rule.closed or (rule.concurrency and state.in_flight >= state.places):
+                return ("model_limit" if of_model else "concurrency"), 0.0
+            for at, rate in enumerate(rule.rates):
+                wait = state.wait_us(at, _units(rate, debit, first=True), now_us)
+                if wait > 0.5:
+                    word = "requests" if rate.what == "requests" else "tokens"
+                    return ("model_limit" if of_model else word), wait
+        wait = self._sight.rests_us(name, now_us)
+        return ("cooling" if wait > 0 else "feasible"), wait
+
+    def _quickest(self, ask: Ask, fit: list[int]) -> int:
+        """Return the candidate with the shortest expected wait; equals take turns."""
+        candidates = ask.plan.candidates
+        seen = [self._sight.latency_us(candidates[at].deployment) for at in fit]
+        known = [latency for latency in seen if latency > 0]
+        usual = sum(known) / len(known) if known else 1.0
+
+        def expected(k: int) -> float:
+            state = self._states[f"deployment:{candidates[fit[k]].deployment}"]
+            return (seen[k] or usual) * (state.in_flight + 1) / state.rule.weight
+
+        count = len(fit)
+        start = ask.tie % count
+        return fit[min(((start + k) % count for k in range(count)), key=expected)]
+
+    # Giving back.
+
+    def release(self, ask: Ask, candidate: int, input_tokens: int, tokens: int, cost: int) -> None:
+        """Replace what a running attempt holds here by the truth; `tokens` are input and output."""
+        taken = ask.taken
+        ours = taken is not None and taken.outage == self._outage
+        for name in _scopes(ask.plan, candidate):
+            state = self._states.get(name)
+            if state is None:
+                if self._running.get(name):
+                    self._running[name] -= 1
+                continue
+            if state.in_flight > 0:
+                state.in_flight -= 1
+            if not ours or taken is None:
+                continue
+            for at, rate in enumerate(state.rule.rates):
+                if rate.what != "requests":
+                    held = _units(rate, taken.debit, first=False)
+                    state.tats[at] += (tokens - held) * state.spans[at][0]
+            for at in range(len(state.left_nusd)):
+                state.left_nusd[at] += taken.estimate_nusd - cost
+
+
+def _scopes(plan: Plan, candidate: int) -> tuple[str, ...]:
+    """Return every scope that an attempt counts in."""
+    one = plan.candidates[candidate]
+    return (*plan.scopes, f"deployment:{one.deployment}", f"model:{one.model}")
+
+
+def _units(rate: Rate, debit: int, *, first: bool) -> int:
+    """Return how much of a rate an attempt takes; no debit is larger than the limit itself."""
+    if rate.what == "requests":
+        return 1 if first else 0
+    return min(debit, rate.amount)
+
+
+def _take(state: _State, debit: int, estimate: int, now_us: int, *, first: bool) -> None:
+    for at, rate in enumerate(state.rule.rates):
+        units = _units(rate, debit, first=first)
+        if units:
+            state.take(at, units, now_us)
+    state.in_flight += 1
+    for at in range(len(state.left_nusd)):
+        state.left_nusd[at] -= estimate
+
+
+def _tightest(scopes: list[_State], now_us: int) -> tuple[int, ...]:
+    """Return (limit, remaining, reset in us) of this replica's tightest share of requests, then of tokens."""
+    found: dict[str, tuple[float, int, int, int]] = {}
+    for state in scopes:
+        for at, rate in enumerate(state.rule.rates):
+            each, full = state.spans[at]
+            share = int(full / each + 1e-6)
+            remaining = state.remaining(at, now_us)
+            part = remaining / share if share else 0.0
+            if rate.what not in found or part < found[rate.what][0]:
+                reset = max(int(state.tats[at] - now_us), 0)
+                found[rate.what] = (part, share, remaining, reset)
+    none = (0.0, 0, 0, 0)
+    return (*found.get("requests", none)[1:], *found.get("tokens", none)[1:])
