@@ -48,16 +48,22 @@ __all__ = [
 SOURCE = "request"
 
 
-class NoSuchPlace(LookupError):
-    """What a change speaks of is not in the document; the message says what there is."""
+class _Misplaced(Exception):
+    def __init__(self, message: str, path: Path = ()) -> None:
+        self.path = path
+        super().__init__(message)
 
 
-class Taken(Exception):
-    """There is one of this name already."""
+class NoSuchPlace(_Misplaced, LookupError):
+    """What a change speaks of is not in the document; the message says what there is, `path` where."""
 
 
-class NotEmpty(Exception):
-    """It holds other things that would go with it."""
+class Taken(_Misplaced):
+    """There is one of this name already, at `path`."""
+
+
+class NotEmpty(_Misplaced):
+    """What is at `path` holds other things that would go with it."""
 
 
 class Draft:
@@ -226,12 +232,12 @@ def set_value(path: Path, value: object) -> Edit:
             step = path[at]
             is_list = isinstance(step, int)
             if is_list and (holder is None or not 0 <= int(step) < len(holder.items)):
-                raise NoSuchPlace(f"there is no {spell(path[: at + 1])}")
+                raise NoSuchPlace(f"there is no {spell(path[: at + 1])}", path[: at + 1])
             if not is_list and holder is not None and holder.kind == "list":
-                raise NoSuchPlace(f"{spell(path[:at])} is a list")
+                raise NoSuchPlace(f"{spell(path[:at])} is a list", path[:at])
             is_value = holder is not None and holder.kind == "scalar"
             if is_value and holder is not None and holder.raw not in documents.NULLS:
-                raise NoSuchPlace(f"{spell(path[:at])} is a value, nothing stands in it")
+                raise NoSuchPlace(f"{spell(path[:at])} is a value, nothing stands in it", path[:at])
         draft.set(path, made)
 
     return edit
@@ -242,7 +248,7 @@ def remove_value(path: Path) -> Edit:
 
     def edit(draft: Draft) -> None:
         if not path or draft.at(path) is None:
-            raise NoSuchPlace(f"there is no {spell(path) or 'such place'}")
+            raise NoSuchPlace(f"there is no {spell(path) or 'such place'}", path)
         draft.remove(path)
 
     return edit
@@ -273,7 +279,7 @@ def place_of(draft: Draft, kind: str, name: str) -> Path:
     names = [name] if len(folders) == 1 else name.split("/")
     if len(names) != len(folders):
         shape = "/".join(folder.removesuffix("s") for folder in folders)
-        raise NoSuchPlace(f"{quoted(name)} is no {kind}: expected {shape}")
+        raise NoSuchPlace(f"{quoted(name)} is no {kind}: expected {shape}", folders[:1])
     path: Path = ()
     for at, (folder, each) in enumerate(zip(folders, names, strict=True)):
         if at:
@@ -289,7 +295,7 @@ def _there(draft: Draft, kind: str, name: str, path: Path) -> Node:
         known = draft.names(path[:-1])
         meant = nearest(str(last), known)
         hint = f"; did you mean {quoted(meant)}?" if meant else ""
-        raise NoSuchPlace(f"there is no {kind} {quoted(name)}{hint}")
+        raise NoSuchPlace(f"there is no {kind} {quoted(name)}{hint}", path)
     return found
 
 
@@ -321,7 +327,10 @@ def remove(kind: str, name: str) -> Edit:
         inside = _INSIDE.get(kind)
         held = found.get(inside) if inside else None
         if held is not None and held.entries:
-            raise NotEmpty(f"{kind} {quoted(name)} still has {inside}: {', '.join(held.entries)}")
+            raise NotEmpty(
+                f"{kind} {quoted(name)} still has {inside}: {', '.join(held.entries)}",
+                (*path, inside or ""),
+            )
         draft.remove(path)
 
     return edit
@@ -334,7 +343,9 @@ def add_key(name: str, section: Mapping[str, Any]) -> Edit:
     def edit(draft: Draft) -> None:
         path = place_of(draft, "key", name)
         if draft.at(path) is not None:
-            raise Taken(f"there is a key {quoted(name)} already; rotate it, or choose another name")
+            raise Taken(
+                f"there is a key {quoted(name)} already; rotate it, or choose another name", path
+            )
         draft.set(path, made)
 
     return edit
@@ -363,7 +374,7 @@ def scope_place(draft: Draft, scope: str) -> Path:
     """Give the path of what a scope such as `team:acme/support` limits, or raise NoSuchPlace."""
     found = _SCOPED.fullmatch(scope)
     if found is None:
-        raise NoSuchPlace(f"{quoted(scope)} is no scope; expected {SCOPES}")
+        raise NoSuchPlace(f"{quoted(scope)} is no scope; expected {SCOPES}", ("scope",))
     kind, name = found[1], found[2]
     if kind == "deployment":
         return deployment_place(draft, name)
@@ -387,7 +398,7 @@ def deployment_place(draft: Draft, deployment: str) -> Path:
             known.append(name)
     meant = nearest(deployment, known)
     hint = f"; did you mean {quoted(meant)}?" if meant else ""
-    raise NoSuchPlace(f"there is no deployment {quoted(deployment)}{hint}")
+    raise NoSuchPlace(f"there is no deployment {quoted(deployment)}{hint}", ("models",))
 
 
 def _value(node: Node, name: str) -> str | None:

@@ -43,6 +43,8 @@ _UNPRINTABLE = re.compile(
     "[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
 _SHIELDS = ",[]{}:#"
+_BEFORE = "write the anchor (&name) before what refers to it"
+_MEND_YAML = "look at this line and the one before it: brackets, quotes, indentation"
 _PRIVATE_PLANE = range(0xF0000, 0xFFFF0)
 _ESCAPED = re.compile(r"\\U([0-9a-fA-F]{8})")
 _BARE = re.compile(r"(?!.*:$)(?:[A-Za-z0-9_./$+]|-(?=[0-9.]))[A-Za-z0-9_./@$+:{}-]*")
@@ -163,7 +165,9 @@ def _unreadable(text: str) -> Flaw | None:
         line = text.count("\n", 0, error.start) + 1
         return Flaw(line, 1, "a character that is not Unicode text", "save the file as UTF-8")
     if size > LARGEST_BYTES:
-        return Flaw(1, 1, f"the document has {size} bytes; at most {LARGEST_BYTES} are read")
+        return Flaw(
+            1, 1, f"the document has {size} bytes; at most {LARGEST_BYTES} are read", "divide it"
+        )
     odd = _UNPRINTABLE.search(text)
     if odd is not None:
         line, column = (
@@ -218,9 +222,11 @@ class _Composer:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
             said = self._unshield(error.problem or error.context or "it cannot be read")
-            raise _Refused(Flaw(line, column, f"not YAML: {_readable(said)}")) from error
+            raise _Refused(
+                Flaw(line, column, f"not YAML: {_readable(said)}", _MEND_YAML)
+            ) from error
         except (yaml.YAMLError, ValueError, OverflowError) as error:
-            raise _Refused(Flaw(1, 1, "not YAML: it cannot be read")) from error
+            raise _Refused(Flaw(1, 1, "not YAML: it cannot be read", _MEND_YAML)) from error
         finally:
             if self._parser is not None:
                 self._parser.dispose()
@@ -244,6 +250,7 @@ class _Composer:
                     root.line,
                     root.column,
                     f"the document is {describe(root)}; expected sections such as 'providers:'",
+                    "write sections by name",
                 )
             )
         return root
@@ -273,7 +280,7 @@ class _Composer:
     def _count(self, event: Any) -> None:
         self._nodes += 1
         if self._nodes > MOST_NODES:
-            raise _Refused(_flaw_at(event, f"more than {MOST_NODES} values"))
+            raise _Refused(_flaw_at(event, f"more than {MOST_NODES} values", "divide it"))
 
     def _scalar(self, event: Any) -> Node:
         self._count(event)
@@ -285,7 +292,7 @@ class _Composer:
         self._count(event)
         # A document that is all opening brackets must not be followed down to find out
         if self._depth >= DEEPEST:
-            raise _Refused(_flaw_at(event, f"nested more than {DEEPEST} levels deep"))
+            raise _Refused(_flaw_at(event, f"nested more than {DEEPEST} levels deep", "nest less"))
         self._depth += 1
         line, column = event.start_mark.line + 1, event.start_mark.column + 1
         if isinstance(event, yaml.SequenceStartEvent):
@@ -310,16 +317,20 @@ class _Composer:
                 )
             )
         if node.height > DEEPEST:
-            raise _Refused(Flaw(line, column, f"nested more than {DEEPEST} levels deep"))
+            raise _Refused(
+                Flaw(line, column, f"nested more than {DEEPEST} levels deep", "nest less")
+            )
         return node
 
     def _alias(self, event: Any) -> Node:
         if event.anchor not in self._anchors:
             name = quoted(self._unshield(event.anchor))
-            raise _Refused(_flaw_at(event, f"not YAML: no anchor {name} before this alias"))
+            raise _Refused(
+                _flaw_at(event, f"not YAML: no anchor {name} before this alias", _BEFORE)
+            )
         node = self._anchors[event.anchor]
         if node is None:
-            raise _Refused(_flaw_at(event, "an alias to what it stands in"))
+            raise _Refused(_flaw_at(event, "an alias to what it stands in", "write it out"))
         return node
 
     def _entries(self, path: tuple[str | int, ...]) -> dict[str, Entry]:
@@ -342,7 +353,7 @@ class _Composer:
                 has_merge = True
             elif name in entries:
                 message = f"duplicate key; first on line {entries[name].line}"
-                self.flaws.append(Flaw(line, column, message, "", (*path, name)))
+                self.flaws.append(Flaw(line, column, message, "keep one", (*path, name)))
             else:
                 entries[name] = Entry(line, column, value)
         for other in merged:

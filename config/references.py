@@ -75,10 +75,20 @@ def _providers(root: Node) -> Iterator[Clash]:
             path: Path = ("providers", name, "headers", header)
             folded = header.lower()
             if folded in OWNED_HEADERS:
-                yield Clash(path, entry.line, entry.column, "the gateway owns this header")
+                yield Clash(
+                    path,
+                    entry.line,
+                    entry.column,
+                    "the gateway owns this header",
+                    remedy="leave it out: it is made for each request",
+                )
             if folded in seen:
                 yield Clash(
-                    path, entry.line, entry.column, f"the same header as {quoted(seen[folded])}"
+                    path,
+                    entry.line,
+                    entry.column,
+                    f"the same header as {quoted(seen[folded])}",
+                    remedy="keep one of the two",
                 )
             if folded == "authorization" and _text(provider.node.get("api_key")) is not None:
                 yield Clash(
@@ -135,6 +145,7 @@ def _too_much_output(path: Path, model: Node) -> Iterator[Clash]:
             most.line,
             most.column,
             f"more output than the context of {context_tokens} tokens holds",
+            remedy="lower it, or raise context",
         )
 
 

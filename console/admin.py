@@ -22,6 +22,7 @@ import orjson
 from aiohttp import hdrs, web
 from redis.exceptions import RedisError
 
+from config.problems import quoted
 from console import (
     catalogue_routes,
     config_routes,
@@ -145,7 +146,9 @@ async def _exchange(call: Call) -> web.Response:
     except LedgerUnreachable as error:
         return error_answer(503, "ledger_unavailable", str(error))
     if not entries:
-        return error_answer(404, "not_found", f"there is no entry of {request_id!r} (yet)")
+        raise Refused(
+            404, "not_found", f"there is no entry of {quoted(request_id)} (yet)", path="request_id"
+        )
     return json_answer(200, {"entries": entries})
 
 
@@ -163,7 +166,7 @@ async def _usage(call: Call) -> web.Response:
             until_us=None if until is None else moment_us(until, now),
         )
     except BadQuestion as error:
-        return error_answer(400, "bad_request", str(error))
+        raise Refused(400, "bad_request", str(error), path="query") from None
     except LedgerUnreachable as error:
         return error_answer(503, "ledger_unavailable", str(error))
     return json_answer(200, answer.as_json())

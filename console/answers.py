@@ -1,31 +1,70 @@
 """How the admin port answers: JSON that no cache keeps, and errors of one shape."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
 
-__all__ = ["Refused", "error_answer", "json_answer"]
+__all__ = ["Refused", "error_answer", "json_answer", "problem"]
+
+# What to do about a refusal that has no list of mistakes of its own.
+_REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "bad_request": "leave it out, or say it once and as it is described",
+        "contended": "try again",
+        "forbidden": "set admin.token, or ask at a loopback address",
+        "invalid": "mend it and ask again; nothing was changed",
+        "invalid_json": "send one JSON object in UTF-8, each member once",
+        "not_empty": "take away what is in it first",
+        "not_found": "look at what there is: a GET of the folder lists it",
+        "stale_version": "look at the changes since, and say the version that is live now",
+        "taken": "choose another name, or change the one that is there",
+        "too_large": "send less",
+        "unauthorized": "send Authorization: Bearer and admin.token",
+        "unsupported_media_type": "send Content-Type: application/json",
+    }
+)
 
 
 class Refused(Exception):
     """
     An answer that says no; nothing was changed unless the message says so.
 
-    `code` is a public word, `more` goes into the error beside code and message.
+    `code` is a public word, `path` where it is wrong, `more` goes into the error beside code and message.
     """
 
-    def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, *, path: str = "", **more: Any
+    ) -> None:
         self.status = status
         self.code = code
         self.message = message
         self.more = more
+        if 400 <= status < 500:
+            self.more = {"problems": [problem(path, message, _REMEDIES.get(code, ""))], **more}
         super().__init__(message)
 
     def answer(self) -> web.Response:
         """Return it as an answer."""
         return error_answer(self.status, self.code, self.message, **self.more)
+
+
+def problem(path: str, message: str, remedy: str = "", meant: str = "") -> dict[str, Any]:
+    """Return one mistake of a request, as `console.shapes.ProblemShape` has it."""
+    return {
+        "source": "request",
+        "path": path,
+        "line": 0,
+        "column": 0,
+        "message": message,
+        "found": "",
+        "expected": "",
+        "nearest": meant,
+        "remedy": remedy,
+        "severity": "error",
+    }
 
 
 def error_answer(

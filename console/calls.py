@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 
 from config.problems import nearest, quoted, spell
-from console.answers import Refused
+from console.answers import Refused, problem
 from console.shapes import Change
 
 __all__ = ["Call", "Door", "Route", "listen_path", "read_call"]
@@ -127,9 +127,14 @@ async def read_call(route: Route, request: web.Request, door: Door) -> Call:
     for name, value in () if route.is_open else request.query.items():
         if name not in may_be_said:
             known = ", ".join(sorted(may_be_said)) or "none"
-            raise Refused(400, "bad_request", f"unknown parameter {quoted(name)}; known: {known}")
+            raise Refused(
+                400,
+                "bad_request",
+                f"unknown parameter {quoted(name)}; known: {known}",
+                path=spell((name,)),
+            )
         if name in query:
-            raise Refused(400, "bad_request", f"the parameter {name} is said twice")
+            raise Refused(400, "bad_request", f"the parameter {name} is said twice", path=name)
         query[name] = value
     body = None
     if route.takes is not None:
@@ -158,7 +163,10 @@ async def _said(request: web.Request, *, may_be_empty: bool) -> dict[str, Any]:
         return {}
     if request.content_type != "application/json":
         raise Refused(
-            415, "unsupported_media_type", "expected a body with Content-Type: application/json"
+            415,
+            "unsupported_media_type",
+            "expected a body with Content-Type: application/json",
+            path="Content-Type",
         )
     try:
         found = json.loads(
@@ -168,11 +176,13 @@ async def _said(request: web.Request, *, may_be_empty: bool) -> dict[str, Any]:
             parse_float=_exact,
         )
     except RecursionError:
-        raise Refused(400, "invalid_json", "the body is nested too deep") from None
+        raise Refused(400, "invalid_json", "the body is nested too deep", path="body") from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError among them
-        raise Refused(400, "invalid_json", f"the body is not JSON: {_first_line(error)}") from None
+        raise Refused(
+            400, "invalid_json", f"the body is not JSON: {_first_line(error)}", path="body"
+        ) from None
     if not isinstance(found, dict):
-        raise Refused(400, "invalid_json", "the body is not a JSON object")
+        raise Refused(400, "invalid_json", "the body is not a JSON object", path="body")
     return found
 
 
@@ -242,31 +252,17 @@ def _checked(shape: type[BaseModel], said: dict[str, Any]) -> BaseModel:
                 )
             elif each["type"] == "missing":
                 message, remedy = "missing", _ABSENT.get(path, f"say {path}")
-            problems.append(_problem(path, message, remedy, meant))
+            problems.append(problem(path, message, remedy or _MENDED, meant))
         said_of = "; ".join(f"{each['path']}: {each['message']}" for each in problems)
         raise Refused(422, "invalid", said_of, problems=problems) from None
 
 
+_MENDED = "GET /openapi.json describes it"
 _ABSENT = {
     "why": "every change says why, for the history",
     "expected": "say the version that you start from (GET /v1/config), so that nobody's change is lost",
 }
 
 
-def _problem(path: str, message: str, remedy: str = "", meant: str = "") -> dict[str, Any]:
-    return {
-        "source": "request",
-        "path": path,
-        "line": 0,
-        "column": 0,
-        "message": message,
-        "found": "",
-        "expected": "",
-        "nearest": meant,
-        "remedy": remedy,
-        "severity": "error",
-    }
-
-
-def _invalid(path: str, message: str) -> Refused:
-    return Refused(422, "invalid", f"{path}: {message}", problems=[_problem(path, message)])
+def _invalid(path: str, message: str, remedy: str = "mend it, or leave it out") -> Refused:
+    return Refused(422, "invalid", f"{path}: {message}", problems=[problem(path, message, remedy)])

@@ -53,7 +53,7 @@ async def _section(call: Call, kind: str) -> web.Response:
 
     section = await asyncio.to_thread(refusals, found)
     if section is None:
-        raise Refused(404, "not_found", f"there is no {kind} {quoted(name)}")
+        raise Refused(404, "not_found", f"there is no {kind} {quoted(name)}", path=f"{kind}s")
     said = {"version": version.number, "name": name, "section": section}
     return json_answer(200, said, {"ETag": f'"{version.number}"'})
 
@@ -74,7 +74,12 @@ def _name(call: Call) -> str:
     if "team" in call.names:
         parts = (call.names["organization"], call.names["team"])
         if any("/" in part for part in parts):
-            raise Refused(404, "not_found", "names of organizations and teams have no '/'")
+            raise Refused(
+                404,
+                "not_found",
+                "names of organizations and teams have no '/'",
+                path="organizations",
+            )
         return "/".join(parts)
     return call.names["name"]
 

@@ -111,7 +111,7 @@ async def _whole(version: live.Version) -> dict[str, Any]:
 
 def _number(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,16}", text):
-        raise Refused(404, "not_found", "a version is a number")
+        raise Refused(404, "not_found", "a version is a number", path="version")
     return int(text)
 
 
@@ -120,6 +120,7 @@ def _forgotten(number: int) -> Refused:
         404,
         "not_found",
         f"version {number} is not kept; the last {live.KEPT_VERSIONS} are (GET /v1/config/versions)",
+        path="version",
     )
 
 

@@ -27,6 +27,7 @@ from config.changes import Edit, NoSuchPlace, NotEmpty, Taken, checked
 from config.differences import Difference, diff
 from config.document import TooDeep
 from config.loader import ConfigError, Loaded, Problem
+from config.problems import spell
 from console.answers import Refused
 from console.calls import Call, Door
 from ratelimit.asks import BEATS
@@ -132,13 +133,13 @@ def refusals(make: Callable[[], Given]) -> Given:
         said = f"{count} mistake{'' if count == 1 else 's'}: {error.problems[0]}"
         raise Refused(422, "mistakes", said, problems=problems) from None
     except NoSuchPlace as error:
-        raise Refused(404, "not_found", str(error)) from None
+        raise Refused(404, "not_found", str(error), path=spell(error.path)) from None
     except Taken as error:
-        raise Refused(409, "taken", str(error)) from None
+        raise Refused(409, "taken", str(error), path=spell(error.path)) from None
     except NotEmpty as error:
-        raise Refused(409, "not_empty", str(error)) from None
+        raise Refused(409, "not_empty", str(error), path=spell(error.path)) from None
     except TooDeep as error:
-        raise Refused(422, "invalid", str(error)) from None
+        raise Refused(422, "invalid", str(error), path="body") from None
 
 
 class Desk:
@@ -189,7 +190,12 @@ class Desk:
             await self._seed(after, loaded)
             everywhere, waiting_for = await self._wait(after.number, asked.wait_ms / 1000)
             return Outcome(after, True, changes, loaded.problems, everywhere, waiting_for, loaded)
-        raise Refused(409, "contended", "others change the configuration all the time; try again")
+        raise Refused(
+            409,
+            "contended",
+            "others change the configuration all the time; try again",
+            path="expected",
+        )
 
     async def _stale(self, expected: int, current: live.Version) -> Refused:
         """Say what changed since the version that a change was made from."""
@@ -203,6 +209,7 @@ class Desk:
             "stale_version",
             f"the live configuration is at version {current.number} (by {current.by}:"
             f" {current.why}), not {expected}: nothing was changed",
+            path="expected",
             expected=expected,
             current=current.number,
             changes=changes,

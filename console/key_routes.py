@@ -14,7 +14,7 @@ from aiohttp import web
 
 from config.changes import Draft, add_key, place_of, remove, set_key_hash
 from config.differences import as_data
-from config.problems import quoted
+from config.problems import quoted, spell
 from config.secrets import hash_key
 from console import shapes
 from console.answers import Refused, json_answer
@@ -67,7 +67,7 @@ def _shown(draft: Draft, key: str) -> dict[str, Any]:
     path = place_of(draft, "key", key)
     settings = as_data(draft.at(path), path)
     if settings is None:
-        raise Refused(404, "not_found", f"there is no key {quoted(key)}")
+        raise Refused(404, "not_found", f"there is no key {quoted(key)}", path=spell(path))
     return {"id": key, "fingerprint": settings.pop("key"), "settings": settings}
 
 
@@ -77,7 +77,7 @@ async def _create(call: Call) -> web.Response:
     for part in ("organization", "team", "name"):
         text = getattr(asked, part)
         if "/" in text or not text:
-            raise Refused(422, "invalid", f"{part}: expected a name without '/'")
+            raise Refused(422, "invalid", f"{part}: expected a name without '/'", path=part)
     key = make_key()
     section: dict[str, Any] = {"key": hash_key(key)}
     section |= {
@@ -106,7 +106,12 @@ async def _revoke(call: Call) -> web.Response:
 def _id(call: Call) -> str:
     names = [call.names[name] for name in ("organization", "team", "name")]
     if any("/" in name for name in names):
-        raise Refused(404, "not_found", "names of organizations, teams and keys have no '/'")
+        raise Refused(
+            404,
+            "not_found",
+            "names of organizations, teams and keys have no '/'",
+            path="organizations",
+        )
     return "/".join(names)
 
 

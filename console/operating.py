@@ -1,8 +1,8 @@
 """
 What the commands that operate a running gateway share: options, exit codes, and how things are printed.
 
-Exit codes: 0 done, 1 refused (not there, another version, no right) or not everywhere yet, 2 misuse
-or mistakes (nothing was changed), 3 the gateway, or its store, is out of reach.
+Exit codes: 0 done, 1 no right, or not everywhere yet, 2 misuse, mistakes, what is not there or there
+already, or another version (nothing was changed), 3 the gateway, or its store, is out of reach.
 Results go to standard output, all else to standard error; `--json` prints what the API answered.
 """
 
@@ -123,7 +123,7 @@ def _refused(prog: str, no: No, options: argparse.Namespace, source: str) -> int
         print("Nothing was changed.", file=sys.stderr)
     if no.status == 503:
         return 3
-    return 2 if no.status in {400, 413, 415, 422} else 1
+    return 2 if no.status in {400, 404, 409, 413, 415, 422} else 1
 
 
 def change(

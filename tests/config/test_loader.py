@@ -249,7 +249,7 @@ def test_every_mistake_is_reported_at_once() -> None:
         ),
         (
             "penstock.yaml:41: organizations.acme.teams.no.keys.helpdesk.biz_level:"
-            " duplicate key; first on line 40"
+            " duplicate key; first on line 40; keep one"
         ),
         (
             "penstock.yaml:43: organizations.acme.teams.no.keys.helpdesk.models[0]:"
@@ -324,10 +324,16 @@ def test_every_mistake_is_reported_at_once() -> None:
             "providers: {p: {protocol: openai, base_url: http://h, headers: {h: [x]}}}",
             "f:1: providers.p.headers.h: found a list, expected a header value in ASCII",
         ),
-        ("a: [", "f:2: not YAML: did not find expected node content"),
-        ("a: &a [*a]", "f:1: an alias to what it stands in"),
+        (
+            "a: [",
+            "f:2: not YAML: did not find expected node content; look at this line and the one before it: brackets, quotes, indentation",
+        ),
+        ("a: &a [*a]", "f:1: an alias to what it stands in; write it out"),
         ("a: 1\n---\nb: 2", "f:2: a second document begins here; write everything in one"),
-        ("- a", "f:1: the document is a list; expected sections such as 'providers:'"),
+        (
+            "- a",
+            "f:1: the document is a list; expected sections such as 'providers:'; write sections by name",
+        ),
     ],
 )
 def test_a_problem_says_where_what_and_what_to_do(text: str, problem: str) -> None:

@@ -110,7 +110,7 @@ def test_the_base_is_sound() -> None:
             "  m: {deployments: [{provider: p}]}",
             "  m: {deployments: [{provider: p}], context: 10, max_output: 11, tags: [a, a]}",
             [
-                "f:8: models.m.max_output: more output than the context of 10 tokens holds",
+                "f:8: models.m.max_output: more output than the context of 10 tokens holds; lower it, or raise context",
                 'f:8: models.m.tags[1]: "a" is listed twice; keep one',
             ],
         ),
@@ -171,8 +171,8 @@ def test_the_base_is_sound() -> None:
                 " headers: {a: b, A: c, Content-Length: 1, Authorization: x}}"
             ),
             [
-                'f:4: providers.p.headers.A: the same header as "a"',
-                "f:4: providers.p.headers.Content-Length: the gateway owns this header",
+                'f:4: providers.p.headers.A: the same header as "a"; keep one of the two',
+                "f:4: providers.p.headers.Content-Length: the gateway owns this header; leave it out: it is made for each request",
                 "f:4: providers.p.headers.Authorization: this header is made from api_key; write one of the two",
                 (
                     "f:4: providers.p.headers.Authorization: warning: a secret in clear;"

@@ -2,16 +2,25 @@
 
 import json
 
-from console.answers import Refused, error_answer, json_answer
+from console.answers import Refused, error_answer, json_answer, problem
+
+LOOK = "look at the changes since, and say the version that is live now"
 
 
 def test_an_error_has_a_code_and_words() -> None:
     """And what else there is to say about it, beside them."""
-    answer = Refused(409, "stale_version", "somebody was faster", current=7).answer()
+    answer = Refused(
+        409, "stale_version", "somebody was faster", path="expected", current=7
+    ).answer()
     assert answer.status == 409
     assert isinstance(answer.body, bytes)
     assert json.loads(answer.body) == {
-        "error": {"code": "stale_version", "message": "somebody was faster", "current": 7}
+        "error": {
+            "code": "stale_version",
+            "message": "somebody was faster",
+            "problems": [problem("expected", "somebody was faster", LOOK)],
+            "current": 7,
+        }
     }
     assert str(Refused(404, "not_found", "gone")) == "gone"
 

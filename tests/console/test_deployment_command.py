@@ -38,8 +38,8 @@ async def test_a_deployment_is_drained_weighed_and_taken_back(operator: Api) -> 
         ("deployment weight demo/beta 1001", 2),
         ("deployment weight demo/beta many", 2),
         ("deployment weight demo/beta", 2),
-        ("deployment drain demo/gamma", 1),
-        ("deployment drain demo/beta --expected 4", 1),
+        ("deployment drain demo/gamma", 2),
+        ("deployment drain demo/beta --expected 4", 2),
         ("deployment", 2),
     ],
 )

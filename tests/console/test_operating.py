@@ -72,12 +72,12 @@ def test_a_name_is_one_part_of_a_path() -> None:
 
 
 async def test_exit_codes_mean_something(operator: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """0 done, 1 refused, 2 mistakes or misuse; refusals go to standard error."""
+    """0 done, 1 no right, 2 what was asked for cannot be; refusals go to standard error."""
     for words, code, says in (
         ("quota show org:acme", 0, ""),
-        ("quota show org:nope", 1, "there is no organization"),
-        ("key create acme/support/helpdesk", 1, "there is a key"),
-        ("quota set org:acme rpm=1 --expected 9", 1, "version 1"),
+        ("quota show org:nope", 2, "there is no organization"),
+        ("key create acme/support/helpdesk", 2, "there is a key"),
+        ("quota set org:acme rpm=1 --expected 9", 2, "version 1"),
         ("quota set org:acme rpm=0", 2, "organizations.acme.limits.rpm"),
         ("quota set org:acme rpm=1 --wait 99", 2, "--wait"),
         ("quota set org:acme rpm=1 --expected x", 2, "--expected"),
