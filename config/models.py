@@ -52,7 +52,7 @@ HIGHEST_PRICE_USD = 100_000
 NANO = 10**9
 
 Protocol = Literal["openai", "anthropic", "gemini", "bedrock"]
-SPOKEN_PROTOCOLS = ("openai",)
+SPOKEN_PROTOCOLS = ("openai", "anthropic")
 Period = Literal["day", "week", "month"]
 Mode = Literal["strict", "soft"]
 BizLevel = Literal["premium", "normal", "economy"]
@@ -285,6 +285,10 @@ class Price(Section):
         default=None,
         description="Input tokens written to the vendor's cache; as `input` if absent.",
     )
+    cache_write_1h: UsdPerMillion | None = Field(
+        default=None,
+        description="Those of them that are to live for an hour; as `cache_write` if absent.",
+    )
     audio_input: UsdPerMillion | None = Field(
         default=None, description="Audio input tokens; as `input` if absent."
     )
@@ -300,17 +304,17 @@ class Provider(Section):
     """A vendor or server that speaks a protocol at a base URL."""
 
     protocol: Annotated[Protocol, Word.of(Protocol)] = Field(
-        description="What it speaks. `openai` is spoken now; the others can be declared, but a"
-        " deployment cannot use them yet."
+        description="What it speaks. `openai` and `anthropic` are spoken now; the others can be"
+        " declared, but a deployment cannot use them yet."
     )
     base_url: Annotated[str, BaseUrl()] = Field(
-        description="Where its paths begin, e.g. `https://api.openai.com/v1`; no user, query or"
-        " fragment."
+        description="Where its paths begin, e.g. `https://api.openai.com/v1` or"
+        " `https://api.anthropic.com`; no user, query or fragment."
     )
     api_key: Secret | None = Field(
         default=None,
-        description="Sent as `Authorization: Bearer …`. Write it as `${VARIABLE}`: then it is in no"
-        " file and not in Redis.",
+        description="Sent as the protocol has it: `Authorization: Bearer …`, or `x-api-key` to"
+        " Anthropic. Write it as `${VARIABLE}`: then it is in no file and not in Redis.",
     )
     headers: Annotated[
         dict[

@@ -82,7 +82,9 @@ class Edge:
         # The loop's own clock has a grain of a millisecond; this one is the same clock, finer.
         self.pool = Pool(self.loop, Wheel(self.loop, clock=monotonic))
         self.answer_headers = AnswerHeaders()
-        self.request_headers = {spoken: RequestHeaders(spoken.passed) for spoken in PROTOCOLS}
+        self.request_headers = {
+            spoken: RequestHeaders(spoken.passed, spoken.defaults) for spoken in PROTOCOLS
+        }
         self.exchanges: set[Exchange] = set()
         self.streams: set[Attempt] = set()
         self.draining = False

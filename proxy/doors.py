@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
-from proxy.exchange import credential, serve
+from proxy.exchange import NO_LIMITS, credential, serve
 from proxy.live import Live
 from proxy.server import Request, Written
-from proxy.wire.endpoints import ENDPOINTS, OPENAI, Endpoint
+from proxy.wire.endpoints import ANTHROPIC, ENDPOINTS, OPENAI, Endpoint, Protocol
 
 if TYPE_CHECKING:
     from proxy.app import Edge
@@ -75,40 +75,36 @@ class Doors:
         return handler
 
     async def _models(self, request: Request) -> Written:
-        return self._with_names(
-            request,
-            lambda live, names: (
-                200,
-                {"object": "list", "data": [_model_card(live, name) for name in names]},
-            ),
-        )
+        protocol = _spoken_by(request)
+        return self._with_names(request, protocol, _LISTS[protocol])
 
     async def _model(self, request: Request) -> Written:
+        protocol = _spoken_by(request)
         wanted = request.message.url.path.removeprefix("/v1/models/")
 
-        def one(live: Live, names: list[str]) -> tuple[int, object]:
+        def one(live: Live, names: list[str]) -> object:
             if wanted not in names:
                 raise NotFound(
                     f"The model '{_shown(wanted)}' does not exist here, or this key may not use it.",
                     code="model_not_found",
                     param="model",
                 )
-            return 200, _model_card(live, wanted)
+            return _CARDS[protocol](live, wanted)
 
-        return self._with_names(request, one)
+        return self._with_names(request, protocol, one)
 
     def _with_names(
-        self, request: Request, body: Callable[[Live, list[str]], tuple[int, object]]
+        self, request: Request, protocol: Protocol, body: Callable[[Live, list[str]], object]
     ) -> Written:
         live = self._edge.live
         try:
-            caller = live.callers.find(credential(request, OPENAI))
+            caller = live.callers.find(credential(request, protocol))
             if caller is None:
                 raise Unauthorized("The API key is not known.", code="invalid_api_key")
-            status, document = body(live, live.names_for(caller))
+            document = body(live, live.names_for(caller))
         except (Unauthorized, BadRequest, NotFound) as error:
             return self._error(request, error)
-        return self._say(request, status, document)
+        return self._say(request, 200, document)
 
     async def _root(self, request: Request) -> Written:
         return self._say(request, 200, {"name": "penstock"})
@@ -123,24 +119,40 @@ class Doors:
     def _refuse(
         self, request: Request, status: int, words: str, code: str, headers: bytes = b""
     ) -> Written:
-        body = OPENAI.error(status, words, "invalid_request_error", code)
-        return self._write(request, status, body, b"x-should-retry: false\r\n" + headers)
+        return self._error(request, NotFound(words, code=code, status=status), headers)
 
-    def _error(self, request: Request, error: GatewayError) -> Written:
+    def _error(self, request: Request, error: GatewayError, headers: bytes = b"") -> Written:
+        request_id = self._edge.next_request_id()
+        body = _spoken_by(request).error(
+            error.http_status,
+            error.message,
+            error.type,
+            error.code,
+            param=error.param,
+            request_id=request_id,
+        )
         return self._write(
             request,
             error.http_status,
-            OPENAI.error(
-                error.http_status, error.message, error.type, error.code, param=error.param
-            ),
-            b"x-should-retry: false\r\n",
+            body,
+            b"x-should-retry: false\r\n" + headers,
+            request_id=request_id,
         )
 
     def _say(self, request: Request, status: int, document: object) -> Written:
         return self._write(request, status, json.dumps(document).encode())
 
-    def _write(self, request: Request, status: int, body: bytes, headers: bytes = b"") -> Written:
+    def _write(
+        self,
+        request: Request,
+        status: int,
+        body: bytes,
+        headers: bytes = b"",
+        *,
+        request_id: str = "",
+    ) -> Written:
         edge = self._edge
+        request_id = request_id or edge.next_request_id()
         message = request.message
         # A body that nobody has read would be taken for the next request's head.
         unread = not request.content.is_eof()
@@ -148,7 +160,12 @@ class Doors:
         whole = edge.server.answer(
             status,
             body,
-            b"x-request-id: %b\r\n%b" % (edge.next_request_id().encode(), headers),
+            b"x-request-id: %b\r\n%b%b"
+            % (
+                request_id.encode(),
+                _spoken_by(request).lines(NO_LIMITS, request_id, edge.unix_us),
+                headers,
+            ),
             close=close,
         )
         if message.method == "HEAD":
@@ -159,13 +176,56 @@ class Doors:
         return edge.server.closing if close else edge.server.kept
 
 
-def _model_card(live: Live, name: str) -> dict[str, object]:
+def _spoken_by(request: Request) -> Protocol:
+    """Say which protocol a request is in that no row of the table tells: by its path, or by what its client sends along."""
+    message = request.message
+    if message.path.startswith("/v1/messages") or "anthropic-version" in message.headers:
+        return ANTHROPIC
+    return OPENAI
+
+
+# Nobody has asked when a model of ours was made; the protocols want a date.
+_CREATED_S = 1_704_067_200
+_CREATED = "2024-01-01T00:00:00Z"
+
+
+def _openai_card(live: Live, name: str) -> dict[str, object]:
     return {
         "id": name,
         "object": "model",
-        "created": 1_704_067_200,
+        "created": _CREATED_S,
         "owned_by": "penstock" if live.pool.is_route(name) else "organization",
     }
+
+
+def _openai_list(live: Live, names: list[str]) -> dict[str, object]:
+    return {"object": "list", "data": [_openai_card(live, name) for name in names]}
+
+
+def _anthropic_card(live: Live, name: str) -> dict[str, object]:
+    options = live.pool.options(name)
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": _CREATED,
+        "max_input_tokens": max((option.context or 0 for option in options), default=0) or None,
+        "max_tokens": max((option.max_output or 0 for option in options), default=0) or None,
+    }
+
+
+def _anthropic_list(live: Live, names: list[str]) -> dict[str, object]:
+    return {
+        "data": [_anthropic_card(live, name) for name in names],
+        "has_more": False,
+        "first_id": names[0] if names else None,
+        "last_id": names[-1] if names else None,
+    }
+
+
+# How each protocol shows a model, and all that a key may use.
+_CARDS = {OPENAI: _openai_card, ANTHROPIC: _anthropic_card}
+_LISTS = {OPENAI: _openai_list, ANTHROPIC: _anthropic_list}
 
 
 def _shown(text: str) -> str:

@@ -168,6 +168,7 @@ class Exchange:
         self.offer = offer = live.offer(
             caller, seen.model, endpoint, stream=seen.stream, input_bound=seen.input_bound
         )
+        self.attempts = attempts = Attempts(len(offer.places), live.config.edge.max_attempts)
         if offer.strict and seen.dearer is not None:
             param, value = seen.dearer
             raise BadRequest(
@@ -176,7 +177,6 @@ class Exchange:
                 code=f"{param}_unpriced",
                 param=param,
             )
-        self.attempts = attempts = Attempts(len(offer.places), live.config.edge.max_attempts)
         last: Attempt | None = None
         why = ""
         while True:

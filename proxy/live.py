@@ -267,6 +267,11 @@ class Live:
         protocol = _SPOKEN[provider.protocol]
         parts = urlsplit(provider.base_url)
         base = parts.path.rstrip("/").removesuffix(protocol.base)
+        # What a caller says for itself, and what is sent where it does not: twice would be no value.
+        said = {name for name, _ in protocol.defaults}
+        extra = {
+            name: value for name, value in provider.headers.items() if name.lower() not in said
+        }
         origin = origin_of(provider.base_url, provider.ca_file, trust)
         credentials = None
         secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
@@ -287,7 +292,7 @@ class Live:
                         host=parts.netloc,
                         user_agent=USER_AGENT,
                         credentials=credentials,
-                        extra=provider.headers,
+                        extra=extra,
                     ),
                     cap_field=endpoint.cap_field or provider.output_cap or _cap_field(origin.host),
                 )

@@ -12,8 +12,8 @@ The rules of this file:
   vendors do) and on the time (a new price list, off-peak hours): `Rates.until_us` says when to ask again.
 - What cannot be told is not guessed: an unknown model has no rates, and the caller decides.
 
-Still ugly: the ledger does not tell one-hour cache writes from five-minute ones (both bill at the
-five-minute rate), and price variants that a caller selects (``service_tier``) bill at the standard rate.
+Still ugly: the ledger does not tell one-hour cache writes from five-minute ones (they are billed apart, and
+counted together), and price variants that a caller selects (``service_tier``) bill at the standard rate.
 """
 
 import hashlib
@@ -60,6 +60,7 @@ _WRITTEN = (
     "output",
     "cached_input",
     "cache_write",
+    "cache_write_1h",
     "audio_input",
     "audio_output",
     "reasoning",
@@ -102,6 +103,14 @@ class TokenCounts(Protocol):
     def audio_output_tokens(self) -> int:
         """Output tokens of audio."""
 
+    @property
+    def cache_write_1h_tokens(self) -> int:
+        """Cache-write tokens that are to live for an hour."""
+
+    @property
+    def web_searches(self) -> int:
+        """Searches that the vendor made."""
+
 
 class PriceAsWritten(Protocol):
     """A price of the configuration: USD per million tokens, None where nothing was said."""
@@ -121,6 +130,10 @@ class PriceAsWritten(Protocol):
     @property
     def cache_write(self) -> Decimal | float | None:
         """Input tokens written to the prompt cache."""
+
+    @property
+    def cache_write_1h(self) -> Decimal | float | None:
+        """Input tokens written to the prompt cache for an hour."""
 
     @property
     def audio_input(self) -> Decimal | float | None:
@@ -143,7 +156,7 @@ class Rates:
     A kind that the vendor does not price on its own carries the rate of the kind that contains it.
     ``tiers`` are ``(start_tokens, rates)`` ascending: the last one whose start is *below* the input
     tokens of the call bills the whole call.
-    ``request_nusd`` is owed once by every attempt that consumed any token.
+    ``request_nusd`` is owed once by every attempt that consumed any token, ``search_nusd`` by each search.
     ``context`` and ``max_output`` are tokens, None when the catalogue does not say.
     ``until_us`` is the unix time in microseconds from which another price list may apply, 0 for never.
     """
@@ -155,7 +168,9 @@ class Rates:
     reasoning_nusd_per_ktok: int
     audio_input_nusd_per_ktok: int
     audio_output_nusd_per_ktok: int
+    cache_write_1h_nusd_per_ktok: int = 0
     request_nusd: int = 0
+    search_nusd: int = 0
     tiers: "tuple[tuple[int, Rates], ...]" = ()
     version: str = ""
     context: int | None = None
@@ -191,6 +206,8 @@ def cost_nusd(rates: Rates, usage: TokenCounts) -> int:
         total += output_tokens * rates.output_nusd_per_ktok
     if rates.request_nusd and (input_tokens or output_tokens):
         total += rates.request_nusd * 1000
+    if usage.web_searches:
+        total += usage.web_searches * rates.search_nusd * 1000
     return -(-total // 1000)
 
 
@@ -201,13 +218,15 @@ def _input_by_kind(rates: Rates, usage: TokenCounts) -> int:
     rest -= cached
     written = min(usage.cache_write_tokens, rest)
     rest -= written
+    for_an_hour = min(usage.cache_write_1h_tokens, written)
     # Audio that was read from the cache is reported under both names; it bills as cached.
     audio = min(usage.audio_input_tokens, rest)
     rest -= audio
     return (
         rest * rates.input_nusd_per_ktok
         + cached * rates.cached_nusd_per_ktok
-        + written * rates.cache_write_nusd_per_ktok
+        + (written - for_an_hour) * rates.cache_write_nusd_per_ktok
+        + for_an_hour * rates.cache_write_1h_nusd_per_ktok
         + audio * rates.audio_input_nusd_per_ktok
     )
 
@@ -244,6 +263,7 @@ def bound(rates: Rates, input_tokens: int, *, audio: bool = True) -> tuple[int, 
             rate.input_nusd_per_ktok,
             rate.cached_nusd_per_ktok,
             rate.cache_write_nusd_per_ktok,
+            rate.cache_write_1h_nusd_per_ktok,
             rate.audio_input_nusd_per_ktok if audio else 0,
         )
         dearest_output = max(
@@ -299,6 +319,9 @@ def from_config(price: PriceAsWritten) -> Rates:
         reasoning_nusd_per_ktok=nusd.get("reasoning", output_rate),
         audio_input_nusd_per_ktok=nusd.get("audio_input", input_rate),
         audio_output_nusd_per_ktok=nusd.get("audio_output", output_rate),
+        cache_write_1h_nusd_per_ktok=nusd.get(
+            "cache_write_1h", nusd.get("cache_write", input_rate)
+        ),
         version=f"config/{digest}",
     )
 
@@ -407,15 +430,19 @@ def _rates_at(listed: dict[str, Decimal | TieredPrices], start: int | None) -> R
 
     input_rate = rate("input_mtok", 0)
     output_rate = rate("output_mtok", 0)
+    write_rate = rate("cache_write_mtok", input_rate)
     fee = listed.get("requests_kcount")
+    search = listed.get("web_searches_kcount")
     return Rates(
         input_nusd_per_ktok=input_rate,
         cached_nusd_per_ktok=rate("cache_read_mtok", input_rate),
-        cache_write_nusd_per_ktok=rate("cache_write_mtok", input_rate),
+        cache_write_nusd_per_ktok=write_rate,
         output_nusd_per_ktok=output_rate,
         reasoning_nusd_per_ktok=rate("output_reasoning_mtok", output_rate),
         audio_input_nusd_per_ktok=rate("input_audio_mtok", input_rate),
         audio_output_nusd_per_ktok=rate("output_audio_mtok", output_rate),
+        cache_write_1h_nusd_per_ktok=rate("cache_write_1h_mtok", write_rate),
+        search_nusd=0 if search is None else _per_ktok(_price_at(search, start), _NUSD_PER_REQUEST),
         request_nusd=0 if fee is None else _per_ktok(_price_at(fee, start), _NUSD_PER_REQUEST),
     )
 

@@ -53,6 +53,7 @@ class Behaviour:
     usage: str = _word("on", ("on", "off", "always"), "`on`: in streams only when asked for")
     cached: int = _count(0, "cached prompt tokens, part of the prompt tokens")
     cache_write: int = _count(0, "prompt tokens written to the cache, part of the prompt tokens")
+    cache_write_1h: int = _count(0, "of those, the ones that are to live for an hour (Anthropic)")
     reasoning: int = _count(0, "hidden reasoning tokens, added to the completion tokens")
     audio_in: int = _count(0, "audio tokens within the prompt tokens")
     audio_out: int = _count(0, "audio tokens within the completion tokens")
@@ -64,7 +65,9 @@ class Behaviour:
     framing: str | None = _word(
         None, ("chunked", "length", "close"), "how the body's end is marked; default by kind"
     )
-    done: str = _word("on", ("on", "off"), "`off`: no `data: [DONE]` at the end of a stream")
+    done: str = _word(
+        "on", ("on", "off"), "`off`: no `data: [DONE]` (or `message_stop`) at the end of a stream"
+    )
     crlf: bool = _flag("events of a stream end in CR LF")
     split: int = _count(0, "write the answer in pieces of this many bytes")
     head_1xx: bool = _flag("a `103 Early Hints` goes before the answer")

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtests.mock import words
+from loadtests.mock import messages, words
 from loadtests.mock.behaviour import Behaviour, read_behaviour
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+MESSAGES = messages.MESSAGES
+COUNT = messages.COUNT
 
 PLACEHOLDER = b"000000000000000000000000"
 _ID = PLACEHOLDER.decode()
@@ -54,8 +56,20 @@ _ERROR_WORDS: dict[int, tuple[str, str | None, str]] = {
     503: ("server_error", None, "The engine is currently overloaded, please try again later."),
     529: ("overloaded_error", None, "The service is overloaded."),
 }
-_ARGUMENTS = '{"city":"Reykjavik","days":3,"unit":"celsius","detail":"hourly"}'
+_ARGUMENTS = messages.ARGUMENTS
 _CALL_ID = f"call_{_ID}"
+_OPENAI_FIELDS = (
+    ("x-request-id", f"req_{_ID}"),
+    ("openai-processing-ms", "1"),
+    ("x-ratelimit-limit-requests", "30000"),
+    ("x-ratelimit-remaining-requests", "29999"),
+)
+_ANTHROPIC_FIELDS = (
+    ("request-id", f"req_{_ID}"),
+    ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000"),
+    ("anthropic-ratelimit-requests-limit", "30000"),
+    ("anthropic-ratelimit-requests-remaining", "29999"),
+)
 
 
 class Asked(NamedTuple):
@@ -139,14 +153,16 @@ def _plan(asked: Asked, behaviour: Behaviour, created: int) -> Plan:
     if prompt is None:
         prompt = math.ceil(asked.body_bytes / 4)
     if behaviour.status is not None:
-        payload = error_body(behaviour.status)
+        payload = error_body(behaviour.status, path=asked.path)
         body = _Body([_Event(payload, 0)], len(payload), True, "keep", "refused")
         prompt = 0
         stream = False
     else:
-        stream = asked.stream and asked.path != EMBEDDINGS
-        body = _spoil(_events(asked, behaviour, prompt, created), behaviour, stream=stream)
-    steps = tuple(_steps(body, behaviour, stream=stream))
+        stream = asked.stream and asked.path not in {EMBEDDINGS, COUNT}
+        body = _spoil(
+            _events(asked, behaviour, prompt, created), behaviour, asked.path, stream=stream
+        )
+    steps = tuple(_steps(body, behaviour, asked.path, stream=stream))
     end = "close" if body.end == "keep" and _closes(behaviour, stream) else body.end
     plain = (
         end == "keep"
@@ -217,7 +233,16 @@ def _visible(asked: Asked, behaviour: Behaviour) -> tuple[int, str]:
 def _events(asked: Asked, behaviour: Behaviour, prompt: int, created: int) -> list[_Event]:
     if asked.path == EMBEDDINGS:
         return [_Event(_embeddings(asked, behaviour, prompt), 0)]
+    if asked.path == COUNT:
+        return [_Event(msgspec.json.encode({"input_tokens": prompt}), 0)]
     visible, finish = _visible(asked, behaviour)
+    if asked.path == MESSAGES:
+        capped = finish == "length"
+        if asked.stream:
+            said = messages.events(behaviour, _ID, prompt, visible, capped=capped)
+            return [_Event(*one) for one in said]
+        whole = messages.message(behaviour, _ID, prompt, visible, capped=capped)
+        return [_Event(msgspec.json.encode(whole), visible + behaviour.reasoning)]
     if asked.stream:
         return _streamed(asked, behaviour, prompt, created, (visible, finish))
     document = _completion(asked, behaviour, created, visible, finish)
@@ -356,12 +381,15 @@ def error_body(
     kind: str | None = None,
     param: str | None = None,
     code: str | None = None,
+    path: str = CHAT,
 ) -> bytes:
-    """Render OpenAI's error envelope; words and type default to what that status says there."""
+    """Render the error envelope of the protocol that a path is of; words and type default to what that status says there."""
     usual_kind, usual_code, usual_words = _ERROR_WORDS.get(
         status,
         ("server_error" if status >= 500 else "invalid_request_error", None, "It went wrong."),
     )
+    if messages.is_spoken_at(path):
+        return msgspec.json.encode(messages.error(status, message or usual_words, _ID))
     return msgspec.json.encode(
         {
             "error": {
@@ -377,7 +405,7 @@ def error_body(
 # What goes wrong with it
 
 
-def _spoil(events: list[_Event], behaviour: Behaviour, *, stream: bool) -> _Body:
+def _spoil(events: list[_Event], behaviour: Behaviour, path: str, *, stream: bool) -> _Body:
     line_end = "\r\n" if behaviour.crlf else "\n"
     length = sum(len(event.payload) for event in events)
 
@@ -403,10 +431,15 @@ def _spoil(events: list[_Event], behaviour: Behaviour, *, stream: bool) -> _Body
     if behaviour.error is None:
         return whole(events, "ok")
     if not stream:
-        return whole([_Event(error_body(500), 0)], "stream_error")
+        return whole([_Event(error_body(500, path=path), 0)], "stream_error")
     before = _half(events, stream) if behaviour.error == "mid" else []
     last = before[-1] if before else _Event(b"", 0)
-    said = _Event(_sse(error_body(500), line_end), last.tokens, last.beat)
+    payload = error_body(500, path=path)
+    if messages.is_spoken_at(path):
+        payload = messages.sse("error", msgspec.Raw(payload), line_end)
+    else:
+        payload = _sse(payload, line_end)
+    said = _Event(payload, last.tokens, last.beat)
     return whole([*before, said], "stream_error")
 
 
@@ -442,7 +475,12 @@ def _framing(behaviour: Behaviour, stream: bool) -> str:
 
 
 def head(
-    status: int, content_type: str, extra: tuple[tuple[str, str], ...] = (), *, length: int | None
+    status: int,
+    content_type: str,
+    extra: tuple[tuple[str, str], ...] = (),
+    *,
+    length: int | None,
+    path: str = CHAT,
 ) -> bytes:
     """
     Render an answer's head; without a length the body is framed by what `extra` says.
@@ -453,17 +491,14 @@ def head(
         ("content-type", content_type),
         *([] if length is None else [("content-length", str(length))]),
         *extra,
-        ("x-request-id", f"req_{_ID}"),
-        ("openai-processing-ms", "1"),
-        ("x-ratelimit-limit-requests", "30000"),
-        ("x-ratelimit-remaining-requests", "29999"),
+        *(_ANTHROPIC_FIELDS if messages.is_spoken_at(path) else _OPENAI_FIELDS),
     ]
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     reason = _REASONS.get(status, "Unknown")
     return f"HTTP/1.1 {status} {'OK' if status == 200 else reason}\r\n{lines}\r\n".encode()
 
 
-def _answer_head(body: _Body, behaviour: Behaviour, *, stream: bool) -> bytes:
+def _answer_head(body: _Body, behaviour: Behaviour, path: str, *, stream: bool) -> bytes:
     early = b"HTTP/1.1 103 Early Hints\r\nlink: </docs>; rel=help\r\n\r\n"
     before = early if behaviour.head_1xx else b""
     if behaviour.garbage == "head":
@@ -482,17 +517,19 @@ def _answer_head(body: _Body, behaviour: Behaviour, *, stream: bool) -> bytes:
     if stream:
         extra.append(("cache-control", "no-cache"))
     content_type = "text/event-stream; charset=utf-8" if stream else "application/json"
-    return before + head(behaviour.status or 200, content_type, tuple(extra), length=length)
+    return before + head(
+        behaviour.status or 200, content_type, tuple(extra), length=length, path=path
+    )
 
 
-def _steps(body: _Body, behaviour: Behaviour, *, stream: bool) -> Iterator[Step]:
+def _steps(body: _Body, behaviour: Behaviour, path: str, *, stream: bool) -> Iterator[Step]:
     if behaviour.hang == "head" and behaviour.status is None:
         return
     if body.end == "reset" and not body.events and behaviour.cut is None:
         yield Step(behaviour.ttft_ms, b"", 0)
         return
     chunked = _framing(behaviour, stream) == "chunked" and behaviour.garbage != "head"
-    pending = [_answer_head(body, behaviour, stream=stream)]
+    pending = [_answer_head(body, behaviour, path, stream=stream)]
     size = len(pending[0])
     tokens = behaviour.reasoning if body.outcome != "refused" and stream else 0
     # A step that is due at once is not waited for, so a random delay begins at one millisecond.

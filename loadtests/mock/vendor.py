@@ -36,6 +36,7 @@ _HOP_BY_HOP = frozenset(
     (b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"trailer", b"upgrade")
 )
 _ONCE = frozenset((b"host", b"content-length", b"content-type", b"authorization", b"user-agent"))
+_PREFIXES = {plans.CHAT: "chatcmpl-", plans.COMPLETIONS: "cmpl-", plans.MESSAGES: "msg_"}
 _EARLY = re.compile(rb'"model"\s*:\s*"([^"\\]*;early=1[^"\\]*)"')
 _RESET_AFTER_S = 0.01  # what was written before an RST should have left the machine
 
@@ -71,13 +72,34 @@ class _EmbeddingCall(msgspec.Struct):
     dimensions: int | None = None
 
 
+class _MessagesCall(msgspec.Struct):
+    """What a call for a message must have, and what changes its answer."""
+
+    model: str
+    messages: msgspec.Raw
+    max_tokens: int
+    stream: bool | None = None
+
+
+class _CountCall(msgspec.Struct):
+    model: str
+    messages: msgspec.Raw
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    user_id: str = ""
+
+
 class _Mark(msgspec.Struct):
     user: str = ""
+    metadata: _Metadata = _Metadata()
 
 
 _read_mark = msgspec.json.Decoder(_Mark).decode
 _read_chat = msgspec.json.Decoder(_Call).decode
 _read_completion = msgspec.json.Decoder(_CompletionCall).decode
+_read_messages = msgspec.json.Decoder(_MessagesCall).decode
+_read_count = msgspec.json.Decoder(_CountCall).decode
 _read_embedding = msgspec.json.Decoder(_EmbeddingCall).decode
 
 
@@ -131,10 +153,27 @@ def _ask_embedding(body: bytes) -> Asked:
     )
 
 
+def _ask_messages(body: bytes) -> Asked:
+    call = _read_messages(body)
+    if call.max_tokens < 1:
+        raise _BadCall("max_tokens: Input should be greater than or equal to 1")
+    return Asked(
+        plans.MESSAGES, call.model, bool(call.stream), cap=call.max_tokens, body_bytes=len(body)
+    )
+
+
+def _ask_count(body: bytes) -> Asked:
+    return Asked(plans.COUNT, _read_count(body).model, body_bytes=len(body))
+
+
 _ASK: dict[bytes, Callable[[bytes], Asked]] = {
     b"/v1/chat/completions": _ask_chat,
     b"/v1/completions": _ask_completion,
     b"/v1/embeddings": _ask_embedding,
+    b"/v1/messages": _ask_messages,
+    b"/v1/messages?beta=true": _ask_messages,
+    b"/v1/messages/count_tokens": _ask_count,
+    b"/v1/messages/count_tokens?beta=true": _ask_count,
 }
 
 
@@ -350,7 +389,7 @@ class Connection(asyncio.Protocol):
             words = str(mistake)
             param = mistake.param if isinstance(mistake, _BadCall) else "model"
         self.books.begin()
-        payload = plans.error_body(400, words, param=param)
+        payload = plans.error_body(400, words, param=param, path=self._url.decode("latin-1"))
         self.books.end(0, 0, self._plain(400, payload), "bad_request")
         self.books.stir()
 
@@ -434,7 +473,7 @@ class Connection(asyncio.Protocol):
         self.books.end(prompt_tokens, self._tokens, self._written, outcome)
         if self.books.detailed and self._id is not None:
             asked = self._asked
-            prefix = {plans.CHAT: "chatcmpl-", plans.COMPLETIONS: "cmpl-"}.get(asked.path, "req_")
+            prefix = _PREFIXES.get(asked.path, "req_")
             self.books.keep(
                 Served(
                     id=prefix + self._id.decode(),
@@ -561,11 +600,14 @@ class WatchingConnection(Connection):
         for name in _ONCE:
             if names.count(name) > 1:
                 self.books.complain(f"the header {name.decode()} came more than once")
+        if self._url.startswith(b"/v1/messages") and b"anthropic-version" not in names:
+            self.books.complain("there is no anthropic-version")
         if b"host" not in names:
             self.books.complain("there is no host header")
         self._request_id = super()._new_id()
         try:
-            self._user = _read_mark(body).user
+            mark = _read_mark(body)
+            self._user = mark.user or mark.metadata.user_id
         except msgspec.MsgspecError:
             self._user = ""
         self.books.requests.append(

@@ -9,16 +9,23 @@ A row holds functions that are given bytes and return bytes: nothing here does I
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from typing import Protocol as Shape
 
-from proxy.wire import openai, openai_answers
-from proxy.wire.envelopes import openai_error, openai_event, openai_lines
+from proxy.wire import anthropic, anthropic_answers, openai, openai_answers
+from proxy.wire.envelopes import (
+    anthropic_error,
+    anthropic_event,
+    anthropic_lines,
+    openai_error,
+    openai_event,
+    openai_lines,
+)
 from proxy.wire.look import Look
 from proxy.wire.meter import Grammar, Usage
 
-__all__ = ["ENDPOINTS", "OPENAI", "PROTOCOLS", "Endpoint", "Protocol"]
+__all__ = ["ANTHROPIC", "ENDPOINTS", "OPENAI", "PROTOCOLS", "Endpoint", "Protocol"]
 
 
 class _Error(Shape):
@@ -100,9 +107,19 @@ def _bearer(key: str) -> tuple[str, str]:
     return "authorization", f"Bearer {key}"
 
 
+def _anthropic_credential(key: str) -> tuple[str, str]:
+    # Tokens of OAuth are taken as a bearer only.
+    return _bearer(key) if key.startswith("sk-ant-oat") else ("x-api-key", key)
+
+
+def _in_beta(endpoint: Endpoint) -> Endpoint:
+    """Give the row of the same endpoint under the query that Anthropic's beta clients send."""
+    return replace(endpoint, route=f"{endpoint.route}?beta=true", path=f"{endpoint.path}?beta=true")
+
+
 OPENAI = Protocol(
     word="openai",
-    credentials=("Authorization", "x-api-key", "api-key"),
+    credentials=("Authorization", "x-api-key", "api-key", "x-goog-api-key"),
     credential=_bearer,
     error=openai_error,
     event=openai_event,
@@ -110,7 +127,47 @@ OPENAI = Protocol(
     passed=("openai-beta",),
 )
 
-PROTOCOLS = (OPENAI,)
+ANTHROPIC = Protocol(
+    word="anthropic",
+    # The vendor's own order where both are sent; newer clients send an API key as a bearer, too.
+    credentials=("x-api-key", "Authorization", "api-key", "x-goog-api-key"),
+    credential=_anthropic_credential,
+    error=anthropic_error,
+    event=anthropic_event,
+    lines=anthropic_lines,
+    passed=("anthropic-version", "anthropic-beta"),
+    # A version is the caller's to choose; without one the vendor would refuse the call.
+    defaults=(("anthropic-version", "2023-06-01"),),
+    base="/v1",
+)
+
+PROTOCOLS = (OPENAI, ANTHROPIC)
+
+_MESSAGES = Endpoint(
+    word="anthropic.messages",
+    protocol=ANTHROPIC,
+    route="/v1/messages",
+    path="/v1/messages",
+    look=anthropic.look_messages,
+    rewrite=anthropic.rewrite,
+    meter=anthropic_answers.meter_message,
+    tokens_in=anthropic_answers.tokens_in,
+    grammar=anthropic_answers.EVENTS,
+    cap_field="max_tokens",
+)
+_COUNT_TOKENS = Endpoint(
+    word="anthropic.count_tokens",
+    protocol=ANTHROPIC,
+    route="/v1/messages/count_tokens",
+    path="/v1/messages/count_tokens",
+    look=anthropic.look_count,
+    rewrite=anthropic.rewrite,
+    meter=anthropic_answers.meter_count,
+    tokens_in=anthropic_answers.tokens_in,
+    grammar=None,
+    generates=False,
+    cap_field="max_tokens",
+)
 
 ENDPOINTS = (
     Endpoint(
@@ -149,4 +206,8 @@ ENDPOINTS = (
         generates=False,
         cap_field="max_tokens",
     ),
+    _MESSAGES,
+    _in_beta(_MESSAGES),
+    _COUNT_TOKENS,
+    _in_beta(_COUNT_TOKENS),
 )

@@ -5,11 +5,20 @@ Each function takes the same things in each protocol and says as much of them as
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from time import gmtime, strftime
 from typing import Final
 
 import msgspec
 
-__all__ = ["openai_error", "openai_event", "openai_lines"]
+__all__ = [
+    "anthropic_error",
+    "anthropic_event",
+    "anthropic_lines",
+    "openai_error",
+    "openai_event",
+    "openai_lines",
+]
 
 _REQUEST_LIMITS: Final = (
     b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
@@ -76,3 +85,92 @@ def openai_lines(limits: Sequence[int], request_id: str, unix_us: Callable[[], i
             *(tokens, tokens_left, tokens_us // 1_000_000, tokens_us % 1_000_000 // 1000),
         )
     return b""
+
+
+# Anthropic: https://platform.claude.com/docs/en/api/errors and /rate-limits
+
+_ANTHROPIC_TYPES: Final = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_ANTHROPIC_REQUESTS: Final = (
+    b"anthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
+    b"anthropic-ratelimit-requests-reset: %b\r\n"
+)
+_ANTHROPIC_TOKENS: Final = (
+    b"anthropic-ratelimit-tokens-limit: %d\r\nanthropic-ratelimit-tokens-remaining: %d\r\n"
+    b"anthropic-ratelimit-tokens-reset: %b\r\n"
+)
+
+
+def anthropic_error(
+    status: int,
+    message: str,
+    type_: str,
+    code: str | None = None,
+    *,
+    param: str | None = None,
+    request_id: str = "",
+) -> bytes:
+    """Write an error in Anthropic's envelope: its type follows from the status, and the message names the field."""
+    kind = _ANTHROPIC_TYPES.get(status)
+    if kind is None:
+        kind = "invalid_request_error" if status < 500 else "api_error"
+    return _anthropic_envelope(kind, message, request_id)
+
+
+def anthropic_event(message: str, code: str, request_id: str) -> bytes:
+    """
+    Write the event that ends a stream which was cut: an error, and no ``message_stop`` after it.
+
+    The official clients drop an event without a name, and raise ``APIStatusError`` on this one.
+    """
+    kind = "api_error"
+    if code.endswith("timed_out"):
+        kind = "timeout_error"
+    elif code == "drained":
+        kind = "overloaded_error"
+    return b"event: error\ndata: %b\n\n" % _anthropic_envelope(kind, message, request_id)
+
+
+def anthropic_lines(limits: Sequence[int], request_id: str, unix_us: Callable[[], int]) -> bytes:
+    """
+    Return the header lines of the tightest limits, and of the id under the name that Anthropic's clients read.
+
+    `limits` is limit, remaining and us to the reset of requests, then of tokens; a reset is written as an instant.
+    """
+    lines = b"request-id: %b\r\n" % request_id.encode()
+    requests, requests_left, requests_us, tokens, tokens_left, tokens_us = limits
+    if requests:
+        lines += _ANTHROPIC_REQUESTS % (requests, requests_left, _instant(unix_us(), requests_us))
+    if tokens:
+        lines += _ANTHROPIC_TOKENS % (tokens, tokens_left, _instant(unix_us(), tokens_us))
+    return lines
+
+
+def _anthropic_envelope(kind: str, message: str, request_id: str) -> bytes:
+    return msgspec.json.encode(
+        {
+            "type": "error",
+            "error": {"type": kind, "message": message},
+            "request_id": request_id or None,
+        }
+    )
+
+
+def _instant(now_us: int, in_us: int) -> bytes:
+    return _rfc3339(-(-(now_us + in_us) // 1_000_000))
+
+
+@lru_cache(maxsize=256)
+def _rfc3339(unix_s: int) -> bytes:
+    """Write a second as RFC 3339 has it; many answers name the same one."""
+    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(unix_s)).encode()

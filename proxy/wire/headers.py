@@ -174,12 +174,15 @@ class AnswerHeaders:
 
 
 class RequestHeaders:
-    """Writes the caller's headers that the vendor may see; one for each worker, as it remembers."""
+    """Writes the caller's headers that the vendor may see; one for each worker and protocol, as it remembers."""
 
-    __slots__ = ("_allowed", "_remembered")
+    __slots__ = ("_allowed", "_defaults", "_remembered")
 
-    def __init__(self, also: Iterable[str] = ()) -> None:
-        """`also`: names that pass beyond the common list, for instance of another protocol."""
+    def __init__(self, also: Iterable[str] = (), defaults: Iterable[tuple[str, str]] = ()) -> None:
+        """`also`: names that pass beyond the common list; `defaults`: what is sent where the caller does not say it."""
+        self._defaults = tuple(
+            (f"{name}: ".encode(), _line(name, value)) for name, value in defaults
+        )
         self._allowed = _TO_VENDOR | {name.lower().encode("ascii") for name in also}
         self._remembered: dict[bytes, bytes | None] = {}
 
@@ -195,6 +198,9 @@ class RequestHeaders:
             if prefix is None or len(value) > MAX_PASSED_VALUE or _UNSAFE.search(value):
                 continue
             block += b"%b%b\r\n" % (prefix, value)
+        for prefix, line in self._defaults:
+            if prefix not in block:
+                block += line
         return block
 
     def _decide(self, name: bytes) -> bytes | None:

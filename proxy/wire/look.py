@@ -56,6 +56,18 @@ __all__ = [
     "twice",
 ]
 
+# A file: text and picture of each page; 100 pages of 1,500 likely, 4,000 at most. A model's context
+# ends it earlier, so whoever uses the bound takes the smaller of the two.
+FILE_TOKENS = (5_000, 400_000)
+# What a chat template adds: for the answer's start, for tools (Anthropic documents 346, and Qwen's
+# template is about 200), and per message.
+ANSWER_START = 3
+MESSAGE_TOKENS = 4
+MESSAGE_JSON = 26  # bytes of {"role":"user","content":""}, less the quotes that may be a token
+TEMPLATE_BOUND = 64
+TOOLS_BOUND = 512
+MESSAGE_BOUND = 8
+
 MAX_MODEL_NAME = 256
 
 MAX_CHOICES = 128  # OpenAI's own limit for n

@@ -17,7 +17,14 @@ from msgspec import UNSET, Raw, UnsetType
 from proxy.wire import json_edit
 from proxy.wire.look import (
     ABSENT,
+    ANSWER_START,
+    FILE_TOKENS,
+    MESSAGE_BOUND,
+    MESSAGE_JSON,
+    MESSAGE_TOKENS,
     SMALL_TOOLS,
+    TEMPLATE_BOUND,
+    TOOLS_BOUND,
     Anything,
     BadField,
     Look,
@@ -46,21 +53,9 @@ DEARER_TIERS = frozenset({"priority", "fast", "scale"})
 # 2833 + 5667 for each of 8 tiles. Low detail is 85, and 2833 on gpt-4o-mini.
 IMAGE_TOKENS = (800, 48_169)
 LOW_DETAIL_TOKENS = (85, 2_833)
-# A file: text and picture of each page; 100 pages of 1,500 likely, 4,000 at most. A model's context
-# ends it earlier, so whoever uses the bound takes the smaller of the two.
-FILE_TOKENS = (5_000, 400_000)
 VIDEO_TOKENS = (10_000, 400_000)
 # Audio, per base64 character: 10 tokens/s at 64 kbit/s likely, 32 tokens/s (Gemini) at 8 kbit/s most.
 AUDIO_CHARS_PER_TOKEN = (1_066, 41)
-
-# What a chat template adds: for the answer's start, for tools (Anthropic documents 346, and Qwen's
-# template is about 200), and per message.
-ANSWER_START = 3
-MESSAGE_TOKENS = 4
-MESSAGE_JSON = 26  # bytes of {"role":"user","content":""}, less the quotes that may be a token
-TEMPLATE_BOUND = 64
-TOOLS_BOUND = 512
-MESSAGE_BOUND = 8
 
 
 class _StreamOptions(msgspec.Struct, gc=False):

@@ -48,7 +48,7 @@ def test_the_base_is_sound() -> None:
             [
                 (
                     'f:8: models.m.deployments[0].provider: provider "g" speaks gemini, which is'
-                    " not spoken yet; spoken now: openai; take this deployment out, or reach the"
+                    " not spoken yet; spoken now: openai, anthropic; take this deployment out, or reach the"
                     " vendor at an endpoint that speaks it"
                 )
             ],

@@ -44,6 +44,8 @@ PATIENCE_S = 10.0
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+MESSAGES = "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
 
 # USD per million tokens; in nano-USD per token it is 1000 times as much.
 PRICE = {"input": 1, "output": 2}
@@ -63,6 +65,16 @@ async def eventually(true: Callable[[], object]) -> None:
 def chat(model: str = "m", **fields: Any) -> bytes:
     """Write the body of a chat call; a field that is None is left out."""
     body = {"model": model, "messages": [{"role": "user", "content": PROMPT}]} | fields
+    return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
+
+
+def message(model: str = "c", **fields: Any) -> bytes:
+    """Write the body of a call for a message; a field that is None is left out."""
+    body = {
+        "model": model,
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": PROMPT}],
+    } | fields
     return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
 
 
@@ -105,6 +117,34 @@ def usage(prompt: int = 7, completion: int = 3) -> dict[str, int]:
 
 
 DONE = event("[DONE]")
+
+
+def named(kind: str, **members: Any) -> bytes:
+    """Write an event of Anthropic's."""
+    return f"event: {kind}\n".encode() + event({"type": kind} | members)
+
+
+def message_events(*words: str, output: int = 3) -> list[bytes]:
+    """Write the events of a message that says these words; it read 2 tokens, 3 from the cache, and wrote 2 there."""
+    used = {"input_tokens": 2, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 2}
+    opening = {
+        "id": "msg_1",
+        "type": "message",
+        "content": [],
+        "usage": used | {"output_tokens": 1},
+    }
+    return [
+        named("message_start", message=opening),
+        named("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        named("ping"),
+        *[
+            named("content_block_delta", index=0, delta={"type": "text_delta", "text": word})
+            for word in words
+        ],
+        named("content_block_stop", index=0),
+        named("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": output}),
+        named("message_stop"),
+    ]
 
 
 def at(provider: str = "v", name: str | None = "upstream-m", **said: Any) -> dict[str, Any]:
@@ -555,7 +595,7 @@ class Rig:
         """
         Start the vendors, publish a configuration, and start the edge over it.
 
-        There is the mock vendor, and one `Vendor` for each name of `scripted`; the rest goes to `document`.
+        There is the mock vendor (`mock` speaks OpenAI's protocol, `messages` Anthropic's), and one `Vendor` for each name of `scripted`; the rest goes to `document`.
         """
         self._tasks_before = asyncio.all_tasks()
         logging.getLogger().addHandler(self._records)
@@ -577,7 +617,10 @@ class Rig:
         """Publish the configuration with some of its parts changed; a running edge takes it within 200 ms."""
         said = self.said | changed
         providers = (
-            {"mock": self.mock.base_url}
+            {
+                "mock": self.mock.base_url,
+                "messages": {"protocol": "anthropic", "base_url": self.mock.url},
+            }
             | {name: vendor.base_url for name, vendor in self.vendors.items()}
             | said.pop("providers", {})
         )

@@ -9,7 +9,18 @@ import pytest
 
 from proxy.doors import Doors
 from ratelimit.troubles import StoreUnavailable
-from tests.proxy.edge_rig import CHAT, COMPLETIONS, EMBEDDINGS, Rig, chat, request
+from tests.proxy.edge_rig import (
+    CHAT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    EMBEDDINGS,
+    MESSAGES,
+    Rig,
+    at,
+    chat,
+    message,
+    request,
+)
 
 MakeEdge = Callable[..., Awaitable[Rig]]
 
@@ -17,12 +28,16 @@ BODIES = {
     CHAT: chat(),
     COMPLETIONS: b'{"model":"m","prompt":"x"}',
     EMBEDDINGS: b'{"model":"m","input":"x"}',
+    MESSAGES: message(),
+    COUNT_TOKENS: message(max_tokens=None),
 }
+BODIES |= {f"{path}?beta=true": body for path, body in BODIES.items() if path.startswith(MESSAGES)}
+SERVED = {"m": ["sim"], "c": [at("messages", "sim")]}
 
 
 async def test_every_route_that_can_spend_passes_admission(edge: MakeEdge) -> None:
     """Walk all routes with admission broken: none of them reaches a vendor, and each POST asks for admission."""
-    rig = await edge(models={"m": ["sim"]})
+    rig = await edge(models=SERVED)
     asked: list[str] = []
 
     def admit(ask: Any) -> "asyncio.Future[Any]":
@@ -55,6 +70,10 @@ async def test_the_routes_are_those_that_are_documented(edge: MakeEdge) -> None:
         "/v1/chat/completions": ("POST",),
         "/v1/completions": ("POST",),
         "/v1/embeddings": ("POST",),
+        "/v1/messages": ("POST",),
+        "/v1/messages?beta=true": ("POST",),
+        "/v1/messages/count_tokens": ("POST",),
+        "/v1/messages/count_tokens?beta=true": ("POST",),
         "/v1/models": ("GET",),
         "/v1/models/{id}": ("GET",),
         "/": ("HEAD", "GET"),
@@ -105,6 +124,48 @@ async def test_the_models_are_those_of_the_key(edge: MakeEdge) -> None:
     for key, code in ((None, "missing_api_key"), ("sk-nobody-knows", "invalid_api_key")):
         refused = await rig.ask(None, method="GET", path="/v1/models", key=key)
         assert (refused.status, refused.error["code"]) == (401, code)
+
+
+async def test_models_are_shown_as_the_client_knows_them(edge: MakeEdge) -> None:
+    """One URL, asked by every client: what it sends along tells which of them it is."""
+    models = {"m": {"deployments": ["sim"], "context": 1000, "max_output": 100}, "n": ["sim"]}
+    rig = await edge(models=models, routes={"auto": ["m", "n"]})
+    version = "anthropic-version: 2023-06-01"
+    listed = await rig.ask(None, version, method="GET", path="/v1/models?limit=1000")
+    assert [one["id"] for one in listed.json["data"]] == ["m", "n", "auto"]
+    assert {name: listed.json[name] for name in ("has_more", "first_id", "last_id")} == {
+        "has_more": False,
+        "first_id": "m",
+        "last_id": "auto",
+    }
+    assert listed.header("request-id") == listed.header("x-request-id")
+    one = await rig.ask(None, version, method="GET", path="/v1/models/m")
+    assert one.json == listed.json["data"][0]
+    assert (one.json["type"], one.json["display_name"]) == ("model", "m")
+    assert (one.json["max_input_tokens"], one.json["max_tokens"]) == (1000, 100)
+    gone = await rig.ask(None, version, method="GET", path="/v1/models/x")
+    assert (gone.status, gone.json["error"]["type"]) == (404, "not_found_error")
+    assert gone.json["request_id"] == gone.header("request-id")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "kind"),
+    [
+        (MESSAGES, "GET", 405, "invalid_request_error"),
+        ("/v1/messages/batches", "POST", 404, "not_found_error"),
+    ],
+)
+async def test_a_wrong_route_is_refused_in_its_protocol(
+    edge: MakeEdge, path: str, method: str, status: int, kind: str
+) -> None:
+    """Below Anthropic's paths the envelope is Anthropic's."""
+    rig = await edge(models=SERVED)
+    answer = await rig.ask(None, path=path, method=method)
+    assert (answer.status, answer.json["type"], answer.json["error"]["type"]) == (
+        status,
+        "error",
+        kind,
+    )
 
 
 async def test_anybody_may_ask_for_health(edge: MakeEdge) -> None:

@@ -65,6 +65,8 @@ class Tokens:
     reasoning_tokens: int = 0
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    web_searches: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Price:
     audio_input: Decimal | float | None = None
     audio_output: Decimal | float | None = None
     reasoning: Decimal | float | None = None
+    cache_write_1h: Decimal | float | None = None
 
 
 @st.composite
@@ -93,6 +96,7 @@ def tokens(draw: st.DrawFn, most: int = 2_000_000) -> Tokens:
         reasoned,
         audio,
         spoken,
+        draw(st.integers(0, written)),
     )
 
 
@@ -108,7 +112,7 @@ def theirs_nusd(provider_id: str, name: str, usage: Tokens) -> Decimal:
             output_reasoning_tokens=usage.reasoning_tokens,
             output_audio_tokens=usage.audio_output_tokens,
             cache_audio_read_tokens=0,
-            cache_write_1h_tokens=0,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
             input_image_tokens=0,
             output_image_tokens=0,
             input_video_tokens=0,
@@ -240,9 +244,29 @@ def test_a_price_of_the_configuration_fills_its_gaps_from_the_kind_that_contains
     """Cached, cache-write and audio input default to input, reasoning and audio output to output."""
     rates = from_config(Price(Decimal("0.10"), 0.3))
     assert rates == Rates(
-        *(100_000, 100_000, 100_000, 300_000, 300_000, 100_000, 300_000), version=rates.version
+        *(100_000, 100_000, 100_000, 300_000, 300_000, 100_000, 300_000, 100_000),
+        version=rates.version,
     )
     assert cost_nusd(rates, Tokens(input_tokens=7, output_tokens=3)) == 700 + 900
+
+
+def test_an_hour_in_the_cache_costs_more_than_five_minutes() -> None:
+    """Each write at its own rate; where only one rate is known, it is that of both."""
+    rates = rates_for("claude-sonnet-4-0", "anthropic", AT)
+    assert rates is not None
+    usage = Tokens(input_tokens=100, cache_write_tokens=90, cache_write_1h_tokens=40)
+    assert cost_nusd(rates, usage) == 10 * 3000 + 50 * 3750 + 40 * 6000
+    written = from_config(Price(1, 2, cache_write=1.25, cache_write_1h=2))
+    assert cost_nusd(written, usage) == 10 * 1000 + 50 * 1250 + 40 * 2000
+    assert cost_nusd(from_config(Price(1, 2, cache_write=1.25)), usage) == 10_000 + 90 * 1250
+
+
+def test_a_search_is_owed_by_the_piece() -> None:
+    """Ten USD for a thousand at Anthropic; where nothing is listed, nothing."""
+    rates = rates_for("claude-sonnet-4-0", "anthropic", AT)
+    assert rates is not None
+    assert cost_nusd(rates, Tokens(web_searches=3)) == 30_000_000
+    assert cost_nusd(from_config(Price(1, 2)), Tokens(web_searches=3)) == 0
 
 
 def test_the_version_of_a_configured_price_is_its_content() -> None:

@@ -3,9 +3,17 @@
 import json
 
 import msgspec
+import pytest
 
 from proxy.wire import sse
-from proxy.wire.envelopes import openai_error, openai_event, openai_lines
+from proxy.wire.envelopes import (
+    anthropic_error,
+    anthropic_event,
+    anthropic_lines,
+    openai_error,
+    openai_event,
+    openai_lines,
+)
 from tests.proxy.wire.chunks import metered
 
 # OpenAI...
@@ -50,3 +58,76 @@ def test_limits_become_headers() -> None:
         b"x-ratelimit-reset-tokens: 59.500s\r\n"
     )
     assert openai_lines([1, 0, 5, 2, 1, 6], "req_1", int).count(b"\r\n") == 6
+
+
+# Anthropic...
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (402, "billing_error"),
+        (403, "permission_error"),
+        (404, "not_found_error"),
+        (408, "invalid_request_error"),
+        (413, "request_too_large"),
+        (429, "rate_limit_error"),
+        (500, "api_error"),
+        (502, "api_error"),
+        (503, "overloaded_error"),
+        (504, "timeout_error"),
+        (529, "overloaded_error"),
+    ],
+)
+def test_anthropics_error_has_the_type_of_its_status(status: int, kind: str) -> None:
+    """Whatever the word is elsewhere; nothing else stands in the envelope."""
+    body = anthropic_error(
+        status, "bad", "insufficient_quota", "x", param="model", request_id="req_1"
+    )
+    assert json.loads(body) == {
+        "type": "error",
+        "error": {"type": kind, "message": "bad"},
+        "request_id": "req_1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("upstream_lost", "api_error"),
+        ("idle_timed_out", "timeout_error"),
+        ("drained", "overloaded_error"),
+    ],
+)
+def test_anthropics_error_event_is_named(code: str, kind: str) -> None:
+    """The official clients drop an event without a name."""
+    raw = anthropic_event("cut\n\nevent: message_stop", code, "req_1")
+    [(name, data)] = sse.decode(raw)
+    assert name == "error"
+    assert json.loads(data) == {
+        "type": "error",
+        "error": {"type": kind, "message": "cut\n\nevent: message_stop"},
+        "request_id": "req_1",
+    }
+
+
+def test_anthropics_limits_name_the_instant_of_their_reset() -> None:
+    """In RFC 3339, not before it; the id goes by the name that its clients read."""
+
+    def clock() -> int:
+        return 1_700_000_000_000_000
+
+    alone = b"request-id: req_1\r\n"
+    assert anthropic_lines((0, 0, 0, 0, 0, 0), "req_1", clock) == alone
+    assert anthropic_lines((60, 59, 1_000_001, 0, 0, 0), "req_1", clock) == alone + (
+        b"anthropic-ratelimit-requests-limit: 60\r\n"
+        b"anthropic-ratelimit-requests-remaining: 59\r\n"
+        b"anthropic-ratelimit-requests-reset: 2023-11-14T22:13:22Z\r\n"
+    )
+    assert anthropic_lines((0, 0, 0, 1000, 0, 0), "req_1", clock) == alone + (
+        b"anthropic-ratelimit-tokens-limit: 1000\r\n"
+        b"anthropic-ratelimit-tokens-remaining: 0\r\n"
+        b"anthropic-ratelimit-tokens-reset: 2023-11-14T22:13:20Z\r\n"
+    )
