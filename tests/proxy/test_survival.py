@@ -898,8 +898,9 @@ async def test_new_requests_on_a_busy_connection_are_turned_away(edge: Edge) -> 
 
 
 async def test_a_store_that_does_not_answer_refuses(edge: Edge) -> None:
-    """Fail closed: 503 and a time to come back, nobody is asked, nothing is lost."""
-    rig = await edge(models={"m": ["sim"]}, store={"admit_timeout_ms": 50})
+    """Under a strict budget: 503 and a time to come back, nobody is asked, nothing is lost."""
+    strict = {"budget": {"usd": 1, "per": "day", "mode": "strict"}}
+    rig = await edge(models={"m": ["sim"]}, store={"admit_timeout_ms": 50}, team=strict)
     await rig.redis.client_pause(400)
     answer = await rig.ask(chat())
     assert answer.status == 503
@@ -908,6 +909,7 @@ async def test_a_store_that_does_not_answer_refuses(edge: Edge) -> None:
     assert rig.mock.books()["totals"]["calls"] == 0
     await rig.redis.ping()
     await rig.at_rest()
+    await eventually(lambda: not rig.edge.gate.degraded)
     assert (await rig.ask(chat())).status == 200
 
 
