@@ -174,6 +174,11 @@ class EdgeSettings(Section):
         default=30,
         description="How long open streams may go on after SIGTERM; 0 ends them at once.",
     )
+    liveness_timeout_s: Annotated[float, Number(0, DAY_S)] = Field(
+        default=10,
+        description="How long an edge that runs may answer nobody (stopped, or stuck) before `up`"
+        " kills it and starts another; 0 leaves it alone. Read at the start.",
+    )
     access_log: Annotated[str, Text(longest=1024, what="stdout, off or a path")] = Field(
         default="stdout",
         description="Where the JSON access line of every exchange goes: `stdout`, `off`, or the"

@@ -453,7 +453,11 @@ class Edge:
         return "" if self.serving else "starting"
 
     async def _own_live(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "live"})
+        # The supervisor has to know how long it must wait for our end, and this can be changed while we run.
+        said: dict[str, object] = {"status": "live"}
+        if self.configured.is_set():
+            said["drain_timeout_s"] = self.live.config.edge.drain_timeout_s
+        return web.json_response(said)
 
     async def _own_ready(self, _: web.Request) -> web.Response:
         why = self.ready

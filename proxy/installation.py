@@ -7,6 +7,7 @@ that are taken, a key secret that is unfit, a Redis that does not answer. Each r
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -20,7 +21,7 @@ from config.keys import VARIABLE, BadKeySecret, key_secret
 from config.loader import Loaded
 from config.scalars import split_listen
 from proxy.ports import Held, PortTaken, hold
-from proxy.supervisor import Ready, Role
+from proxy.supervisor import Alive, Ready, Role
 from store import topology
 from store.embedded import Server, find_server
 from store.filelock import FileLock
@@ -30,8 +31,11 @@ MOST_EDGES = 8
 """`workers: auto` starts one edge per core, and no more than this: an edge is seldom what a machine lacks."""
 
 STORE_STAGE, CONTROL_STAGE, EDGE_STAGE = range(3)
-_GRACE_S = 5.0  # beyond the drain: last settlements, closing sockets
+# Beyond the drain: words to those who are cut off, last settlements, closing sockets.
+_GRACE_S = 10.0
 _PING_WITHIN_S = 3.0
+# It may be held up by a disk, and nobody's stream waits for it.
+_CONTROL_ANSWERS_WITHIN_S = 60.0
 
 
 class CannotStart(Exception):
@@ -92,6 +96,8 @@ class Installation:
                 ),
                 CONTROL_STAGE,
                 ready=http_ready(self.admin),
+                alive=http_alive(self.admin),
+                answers_within_s=_CONTROL_ANSWERS_WITHIN_S,
                 stop_within_s=15.0,
                 environment=environment,
             )
@@ -105,6 +111,8 @@ class Installation:
                 ),
                 EDGE_STAGE,
                 ready=http_ready(self.places.run / f"edge-{number}.sock"),
+                alive=http_alive(self.places.run / f"edge-{number}.sock"),
+                answers_within_s=edge.liveness_timeout_s,
                 stop_within_s=drain_s,
                 environment=environment,
                 inherits_stdout=not quiet,
@@ -254,6 +262,26 @@ def http_ready(where: Path | tuple[str, int], path: str = "/health/ready") -> Re
         return None if status == 200 else f"it answers {status}: {body[:300].strip()}"
 
     return ready
+
+
+def http_alive(where: Path | tuple[str, int]) -> Alive:
+    """
+    Return a question for `/health/live` that is answered by who runs its loop.
+
+    An edge says how long it may drain, which may have been changed since it was started; our grace is added.
+    """
+
+    async def alive() -> float | None:
+        # A socket that is not there is no silence: somebody may have tidied up.
+        with contextlib.suppress(OSError, EOFError, ValueError):
+            _, body = await _get(where, "/health/live")
+            said = json.loads(body)
+            drain_s = said.get("drain_timeout_s") if isinstance(said, dict) else None
+            if isinstance(drain_s, int | float):
+                return drain_s + _GRACE_S
+        return None
+
+    return alive
 
 
 def store_ready(socket: Path) -> Ready:

@@ -8,6 +8,9 @@ The rules:
   A role that dies before it was first ready ends the whole start: what is wrong then is wrong every time.
 - Afterwards a role that dies is started again: after 100 ms, then twice as long each time, 5 s at most.
   A life of ten seconds makes it start afresh.
+- A role that runs and answers nobody is worse than a dead one: it holds its share of the callers.
+  One that leaves a question for its life unanswered for `Role.answers_within_s` is killed, and started again like any other.
+  Only silence counts: who refuses, or cannot be asked, is left alone.
 - The end goes by stages too, last started first: SIGTERM, as long as that role may take, then SIGKILL.
   A second signal hurries (a second SIGTERM, and SIGKILL soon after), a third one kills.
 - Nobody is left behind: children hold a pipe that closes when the supervisor dies, however it dies (`store.parent`).
@@ -17,6 +20,7 @@ The rules:
 
 import asyncio
 import contextlib
+import math
 import os
 import re
 import signal
@@ -41,6 +45,7 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 STEADY_AFTER_S = 10.0
 LOOPS_AFTER = 5
+ASK_EVERY_S = 1.0
 HURRY_S = 1.0
 _NEWS = re.compile(r"^(?:\S+ \S+ \S+ (?:INFO|DEBUG)|ready|listening) ")  # date, time, name, level
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -48,6 +53,14 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 class StartFailed(Exception):
     """The installation did not come up; the message says which role and why."""
+
+
+Alive = Callable[[], Awaitable[float | None]]
+"""
+Waits for as long as the role has been asked and is silent; returns when it has answered, or cannot be asked.
+
+Answers how long the role may take to end from now on, in seconds, or None where it does not say.
+"""
 
 
 async def at_once() -> str | None:
@@ -61,6 +74,7 @@ class Role:
     One child process, as the supervisor is told to run it.
 
     `stage` orders start and end; `stop_within_s` is how long it may take to end after SIGTERM.
+    `alive` is asked every second once the role has been ready; after `answers_within_s` of silence it is killed (0: never).
     `survives_hurry` marks the one whose data would suffer: a second signal does not shorten its time.
     """
 
@@ -68,6 +82,8 @@ class Role:
     command: tuple[str, ...]
     stage: int
     ready: Ready = at_once
+    alive: Alive | None = None
+    answers_within_s: float = 10.0
     stop_within_s: float = 10.0
     environment: Mapping[str, str] = field(default_factory=dict)
     inherits_stdout: bool = False
@@ -103,6 +119,7 @@ class _Child:
         self.restarts = Restarts()
         self.process: asyncio.subprocess.Process | None = None
         self.started_at = 0.0
+        self.stop_within_s = role.stop_within_s
 
     @property
     def is_running(self) -> bool:
@@ -250,8 +267,7 @@ class Supervisor:
         """Start the role again whenever it dies, until the end begins."""
         loop = asyncio.get_running_loop()
         while True:
-            assert child.process is not None
-            code = await child.process.wait()
+            code = await self._ended(child)
             if self._stopping.is_set():
                 return
             self._show(child)
@@ -269,6 +285,7 @@ class Supervisor:
             waiting = await self._ready_or_gone(child, 30.0)
             if self._stopping.is_set():
                 return
+            assert child.process is not None
             if waiting is None:
                 took_ms = (loop.time() - child.started_at) * 1000
                 self._say(
@@ -276,6 +293,52 @@ class Supervisor:
                 )
             elif child.is_running:
                 self._say(f"{child.role.name} runs again but is not ready yet: {waiting}")
+
+    async def _ended(self, child: _Child) -> int:
+        """Wait until the role is gone, see to it if it has fallen silent, and return its exit code."""
+        process = child.process
+        assert process is not None
+        gone = asyncio.ensure_future(process.wait())
+        silent = asyncio.ensure_future(self._silent(child))
+        either: list[asyncio.Future[Any]] = [gone, silent]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done() and not self._stopping.is_set():
+                silent.result()
+                self._say(
+                    f"{child.role.name} runs (pid {process.pid}) but has answered nobody"
+                    f" for {child.role.answers_within_s:g} s, and is killed"
+                )
+                # Nothing milder reaches a process that does not run its loop.
+                child.send(signal.SIGKILL)
+            return await gone
+        finally:
+            for future in either:
+                future.cancel()
+            await asyncio.gather(*either, return_exceptions=True)
+
+    async def _silent(self, child: _Child) -> None:
+        """Return when the role has left one question unanswered for as long as it may; until then ask on and on."""
+        role = child.role
+        if role.alive is None:
+            await asyncio.Event().wait()
+            return
+        while True:
+            await asyncio.sleep(ASK_EVERY_S)
+            asked = asyncio.ensure_future(role.alive())
+            try:
+                left_s = role.answers_within_s or math.inf
+                while left_s > 0 and not asked.done():
+                    # In short steps: time in which we ourselves were suspended is no silence of others.
+                    step_s = min(left_s, ASK_EVERY_S)
+                    await asyncio.wait([asked], timeout=step_s)
+                    left_s -= step_s
+                if not asked.done():
+                    return
+                child.stop_within_s = asked.result() or child.stop_within_s
+            finally:
+                asked.cancel()
+                await asyncio.gather(asked, return_exceptions=True)
 
     def _obituary(self, child: _Child, code: int, pause_s: float) -> str:
         name = child.role.name
@@ -297,7 +360,7 @@ class Supervisor:
             ends = [asyncio.ensure_future(self._end(child)) for child in stage]
             _, late = await asyncio.wait(ends, timeout=1)
             if late and not self._hurrying.is_set():
-                longest_s = max(child.role.stop_within_s for child in stage)
+                longest_s = max(child.stop_within_s for child in stage)
                 names = ", ".join(child.role.name for child in stage if child.is_running)
                 self._say(
                     f"waiting up to {longest_s:g} s for {names} to finish what is open; Ctrl-C again hurries"
@@ -312,11 +375,11 @@ class Supervisor:
         gone = asyncio.ensure_future(child.process.wait())
         child.send(signal.SIGTERM)
         was_told_before = not self._hurrying.is_set()
-        hurried = await self._gone_within(gone, child.role.stop_within_s, self._hurrying)
+        hurried = await self._gone_within(gone, child.stop_within_s, self._hurrying)
         if not gone.done() and hurried:
             if was_told_before:
                 child.send(signal.SIGTERM)
-            patience_s = child.role.stop_within_s if child.role.survives_hurry else HURRY_S
+            patience_s = child.stop_within_s if child.role.survives_hurry else HURRY_S
             await self._gone_within(gone, patience_s, self._killing)
         if not gone.done():
             self._say(f"{child.role.name} did not end in time and is killed")

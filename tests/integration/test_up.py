@@ -25,7 +25,8 @@ from store.places import CHECKOUT
 
 KEY = "integration-test-key"
 CONFIG = """
-edge: {{listen: "127.0.0.1:0", workers: 2, access_log: "off", drain_timeout_s: 20}}
+edge: {{listen: "127.0.0.1:0", workers: 2, access_log: "off", drain_timeout_s: 20,
+  liveness_timeout_s: 4}}
 admin: {{listen: "127.0.0.1:0"}}
 providers: {{mock: {{protocol: openai, base_url: "{vendor}"}}}}
 models:
@@ -200,15 +201,16 @@ async def test_it_serves_and_its_books_agree_with_the_vendors(up: Up, vendor: Mo
     assert entry["key"] == "acme/one/k"
 
 
-async def test_a_killed_edge_is_replaced_and_its_leases_are_reaped(up: Up) -> None:
-    """`kill -9` of a worker: the other one goes on serving, a new one comes, and nothing stays held."""
+async def test_a_killed_and_a_stopped_edge_are_replaced_and_their_leases_reaped(up: Up) -> None:
+    """One dies, one only stops answering: a new one comes for each, it serves, and nothing stays held."""
     async with up.client() as client:
         streams = [await ask(client, "slow") for _ in range(6)]
-        for number in (0, 1):
-            os.kill(pid_of(up.var, f"proxy edge --worker {number}"), signal.SIGKILL)
+        for number, word in ((0, signal.SIGKILL), (1, signal.SIGSTOP)):
+            os.kill(pid_of(up.var, f"proxy edge --worker {number}"), word)
         await up.until_said("edge-0 is back")
+        assert "edge-0 ended (killed by SIGKILL)" in up.said
         await up.until_said("edge-1 is back")
-        assert "killed by SIGKILL" in up.said
+        assert re.search(r"edge-1 runs .* but has answered nobody for 4 s, and is killed", up.said)
         await stream(up)
         ids = [one.response.headers["x-request-id"] for one in streams]
         entries = [(await up.entries(one))[0] for one in ids]

@@ -49,7 +49,9 @@ async def test_the_own_door_tells_of_health_and_counts(edge: MakeEdge) -> None:
     rig = await edge(models={"m": ["sim;tokens=2"]})
     await rig.ask(chat())
     await rig.entries()
-    assert await own(rig, "/health/live") == (200, {"status": "live"})
+    # The supervisor waits for as long as this says.
+    said = {"status": "live", "drain_timeout_s": rig.edge.live.config.edge.drain_timeout_s}
+    assert await own(rig, "/health/live") == (200, said)
     assert await own(rig, "/health/ready") == (200, {"status": "ready"})
     status, snapshot = await own(rig, "/snapshot")
     assert status == 200

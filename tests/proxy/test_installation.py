@@ -17,6 +17,7 @@ from proxy.installation import (
     CannotStart,
     Installation,
     edge_count,
+    http_alive,
     http_ready,
     prepared,
     store_ready,
@@ -25,7 +26,7 @@ from store import places
 
 YAML = """
 store: {{redis: "{redis}"}}
-edge: {{listen: "127.0.0.1:{port}", workers: 3, drain_timeout_s: 12}}
+edge: {{listen: "127.0.0.1:{port}", workers: 3, drain_timeout_s: 12, liveness_timeout_s: 7}}
 admin: {{listen: "127.0.0.1:{admin}"}}
 providers: {{house: {{protocol: openai, base_url: "http://127.0.0.1:9/v1"}}}}
 models: {{small: {{price: {{input: 1, output: 2}}, deployments: [{{provider: house}}]}}}}
@@ -79,10 +80,46 @@ async def test_edges_may_take_the_configured_drain_and_the_store_outlives_all(
 ) -> None:
     """The bound that the operator set is the bound that holds, with a grace for the last settlements."""
     by_name = {role.name: role for role in (await roles(ours)).roles()}
-    assert by_name["edge-0"].stop_within_s == 12 + 5
+    assert by_name["edge-0"].stop_within_s == 12 + 10
     assert by_name["store"].survives_hurry
     linger = by_name["store"].command[by_name["store"].command.index("--linger") + 1]
     assert float(linger) > by_name["edge-0"].stop_within_s
+
+
+async def test_edges_and_control_are_asked_whether_they_live(ours: places.Places) -> None:
+    """The store is not: a disk that holds it up would get it killed, and its data are everybody's."""
+    by_name = {role.name: role for role in (await roles(ours)).roles()}
+    assert by_name["edge-0"].answers_within_s == 7
+    assert by_name["edge-0"].alive is not None
+    assert by_name["control"].alive is not None
+    assert by_name["store"].alive is None
+
+
+async def test_who_is_silent_is_waited_for_and_who_cannot_be_asked_is_not(tmp_path: Path) -> None:
+    """An answer may say how long a drain takes; a missing socket, a refusal and odd words say nothing."""
+    socket_path = tmp_path / "s"
+    said: bytes | None = b'{"status": "live", "drain_timeout_s": 12.5}'
+
+    async def edge(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if said is None:
+            await silence.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n%b" % (said or b""))
+        writer.close()
+
+    silence = asyncio.Event()
+    alive = http_alive(socket_path)
+    assert await alive() is None
+    async with await asyncio.start_unix_server(edge, socket_path):
+        assert await alive() == 12.5 + 10
+        for odd in (b'{"status": "live"}', b"[]", b"?", b""):
+            said = odd
+            assert await alive() is None
+        said = None
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await alive()
+        silence.set()
 
 
 async def test_a_redis_of_ones_own_means_no_store_role_and_no_password_on_a_command_line(

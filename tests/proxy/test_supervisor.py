@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,7 +110,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def alive(pid: int) -> bool:
+def is_there(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -193,7 +195,7 @@ async def test_a_signal_during_the_start_ends_what_was_started(stage: Stage) -> 
     pids = ours.pids()
     os.kill(os.getpid(), signal.SIGINT)
     assert await running == 130
-    assert not any(alive(pid) for pid in pids.values())
+    assert not any(is_there(pid) for pid in pids.values())
 
 
 # Keeping alive...
@@ -253,6 +255,114 @@ async def test_what_is_only_news_stays_in_the_log(stage: Stage) -> None:
 
     await ours.run(doing(body))
     assert not any("all is well" in line for line in stage.said)
+
+
+async def test_a_role_that_falls_silent_is_killed_and_replaced(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is stopped holds its share of the callers for ever, and no signal but one reaches it."""
+    monkeypatch.setattr(supervisor, "ASK_EVERY_S", 0.02)
+    stopped = 0
+
+    async def alive() -> None:
+        if ours.pids()["edge"] == stopped:
+            await asyncio.Event().wait()
+
+    edge = replace(stage.role("edge", STEADY), alive=alive, answers_within_s=0.1)
+    ours = stage.supervisor(edge, stage.role("other", STEADY))
+
+    async def body() -> None:
+        nonlocal stopped
+        before = ours.pids()
+        stopped = before["edge"]
+        os.kill(stopped, signal.SIGSTOP)
+        await stage.until_said("edge is back")
+        assert ours.pids()["edge"] != stopped
+        assert ours.pids()["other"] == before["other"]
+        assert not is_there(stopped)
+
+    assert await ours.run(doing(body)) == 0
+    assert (
+        f"edge runs (pid {stopped}) but has answered nobody for 0.1 s, and is killed" in stage.said
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers_within_s", "silent"), [(0.02, False), (0.0, True)], ids=["not asked", "never"]
+)
+async def test_only_silence_is_held_against_a_role(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, answers_within_s: float, silent: bool
+) -> None:
+    """A socket that somebody has tidied away is no reason to kill who listens on it; 0 leaves the silent alone."""
+    monkeypatch.setattr(supervisor, "ASK_EVERY_S", 0.005)
+    asked = 0
+
+    async def alive() -> None:
+        nonlocal asked
+        asked += 1
+        if silent:
+            await asyncio.Event().wait()
+
+    edge = replace(stage.role("edge", STEADY), alive=alive, answers_within_s=answers_within_s)
+    ours = stage.supervisor(edge)
+
+    async def body() -> None:
+        before = ours.pids()
+        await until(lambda: asked >= (1 if silent else 20))
+        await asyncio.sleep(0.05)
+        assert ours.pids() == before
+
+    assert await ours.run(doing(body)) == 0
+    assert not any("answered" in line for line in stage.said)
+
+
+async def test_time_in_which_the_supervisor_itself_slept_is_no_silence(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that was suspended wakes up as it was: nobody is killed for the night."""
+    monkeypatch.setattr(supervisor, "ASK_EVERY_S", 0.2)
+    asked = asyncio.Event()
+    answered = asyncio.Event()
+
+    async def alive() -> None:
+        asked.set()
+        await answered.wait()
+
+    ours = stage.supervisor(replace(stage.role("edge", STEADY), alive=alive, answers_within_s=0.6))
+
+    async def body() -> None:
+        before = ours.pids()
+        await asked.wait()
+        # It is the loop that sleeps, for longer than the role may be silent.
+        time.sleep(0.7)  # noqa: ASYNC251
+        await asyncio.sleep(0.01)
+        answered.set()
+        await asyncio.sleep(0.01)
+        assert ours.pids() == before
+
+    assert await ours.run(doing(body)) == 0
+    assert not any("answered" in line for line in stage.said)
+
+
+async def test_a_role_says_how_long_its_end_may_take_from_now_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drain that was made longer while it runs is waited for."""
+    monkeypatch.setattr(supervisor, "ASK_EVERY_S", 0.005)
+    asked = 0
+
+    async def alive() -> float:
+        nonlocal asked
+        asked += 1
+        return 60.0
+
+    edge = replace(stage.draining("edge", 0.2), alive=alive, stop_within_s=0.01)
+
+    async def body() -> None:
+        await until(lambda: asked > 1)
+
+    assert await stage.supervisor(edge).run(doing(body)) == 0
+    assert stage.events() == ["edge told", "edge ended"]
 
 
 # Ending...
@@ -362,4 +472,4 @@ async def test_a_killed_supervisor_leaves_nobody_behind(tmp_path: Path) -> None:
     child = int(await process.stdout.readline())
     process.kill()
     await process.communicate()
-    await until(lambda: not alive(child))
+    await until(lambda: not is_there(child))
