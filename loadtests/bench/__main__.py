@@ -53,6 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="one short run each: noisy")
     parser.add_argument("--runs", type=_count, help="runs per contestant (3)")
     parser.add_argument("--only", type=_parts, default=PARTS, help=f"of {', '.join(PARTS)}")
+    parser.add_argument(
+        "--realtime",
+        action="store_true",
+        help="nothing waits for a time slice (SCHED_FIFO; as root, on Linux): what is left is the gateway's own",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write raw results and machine")
     given = parser.parse_args(arguments)
     effort = QUICK if given.quick else Effort()
@@ -61,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with ending_in_order():
             programs = tools.find()
-            return _bench(programs, effort, given.only, given.json)
+            return _bench(programs, effort, given.only, given.json, realtime=given.realtime)
     except tools.ToolsMissing as mistake:
         print(mistake, file=sys.stderr)
         return 2
@@ -72,9 +77,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _bench(programs: tools.Tools, effort: Effort, parts: tuple[str, ...], json: Path | None) -> int:
+def _bench(
+    programs: tools.Tools,
+    effort: Effort,
+    parts: tuple[str, ...],
+    json: Path | None,
+    *,
+    realtime: bool,
+) -> int:
     held.allow_files(effort.held * 2)
-    with Ground() as ground:
+    with Ground(realtime=realtime) as ground:
         _say("starting mock vendor, nginx, store, control and edge")
         command = [sys.executable, "-m", "loadtests.mock", "--listen", "127.0.0.1:0", "--fast"]
         mock_url = ground.start("mock", command).wait_for_line(r"^listening on (\S+)$")[1]
@@ -111,7 +123,12 @@ def _bench(programs: tools.Tools, effort: Effort, parts: tuple[str, ...], json: 
     if not pinned:
         _say("the proxies had no core of their own here: read the figures with care")
     if json is not None:
-        method: dict[str, Any] = {**_METHOD, **dataclasses.asdict(effort), "pinned": pinned}
+        method: dict[str, Any] = {
+            **_METHOD,
+            **dataclasses.asdict(effort),
+            "pinned": pinned,
+            "realtime": realtime,
+        }
         told = report.document(figures, bench.raw, method, about)
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")

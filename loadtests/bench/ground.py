@@ -84,9 +84,15 @@ class Child:
 
 
 class Ground:
-    """A context in which a bench runs."""
+    """
+    A context in which a bench runs.
 
-    def __init__(self) -> None:
+    With `realtime` everything in it runs until it waits (SCHED_FIFO), so that nothing waits for another's time slice on the
+    core that they share; raises `BenchFailed` where that is not allowed.
+    """
+
+    def __init__(self, *, realtime: bool = False) -> None:
+        self._realtime = realtime
         cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
         self.pinned = len(cores) >= 2
         self._all = set(cores)
@@ -97,6 +103,8 @@ class Ground:
         self.path = Path(tempfile.mkdtemp(prefix="pstk-"))
 
     def __enter__(self) -> Self:
+        if self._realtime:
+            _run_in_turn()
         if self.pinned:
             os.sched_setaffinity(0, self._others)
         return self
@@ -111,6 +119,8 @@ class Ground:
             child.end()
         if self.pinned:
             os.sched_setaffinity(0, self._all)
+        if self._realtime:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         shutil.rmtree(self.path, ignore_errors=True)
 
     @property
@@ -207,6 +217,18 @@ def _pin(pid: int, cores: set[int]) -> None:
         for thread in usage.threads(pid):
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(thread, cores)
+
+
+def _run_in_turn() -> None:
+    """Put this process, and so all that it starts, under SCHED_FIFO."""
+    if sys.platform != "linux":
+        raise BenchFailed("--realtime needs Linux")
+    try:
+        os.sched_setscheduler(
+            0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO))
+        )
+    except PermissionError:
+        raise BenchFailed("--realtime needs the right to use SCHED_FIFO: run it as root") from None
 
 
 def free_port() -> int:

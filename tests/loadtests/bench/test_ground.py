@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from itertools import count
 
 import pytest
 
@@ -41,6 +42,26 @@ def test_processes_end_with_the_ground_last_started_first():
     assert ended == ["second", "first"]
     assert all(child.process.returncode is not None for child in children)
     assert not path.exists()
+
+
+def test_realtime_holds_for_all_that_is_started_and_ends_with_the_ground(monkeypatch):
+    """Children run under SCHED_FIFO too, and afterwards we are as we were; where it is not allowed, that is said first."""
+    asked = []
+
+    def allowed(pid, policy, param):
+        asked.append((pid, policy, param.sched_priority))
+
+    def refused(pid, policy, param):
+        raise PermissionError
+
+    monkeypatch.setattr(module.os, "sched_setscheduler", allowed, raising=False)
+    monkeypatch.setattr(module.sys, "platform", "linux")
+    with Ground(realtime=True):
+        assert asked == [(0, os.SCHED_FIFO, 1)]
+    assert asked[1:] == [(0, os.SCHED_OTHER, 0)]
+    monkeypatch.setattr(module.os, "sched_setscheduler", refused)
+    with pytest.raises(BenchFailed, match="as root"), Ground(realtime=True):
+        pass
 
 
 def test_a_process_that_does_not_end_is_killed(monkeypatch):
@@ -106,11 +127,12 @@ def test_a_process_that_ends_in_the_middle_is_told():
             ground.settle()
 
 
-def test_settling_waits_for_rest_and_gives_up():
+def test_settling_waits_for_rest_and_gives_up(monkeypatch):
     """It returns when the processes rest, and in any case after its time."""
+    used = count()
     with Ground() as ground:
         ground.settle()
-        ground.start("busy", python("while True: pass"))
+        monkeypatch.setattr(ground, "cpu_by_process", lambda: {"busy": float(next(used))})
         began = time.monotonic()
         ground.settle(give_up_s=0.5)
         assert time.monotonic() - began >= 0.5

@@ -29,8 +29,8 @@ def ran(monkeypatch):
     """Give what `_bench` was called with."""
     calls = []
 
-    def bench(programs, effort, parts, json):
-        calls.append((effort, parts, json))
+    def bench(programs, effort, parts, json, *, realtime):
+        calls.append((effort, parts, json, realtime))
         return 0
 
     monkeypatch.setattr(module, "_bench", bench)
@@ -44,11 +44,11 @@ def test_arguments_choose_parts_and_effort(ran, tmp_path):
     assert (
         module.main(["--quick", "--runs", "2", "--only", "memory,burst", "--json", str(file)]) == 0
     )
-    assert module.main([]) == 0
-    (quick, parts, json), (usual, all_parts, nothing) = ran
-    assert (quick.runs, parts, json) == (2, ("burst", "memory"), file)
+    assert module.main(["--realtime"]) == 0
+    (quick, parts, json, in_slices), (usual, all_parts, nothing, in_turn) = ran
+    assert (quick.runs, parts, json, in_slices) == (2, ("burst", "memory"), file, False)
     assert quick.seconds < usual.seconds
-    assert (usual, all_parts, nothing) == (Effort(), PARTS, None)
+    assert (usual, all_parts, nothing, in_turn) == (Effort(), PARTS, None, True)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_told_to_end_it_ends_what_it_started(monkeypatch, ran):
     """SIGTERM unwinds like Ctrl-C, so that every process of the bench is ended."""
     unwound = []
 
-    def bench(*_):
+    def bench(*_, **__):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
@@ -88,7 +88,7 @@ def test_told_to_end_it_ends_what_it_started(monkeypatch, ran):
 def test_a_bench_that_fails_says_why(monkeypatch, capsys):
     """Exit code 1 and the words."""
 
-    def bench(*_):
+    def bench(*_, **__):
         raise BenchFailed("not one request came back")
 
     monkeypatch.setattr(module, "_bench", bench)
