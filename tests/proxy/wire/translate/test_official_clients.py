@@ -1,0 +1,240 @@
+"""The official clients' own parsers, on what was translated for them: streamed, whole and failed."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anthropic
+import httpx2
+import openai
+import pytest
+
+from proxy.wire.translate.core import (
+    Answer,
+    Choice,
+    Failure,
+    Reasoning,
+    Text,
+    ToolCall,
+    Usage,
+)
+from proxy.wire.translate.events import Failed, Started, TextDelta, play
+from proxy.wire.translate.protocols import PROTOCOLS
+from tests.proxy.wire.translate.samples import REPLY
+
+VENDORS = list(PROTOCOLS)
+ANSWER = Answer(
+    (
+        Choice(
+            (
+                Reasoning("hm", "c2ln", maker="anthropic"),
+                Text("Let me see: "),
+                ToolCall("call_a", "weather", '{"city":"Köln"}'),
+                ToolCall("call_b", "time", "{}"),
+            ),
+            "tool_calls",
+        ),
+    ),
+    "up-1",
+    "served",
+    Usage(1110, 100, 1000, 50, 20),
+)
+FAILURE = Failure(kind="overloaded", message="busy", status=503)
+
+
+def translated(vendor: str, caller: str) -> bytes:
+    """Stream the answer as the vendor does, read by read into the caller's protocol."""
+    theirs = PROTOCOLS[vendor].writer(REPLY).write(list(play(ANSWER)))
+    reader, writer = PROTOCOLS[vendor].reader(None), PROTOCOLS[caller].writer(REPLY)
+    out = [writer.write(reader.feed(theirs[at : at + 50])) for at in range(0, len(theirs), 50)]
+    return b"".join(out) + writer.write(reader.eof())
+
+
+def whole(vendor: str, caller: str) -> bytes:
+    answer = PROTOCOLS[vendor].read_answer(PROTOCOLS[vendor].write_answer(ANSWER, REPLY), None)
+    assert isinstance(answer, Answer)
+    return PROTOCOLS[caller].write_answer(answer, REPLY)
+
+
+def broken(caller: str) -> bytes:
+    writer = PROTOCOLS[caller].writer(REPLY)
+    return writer.write([Started("up", "m"), TextDelta("half"), Failed(FAILURE)])
+
+
+def served(body: bytes, status: int = 200, headers: Any = ()) -> httpx2.Client:
+    """Make an HTTP client to which a server answers `body`."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        kind = "text/event-stream" if body[:1] != b"{" else "application/json"
+        return httpx2.Response(
+            status, headers=[("content-type", kind), *headers], content=iter([body])
+        )
+
+    return httpx2.Client(transport=httpx2.MockTransport(answer))
+
+
+@pytest.fixture
+def openai_client() -> Iterator[Callable[..., openai.OpenAI]]:
+    """Make official OpenAI clients, closed at the end."""
+    made: list[openai.OpenAI] = []
+
+    def make(body: bytes, status: int = 200, headers: Any = ()) -> openai.OpenAI:
+        http = served(body, status, headers)
+        made.append(
+            openai.OpenAI(api_key="k", base_url="http://x/v1", http_client=http, max_retries=0)
+        )
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def anthropic_client() -> Iterator[Callable[..., anthropic.Anthropic]]:
+    """Make official Anthropic clients, closed at the end."""
+    made: list[anthropic.Anthropic] = []
+
+    def make(body: bytes, status: int = 200, headers: Any = ()) -> anthropic.Anthropic:
+        http = served(body, status, headers)
+        made.append(
+            anthropic.Anthropic(api_key="k", base_url="http://x", http_client=http, max_retries=0)
+        )
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+HI: Any = [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_openais_client_reads_every_vendors_stream(
+    vendor: str, openai_client: Callable[..., openai.OpenAI]
+) -> None:
+    """Its own accumulator finds text, calls, the finish reason and usage."""
+    client = openai_client(translated(vendor, "openai.chat"))
+    with client.chat.completions.stream(
+        model="m", messages=HI, stream_options={"include_usage": True}
+    ) as stream:
+        for _ in stream:
+            pass
+        completion = stream.get_final_completion()
+    [choice] = completion.choices
+    assert choice.message.content == "Let me see: "
+    assert choice.finish_reason == "tool_calls"
+    calls = choice.message.tool_calls
+    assert calls is not None
+    assert [(call.function.name, call.function.arguments) for call in calls] == [
+        ("weather", '{"city":"Köln"}'),
+        ("time", "{}"),
+    ]
+    usage = completion.usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens) == (1110, 50)
+    assert usage.prompt_tokens_details is not None
+    assert usage.prompt_tokens_details.cached_tokens == 100
+    assert usage.completion_tokens_details is not None
+    assert usage.completion_tokens_details.reasoning_tokens == 20
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_openais_client_reads_every_vendors_answer(
+    vendor: str, openai_client: Callable[..., openai.OpenAI]
+) -> None:
+    """Typed, with what the family adds beside."""
+    client = openai_client(whole(vendor, "openai.chat"))
+    completion = client.chat.completions.create(model="m", messages=HI)
+    message = completion.choices[0].message
+    assert message.content == "Let me see: "
+    assert message.tool_calls is not None
+    assert [call.id for call in message.tool_calls if call.id]
+    extra = message.model_extra
+    assert extra is not None
+    assert extra["reasoning_content"] == "hm"
+
+
+def test_openais_client_sees_an_error_in_a_stream(
+    openai_client: Callable[..., openai.OpenAI],
+) -> None:
+    """A stream that breaks off raises."""
+    client = openai_client(broken("openai.chat"))
+    with (
+        client.chat.completions.create(model="m", messages=HI, stream=True) as stream,
+        pytest.raises(openai.APIError, match="busy"),
+    ):
+        for _ in stream:
+            pass
+
+
+def test_openais_client_sees_an_error_before_a_stream(
+    openai_client: Callable[..., openai.OpenAI],
+) -> None:
+    """By its status, with the code."""
+    failure = Failure(kind="rate_limited", message="slow", status=429, retry_after_us=1_000_000)
+    error = PROTOCOLS["openai.chat"].write_error(failure, "r")
+    client = openai_client(error.body, error.status, error.headers)
+    with pytest.raises(openai.RateLimitError, match="slow") as raised:
+        client.chat.completions.create(model="m", messages=HI)
+    assert raised.value.code == "rate_limit_exceeded"
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_anthropics_client_reads_every_vendors_stream(
+    vendor: str, anthropic_client: Callable[..., anthropic.Anthropic]
+) -> None:
+    """Its own accumulator finds blocks, the stop reason and usage."""
+    client = anthropic_client(translated(vendor, "anthropic.messages"))
+    with client.messages.stream(model="m", messages=HI, max_tokens=9) as stream:
+        message = stream.get_final_message()
+    kinds = [block.type for block in message.content]
+    assert kinds == ["thinking", "text", "tool_use", "tool_use"]
+    thinking, text, one, two = message.content
+    assert thinking.type == "thinking"
+    assert (thinking.thinking, thinking.signature) == ("hm", "c2ln")
+    assert text.type == "text"
+    assert text.text == "Let me see: "
+    assert one.type == two.type == "tool_use"
+    assert (one.input, two.input) == ({"city": "Köln"}, {})
+    assert message.stop_reason == "tool_use"
+    assert message.model == "served"
+    usage = message.usage
+    assert (usage.input_tokens, usage.output_tokens) == (10, 50)
+    assert usage.cache_read_input_tokens == 100
+    assert usage.cache_creation_input_tokens == 1000
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_anthropics_client_reads_every_vendors_answer(
+    vendor: str, anthropic_client: Callable[..., anthropic.Anthropic]
+) -> None:
+    """Typed."""
+    client = anthropic_client(whole(vendor, "anthropic.messages"))
+    message = client.messages.create(model="m", messages=HI, max_tokens=9)
+    assert [block.type for block in message.content] == ["thinking", "text", "tool_use", "tool_use"]
+    assert message.usage.cache_read_input_tokens == 100
+
+
+def test_anthropics_client_sees_an_error_in_a_stream(
+    anthropic_client: Callable[..., anthropic.Anthropic],
+) -> None:
+    """A stream that breaks off raises."""
+    client = anthropic_client(broken("anthropic.messages"))
+    with (
+        client.messages.create(model="m", messages=HI, max_tokens=9, stream=True) as stream,
+        pytest.raises(anthropic.APIStatusError, match="busy"),
+    ):
+        for _ in stream:
+            pass
+
+
+def test_anthropics_client_sees_an_error_before_a_stream(
+    anthropic_client: Callable[..., anthropic.Anthropic],
+) -> None:
+    """By its status, with the type."""
+    error = PROTOCOLS["anthropic.messages"].write_error(FAILURE, "r")
+    client = anthropic_client(error.body, error.status, error.headers)
+    with pytest.raises(anthropic.APIStatusError, match="overloaded_error") as raised:
+        client.messages.create(model="m", messages=HI, max_tokens=9)
+    assert raised.value.status_code == 529
