@@ -10,10 +10,10 @@ from typing import Any
 from loadtests import commands, document, runner
 from loadtests.bench.ground import ending_in_order
 from loadtests.engine import CLOSED
-from loadtests.options import ARRIVALS, PARTS
+from loadtests.options import KEPT, LOAD, PARTS, TARGET, OptionsWrong, parse_plan, read_file
 from loadtests.scenarios import SCENARIOS
-from loadtests.shapes import read_duration_s, read_shape
 
+_MOST_PROCESSES = 256
 _WORDS = """\
   ./penstock load --host URL --key KEY      put load on anything that speaks OpenAI's or Anthropic's API
   ./penstock load guard [--quick]           hold the latency budget: exit code 1 names what broke it
@@ -37,26 +37,40 @@ def load_parser() -> argparse.ArgumentParser:
     """Make the parser of a plain run; its options are those of `options.PARTS`."""
     parser = argparse.ArgumentParser(
         prog="penstock load",
-        description=f"Load tests for gateways of language models; see loadtests/README.md.\n\n{_WORDS}",
+        usage="penstock load --host URL [--key KEY] [option ...]\n       penstock load VERB [option ...]",
+        description=f"Load tests for gateways of language models; loadtests/README.md says what the figures mean.\n\n{_WORDS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--host", type=commands.host, required=True, metavar="URL", help="what to load"
+    groups = {
+        name: parser.add_argument_group(name)
+        for name in dict.fromkeys(part.group for part in PARTS if part.group)
+    }
+    groups[TARGET].add_argument(
+        "--host", type=commands.host, required=True, metavar="URL", help="where it answers"
     )
-    parser.add_argument(
+    groups[LOAD].add_argument(
         "--scenario",
         type=_scenarios,
         default=["mixed"],
         metavar="NAME[,NAME]",
         help=f"of {', '.join(SCENARIOS)} (mixed)",
     )
-    parser.add_argument("--web", action="store_true", help="with Locust's page, on 127.0.0.1:8089")
-    parser.add_argument("--processes", type=int, default=0, metavar="N", help="generator processes")
     for part in PARTS:
-        shown = f" ({part.default})" if part.default not in {"", 0.0} else ""
-        parser.add_argument(
-            f"--{part.name}", type=part.type, default=part.default, help=part.help + shown
-        )
+        if part.group:
+            default = "5" if part.name == "load" else part.default
+            groups[part.group].add_argument(
+                f"--{part.name}",
+                type=part.type,
+                default=part.preset(),
+                metavar=part.metavar or None,
+                help=part.help + (f" ({default})" if default else ""),
+            )
+    groups[LOAD].add_argument(
+        "--processes", type=int, default=0, metavar="N", help="of the generator (1)"
+    )
+    groups[KEPT].add_argument(
+        "--web", action="store_true", help="with Locust's page, on 127.0.0.1:8089"
+    )
     parser.set_defaults(load="5")
     return parser
 
@@ -64,16 +78,20 @@ def load_parser() -> argparse.ArgumentParser:
 def _load(arguments: Sequence[str]) -> int:
     parser = load_parser()
     given = parser.parse_args(arguments)
-    # Both are asked again by the run itself; here a mistake costs no start.
+    # All of it is asked again by the run itself; here a mistake costs no start.
+    chosen = {
+        part.name: getattr(given, part.name.replace("-", "_")) for part in PARTS if part.group
+    }
     try:
-        read_shape(given.load, read_duration_s(given.duration))
-    except ValueError as mistake:
+        tenants = read_file("tenants", given.tenants)
+        presets = {part.name: part.default for part in PARTS if not part.group}
+        parse_plan({**presets, **vars(given), "tenants": tenants}, given.host)
+    except OptionsWrong as mistake:
         parser.error(str(mistake))
-    if given.arrivals not in ARRIVALS:
-        parser.error(f"--arrivals {given.arrivals!r}: one of {', '.join(ARRIVALS)}")
-    if given.bases:
-        parser.error("several bases are for `penstock load compare FILE`")
-    chosen = {part.name: getattr(given, part.name.replace("-", "_")) for part in PARTS}
+    if not 0 <= given.processes <= _MOST_PROCESSES:
+        parser.error(
+            f"--processes {given.processes}: a number from 0 to {_MOST_PROCESSES} was expected"
+        )
     key = chosen.pop("key")
     folder = Path(
         chosen.pop("out") or runner.folder_for("-".join(given.scenario), datetime.now(UTC))
@@ -90,6 +108,9 @@ def _load(arguments: Sequence[str]) -> int:
             web=given.web,
             processes=given.processes,
         )
+    except runner.RunFailed as mistake:
+        print(f"cannot start: {mistake}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         interrupted, code = True, 130
     if code not in {0, 130}:

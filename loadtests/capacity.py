@@ -3,13 +3,18 @@ The capacity: the highest rate at which the gateway keeps its budget.
 
 A bounded search: the rate doubles until the budget breaks, then the gap between the highest that held and the lowest that broke is halved.
 Each probe is an open loop, so that a gateway that falls behind shows it as latency and not as a lower rate.
-Where the generator is the bottleneck first, the answer is "at least", and says so.
+Where the generator is the bottleneck first, or the cores that all processes share, the answer is "at least", and says so: for that each probe
+tells where the machine's cores went.
+How it scales is then still told by what does not depend on whose turn it is: the CPU of one call, with one worker and with several, and how
+evenly the workers share it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from loadtests import runner, summary
@@ -20,6 +25,14 @@ from loadtests.rig import DIRECT, OURS, Rig
 # Cores that other processes kept busy, above which a capacity is a lower bound.
 NOISY_CORES = 0.15
 HELD, BROKE, GENERATOR = "held", "broke", "the generator was the bottleneck"
+MACHINE = "the machine was busy, and no worker was"
+# Of its core, above which a worker cannot do more; of all cores, above which nobody can.
+_FULL_WORKER = 0.85
+_FULL_MACHINE = 0.9
+_WORKER = "worker"
+_NOT_OURS = (GENERATOR, MACHINE)
+# What the rig calls the gateway's workers: edge, edge1, ...
+_EDGE = re.compile(r"edge\d*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +45,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One rate that was tried, and what came of it."""
+    """
+    One rate that was tried, and what came of it.
+
+    `cpu_us` is the gateway's CPU per call, all workers together, `store_us` the store's; `cores` is how many cores each process used, and
+    `others_cores` how many those that are not ours did.
+    """
 
     rate: float
     word: str
@@ -40,7 +58,19 @@ class Probe:
     achieved: float = 0.0
     p99_ms: float = 0.0
     cpu_us: float = 0.0
+    store_us: float = 0.0
+    cores: dict[str, float] = field(default_factory=dict)
     others_cores: float = 0.0
+
+    def workers(self) -> list[float]:
+        """Give the cores that each worker used."""
+        return [used for name, used in self.cores.items() if name.startswith(_WORKER)]
+
+    def shares(self) -> str:
+        """Say where the cores went, the most first."""
+        used = {**self.cores, "others": self.others_cores}
+        ordered = sorted(used.items(), key=lambda item: -item[1])
+        return ", ".join(f"{name} {cores:.2f}" for name, cores in ordered if cores >= 0.005)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +86,7 @@ class Capacity:
     def words(self) -> str:
         """Say it in a line."""
         least = "" if self.bounded else "at least "
-        tried = next((p for p in reversed(self.probes) if p.rate == self.rate), None)
+        tried = self.probe(self.rate)
         cpu = ""
         if tried is not None and tried.cpu_us:
             cpu = f"; {tried.cpu_us:.0f} µs of gateway CPU per call, so one core could serve {1e6 / tried.cpu_us:,.0f}/s"
@@ -65,6 +95,10 @@ class Capacity:
             cpu += f"; other processes kept {median(busy):.2f} cores busy meanwhile, so it is more than that"
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         return f"{workers}: {least}{self.rate:,.0f} calls/s ({self.limit}){cpu}"
+
+    def probe(self, rate: float) -> Probe | None:
+        """Give the probe of a rate that held."""
+        return next((one for one in self.probes if one.rate == rate and one.word == HELD), None)
 
 
 def search(
@@ -87,8 +121,8 @@ def search(
             if rate >= most:
                 break
             rate = min(rate * 2, most)
-    # A generator that cannot go on says nothing of the gateway, and halving would only find the generator's limit.
-    while broke and halvings and probes[-1].word != GENERATOR and held:
+    # A generator that cannot go on says nothing of the gateway, and halving would only find the generator's limit; so with the machine.
+    while broke and halvings and probes[-1].word not in _NOT_OURS and held:
         halvings -= 1
         rate = (held + broke) / 2
         probes.append(probe(rate))
@@ -96,7 +130,7 @@ def search(
             held = rate
         else:
             broke, limit = rate, f"{probes[-1].why} at {rate:,.0f}/s"
-    bounded = bool(broke) and not any(one.word == GENERATOR for one in probes)
+    bounded = bool(broke) and not any(one.word in _NOT_OURS for one in probes)
     return Capacity(workers, held, bounded, tuple(probes), limit)
 
 
@@ -125,6 +159,20 @@ def judge(
             return replace(made, word=GENERATOR, why=GENERATOR)
         return replace(made, word=BROKE, why=f"p99 {p99 - direct_p99_ms:.0f} ms above direct calls")
     return made
+
+
+def blame(probe: Probe, cores: int) -> Probe:
+    """
+    Take a broken rate off the gateway where each of its workers had more to give, and the machine had not.
+
+    That is where all its `cores` were busy, or some of them with what is not ours.
+    """
+    used = sum(probe.cores.values()) + probe.others_cores
+    full = used > _FULL_MACHINE * cores or probe.others_cores > NOISY_CORES
+    spare = probe.workers() and max(probe.workers()) < _FULL_WORKER
+    if probe.word == BROKE and spare and full:
+        return replace(probe, word=MACHINE, why=f"{probe.why}; {MACHINE}: {probe.shares()}")
+    return probe
 
 
 def find(
@@ -159,33 +207,85 @@ def find(
         before = ours.cpu_s(OURS)
         watch = Watch(ours.ground)
         run = measure(OURS, rate)
-        others = watch.told()[1]
+        by_process, others = watch.told()
         records = run.records()
         used = ours.cpu_s(OURS) - before
-        warnings = run.document()["warnings"]
-        made = judge(rate, records, warnings, direct_p99_ms=direct_p99_ms, limits=limits)
-        cpu_us = used / max(len(records), 1) * 1e6
-        made = replace(made, cpu_us=cpu_us, others_cores=round(others, 3))
+        told = run.document()
+        made = judge(rate, records, told["warnings"], direct_p99_ms=direct_p99_ms, limits=limits)
+        calls = max(len(records), 1)
+        made = replace(
+            made,
+            cpu_us=used / calls * 1e6,
+            store_us=by_process["store"] / calls * 1e6,
+            cores=cores_of(by_process, told["health"], seconds),
+            others_cores=round(others, 3),
+        )
+        made = blame(made, os.cpu_count() or 1)
         say(
             f"  {rate:>8,.0f}/s  {made.word:<6} p99 {made.p99_ms:.1f} ms, {made.achieved:,.0f}/s begun,"
-            f" {made.cpu_us:.0f} µs CPU per call, others {others:.2f} cores {made.why}"
+            f" {made.cpu_us:.0f} µs CPU per call; cores: {made.shares()} {made.why}".rstrip()
         )
         return made
 
     return search(probe, start=start, most=most, halvings=halvings, workers=workers)
 
 
-def scaling(found: Sequence[Capacity]) -> str:
-    """Say how it scales from the first to the last."""
+def cores_of(
+    by_process: Mapping[str, float],
+    health: Mapping[str, Sequence[Mapping[str, float]]],
+    seconds: float,
+) -> dict[str, float]:
+    """
+    Give how many cores each process used while there was load.
+
+    `by_process` are CPU seconds by the names of the rig, `health` the generator's samples by its processes.
+    """
+    cores = {}
+    for name, used_s in by_process.items():
+        shown = (
+            f"{_WORKER} {int(name.removeprefix('edge') or 0) + 1}"
+            if _EDGE.fullmatch(name)
+            else name
+        )
+        cores["vendor" if name == "mock" else shown] = round(used_s / seconds, 3)
+    cores["generator"] = round(
+        sum(fmean(row["cpu"] for row in rows) for rows in health.values() if rows), 3
+    )
+    return cores
+
+
+def scaling(found: Sequence[Capacity]) -> list[str]:
+    """Say how it scales from the first to the last: by the rates where the gateway bounded both, and by what a call costs in any case."""
     if len(found) < 2 or not found[0].rate:
-        return ""
-    factor = found[-1].rate / found[0].rate
-    sure = all(one.bounded for one in found)
-    doubt = (
-        ""
-        if sure
-        else "; not all of them were bounded by the gateway, so this is no statement about it"
-    )
-    return (
-        f"{found[-1].workers} workers make {factor:.2f} times the rate of {found[0].workers}{doubt}"
-    )
+        return []
+    few, many = found[0], found[-1]
+    said = []
+    if few.bounded and many.bounded:
+        said.append(
+            f"{many.workers} workers make {many.rate / few.rate:.2f} times the rate of {few.workers}"
+        )
+    else:
+        said.append(
+            f"what {many.workers} workers make of {few.workers}'s rate cannot be seen on this machine:"
+            " generator, vendor and store have no cores of their own, and came to their end first"
+        )
+    both = {one.rate for one in few.probes if few.probe(one.rate)} & {
+        one.rate for one in many.probes if many.probe(one.rate)
+    }
+    at = max(both, default=0.0)
+    one, other = few.probe(at), many.probe(at)
+    if one is not None and other is not None and one.cpu_us and other.cpu_us:
+        each = other.workers()
+        even = " and ".join(f"{used / sum(each):.0%}" for used in each) if sum(each) else "-"
+        gain = many.workers / few.workers * one.cpu_us / other.cpu_us
+        said.append(
+            f"at {at:,.0f}/s a call costs the gateway {one.cpu_us:.0f} µs of CPU with {few.workers} and {other.cpu_us:.0f} µs with"
+            f" {many.workers}, who share it {even}: on cores of their own they make {gain:.2f} times the rate"
+        )
+    most = many.probe(many.rate)
+    if most is not None and most.store_us:
+        said.append(
+            f"the store, which all workers share, spends {most.store_us:.0f} µs on a call at {most.rate:,.0f}/s: one core of it serves"
+            f" {1e6 / most.store_us:,.0f}/s, however many workers there are"
+        )
+    return said

@@ -37,7 +37,8 @@ class Base:
     """
     Something that answers: a gateway, a proxy, a vendor.
 
-    `prefix` is what the URL has before `/v1`; models are the names by which this base knows them.
+    `prefix` is what the URL has before `/v1`; models are the names by which this base knows them; `ca` is a PEM file with the only
+    authorities that are trusted (empty: the system's).
     """
 
     name: str
@@ -45,6 +46,7 @@ class Base:
     key: str = ""
     model: str = ""
     embedding_model: str = ""
+    ca: str = ""
     host: str = field(init=False)
     port: int = field(init=False)
     tls: bool = field(init=False)
@@ -54,6 +56,23 @@ class Base:
         where = read_url(self.url)
         for name, value in zip(("host", "port", "tls", "prefix"), where, strict=True):
             object.__setattr__(self, name, value)
+        if self.ca:
+            self.trust()
+
+    @property
+    def authority(self) -> str:
+        """Host and port as the `Host` header has them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    def trust(self) -> ssl.SSLContext:
+        """Give whom to trust: certificate and host name are verified, always. Raises `BadUrl` for a file that cannot be used."""
+        try:
+            return ssl.create_default_context(cafile=self.ca or None)
+        except OSError as mistake:
+            none = isinstance(mistake, ssl.SSLError)
+            why = "holds no certificate in PEM" if none else mistake.strerror or str(mistake)
+            raise BadUrl(f"{self.ca}: {why}") from mistake
 
 
 def read_url(url: str) -> tuple[str, int, bool, str]:
@@ -77,6 +96,7 @@ class Call:
     """
     One request, and how its caller behaves.
 
+    `level` goes along as `x-biz-level`, which Penstock schedules by and others pass over.
     `slow_bytes_s` is a reader that takes so many bytes a second through a small window; `leave_after` one that hangs up after so many
     events with content; `retries` one that asks again at once so many times when it is refused.
     """
@@ -85,6 +105,7 @@ class Call:
     path: str
     body: bytes
     tenant: str = ""
+    level: str = ""
     key: str | None = None
     dialect: str = "openai"
     stream: bool = False
@@ -116,7 +137,7 @@ class Client:
         self._sleep = sleep
         self._wall_offset_ns = wall_ns() - clock_ns()
         self._idle: list[socket.socket] = []
-        self._tls = ssl.create_default_context() if base.tls else None
+        self._tls = base.trust() if base.tls else None
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -209,7 +230,8 @@ class Client:
         except BaseException as mistake:
             sock.close()
             if isinstance(mistake, ssl.SSLError):
-                raise _ConnectFailed(mistake.reason or str(mistake)) from mistake
+                words = getattr(mistake, "verify_message", "") or mistake.reason or str(mistake)
+                raise _ConnectFailed(f"TLS: {words}") from mistake
             raise
         return sock
 
@@ -305,6 +327,7 @@ class _Exchange:
     line: Timeline
     record: Record
     give_up_ns: int
+    ended: bool = False
 
     def hear(self, said: Said, now: int) -> bool:
         """Note what was said; gives whether it was an error, which ends the call."""
@@ -313,6 +336,7 @@ class _Exchange:
             return True
         if said.content:
             self.line.content(now, output=said.output, tokens=said.tokens)
+        self.ended = self.ended or said.last
         if said.tokens is not None:
             self.line.reported_tokens = said.tokens
         if said.prompt_tokens is not None:
@@ -326,9 +350,16 @@ class _Exchange:
             said = read_whole(whole)
             record.outcome = f"http_{record.status}"
             record.detail = said.error or whole[:100].decode(errors="replace")
+        elif streams and not self.line.events:
+            record.outcome, record.detail = "stream_error", "the stream ended without a word"
+        elif streams and not self.ended:
+            # A 200 that ends in silence is how a stream that was cut looks when a proxy completes its framing.
+            record.outcome = "bad_answer"
+            record.detail = (
+                "the stream ended without saying so (finish_reason, [DONE] or message_stop)"
+            )
         elif streams:
-            record.outcome = "ok" if self.line.events else "stream_error"
-            record.detail = "" if self.line.events else "the stream ended without a word"
+            record.outcome = "ok"
         elif self.call.stream:
             record.outcome = "bad_answer"
             record.detail = "a stream was asked for, and none came"
@@ -346,11 +377,12 @@ def request_bytes(base: Base, call: Call) -> bytes:
     """Write a call as HTTP/1.1."""
     key = base.key if call.key is None else call.key
     headers: Mapping[str, str] = {
-        "Host": base.host if base.port in {80, 443} else f"{base.host}:{base.port}",
+        "Host": base.authority,
         "Content-Type": "application/json",
         "Accept": "text/event-stream" if call.stream else "application/json",
         "User-Agent": "penstock-load",
         **({"anthropic-version": "2023-06-01"} if call.dialect == "anthropic" else {}),
+        **({"x-biz-level": call.level} if call.level else {}),
         **credentials(call.dialect, key),
         "Content-Length": str(len(call.body)),
     }
@@ -372,7 +404,7 @@ def get(base: Base, path: str, timeout_s: float = 10.0) -> tuple[int, bytes]:
     Raises `OSError` when nobody answers, `BadAnswer` when what answers speaks no HTTP.
     """
     head = (
-        f"GET {base.prefix}{path} HTTP/1.1\r\nHost: {base.host}:{base.port}\r\n"
+        f"GET {base.prefix}{path} HTTP/1.1\r\nHost: {base.authority}\r\n"
         f"Accept: application/json\r\nConnection: close\r\n"
     )
     head += "".join(
@@ -384,8 +416,7 @@ def get(base: Base, path: str, timeout_s: float = 10.0) -> tuple[int, bytes]:
             socket.create_connection((base.host, base.port), timeout=timeout_s)
         )
         if base.tls:
-            context = ssl.create_default_context()
-            sock = stack.enter_context(context.wrap_socket(sock, server_hostname=base.host))
+            sock = stack.enter_context(base.trust().wrap_socket(sock, server_hostname=base.host))
         sock.sendall(f"{head}\r\n".encode())
         while not answer.complete and len(body) < _BODY_KEPT:
             piece = sock.recv(_PIECE)

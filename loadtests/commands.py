@@ -6,17 +6,18 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from loadtests import budget, capacity, compare, document, endurance, guard, rig, runner
 from loadtests.bench import gateway
 from loadtests.bench.wrk import BenchFailed
-from loadtests.client import BadUrl, read_url
+from loadtests.client import BadUrl, Base, read_url
 from loadtests.metrics import Record, read_objectives
 from loadtests.rig import OURS
 from loadtests.scenarios import SCENARIOS
-from loadtests.shapes import BadShape, read_duration_s
+from loadtests.shapes import HIGHEST_RATE, BadShape, read_duration_s, read_shape
 
 OVERLOAD = Path(__file__).with_name("overload.yaml")
 # What the vendor of overload.yaml can serve: 16 at a time, 100 ms each.
@@ -33,25 +34,84 @@ def host(text: str) -> str:
     return text.rstrip("/").removesuffix("/v1")
 
 
+def _from_to(low: float, high: float, *, whole: bool = False) -> Callable[[str], float]:
+    """Give a reader of numbers within bounds, both included."""
+
+    def read(text: str) -> float:
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no {'whole ' if whole else ''}number from {low:g} to {high:g}"
+            )
+        return value
+
+    return read
+
+
+def _shape(text: str) -> str:
+    try:
+        read_shape(text, 60.0)
+    except BadShape as mistake:
+        raise argparse.ArgumentTypeError(str(mistake)) from None
+    return text
+
+
+def _process(text: str) -> int:
+    try:
+        pid = int(text)
+        os.kill(pid, 0)
+    except (ValueError, OSError) as mistake:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no process that can be seen here"
+        ) from mistake
+    return pid
+
+
+def _scenario(parser: argparse.ArgumentParser, default: str) -> None:
+    names = ", ".join(SCENARIOS)
+    parser.add_argument(
+        *("--scenario",),
+        choices=SCENARIOS,
+        default=default,
+        metavar="NAME",
+        help=f"of {names} ({default})",
+    )
+
+
 def _guard(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="penstock load guard",
         description="Hold a gateway to loadtests/budget.yaml: 0 kept, 1 broken, 2 misuse; with --strict 3 when too noisy to judge.",
     )
     parser.add_argument("--quick", action="store_true", help="one short run each: for plumbing")
-    parser.add_argument("--budget", type=Path, default=budget.FILE, metavar="FILE")
+    parser.add_argument(
+        "--budget", type=Path, default=budget.FILE, metavar="FILE", help="(loadtests/budget.yaml)"
+    )
     parser.add_argument("--only", metavar="NAME[,NAME]", help="these scenarios of the budget")
-    parser.add_argument("--repeats", type=int, choices=range(1, 21), metavar="N", help="(3)")
-    parser.add_argument("--seconds", type=int, choices=range(1, 601), metavar="N", help="a run (8)")
+    parser.add_argument(
+        "--repeats", type=_from_to(1, 20, whole=True), metavar="N", help="of each run (3)"
+    )
+    parser.add_argument(
+        "--seconds", type=_from_to(1, 600, whole=True), metavar="N", help="of a run (8)"
+    )
     parser.add_argument("--strict", action="store_true", help="too noisy to judge fails, too")
-    parser.add_argument("--out", type=Path, metavar="DIR")
+    _out(parser)
     theirs = parser.add_argument_group("a gateway that runs already, instead of a rig of its own")
     theirs.add_argument("--host", type=host, metavar="URL")
     theirs.add_argument("--key", default=os.environ.get("LOAD_KEY", ""), help="(or LOAD_KEY)")
-    theirs.add_argument("--model", help="its name for the model")
+    theirs.add_argument("--model", metavar="NAME", help="its name for the model")
     theirs.add_argument("--direct", type=host, metavar="URL", help="the vendor behind it")
-    theirs.add_argument("--direct-model", help="the vendor's name for the model")
-    theirs.add_argument("--direct-key", default="")
+    theirs.add_argument("--direct-model", metavar="NAME", help="the vendor's name for the model")
+    theirs.add_argument(
+        "--direct-key",
+        default=os.environ.get("LOAD_DIRECT_KEY", ""),
+        metavar="KEY",
+        help="(or LOAD_DIRECT_KEY)",
+    )
+    theirs.add_argument("--ca", type=_authorities, default="", metavar="FILE", help=_CA_HELP)
     given = parser.parse_args(arguments)
     try:
         scenarios = budget.load(given.budget)
@@ -74,6 +134,7 @@ def _guard(arguments: Sequence[str]) -> int:
             given.direct,
             given.direct_model,
             given.direct_key,
+            given.ca,
         )
     effort = guard.QUICK if given.quick else guard.Effort()
     effort = dataclasses.replace(
@@ -134,7 +195,7 @@ def _compare(arguments: Sequence[str]) -> int:
         description="One scenario in turn against the bases of a YAML file; loadtests/README.md shows one.",
     )
     parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument("--out", type=Path, metavar="DIR")
+    _out(parser)
     given = parser.parse_args(arguments)
     try:
         wanted = compare.load(given.file)
@@ -145,17 +206,17 @@ def _compare(arguments: Sequence[str]) -> int:
             print(f"cannot start: {words}", file=sys.stderr)
         return 2
     folder = given.out or runner.folder_for("compare", datetime.now(UTC))
-    records: list[Record] = []
+    gathered = runner.Gathered()
     code = 0
     try:
-        compare.run(wanted, folder, _say, records)
+        compare.run(wanted, folder, _say, gathered)
     except _FAILURES as mistake:
         print(f"cannot compare: {mistake}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         code = 130
-    document.write(folder, compare.summarize(wanted, records), records)
-    print(f"\n{document.table(compare.COLUMNS, compare.rows(wanted, records))}\n")
+    document.write(folder, compare.summarize(wanted, gathered), gathered.records)
+    print(f"\n{document.table(compare.COLUMNS, compare.rows(wanted, gathered))}\n")
     print(f"report: {folder / document.REPORT}")
     return code
 
@@ -166,22 +227,31 @@ def _capacity(arguments: Sequence[str]) -> int:
         description="The highest rate at which a rig's gateway keeps errors and p99 within bounds.",
     )
     parser.add_argument("--workers", default="1,2", metavar="N[,N]", help="(1,2)")
-    parser.add_argument("--scenario", choices=SCENARIOS, default="chat")
-    parser.add_argument("--start", type=float, default=100.0, help="first rate (100)")
-    parser.add_argument("--most", type=float, default=3200.0, help="highest rate tried (3200)")
-    parser.add_argument("--seconds", type=int, default=5, help="of a probe (5)")
-    parser.add_argument("--halvings", type=int, default=3, help="of the last gap (3)")
-    parser.add_argument("--added-p99", type=float, default=25.0, metavar="MS", help="(25)")
-    parser.add_argument("--processes", type=int, default=1, help="of the generator (1)")
-    parser.add_argument("--out", type=Path, metavar="DIR")
+    _scenario(parser, "chat")
+    rates = _from_to(0.1, HIGHEST_RATE)
+    for name, read, default, words in (
+        ("--start", rates, 100.0, "first rate, in calls per second"),
+        ("--most", rates, 3200.0, "highest rate that is tried"),
+        ("--seconds", _from_to(1, 600, whole=True), 5, "of a probe"),
+        ("--halvings", _from_to(0, 10, whole=True), 3, "of the last gap"),
+        (
+            "--added-p99",
+            _from_to(0, 60_000),
+            25.0,
+            "most that p99 may lie above direct calls', in ms",
+        ),
+        ("--processes", _from_to(1, 64, whole=True), 1, "of the generator"),
+    ):
+        parser.add_argument(
+            name, type=read, default=default, metavar="N", help=f"{words} ({default:g})"
+        )
+    _out(parser)
     given = parser.parse_args(arguments)
     words = given.workers.split(",")
     if not all(word.isdigit() and 1 <= int(word) <= 64 for word in words):
         parser.error(f"--workers {given.workers!r}: numbers from 1 to 64, as in 1,2")
-    if not 0 < given.start <= given.most or given.seconds < 1 or not 0 <= given.halvings <= 10:
-        parser.error(
-            "--start is above 0 and at most --most, --seconds 1 or more, --halvings 0 to 10"
-        )
+    if given.start > given.most:
+        parser.error(f"--start {given.start:g} is above --most {given.most:g}")
     folder = given.out or runner.folder_for("capacity", datetime.now(UTC))
     found: list[capacity.Capacity] = []
     code = 0
@@ -214,25 +284,50 @@ def _capacity(arguments: Sequence[str]) -> int:
     print()
     for one in found:
         print(one.words())
-    if told := capacity.scaling(found):
-        print(told)
+    for words in capacity.scaling(found):
+        print(words)
     told_as = {
         "machine": document.machine(),
         "capacities": [dataclasses.asdict(one) for one in found],
+        "scaling": capacity.scaling(found),
     }
     document.write_json(folder / "capacity.json", told_as)
     print(f"raw: {folder / 'capacity.json'}")
     return code
 
 
+_CA_HELP = "PEM file with the only authorities to trust for https (the system's)"
+
+
+def _authorities(text: str) -> str:
+    try:
+        Base("any", "https://any", ca=text)
+    except BadUrl as mistake:
+        raise argparse.ArgumentTypeError(str(mistake)) from None
+    return text
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    words = "folder of the results; earlier ones in it are replaced (one under var/load)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=words)
+
+
 def _target(parser: argparse.ArgumentParser) -> None:
     theirs = parser.add_argument_group("a gateway that runs already, instead of a rig of its own")
     theirs.add_argument("--host", type=host, metavar="URL")
     theirs.add_argument("--key", default=os.environ.get("LOAD_KEY", ""), help="(or LOAD_KEY)")
-    theirs.add_argument("--model", default="", help="(the first of GET /v1/models)")
-    theirs.add_argument("--pid", type=int, action="append", help="process to watch; repeatable")
-    theirs.add_argument("--admin", default="", metavar="URL", help="admin port, for its gauges")
-    theirs.add_argument("--admin-token", default="")
+    theirs.add_argument("--model", default="", metavar="NAME", help="(the first of GET /v1/models)")
+    theirs.add_argument("--ca", type=_authorities, default="", metavar="FILE", help=_CA_HELP)
+    theirs.add_argument(
+        "--pid", type=_process, action="append", metavar="N", help="process to watch; repeatable"
+    )
+    theirs.add_argument("--admin", type=host, metavar="URL", help="admin port, for its gauges")
+    theirs.add_argument(
+        "--admin-token",
+        default=os.environ.get("LOAD_ADMIN_TOKEN", ""),
+        metavar="TOKEN",
+        help="(or LOAD_ADMIN_TOKEN)",
+    )
 
 
 def _seconds(text: str) -> float:
@@ -247,10 +342,12 @@ def _soak(arguments: Sequence[str]) -> int:
         prog="penstock load soak",
         description="Steady load, and what grows meanwhile: 1 when memory, descriptors, tasks or leases do.",
     )
-    parser.add_argument("--duration", type=_seconds, default=600.0, help="(10m)")
-    parser.add_argument("--load", default="20", help="calls per second, or a shape (20)")
-    parser.add_argument("--scenario", choices=SCENARIOS, default="unruly")
-    parser.add_argument("--out", type=Path, metavar="DIR")
+    parser.add_argument("--duration", type=_seconds, default=600.0, help="30s, 10m, 2h (10m)")
+    parser.add_argument(
+        "--load", type=_shape, default="20", help="calls per second, or a shape (20)"
+    )
+    _scenario(parser, "unruly")
+    _out(parser)
     _target(parser)
     given = parser.parse_args(arguments)
     folder = given.out or runner.folder_for("soak", datetime.now(UTC))
@@ -283,17 +380,20 @@ def _overload(arguments: Sequence[str]) -> int:
         description="Half the capacity, five times it, and half again: goodput, what is shed and how fast, recovery.",
     )
     parser.add_argument("--duration", type=_seconds, default=30.0, help="of all of it (30s)")
-    parser.add_argument("--capacity", type=float, help=f"calls per second ({_NARROW_RATE:g})")
-    parser.add_argument("--scenario", choices=SCENARIOS, default="chat")
-    parser.add_argument("--slo", default="e2e:1000", help="(e2e:1000)")
-    parser.add_argument("--out", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--capacity",
+        type=_from_to(0.1, 10_000),
+        metavar="N",
+        help=f"calls per second ({_NARROW_RATE:g}, which its own rig's vendor can serve)",
+    )
+    _scenario(parser, "chat")
+    parser.add_argument("--slo", default="e2e:1000", help="objectives, in ms (e2e:1000)")
+    _out(parser)
     _target(parser)
     given = parser.parse_args(arguments)
     if given.host and not given.capacity:
         parser.error("of a gateway that runs elsewhere, --capacity has to be said")
     rate = given.capacity or _NARROW_RATE
-    if not 0 < rate <= 10_000:
-        parser.error(f"--capacity {rate:g} is no number of calls per second")
     try:
         objectives = read_objectives(given.slo)
     except ValueError as mistake:
@@ -341,9 +441,9 @@ def _watched(
     watcher = endurance.Watcher(())
     try:
         if given.host:
-            watcher = endurance.Watcher(given.pid or (), given.admin, token=given.admin_token)
+            watcher = endurance.Watcher(given.pid or (), given.admin or "", token=given.admin_token)
             with watcher:
-                base = {"host": given.host, "model": given.model, **options}
+                base = {"host": given.host, "model": given.model, "ca": given.ca, **options}
                 code = runner.run([given.scenario], base, folder, key=given.key)
             if code not in {0, 130}:
                 return code

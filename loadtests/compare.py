@@ -15,7 +15,7 @@ import yaml
 
 from loadtests import document, preflight, runner, summary
 from loadtests.engine import Plan
-from loadtests.metrics import BadObjective, Record, read_objectives
+from loadtests.metrics import BadObjective, read_objectives
 from loadtests.options import ARRIVALS, OptionsWrong, read_bases
 from loadtests.scenarios import SCENARIOS
 from loadtests.shapes import BadShape, read_duration_s, read_shape
@@ -26,6 +26,7 @@ COLUMNS = (
     ("name", "base"),
     ("calls", "calls"),
     ("errors", "errors %"),
+    ("rate", "begun/s"),
     ("goodput", "goodput/s"),
     ("ttft50", "TTFT p50 ms"),
     ("ttft99", "p99"),
@@ -106,9 +107,9 @@ def look(comparison: Comparison) -> list[str]:
 
 
 def run(
-    comparison: Comparison, folder: Path, say: Callable[[str], None], into: list[Record]
+    comparison: Comparison, folder: Path, say: Callable[[str], None], into: runner.Gathered
 ) -> None:
-    """Run everything, and put the calls into a list that outlives an interruption."""
+    """Run everything, and put what came of it where it outlives an interruption."""
     for repeat in range(1, comparison.repeats + 1):
         for base in comparison.bases:
             name = re.sub(r"\W+", "-", base["name"])
@@ -122,18 +123,19 @@ def run(
                 slo=comparison.slo,
                 seed=repeat,
             )
-            records = made.records()
-            into += records
-            for words in made.document()["warnings"]:
+            known = len(into.warnings)
+            records = into.add(made)
+            for words in into.warnings[known:]:
                 say(f"  {base['name']}: {words}")
             say(f"  {base['name']} {repeat}/{comparison.repeats}: {len(records)} calls")
 
 
-def summarize(comparison: Comparison, records: list[Record]) -> dict[str, Any]:
+def summarize(comparison: Comparison, gathered: runner.Gathered) -> dict[str, Any]:
     """Make the document of a comparison."""
     return summary.summarize(
-        records,
-        [],
+        gathered.records,
+        gathered.samples,
+        spans=gathered.spans,
         objectives=read_objectives(comparison.slo),
         about={
             "title": f"{comparison.scenario} side by side",
@@ -150,19 +152,19 @@ def summarize(comparison: Comparison, records: list[Record]) -> dict[str, Any]:
     )
 
 
-def rows(comparison: Comparison, records: list[Record]) -> list[dict[str, Any]]:
+def rows(comparison: Comparison, gathered: runner.Gathered) -> list[dict[str, Any]]:
     """Give the table's rows in the order of the bases; `added` is E2E minus that of the first base."""
     objectives = read_objectives(comparison.slo)
-    seconds = read_duration_s(comparison.duration) * comparison.repeats
     found: list[dict[str, Any]] = []
     first: dict[str, float] | None = None
     for base in comparison.bases:
-        own = [record for record in records if record.base == base["name"]]
-        figures = summary.figures_of(own, objectives, seconds)
+        own = [record for record in gathered.records if record.base == base["name"]]
+        figures = summary.figures_of(own, objectives, summary.times_of(own, gathered.spans))
         row: dict[str, Any] = {
             "name": base["name"],
             "calls": figures["calls"],
             "errors": round(100 * figures["error_share"], 2),
+            "rate": figures["rate"],
             "goodput": figures["goodput"],
         }
         for key in ("ttft50", "ttft99", "icl99", "e2e50", "e2e95", "e2e99"):

@@ -19,24 +19,31 @@ import msgspec
 from loadtests.client import Base, Call, Client
 from loadtests.metrics import Record
 from loadtests.scenarios import DEFAULT_TENANTS, SCENARIOS, Draw, Tenant, draw_tenant
-from loadtests.shapes import arrivals
+from loadtests.shapes import Shape, arrivals, endless, phase_of
 
 # A caller whose call failed at once waits so long in a closed loop: what cannot be reached is not asked ten thousand times a second.
 _AFTER_FAILURE_S = 0.1
 CLOSED = "closed"
+# The first arrival is due so long after the first source began: by then all of them have.
+_HEAD_START_S = 0.1
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a run does; it travels to workers on other machines as JSON.
 
-    `arrivals` is `constant`, `poisson` or `closed`; `each` is what one source adds to the rate per second; `most_open` bounds the calls that
-    are open at a time in one process.
+    `arrivals` is `constant`, `poisson` or `closed`.
+    In an open loop each of `sources` sources has an equal share of `shape`, over all of `workers` processes; without a shape one source
+    adds `each` calls a second.
+    `most_open` bounds the calls that are open at a time in one process.
     """
 
     bases: tuple[Base, ...]
     tenants: tuple[Tenant, ...] = DEFAULT_TENANTS
     arrivals: str = "poisson"
+    shape: Shape | None = None
+    sources: int = 1
+    workers: int = 1
     each: float = 1.0
     seed: int = 1
     objectives: dict[str, float] = {}
@@ -85,6 +92,7 @@ class Engine:
         self._sleep = sleep
         self._worker = worker
         self._sources = count()
+        self._origin_ns = 0
         self._turns = self._take_turns()
 
     def close(self) -> None:
@@ -93,12 +101,16 @@ class Engine:
             client.close()
 
     def feed(self, scenario: str) -> None:
-        """Be one open-loop source of arrivals, for ever: whoever wants it to end ends the greenlet."""
-        index = next(self._sources)
-        random = Random(f"{self.plan.seed}:{self._worker}:{index}")
-        begun = self._clock_ns()
-        for at in arrivals(self.plan.arrivals, self.plan.each, index, random):
-            intended = begun + int(at * 1e9)
+        """
+        Be one open-loop source of arrivals, until the shape is over, or for ever without one.
+
+        What was due before this source began is not its business: another one had it, or nobody.
+        """
+        index, now = next(self._sources), self._clock_ns()
+        for at, origin_ns in self._moments(index, now):
+            intended = origin_ns + int(at * 1e9)
+            if intended < now:
+                continue
             wait_s = (intended - self._clock_ns()) / 1e9
             if wait_s > 0:
                 self._sleep(wait_s)
@@ -106,6 +118,18 @@ class Engine:
                 self.dropped += 1
                 continue
             self.begin(scenario, intended)
+
+    def _moments(self, index: int, now: int) -> Iterator[tuple[float, int]]:
+        plan = self.plan
+        random = Random(f"{plan.seed}:{self._worker}:{index}")
+        if plan.shape is None:
+            found = arrivals(plan.arrivals, endless(plan.each), random, phase=phase_of(index))
+            return ((at, now) for at in found)
+        if not self._origin_ns:
+            self._origin_ns = now + int(_HEAD_START_S * 1e9)
+        phase = phase_of(self._worker + plan.workers * index, plan.sources)
+        found = arrivals(plan.arrivals, plan.shape, random, share=plan.sources, phase=phase)
+        return ((at, self._origin_ns) for at in found)
 
     def once(self, scenario: str) -> None:
         """Make one call of a closed loop, and return when it has ended."""

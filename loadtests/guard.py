@@ -52,6 +52,7 @@ class Foreign:
     direct_url: str
     direct_model: str
     direct_key: str = ""
+    ca: str = ""
 
     def bases(self) -> list[dict[str, str]]:
         """Give both bases as a run takes them."""
@@ -61,8 +62,9 @@ class Foreign:
                 "url": self.direct_url,
                 "model": self.direct_model,
                 "key": self.direct_key,
+                "ca": self.ca,
             },
-            {"name": OURS, "url": self.url, "model": self.model, "key": self.key},
+            {"name": OURS, "url": self.url, "model": self.model, "key": self.key, "ca": self.ca},
         ]
 
 
@@ -71,7 +73,6 @@ class Found:
     """What the repeats of one scenario gave, by the rows of the budget; `noise` is why not to trust latencies."""
 
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    records: list[Record] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     others: list[float] = field(default_factory=list)
     direct_p50: list[float] = field(default_factory=list)
@@ -99,6 +100,7 @@ class Guard:
         say: Callable[[str], None],
     ) -> None:
         self.found: dict[str, Found] = {scenario.name: Found() for scenario in scenarios}
+        self.gathered = runner.Gathered()
         self._scenarios = scenarios
         self._effort = effort
         self._folder = folder
@@ -138,9 +140,8 @@ class Guard:
             seed=repeat,
             title=f"{scenario.name}, repeat {repeat}",
         )
-        records = run.records()
+        records = self.gathered.add(run)
         found = self.found[scenario.name]
-        found.records += records
         found.warnings += run.document()["warnings"]
         if ours is not None and watch is not None:
             found.others.append(watch.told()[1])
@@ -169,25 +170,27 @@ class Guard:
 
     def document(self, config: dict[str, Any]) -> dict[str, Any]:
         """Make the document of all runs together, with the verdicts in it."""
-        records = [record for found in self.found.values() for record in found.records]
+        gathered = self.gathered
         run = summary.summarize(
-            records,
-            [],
+            gathered.records,
+            gathered.samples,
             objectives={},
             about={"title": "guard", "config": config, "machine": document.machine()},
+            spans=gathered.spans,
+            parts=True,
         )
-        warnings = {words for found in self.found.values() for words in found.warnings}
         return {
             **run,
             "verdicts": [verdict.row() for verdict in self.verdicts()],
             "values": {name: dict(found.values) for name, found in self.found.items()},
-            "warnings": sorted(warnings),
+            "others_cores": {name: found.others for name, found in self.found.items()},
+            "warnings": sorted(set(gathered.warnings)),
         }
 
     @property
     def records(self) -> list[Record]:
         """Every call of every repeat."""
-        return [record for found in self.found.values() for record in found.records]
+        return self.gathered.records
 
 
 def _told(found: Found, ours: Rig | None) -> str:
@@ -221,7 +224,7 @@ def wire_values(records: Sequence[Record], slo: str) -> dict[str, float]:
                 added = summary.percentile(through, share) - summary.percentile(without, share)
                 values[f"added.{what}.{name}"] = added
     if ours:
-        figures = summary.figures_of(ours, read_objectives(slo), 1.0)
+        figures = summary.figures_of(ours, read_objectives(slo), summary.Times())
         values["errors"] = 100 * figures["error_share"]
         values["goodput"] = 100 * figures["good_share"]
     return values
@@ -238,7 +241,7 @@ def cpu_ratio(records: Sequence[Record], used: Mapping[str, float]) -> float | N
 
 
 def memory_kb(ours: Rig, count: int) -> float:
-    """Give resident memory per open stream, beyond the process after as many streams were open before."""
+    """Give resident memory per open stream, beyond the process before they were opened, in KB."""
     (pid,) = ours.pids[OURS]
     gateway = ours.gateway
     where = urlsplit(gateway.url)

@@ -61,6 +61,12 @@ def warnings(samples: Sequence[Health], records: Sequence[Record]) -> list[str]:
                 f"the generator {process} used more than {BUSY_CPU:.0%} of a core in {busy:.0%} of the run:"
                 " it was the bottleneck; give it --processes, or machines"
             )
+        delayed = sum(sample.lag_ms > LATE_MS for sample in own) / len(own)
+        if delayed > _TOO_OFTEN:
+            said.append(
+                f"timers of the generator {process} ran more than {LATE_MS:.0f} ms late in {delayed:.0%} of the run:"
+                " it had no core to run on when it wanted one, and what it measured holds that wait"
+            )
         if dropped := max(sample.dropped for sample in own):
             said.append(
                 f"the generator {process} had too many calls open and left {dropped} arrivals out"

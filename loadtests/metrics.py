@@ -6,15 +6,20 @@ What is measured of one call, under the names and by the definitions of AIPerf (
 | TTFT | first event with non-empty content, reasoning included, minus the start |
 | TTFO | first event with content that is no reasoning, minus the start |
 | E2E | last event with content (of an answer that is no stream: its last byte), minus the start |
-| ITL | (E2E - TTFT) / (output tokens - tokens of the first event) |
+| ITL | (E2E - TTFT) / (output tokens - 1); where the server counts tokens with each event, minus those of the first instead of 1 |
 | ICL | the gaps between neighbouring events with content |
 | TPOT | (E2E - TTFT) / (output tokens - 1), as vLLM's benchmark has it |
 | tok/s | 1 / ITL: output tokens per second and user |
-| goodput | completed calls per second that meet every service level objective |
+| throughput | completed calls over the time from the first call's start to the last answer's end |
+| tokens/s | output tokens over that time |
+| goodput | completed calls that meet every service level objective, over that time |
 
-The start is the moment at which the call was meant to begin, not the one at which the generator got round to it: otherwise a slow answer
-delays the calls behind it and hides its own harm (coordinated omission).
-In a closed loop the two are the same.
+Two things differ on purpose.
+The start is the moment at which the call was meant to begin, not the one at which the generator got round to it (AIPerf's start): otherwise
+a slow answer delays the calls behind it and hides its own harm (coordinated omission).
+In a closed loop the two are the same, and a record holds the difference (`late_ms`).
+An objective that a call has no figure for, such as TTFT of an answer that is no stream, is not held against it; with AIPerf it is, which in
+mixed traffic would call every such answer bad.
 Output tokens are what the server reports; where it reports none, events with content count as one token each.
 """
 
@@ -73,10 +78,11 @@ class Timeline:
 
     def itl_ms(self) -> float | None:
         """Inter-token latency, `None` when no token followed the first event."""
-        after = self.tokens - self.first_tokens
-        if self.events < 2 or after < 1:
+        if self.events < 2 or self.tokens < 2:
             return None
-        return (self.last_ns - self.first_ns) / 1e6 / after
+        # A count of the first event that contradicts the whole is worth nothing.
+        first = self.first_tokens if self.first_tokens < self.tokens else 1
+        return (self.last_ns - self.first_ns) / 1e6 / (self.tokens - first)
 
     def tpot_ms(self) -> float | None:
         """Time per output token, `None` below two tokens."""

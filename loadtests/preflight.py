@@ -5,6 +5,7 @@ Each base gets one real call of each scenario, with a one-token answer: it prove
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -72,13 +73,8 @@ def _small(call: Call) -> Call:
     document = msgspec.json.decode(call.body)
     if "max_tokens" in document:
         document["max_tokens"] = 1
-    return Call(
-        scenario=call.scenario,
-        path=call.path,
-        body=msgspec.json.encode(document),
-        key=call.key,
-        dialect=call.dialect,
-        stream=call.stream,
+    return replace(
+        call, body=msgspec.json.encode(document), slow_bytes_s=0, leave_after=0, retries=0
     )
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import msgspec
 
 from loadtests import document
 from loadtests.bench.ground import free_port
+from loadtests.engine import Health
 from loadtests.metrics import Record
+from loadtests.summary import Span, span_of
 
 ROOT = Path(__file__).parents[1]
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -48,6 +50,19 @@ def folder_for(name: str, now: datetime) -> Path:
     return var / "load" / f"{now:%Y%m%d-%H%M%S}-{name}"
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run; raises `RunFailed` where that cannot be, or where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as mistake:
+        raise RunFailed(
+            f"{folder}: {mistake.strerror or mistake}; name another with --out"
+        ) from mistake
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What a run left in its folder."""
@@ -61,6 +76,29 @@ class Run:
     def records(self) -> list[Record]:
         """Read every call; raises `NoRun`."""
         return document.read_records(self.folder)
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What several runs gave together, for one document of them all."""
+
+    records: list[Record] = field(default_factory=list)
+    samples: list[Health] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, run: Run) -> list[Record]:
+        """Take in one run; gives its calls. Raises `NoRun`."""
+        told, records = run.document(), run.records()
+        self.records += records
+        self.warnings += told["warnings"]
+        for process, rows in told["health"].items():
+            for row in rows:
+                at_s = round(row["at_s"] + told["begin_s"], 3)
+                self.samples.append(Health(**{**row, "process": process, "at_s": at_s}))
+        if span := span_of(records):
+            self.spans.append(span)
+        return records
 
 
 def command(
@@ -103,7 +141,9 @@ def run(
 
     On Ctrl-C Locust, which gets it too, ends the run and writes its report; that is waited for, and then `KeyboardInterrupt` raised.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    # What an earlier run left must not be taken for this one's.
+    (folder / document.RUN).unlink(missing_ok=True)
     environ = {**os.environ, "LOAD_KEY": key, "PYTHONPATH": str(ROOT)}
     output = subprocess.DEVNULL if quiet else None
     process = subprocess.Popen(
@@ -154,7 +194,7 @@ def measure(
 
     Raises `RunFailed` when it could not start or left nothing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     # The file of bases holds keys, so only its owner may read it, and it does not outlive the run.
     file = folder / "bases.json"
     file.touch(mode=0o600)

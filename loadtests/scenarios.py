@@ -142,6 +142,7 @@ def _call(draw: Draw, scenario: str, path: str, body: dict[str, Any], **how: Any
         path=path,
         body=msgspec.json.encode(body),
         tenant=draw.tenant.level,
+        level=draw.tenant.level,
         key=draw.tenant.key,
         stream=bool(body.get("stream")),
         **how,

@@ -2,15 +2,21 @@
 The shapes of load over time, and the moments at which calls are meant to begin.
 
 In an open loop calls begin when they are due, whether earlier ones were answered or not, as the outside world's do.
-A Locust user is a source of arrivals there, so many a second, and Locust's number of users times that is the rate: shapes change the number
-of users, and Locust spreads them over its processes and machines.
-Poisson sources add up to a Poisson stream; constant ones begin at phases that the golden ratio spreads, so that any number of them is
-nearly even (the three-gap theorem).
+A Locust user is a source of arrivals there.
+Where a shape says the rate, each of so many sources takes an equal share of it and follows it by itself: the moments are those at which the
+integral of the rate reaches the numbers that are due (time rescaling), so that a ramp or a burst is exact to the microsecond, whatever
+second Locust looks at its users in.
+Shares of a Poisson process add up to one (E. Çinlar, "Introduction to Stochastic Processes", 1975); of constant arrivals source number i
+of n takes every n-th from the i-th on.
+Where Locust's own number of users says the rate, nobody knows how many sources there will be: constant ones then begin at phases that the
+golden ratio spreads, so that any number of them is nearly even (the three-gap theorem).
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, pairwise
+from math import sqrt
 from random import Random
 
 _GOLDEN = 0.6180339887498949
@@ -42,6 +48,29 @@ class Shape:
         """The highest rate on the way."""
         return max(rate for _, rate in self.points)
 
+    def moments(self, numbers: Iterator[float]) -> Iterator[float]:
+        """
+        Give the seconds at which so many arrivals are due since the beginning; `numbers` must not fall.
+
+        Ends with the shape.
+        """
+        pieces = pairwise(self.points)
+        begin = end = (0.0, 0.0)
+        before = piece = 0.0
+        for number in numbers:
+            while number >= before + piece:
+                before += piece
+                try:
+                    begin, end = next(pieces)
+                except StopIteration:
+                    return
+                piece = (begin[1] + end[1]) / 2 * (end[0] - begin[0])
+            # Where the area under a straight line reaches what is left: the root of a quadratic, in the form that does not cancel.
+            slope = (end[1] - begin[1]) / (end[0] - begin[0])
+            left = number - before
+            root = sqrt(max(0.0, begin[1] ** 2 + 2 * slope * left))
+            yield begin[0] + (2 * left / (begin[1] + root) if left else 0.0)
+
     def at(self, seconds: float) -> float | None:
         """Give the rate at a moment, `None` when it is over."""
         if seconds >= self.duration_s:
@@ -64,6 +93,13 @@ def read_shape(text: str, duration_s: float) -> Shape:
     """
     if not 0 < duration_s <= LONGEST_S:
         raise BadShape(f"{duration_s:g} s is no duration between 0 s and a week")
+    shape = _read(text, duration_s)
+    if not shape.highest:
+        raise BadShape(f"{text!r} is no load at all")
+    return shape
+
+
+def _read(text: str, duration_s: float) -> Shape:
     kind, colon, rest = text.partition(":")
     if not colon:
         kind, rest = "constant", text
@@ -135,32 +171,35 @@ def read_duration_s(text: str) -> float:
     return float(found[1]) * _UNITS_S[found[2]]
 
 
-def arrivals(kind: str, rate: float, index: int, random: Random) -> Iterator[float]:
+def arrivals(
+    kind: str, shape: Shape, random: Random, *, share: int = 1, phase: float = 0.0
+) -> Iterator[float]:
     """
-    Give the seconds, from its own beginning on, at which source number `index` has calls begin: `constant` or `poisson`.
+    Give the seconds of the run at which one of `share` equal sources has calls begin: `constant` or `poisson`.
 
-    Endless; raises `BadShape` for another kind.
+    A constant source begins `phase` of its own interval late. Ends with the shape; raises `BadShape` for another kind.
     """
     if kind not in {"constant", "poisson"}:
         raise BadShape(f"{kind!r} is no kind of arrivals: constant, poisson")
-    return _constant(rate, index) if kind == "constant" else _poisson(rate, random)
+    return shape.moments(_even(share, phase) if kind == "constant" else _random(share, random))
 
 
-def _constant(rate: float, index: int) -> Iterator[float]:
-    phase = (index * _GOLDEN) % 1.0
-    count = 0
+def _even(share: int, phase: float) -> Iterator[float]:
+    return ((phase + number) * share for number in count())
+
+
+def _random(share: int, random: Random) -> Iterator[float]:
+    due = 0.0
     while True:
-        yield (phase + count) / rate
-        count += 1
+        due += random.expovariate(1.0) * share
+        yield due
 
 
-def _poisson(rate: float, random: Random) -> Iterator[float]:
-    at = 0.0
-    while True:
-        at += random.expovariate(rate)
-        yield at
+def endless(rate: float) -> Shape:
+    """Give a load that does not end by itself."""
+    return Shape(((0.0, rate), (LONGEST_S, rate)))
 
 
-def sources(rate: float, each: float) -> int:
-    """Give how many sources of `each` arrivals a second make a rate; a rate above 0 needs one at least."""
-    return max(1, round(rate / each)) if rate > 0 else 0
+def phase_of(index: int, share: int = 0) -> float:
+    """Give the phase of source number `index` of `share`, or of nobody knows how many (0)."""
+    return (index / share if share else index * _GOLDEN) % 1.0

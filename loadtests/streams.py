@@ -64,7 +64,8 @@ class Said:
     What an event, or a whole answer, says.
 
     `content` is that a model said anything, reasoning and tool calls included; `output` that it was no reasoning.
-    `tokens` is the completion tokens reported so far, all kinds together, `None` where nothing is reported.
+    `tokens` is the completion tokens reported so far, all kinds together, `None` where nothing is reported; `last` that the model has
+    finished.
     """
 
     content: bool = False
@@ -116,21 +117,23 @@ def read_openai(event: Event) -> Said:
         return Said(error="an event is no JSON object")
     if error := _error_of(document):
         return Said(error=error)
-    content = output = False
+    content = output = finished = False
     for choice in document.get("choices") or ():
         delta = choice.get("delta") or {}
         spoken = delta.get("content") or delta.get("tool_calls") or choice.get("text")
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         output = output or bool(spoken)
         content = content or bool(spoken or thought)
+        finished = finished or bool(choice.get("finish_reason"))
     usage = document.get("usage")
-    if usage is None and not content:
+    if usage is None and not content and not finished:
         return _NOTHING
     return Said(
         content,
         output,
         _count(usage, "completion_tokens"),
         _count(usage, "prompt_tokens"),
+        last=finished,
     )
 
 

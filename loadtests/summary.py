@@ -4,8 +4,10 @@ A run as one document: figures by scenario and tenant, curves over time, distrib
 Pure: records and samples go in, a document of plain JSON comes out, which the report draws and the guard judges.
 """
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -66,8 +68,59 @@ def values_of(records: Iterable[Record], metric: str) -> list[float]:
     return [value for value in found if value is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One stretch of load, in seconds of the records' clock: its first call's start, its last call's start, its last answer's end."""
+
+    begin_s: float
+    last_s: float
+    end_s: float
+
+
+def span_of(records: Iterable[Record]) -> Span | None:
+    """Give the stretch of load that records are of, `None` without any."""
+    begin = last = end = None
+    for record in records:
+        if begin is None or last is None or end is None:
+            begin = last = end = record.at_s
+        begin, last = min(begin, record.at_s), max(last, record.at_s)
+        if record.counts:
+            end = max(end, record.at_s + record.took_ms / 1000)
+    if begin is None or last is None or end is None:
+        return None
+    return Span(begin, last, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """
+    What rates are over: seconds in which calls began, and seconds until the last of them had its answer.
+
+    The first is what a load is said in; the second is AIPerf's benchmark duration, which throughput and goodput are over.
+    """
+
+    begun_s: float = 1.0
+    whole_s: float = 1.0
+
+
+def times_of(records: Sequence[Record], spans: Iterable[Span]) -> Times:
+    """Give the times of those stretches that these records are in; each counts as a second at least."""
+    starts = sorted(record.at_s for record in records)
+    own = [
+        span
+        for span in spans
+        if (at := bisect_left(starts, span.begin_s)) < len(starts) and starts[at] <= span.last_s
+    ]
+    if not own:
+        return Times()
+    return Times(
+        sum(max(span.last_s - span.begin_s, 1.0) for span in own),
+        sum(max(span.end_s - span.begin_s, 1.0) for span in own),
+    )
+
+
 def figures_of(
-    records: Sequence[Record], objectives: dict[str, float], seconds: float
+    records: Sequence[Record], objectives: dict[str, float], times: Times
 ) -> dict[str, Any]:
     """Give the figures of one group of records."""
     counting = [record for record in records if record.counts]
@@ -82,11 +135,12 @@ def figures_of(
         "errors": dict(failed.most_common()),
         "error_share": failed.total() / len(counting) if counting else 0.0,
         "details": _details(counting),
-        "rate": round(len(counting) / seconds, 3),
-        "goodput": round(good / seconds, 3),
+        "rate": round(len(counting) / times.begun_s, 3),
+        "throughput": round((len(counting) - failed.total()) / times.whole_s, 3),
+        "goodput": round(good / times.whole_s, 3),
         "good_share": good / len(counting) if counting else 0.0,
         "tokens": tokens,
-        "tokens_s": round(tokens / seconds, 2),
+        "tokens_s": round(tokens / times.whole_s, 2),
         "late_ms": spread_of(record.late_ms for record in counting),
         "shed_ms": spread_of(shed),
     }
@@ -106,47 +160,74 @@ def summarize(
     *,
     objectives: dict[str, float],
     about: dict[str, Any],
+    spans: Sequence[Span] = (),
+    parts: bool = False,
 ) -> dict[str, Any]:
-    """Make the document of a run; `about` (title, configuration, machine) is kept as it is."""
+    """
+    Make the document of a run; `about` (title, configuration, machine) is kept as it is.
+
+    Several runs in one document are told apart by their `spans`; `parts` draws their scenarios one by one, because they share no axis.
+    """
     counting = [record for record in records if record.counts]
-    begin = min((record.at_s for record in records), default=0.0)
-    end = max((record.at_s + record.took_ms / 1000 for record in counting), default=begin + 1)
-    # Rates are of the time in which calls began: the drain at the end is no load.
-    last = max((record.at_s for record in records), default=begin)
-    seconds = max(last - begin, 1.0)
-    return {
+    whole = span_of(records) or Span(0.0, 0.0, 1.0)
+    spans = spans or (whole,)
+    document = {
         "kind": KIND,
         "version": VERSION,
         **about,
-        "begin_s": begin,
-        "seconds": round(seconds, 3),
+        "begin_s": whole.begin_s,
+        "seconds": round(max(whole.end_s - whole.begin_s, 1.0), 3),
         "objectives": objectives,
-        "total": figures_of(records, objectives, seconds),
-        "by_base": _group(records, lambda record: record.base, objectives, seconds),
-        "by_scenario": _group(
-            records, lambda record: f"{record.base} · {record.scenario}", objectives, seconds
+        "total": figures_of(records, objectives, times_of(records, spans)),
+        "by_base": _figures(_groups(records, lambda record: record.base), objectives, spans),
+        "by_scenario": _figures(
+            _groups(records, lambda record: f"{record.base} · {record.scenario}"), objectives, spans
         ),
-        "by_tenant": _group(
-            records, lambda record: f"{record.base} · {record.tenant}", objectives, seconds
+        "by_tenant": _figures(
+            _groups(records, lambda record: f"{record.base} · {record.tenant}"), objectives, spans
         ),
         "fairness": fairness(records, objectives),
-        "over_time": _over_time(counting, begin, max(end - begin, 1.0), objectives),
-        "cdf": _cdfs(counting),
-        "health": _health_over_time(samples, begin),
+        **_curves(counting, whole, objectives),
+        "health": _health_over_time(samples, whole.begin_s),
         "warnings": health.warnings(samples, counting),
     }
+    if parts:
+        scenarios = _groups(counting, lambda record: record.scenario)
+        document["parts"] = [
+            {"name": name, **_curves(group, whole, objectives)} for name, group in scenarios.items()
+        ]
+    return document
 
 
-def _group(
-    records: Sequence[Record],
-    name_of: Callable[[Record], str],
-    objectives: dict[str, float],
-    seconds: float,
-) -> dict[str, Any]:
+def by_scenario(records: Sequence[Record], objectives: dict[str, float]) -> dict[str, Any]:
+    """Give the figures by base and scenario only, which is what a page that is looked at meanwhile wants."""
+    groups = _groups(records, lambda record: f"{record.base} · {record.scenario}")
+    span = span_of(records)
+    return _figures(groups, objectives, (span,) if span else ())
+
+
+def _groups(records: Iterable[Record], name_of: Callable[[Record], str]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         groups[name_of(record)].append(record)
-    return {name: figures_of(group, objectives, seconds) for name, group in sorted(groups.items())}
+    return dict(sorted(groups.items()))
+
+
+def _figures(
+    groups: dict[str, list[Record]], objectives: dict[str, float], spans: Sequence[Span]
+) -> dict[str, Any]:
+    return {
+        name: figures_of(group, objectives, times_of(group, spans))
+        for name, group in groups.items()
+    }
+
+
+def _curves(records: Sequence[Record], span: Span, objectives: dict[str, float]) -> dict[str, Any]:
+    seconds = max(span.end_s - span.begin_s, 1.0)
+    return {
+        "over_time": _over_time(records, span.begin_s, seconds, objectives),
+        "cdf": _cdfs(records),
+    }
 
 
 def fairness(records: Sequence[Record], objectives: dict[str, float]) -> float | None:

@@ -2,8 +2,8 @@
 Locust's side: users, shapes, statistics, page, and the way of records from workers to the master.
 
 A user class is one scenario.
-In an open loop a user is a source of arrivals and the number of users sets the rate (see `shapes`); in a closed loop it is a caller who
-waits for each answer.
+In an open loop a user is a source of arrivals, with a share of the shape that it follows by itself (see `shapes`), or of its own rate where
+Locust's `-u` says the load; in a closed loop it is a caller who waits for each answer.
 
 Locust's statistics show a call as several rows of one name, told apart by their type:
 
@@ -17,7 +17,6 @@ Locust's statistics show a call as several rows of one name, told apart by their
 Importing this imports Locust, and with it gevent's patches: nothing but the locustfile does.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -26,7 +25,6 @@ from typing import Any
 
 import gevent
 import msgspec
-import yaml
 from flask import Response, render_template, request
 from locust import LoadTestShape, User, events, task
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
@@ -37,14 +35,20 @@ from loadtests.client import Base
 from loadtests.engine import CLOSED, Engine, Health, Plan
 from loadtests.health import EVERY_S, Watch
 from loadtests.metrics import Record, meets, read_objectives
-from loadtests.options import PARTS, OptionsWrong, parse_plan
-from loadtests.shapes import Shape, read_duration_s, read_shape, sources
-from loadtests.summary import summarize
+from loadtests.options import PARTS, SOURCES, OptionsWrong, parse_plan, read_file
+from loadtests.shapes import Shape
+from loadtests.summary import by_scenario, summarize
 
-_SOURCES = 50
+# Locust ends a run at its next look after this; the sources end themselves when the shape does.
+_AFTERWARDS_S = 0.5
 _HAND_OVER_S = 5.0
+_IDLE_S = 60.0
+# Calls that Locust's page is told of: it asks every second or two, of a process that has other things to do.
+_LATEST = 5000
 # Messages between master and workers.
 _END, _ENDED = "penstock_end", "penstock_ended"
+# Stands for the host that Locust's page will be told only later.
+_NOWHERE = "http://127.0.0.1"
 
 
 class CallFailed(Exception):
@@ -65,27 +69,31 @@ class LoadUser(User):
             engine.once(self.scenario)
         else:
             engine.feed(self.scenario)
+            # Its share of the shape is over; Locust would have it begin again.
+            while True:
+                gevent.sleep(_IDLE_S)
 
     def stop(self, force: bool = False) -> bool:
         """End at once: calls that are open are greenlets of their own, and the site lets them end."""
         return bool(super().stop(force=True))
 
 
-class RateShape(LoadTestShape):
-    """A shape of ours as Locust follows it, once a second."""
+class Pace(LoadTestShape):
+    """A shape of ours as Locust follows it, once a second: its users in a closed loop, all of its sources at once in an open one."""
 
-    def __init__(self, shape: Shape, each: float) -> None:
+    def __init__(self, shape: Shape, *, closed: bool) -> None:
         super().__init__()
         self._shape = shape
-        self._each = each
+        self._closed = closed
 
     def tick(self) -> tuple[int, float] | None:
-        """Give users and how fast to start them, `None` when it is over."""
-        rate = self._shape.at(self.get_run_time())
-        if rate is None:
-            return None
+        """Give users and how many of them to start in a second, `None` when it is over."""
+        at = self.get_run_time()
+        if not self._closed:
+            return (SOURCES, SOURCES) if at < self._shape.duration_s + _AFTERWARDS_S else None
+        users = self._shape.at(at)
         # Locust warns above a hundred new users a second.
-        return sources(rate, self._each), 100.0
+        return None if users is None else (max(round(users), int(users > 0)), 100.0)
 
 
 class Site:
@@ -128,7 +136,10 @@ class Site:
         self._written = False
         self._begun = time.monotonic()
         runner = self.environment.runner
-        if not isinstance(runner, MasterRunner):
+        if isinstance(runner, MasterRunner):
+            # Goes to the workers with the options: each has to know its place among the others.
+            self.options.workers = runner.worker_count
+        else:
             plan = self.plan
             self.engine = Engine(
                 plan,
@@ -275,8 +286,13 @@ class Site:
                     "load": options.load,
                     "arrivals": options.arrivals,
                     "duration": options.duration,
+                    "timeout_s": options.timeout,
+                    "tenants": [one.name for one in self.plan.tenants] if self.bases() else [],
                     "seed": options.seed,
-                    "bases": [{"name": one.name, "url": one.url} for one in self.bases()],
+                    "bases": [
+                        {"name": one.name, "url": one.url, "model": one.model}
+                        for one in self.bases()
+                    ],
                 },
                 "machine": document.machine(),
             },
@@ -308,7 +324,7 @@ def add_options(parser: Any) -> None:
         parser.add_argument(
             f"--{part.name}",
             type=part.type,
-            default=os.environ.get(part.variable, part.default) if part.variable else part.default,
+            default=part.preset(),
             help=part.help,
             is_secret=part.secret,
             include_in_web_ui=part.name in {"key", "model", "load", "duration", "slo"},
@@ -334,28 +350,20 @@ def set_up(environment: Any) -> None:
     if isinstance(environment.runner, MasterRunner):
         environment.runner.register_message(_ENDED, _worker_ended)
     environment.stop_timeout = max(environment.stop_timeout or 0, options.drain)
-    mistakes = []
+    mistakes: list[str] = []
     for name in ("bases", "tenants"):
-        # Workers elsewhere do not have the file: what it says travels with the options.
-        text = getattr(options, name)
-        if text and not text.startswith(("[", "{")):
-            try:
-                content = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
-                setattr(options, name, msgspec.json.encode(content).decode())
-            except (OSError, yaml.YAMLError, TypeError) as mistake:
-                mistakes.append(f"--{name} {text}: {mistake}")
-    try:
-        shape = (
-            read_shape(options.load, read_duration_s(options.duration)) if options.load else None
-        )
-    except ValueError as mistake:
-        shape = None
-        mistakes.append(f"--load: {mistake}")
-    if not mistakes and (environment.host or options.bases):
         try:
-            if not options.bases and not options.model:
-                options.model = preflight.first_model(_site(environment).plan.bases[0])
-            mistakes += preflight.look(_site(environment).plan, _scenarios(environment))
+            setattr(options, name, read_file(name, getattr(options, name)))
+        except OptionsWrong as mistake:
+            mistakes.append(str(mistake))
+    plan: Plan | None = None
+    if not mistakes:
+        try:
+            plan = parse_plan(vars(options), environment.host or _NOWHERE)
+            if environment.host or options.bases:
+                if not options.bases and not options.model:
+                    options.model = preflight.first_model(plan.bases[0])
+                mistakes += preflight.look(site.plan, _scenarios(environment))
         except (OptionsWrong, BadAnswer) as mistake:
             mistakes += str(mistake).splitlines()
         except OSError as mistake:
@@ -364,8 +372,8 @@ def set_up(environment: Any) -> None:
         for words in mistakes:
             print(f"cannot start: {words}", file=sys.stderr)
         sys.exit(2)
-    if shape is not None:
-        environment.shape_class = RateShape(shape, _each(options, shape))
+    if plan is not None and plan.shape is not None:
+        environment.shape_class = Pace(plan.shape, closed=plan.arrivals == CLOSED)
         environment.shape_class.runner = environment.runner
     if environment.web_ui is not None:
         _extend_page(environment)
@@ -378,15 +386,6 @@ def _end_worker(environment: Any, msg: Any) -> None:
 
 def _worker_ended(environment: Any, msg: Any) -> None:
     _site(environment).ended(msg.data)
-
-
-def _each(options: Any, shape: Shape) -> float:
-    """Give what one user adds to the load, and settle it for the workers: few sources are enough for any rate."""
-    if options.arrivals == CLOSED:
-        return 1.0
-    if not options.each:
-        options.each = max(1.0, shape.highest / _SOURCES)
-    return float(options.each)
 
 
 def _scenarios(environment: Any) -> list[str]:
@@ -406,7 +405,9 @@ def _extend_page(environment: Any) -> None:
     @app.after_request
     def add_figures(response: Any) -> Any:
         if request.path == "/stats/requests" and response.is_json:
-            rows = document.rows(_site(environment).document())
+            site = _site(environment)
+            found = by_scenario(site.records[-_LATEST:], read_objectives(site.options.slo))
+            rows = document.rows({"by_scenario": found})
             response.set_data(
                 msgspec.json.encode(
                     {**response.json, "extended_stats": [{"key": key, "data": rows}]}

@@ -1,14 +1,19 @@
 """Laws of the capacity search: it is bounded, finds the rate that holds, and never takes the generator's limit for the gateway's."""
 
+from dataclasses import replace
+
 import pytest
 
 from loadtests.capacity import (
     BROKE,
     GENERATOR,
     HELD,
+    MACHINE,
     Capacity,
     Limits,
     Probe,
+    blame,
+    cores_of,
     judge,
     scaling,
     search,
@@ -91,15 +96,49 @@ def test_latency_of_a_generator_that_was_late_is_its_own():
     assert judged(records(outcome="lost"), ["late"]).word == BROKE
 
 
+def test_a_machine_that_was_full_takes_the_blame():
+    """Unless a worker was: then it is the gateway that could not do more."""
+    slow = Probe(100, BROKE, "p99", cores={"worker 1": 0.4, "generator": 0.9, "store": 0.2})
+    assert blame(slow, 2).word == BROKE, "half a core was left"
+    full = replace(slow, cores={**slow.cores, "vendor": 0.4})
+    assert blame(full, 2).word == MACHINE
+    assert "generator 0.90, worker 1 0.40, vendor 0.40, store 0.20" in blame(full, 2).why
+    assert blame(replace(slow, others_cores=0.3), 8).word == MACHINE
+    assert blame(replace(full, cores={**full.cores, "worker 1": 0.9}), 2).word == BROKE
+    assert blame(replace(full, word=HELD), 2).word == HELD
+    probe, tried = up_to(500, MACHINE)
+    assert (find(probe).bounded, tried) == (False, [100, 200, 400, 800])
+
+
+def test_cores_are_told_by_what_runs_on_them():
+    """Seconds of CPU over seconds of load; the generator tells its own."""
+    used = {"mock": 1.0, "store": 0.5, "edge": 2.0, "edge1": 1.5, "control": 0.0}
+    health = {"worker-0": [{"cpu": 0.2}, {"cpu": 0.4}], "worker-1": [{"cpu": 0.1}]}
+    assert cores_of(used, health, 5.0) == {
+        "vendor": 0.2,
+        "store": 0.1,
+        "worker 1": 0.4,
+        "worker 2": 0.3,
+        "control": 0.0,
+        "generator": 0.4,
+    }
+
+
 def test_scaling_is_said_with_its_doubt():
-    """A factor, and whether it says anything about the gateway."""
-    one = Capacity(1, 1000, bounded=True, probes=(Probe(1000, HELD, cpu_us=500),), limit="x")
-    two = Capacity(2, 1900, bounded=True, probes=(), limit="x")
-    vague = Capacity(2, 1900, bounded=False, probes=(), limit="x")
-    assert scaling([one, two]) == "2 workers make 1.90 times the rate of 1"
-    assert "no statement" in scaling([one, vague])
-    assert scaling([one]) == ""
+    """By rates where the gateway bounded both; by the CPU of a call at the highest rate that both held in any case."""
+    halves = {"worker 1": 0.3, "worker 2": 0.3}
+    few = Capacity(1, 1000, True, (Probe(1000, HELD, cpu_us=200), Probe(2000, BROKE)), "x")
+    probes = (Probe(1000, HELD, cpu_us=250, cores=halves), Probe(1900, HELD, store_us=20))
+    many = Capacity(2, 1900, True, probes, "x")
+    told = scaling([few, many])
+    assert told[0] == "2 workers make 1.90 times the rate of 1"
+    assert "at 1,000/s a call costs the gateway 200 µs of CPU with 1 and 250 µs with 2" in told[1]
+    assert "share it 50% and 50%: on cores of their own they make 1.60 times the rate" in told[1]
+    assert "20 µs on a call at 1,900/s: one core of it serves 50,000/s" in told[2]
+    assert "cannot be seen on this machine" in scaling([few, replace(many, bounded=False)])[0]
+    assert scaling([few]) == []
+    assert len(scaling([few, replace(many, probes=())])) == 1
     busy = Capacity(1, 100, True, (Probe(100, HELD, others_cores=0.7),), "x")
     assert "other processes kept 0.70 cores busy" in busy.words()
-    assert "other processes" not in one.words()
-    assert "one core could serve 2,000/s" in one.words()
+    assert "other processes" not in few.words()
+    assert "one core could serve 5,000/s" in few.words()

@@ -3,11 +3,14 @@
 import asyncio
 import json
 import random
+import re
+import ssl
 
 import pytest
+import trustme
 
 from loadtests.answers import BadAnswer
-from loadtests.client import BadUrl, Base, Call, Client, get, read_url
+from loadtests.client import BadUrl, Base, Call, Client, get, read_url, request_bytes
 from loadtests.mock import serve
 from loadtests.scenarios import DEFAULT_TENANTS, SCENARIOS, Draw
 from tests.loadtests.peer import ANTHROPIC, peer, whole
@@ -200,6 +203,191 @@ async def test_get_reads_a_list_of_models():
     assert (status, "data" in json.loads(body)) == (200, True)
     with peer(b"SSH-2.0\r\n\r\n") as ours, pytest.raises(BadAnswer):
         await asyncio.to_thread(get, Base("b", ours.url), "/v1/models")
+
+
+class Script:
+    """A server whose every time is known: pieces arrive at milliseconds of a clock that only they move."""
+
+    def __init__(self, monkeypatch, *pieces, begins_ms=0):
+        self.ns = begins_ms * MS
+        self.left = list(pieces)
+        monkeypatch.setattr("socket.create_connection", lambda *_, **__: self)
+
+    def read(self):
+        return self.ns
+
+    def recv(self, _size):
+        at_ms, piece = self.left.pop(0)
+        self.ns = at_ms * MS
+        return piece
+
+    def sendall(self, wire):
+        self.sent = wire
+
+    def settimeout(self, _seconds):
+        """Nothing to wait for."""
+
+    setsockopt = close = settimeout
+
+    def call(self, call, intended_ms=None):
+        client = Client(Base("b", "http://h"), clock_ns=self.read, wall_ns=lambda: 0)
+        self.setsockopt = lambda *_: None
+        self.close = lambda: None
+        return client.call(call, None if intended_ms is None else intended_ms * MS)
+
+
+MS = 1_000_000
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+def said(text="", *, usage=None, **delta):
+    choice = {"delta": {**({"content": text} if text else {}), **delta}, "finish_reason": None}
+    event = {
+        "choices": [] if usage and not text else [choice],
+        **({"usage": usage} if usage else {}),
+    }
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def test_every_figure_of_a_stream_is_aiperfs(monkeypatch):
+    """Of a stream whose times are known: meant for 0 ms, begun at 5."""
+    script = Script(
+        monkeypatch,
+        (12, HEAD),
+        (30, said(role="assistant")),
+        (40, said(reasoning_content="hm")),
+        (60, said("a") + said("b")),
+        (85, said("c")),
+        (90, said(usage={"completion_tokens": 10, "prompt_tokens": 7})),
+        (91, DONE),
+        (92, b""),
+        begins_ms=5,
+    )
+    record = script.call(chat("m"), 0)
+    assert (record.outcome, record.tokens, record.chunks) == ("ok", 10, 4)
+    assert record.late_ms == 5
+    assert record.ttft_ms == 40, "the first content, reasoning included, from the intended start"
+    assert record.ttfo_ms == 60, "the first that is no reasoning"
+    assert record.e2e_ms == 85, "the last content, not usage or [DONE]"
+    assert record.gaps_us == [20_000, 0, 25_000], "between events with content"
+    assert record.itl_ms == record.tpot_ms == (85 - 40) / (10 - 1)
+    assert record.took_ms == 92
+
+
+def test_a_server_that_counts_with_each_event_has_its_first_event_taken_off(monkeypatch):
+    """AIPerf's correction for servers that bundle tokens; vLLM's TPOT has none."""
+    script = Script(
+        monkeypatch,
+        (10, HEAD + said("abcd", usage={"completion_tokens": 4})),
+        (40, said("efgh", usage={"completion_tokens": 10}) + DONE),
+        (41, b""),
+    )
+    record = script.call(chat("m"))
+    assert (record.itl_ms, record.tpot_ms) == (30 / 6, round(30 / 9, 4))
+
+
+def test_a_whole_answer_ends_with_its_last_byte(monkeypatch):
+    """No TTFT, no ITL; E2E from the intended start."""
+    body = b'{"choices":[{}],"usage":{"completion_tokens":3}}'
+    answer = whole(body, "application/json")
+    script = Script(monkeypatch, (20, answer[:-5]), (33, answer[-5:]), begins_ms=3)
+    record = script.call(chat("m", stream=False), 1)
+    assert (record.e2e_ms, record.late_ms, record.tokens) == (32, 2, 3)
+    assert (record.ttft_ms, record.itl_ms, record.gaps_us) == (None, None, [])
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [DONE, said(finish_reason="x").replace(b'"finish_reason": null', b'"finish_reason": "stop"')],
+    ids=["done", "finish_reason"],
+)
+def test_a_stream_that_ends_in_silence_is_no_success(monkeypatch, ending):
+    """What a proxy makes of a vendor that was cut: a 200 whose framing is complete."""
+    cut = Script(monkeypatch, (10, HEAD + said("a")), (20, said("b")), (30, b""))
+    record = cut.call(chat("m"))
+    assert (record.outcome, "without saying so" in record.detail) == ("bad_answer", True)
+    good = Script(monkeypatch, (10, HEAD + said("a")), (20, said("b") + ending), (30, b""))
+    assert good.call(chat("m")).outcome == "ok"
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """Give a private authority's file, and a context with its certificate for one name."""
+
+    def serving(name):
+        ca = trustme.CA()
+        ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ca.issue_cert(name).configure_cert(context)
+        return str(tmp_path / "ca.pem"), context
+
+    return serving
+
+
+async def test_https_with_a_private_authority(authority):
+    """Streams, whole answers and the list of models, over verified TLS."""
+    ca, context = authority("127.0.0.1")
+    async with serve(tls=context) as mock:
+        base = Base("b", mock.url, "k", ca=ca)
+        client = Client(base)
+        records = [
+            await asyncio.to_thread(client.call, chat("sim;tokens=5;interval_ms=1", stream=stream))
+            for stream in (True, False)
+        ]
+        client.close()
+        status, _ = await asyncio.to_thread(get, base, "/v1/models")
+        assert mock.books()["totals"]["connections"] <= 2
+    assert [(record.outcome, record.tokens) for record in records] == [("ok", 5)] * 2
+    assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted", "words"),
+    [("127.0.0.1", False, "TLS: "), ("other.example", True, "TLS: .*mismatch")],
+    ids=["stranger", "wrong name"],
+)
+async def test_https_that_cannot_be_trusted_is_told(authority, name, trusted, words):
+    """Nothing is sent to an authority that nobody vouched for, nor to another host."""
+    ca, context = authority(name)
+    async with serve(tls=context) as mock:
+        client = Client(Base("b", mock.url, "sk-secret", ca=ca if trusted else ""))
+        record = await asyncio.to_thread(client.call, chat("sim"))
+        assert mock.requests() == []
+    assert record.outcome == "connect_failed"
+    assert re.search(words, record.detail)
+
+
+def test_a_file_of_authorities_that_is_none_is_told(tmp_path):
+    """Missing, or no PEM."""
+    with pytest.raises(BadUrl, match="No such file"):
+        Base("b", "https://h", ca=str(tmp_path / "none"))
+    (tmp_path / "empty.pem").write_text("nothing")
+    with pytest.raises(BadUrl, match="PEM"):
+        Base("b", "https://h", ca=str(tmp_path / "empty.pem"))
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://h", "h"),
+        ("http://h:8080", "h:8080"),
+        ("https://h:443", "h"),
+        ("https://h:80", "h:80"),
+        ("http://[::1]:8080/v1", "[::1]:8080"),
+    ],
+)
+def test_the_host_header(url, host):
+    """Without the scheme's own port; an IPv6 address in brackets."""
+    assert b"\r\nHost: " + host.encode() + b"\r\n" in request_bytes(Base("b", url), chat("m"))
+
+
+def test_a_tenants_level_goes_along():
+    """For gateways that schedule by it."""
+    call = SCENARIOS["chat"](draw())
+    assert b"\r\nx-biz-level: premium\r\n" in request_bytes(Base("b", "http://h"), call)
 
 
 async def test_a_call_that_is_ended_from_outside_is_still_told():

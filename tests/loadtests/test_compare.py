@@ -5,6 +5,8 @@ import pytest
 from loadtests import compare, runner
 from loadtests.compare import BadComparison, Comparison, load, read
 from loadtests.metrics import Record
+from loadtests.runner import Gathered
+from loadtests.summary import span_of
 
 BASES = [
     {"name": "direct", "url": "http://a", "model": "m"},
@@ -75,17 +77,19 @@ def test_bases_take_turns(monkeypatch, tmp_path):
             return [Record("x", "chat", "t", 0.0, 0.0, "ok")]
 
         def document(self):
-            return {"warnings": ["late"]}
+            sample = {"at_s": 0.5, "cpu": 0.1, "lag_ms": 0.0, "open_calls": 0, "dropped": 0}
+            return {"warnings": ["late"], "begin_s": 100.0, "health": {"worker-0": [sample]}}
 
     def measure(scenario, bases, folder, **options):
         order.append(([base["name"] for base in bases], options["seed"]))
         return Made()
 
     monkeypatch.setattr(runner, "measure", measure)
-    said, into = [], []
+    said, into = [], Gathered()
     compare.run(Comparison(tuple(BASES), repeats=2), tmp_path, said.append, into)
     assert order == [(["direct"], 1), (["gateway"], 1), (["direct"], 2), (["gateway"], 2)]
-    assert len(into) == 4
+    assert (len(into.records), len(into.spans)) == (4, 4)
+    assert {sample.at_s for sample in into.samples} == {100.5}
     assert "  gateway: late" in said
 
 
@@ -97,10 +101,11 @@ def test_the_table_sets_each_base_against_the_first():
         for at in range(10)
     ]
     wanted = Comparison(tuple(BASES), duration="10s", repeats=1)
-    first, second = compare.rows(wanted, records)
+    gathered = Gathered(records, spans=[span_of(records)])
+    first, second = compare.rows(wanted, gathered)
     assert "added50" not in first
     assert (second["added50"], second["added99"]) == (2, 2)
-    assert second["goodput"] == 1
-    run = compare.summarize(wanted, records)
+    assert second["rate"] == pytest.approx(10 / 9, abs=0.001)
+    run = compare.summarize(wanted, gathered)
     assert set(run["by_base"]) == {"direct", "gateway"}
     assert "key" not in str(run["config"])

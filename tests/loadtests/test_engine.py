@@ -9,8 +9,10 @@ import pytest
 from loadtests import engine as module
 from loadtests.client import Base
 from loadtests.engine import Engine, Plan
-from loadtests.metrics import Record
+from loadtests.metrics import Record, Timeline
 from loadtests.scenarios import Tenant
+from loadtests.shapes import read_shape
+from loadtests.summary import percentile
 
 
 class Over(Exception):
@@ -75,12 +77,13 @@ def bases(*names):
     return tuple(Base(name, "http://h", "", f"model of {name}") for name in names)
 
 
-def made(clock, start=at_once, **plan):
+def made(clock, start=at_once, worker=0, **plan):
     records = []
     ours = Engine(
         Plan(bases=plan.pop("bases", bases("a")), **plan),
         start=start,
         note=records.append,
+        worker=worker,
         clock_ns=clock.read,
         sleep=clock.sleep,
     )
@@ -192,3 +195,95 @@ def test_tenants_bring_their_keys(monkeypatch):
     assert records[0].tenant == "economy"
     ours.close()
     assert asked.calls[-1] == ("a", None, None)
+
+
+def test_sources_share_a_shape_over_all_processes(monkeypatch):
+    """Two workers with two sources each make one even stream of ten a second, from one origin on."""
+    seen = []
+    for worker in (0, 1):
+        asked, clock = Asked(monkeypatch), Clock(1000)
+        plan = {"shape": read_shape("10", 3), "sources": 4, "workers": 2}
+        ours, _ = made(clock, worker=worker, arrivals="constant", **plan)
+        for _ in range(2):
+            # Both begin at once, as Locust starts them.
+            clock.ns = 0
+            ours.feed("chat")
+        seen += [intended for _, _, intended in asked.calls]
+    assert [at // 1_000_000 for at in sorted(seen)] == [100 * (at + 1) for at in range(30)]
+
+
+def test_a_source_that_begins_in_the_middle_makes_up_for_nothing(monkeypatch):
+    """It takes over from one that was lost; what was due before has no caller any more."""
+    asked, clock = Asked(monkeypatch), Clock(1000)
+    ours, _ = made(clock, arrivals="constant", shape=read_shape("10", 2), sources=1)
+    ours.feed("chat")
+    first = [intended for _, _, intended in asked.calls]
+    asked.calls.clear()
+    clock.ns = 1_000_000_000
+    ours.feed("chat")
+    assert [intended for _, _, intended in asked.calls] == [at for at in first if at >= 1e9]
+
+
+class Stalling:
+    """In the client's place: a server that takes calls one after the other, 10 ms each, and stands still from 2 s to 4 s."""
+
+    def __init__(self, monkeypatch, clock):
+        server = self
+        self.free_ns = 0
+
+        class Fake:
+            def __init__(self, base, **_):
+                self.base = base
+
+            def call(self, call, intended_ns, note):
+                line = Timeline(clock.ns if intended_ns is None else intended_ns, clock.ns)
+                begin = max(clock.ns, server.free_ns)
+                if 2e9 <= begin < 4e9:
+                    begin = 4_000_000_000
+                server.free_ns = begin + 10_000_000
+                line.content(server.free_ns, output=True)
+                record = Record("a", "chat", "t", 0.0, 0.0, "ok", 200, e2e_ms=line.e2e_ms())
+                note(record)
+                return record
+
+        monkeypatch.setattr(module, "Client", Fake)
+
+
+def test_a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one(monkeypatch):
+    """
+    Coordinated omission: both loops ask 40 a second of the same server, which stands still for two seconds of eight.
+
+    A quarter of all callers of the open loop wait, the first of them two seconds; of the closed loop's one.
+    """
+    clock = Clock(1000)
+    Stalling(monkeypatch, clock)
+    ours, opened = made(clock, arrivals="constant", shape=read_shape("40", 8), sources=1)
+    ours.feed("chat")
+
+    clock = Clock(1000)
+    server = Stalling(monkeypatch, clock)
+
+    class Answered:
+        """The caller waits for its answer, and then to the next of its 25 ms."""
+
+        def join(self):
+            clock.ns = max(server.free_ns, clock.ns + 25_000_000)
+
+    def start(go):
+        go()
+        return Answered()
+
+    ours, closed = made(clock, start, arrivals="closed")
+    while clock.ns < 8e9:
+        ours.once("chat")
+
+    waited = {
+        name: sorted(record.e2e_ms for record in records)
+        for name, records in (("open", opened), ("closed", closed))
+    }
+    assert len(opened) == 320
+    assert percentile(waited["open"], 0.5) == percentile(waited["closed"], 0.5) == 10
+    assert percentile(waited["open"], 0.8) > 500
+    assert percentile(waited["open"], 0.99) > 1900
+    assert percentile(waited["closed"], 0.99) == 10, "what a closed loop makes of it"
+    assert sum(value > 100 for value in waited["closed"]) == 1

@@ -71,7 +71,7 @@ def test_the_whole_guard_runs_quickly(tmp_path, capsys):
         (["--only", "chatter"], "the budget has no chatter; it has chat-stream, chat"),
         (["--host", "http://h"], "belong together"),
         (["--host", "nonsense"], "no URL of a gateway"),
-        (["--repeats", "0"], "invalid choice"),
+        (["--repeats", "0"], "no whole number from 1 to 20"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(words, told, capsys):

@@ -5,8 +5,8 @@ from loadtests.health import Watch, warnings
 from loadtests.metrics import Record
 
 
-def sample(cpu=0.1, dropped=0, process="worker-0"):
-    return Health(process, 0.0, cpu, 0.0, 0, dropped)
+def sample(cpu=0.1, dropped=0, process="worker-0", lag_ms=0.0):
+    return Health(process, 0.0, cpu, lag_ms, 0, dropped)
 
 
 def record(late_ms):
@@ -44,3 +44,10 @@ def test_a_busy_generator_a_late_one_and_a_full_one_are_told():
     assert "--processes" in told
     assert "worker-1 had too many calls open and left 3 arrivals out" in told
     assert "p99 by 80 ms" in told
+
+
+def test_a_generator_that_others_keep_from_its_core_is_told():
+    """It used little CPU, because it got little: its timers show it, in a closed loop, too."""
+    assert warnings([sample(0.3, lag_ms=50.0)] + [sample(0.3)] * 9, []) == []
+    (told,) = warnings([sample(0.3, lag_ms=50.0)] * 3 + [sample(0.3)] * 7, [])
+    assert "timers of the generator worker-0 ran more than 20 ms late in 30%" in told

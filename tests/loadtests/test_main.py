@@ -54,21 +54,69 @@ def test_a_run_ends_with_its_table_and_its_page(ran, tmp_path, capsys):
     [
         ([], "--host"),
         (["--host", "h"], "no URL of a gateway"),
-        (["--host", "http://h", "--scenario", "chats"], "no scenario 'chats'"),
-        (["--host", "http://h", "--load", "much"], "no number"),
-        (["--host", "http://h", "--duration", "long"], "no duration"),
-        (["--host", "http://h", "--arrivals", "x"], "poisson, constant, closed"),
-        (["--host", "http://h", "--bases", "f"], "load compare"),
+        (["--host", "http://h?x=1"], "carries more than"),
+        (["--host", "http://h:99999"], "Port out of range"),
+        (["--scenario", "chats"], "no scenario 'chats'"),
+        (["--load", "much"], "no number"),
+        (["--load", "0"], "no load at all"),
+        (["--load", "-1"], "not between 0 and"),
+        (["--load", "nan"], "not between 0 and"),
+        (["--load", "ramp:1"], "a ramp has two rates"),
+        (["--load", "steps:1,x"], "no number"),
+        (["--load", "burst:1-2/1s/2s"], "shorter than the time"),
+        (["--duration", "long"], "no duration"),
+        (["--duration", "0s"], "no duration between"),
+        (["--arrivals", "x"], "poisson, constant, closed"),
+        (["--seed", "x"], "invalid int value"),
+        (["--timeout", "0"], "--timeout 0.0: a number from 0.001"),
+        (["--timeout", "inf"], "--timeout inf"),
+        (["--timeout", "nan"], "--timeout nan"),
+        (["--drain", "-1"], "--drain -1.0"),
+        (["--most-open", "0"], "--most-open 0"),
+        (["--processes", "-1"], "--processes -1"),
+        (["--processes", "many"], "invalid int value"),
+        (["--slo", "ttft"], "is no objective"),
+        (["--ca", "/no/such"], "/no/such: No such file"),
+        (["--tenants", "/no/such"], "--tenants /no/such"),
+        (["--tenants", __file__], "--tenants"),
+        (["--speed", "1"], "unrecognized arguments"),
         (["report"], "RUN"),
         (["report", "/no/such"], "No such file"),
+        (["report", "a", "b", "c"], "two to compare"),
     ],
+    ids=" ".join,
 )
 def test_mistakes_are_told_and_nothing_starts(ran, words, told, capsys):
-    """As misuse, with what was expected."""
+    """Whatever option it is in: as misuse, with what was expected."""
+    host = [] if not words or words[0] in {"--host", "report"} else ["--host", "http://h"]
     with pytest.raises(SystemExit, match="2"):
-        module.main(words)
+        module.main([*words, *host])
     assert told in capsys.readouterr().err
     assert ran == []
+
+
+def test_every_option_has_a_value_that_is_refused_or_a_file_that_is_made():
+    """The table above leaves none out, but for names and words that can be anything."""
+    anything = {"key", "model", "embedding-model", "title", "out"}
+    (table,) = test_mistakes_are_told_and_nothing_starts.pytestmark
+    tried = {words[0].removeprefix("--") for words, _ in table.args[1] if words}
+    assert {part.name for part in PARTS if part.group} - anything <= tried
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path, capsys):
+    """Before load starts, and with the way out."""
+    (tmp_path / "file").write_text("")
+    words = ["--host", "http://127.0.0.1:1", "--out", str(tmp_path / "file" / "run")]
+    assert module.main(words) == 2
+    assert "name another with --out" in capsys.readouterr().err
+
+
+def test_the_key_may_come_by_the_environment(ran, monkeypatch, tmp_path, capsys):
+    """Where `ps` does not show it."""
+    monkeypatch.setenv("LOAD_KEY", "sk-from-environment")
+    assert module.main(["--host", "http://h", "--out", str(tmp_path)]) == 0
+    assert ran[0][3]["key"] == "sk-from-environment"
+    assert "sk-from-environment" not in capsys.readouterr().out
 
 
 def test_an_unknown_verb_is_answered_with_those_there_are(capsys):
@@ -112,4 +160,4 @@ def test_a_report_of_two_runs(tmp_path, capsys):
 def test_every_option_of_a_run_is_an_option_of_the_command():
     """One table for both."""
     known = module.load_parser().format_help()
-    assert all(f"--{part.name}" in known for part in PARTS)
+    assert all(f"--{part.name}" in known for part in PARTS if part.group)

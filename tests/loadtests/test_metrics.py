@@ -53,6 +53,15 @@ def test_a_first_event_with_several_tokens_is_taken_off():
     assert line.tpot_ms() == 12 / 7
 
 
+def test_a_first_count_that_contradicts_the_whole_is_not_used():
+    """As AIPerf does: the divisor falls back to one token in the first event."""
+    line = Timeline(0, 0)
+    line.content(10 * MS, output=True, tokens=8)
+    line.content(24 * MS, output=True, tokens=8)
+    line.reported_tokens = 8
+    assert line.itl_ms() == 14 / 7
+
+
 def test_without_a_report_events_count_as_tokens():
     """And without events there is nothing to tell."""
     line = Timeline(0, 0)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from loadtests.engine import Plan
-from loadtests.options import PARTS, OptionsWrong, parse_plan, read_bases
+from loadtests.options import PARTS, SOURCES, OptionsWrong, parse_plan, read_bases, read_file
 
 DEFAULTS = {part.name.replace("-", "_"): part.default for part in PARTS}
 
@@ -16,7 +16,7 @@ def test_the_defaults_make_a_plan():
     (base,) = plan.bases
     assert (base.url, base.key, base.model) == ("http://h:1", "k", "m")
     assert plan.objectives == {"ttft": 1000, "itl": 100}
-    assert plan.each == 1.0
+    assert (plan.each, plan.shape) == (1.0, None)
     assert isinstance(plan, Plan)
 
 
@@ -36,12 +36,26 @@ def test_every_mistake_is_told_at_once():
         "arrivals": "sometimes",
         "timeout": 0,
         "most_open": -1,
+        "load": "much",
+        "each": -1.0,
+        "drain": float("nan"),
+        "ca": "/no/such",
         "tenants": "[]",
     }
     with pytest.raises(OptionsWrong) as told:
         parse_plan({**DEFAULTS, **wrong}, None)
     words = str(told.value)
-    for part in ("--host", "--slo", "--arrivals", "--timeout", "--most-open", "--tenants"):
+    for part in (
+        "--host",
+        "--slo",
+        "--arrivals",
+        "--timeout",
+        "--most-open",
+        "--tenants",
+        "--load",
+        "--each",
+        "--drain",
+    ):
         assert part in words
 
 
@@ -61,6 +75,24 @@ def test_a_wrong_list_of_bases_is_told(document, words):
     """Which base, and what of it."""
     with pytest.raises(OptionsWrong, match=words):
         read_bases(document)
+
+
+def test_a_load_becomes_the_shape_of_the_plan():
+    """Shared by so many sources, over so many processes as the master has."""
+    plan = parse_plan({**DEFAULTS, "load": "ramp:1-5", "duration": "2m", "workers": 3}, "http://h")
+    assert plan.shape.points == ((0.0, 1.0), (120.0, 5.0))
+    assert (plan.sources, plan.workers) == (SOURCES, 3)
+
+
+def test_a_file_travels_as_json(tmp_path):
+    """What is JSON already stays; what cannot be read is told by its option."""
+    (tmp_path / "t.yaml").write_text("- {name: a}")
+    assert read_file("tenants", str(tmp_path / "t.yaml")) == '[{"name":"a"}]'
+    assert read_file("tenants", '[{"name":"a"}]') == '[{"name":"a"}]'
+    assert read_file("tenants", "") == ""
+    (tmp_path / "t.yaml").write_text("a: [")
+    with pytest.raises(OptionsWrong, match="--tenants"):
+        read_file("tenants", str(tmp_path / "t.yaml"))
 
 
 def test_every_option_has_words():

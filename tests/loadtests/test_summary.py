@@ -7,11 +7,16 @@ import pytest
 from loadtests.engine import Health
 from loadtests.metrics import Record
 from loadtests.summary import (
+    Span,
+    Times,
+    by_scenario,
     fairness,
     figures_of,
     percentile,
+    span_of,
     spread_of,
     summarize,
+    times_of,
     values_of,
     width_for,
 )
@@ -68,13 +73,15 @@ def test_figures_of_a_group():
         record(8, outcome="left"),
         record(9, outcome="unfinished"),
     ]
-    got = figures_of(records, OBJECTIVES, 10.0)
+    got = figures_of(records, OBJECTIVES, Times(10.0, 20.0))
     assert (got["calls"], got["ok"], got["unfinished"]) == (9, 8, 1)
     assert got["errors"] == {"http_429": 1}
     assert got["details"] == {"http_429": "slow down"}
     assert got["error_share"] == pytest.approx(1 / 9)
-    assert got["goodput"] == 0.6, "the slow one and the leaver are not good"
-    assert got["tokens_s"] == 3.6
+    assert got["rate"] == 0.9, "calls over the time in which they began"
+    assert got["throughput"] == 0.4, "completed calls over the whole time"
+    assert got["goodput"] == 0.3, "the slow one and the leaver are not good"
+    assert got["tokens_s"] == 1.8
     assert got["ttft"]["p99"] == 60
     assert got["ttft"]["count"] == 8
     assert got["icl"]["count"] == 16
@@ -112,6 +119,30 @@ def test_rates_are_of_the_time_in_which_calls_began():
     """The last answer may be long in coming; that is no load."""
     records = [record(at) for at in range(5)] + [record(4, took_ms=60_000.0)]
     assert summarize(records, [], objectives={}, about={})["total"]["rate"] == 1.5
+
+
+def test_throughput_and_goodput_are_over_the_time_to_the_last_answer():
+    """AIPerf's benchmark duration: from the first call's start to the last answer's end."""
+    records = [record(at, took_ms=1000.0) for at in range(4)] + [record(4, took_ms=6000.0)]
+    total = summarize(records, [], objectives=OBJECTIVES, about={})["total"]
+    assert span_of(records) == Span(1000.0, 1004.0, 1010.0)
+    assert (total["rate"], total["throughput"], total["goodput"]) == (1.25, 0.5, 0.5)
+    assert total["tokens_s"] == 2.0
+
+
+def test_several_runs_in_one_document_do_not_dilute_one_another():
+    """Rates are over the time of the runs that a group is in, not over what lay between."""
+    first = [record(at) for at in range(11)]
+    second = [record(100 + at, scenario="agent", base="b") for at in range(6)]
+    spans = [span for span in map(span_of, (first, second)) if span]
+    run = summarize(first + second, [], objectives={}, about={}, spans=spans, parts=True)
+    assert run["by_base"]["a"]["rate"] == 1.1
+    assert run["by_scenario"]["b · agent"]["rate"] == 1.2
+    assert [part["name"] for part in run["parts"]] == ["agent", "chat"]
+    assert set(run["parts"][0]["cdf"]) == {"b"}
+    assert times_of([], spans) == Times()
+    assert by_scenario(first, {})["a · chat"]["calls"] == 11
+    assert by_scenario([], {}) == {}
 
 
 def test_fairness_is_jains_index():
