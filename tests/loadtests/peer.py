@@ -1,11 +1,9 @@
 """A peer that answers as it is told: for what the mock vendor does not speak, or does only wrong on purpose."""
 
-import asyncio
 import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 ANTHROPIC = b"".join(
     b"event: %s\ndata: %s\n\n" % (name, data)
@@ -103,49 +101,3 @@ def peer(*answers: bytes, close_after: int = 0) -> Iterator[Peer]:
                 client.shutdown(socket.SHUT_RDWR)
         for thread in threads:
             thread.join(10)
-
-
-@contextlib.contextmanager
-def delaying(url: str, seconds: float) -> Iterator[str]:
-    """Stand before a server and hold back each piece of its answers for so long; gives the URL in front."""
-    where = urlsplit(url)
-    loop = asyncio.new_event_loop()
-
-    async def pass_on(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait: float
-    ) -> None:
-        try:
-            with contextlib.suppress(OSError):
-                while piece := await reader.read(65536):
-                    await asyncio.sleep(wait)
-                    writer.write(piece)
-        finally:
-            # Also when we are told to end: a transport left open would trouble whoever runs next.
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        theirs = await asyncio.open_connection(where.hostname, where.port)
-        await asyncio.gather(pass_on(reader, theirs[1], 0), pass_on(theirs[0], writer, seconds))
-
-    async def start() -> asyncio.Server:
-        return await asyncio.start_server(serve, "127.0.0.1", 0)
-
-    async def end() -> None:
-        server.close()
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        server = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()

@@ -1,5 +1,11 @@
 """Laws of the guard: it measures what it says, a gateway that is slowed down is caught, and one that is not passes."""
 
+import contextlib
+import os
+import signal
+import threading
+import time
+
 import pytest
 
 from loadtests import __main__ as main
@@ -7,7 +13,6 @@ from loadtests import document, guard, rig
 from loadtests.budget import read
 from loadtests.guard import Found, Guard, cpu_ratio, wire_values
 from loadtests.metrics import Record
-from tests.loadtests.peer import delaying
 
 # Bounds that nothing exceeds: what is tested is the plumbing, not the machine.
 GENEROUS = """
@@ -31,13 +36,34 @@ def record(base, e2e, **values):
     )
 
 
-def test_a_slowed_gateway_is_caught_and_what_it_broke_is_named(tmp_path, capsys):
-    """The real edge, with a proxy before it that holds each piece of an answer back for 100 ms; exit code 1."""
+@contextlib.contextmanager
+def stuttering(*pids):
+    """Let processes run for 10 ms out of every 70 only."""
+    over = threading.Event()
+
+    def stutter():
+        while not over.is_set():
+            for number, seconds in ((signal.SIGSTOP, 0.06), (signal.SIGCONT, 0.01)):
+                for pid in pids:
+                    os.kill(pid, number)
+                time.sleep(seconds)
+
+    thread = threading.Thread(target=stutter)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_an_edge_that_is_slowed_down_is_caught_and_what_it_broke_is_named(tmp_path, capsys):
+    """The real edge, kept from its core on purpose; exit code 1, whatever else the machine does meanwhile."""
     (tmp_path / "budget.yaml").write_text(STRICT)
-    with rig.rig(with_nginx=False) as ours, delaying(ours.gateway.url, 0.1) as slow:
+    with rig.rig(with_nginx=False) as ours, stuttering(*ours.pids[rig.OURS]):
         words = ["guard", "--quick", "--budget", str(tmp_path / "budget.yaml")]
-        words += ["--seconds", "1", "--out", str(tmp_path / "run"), "--key", ours.gateway.key]
-        words += ["--host", slow, "--model", "bench"]
+        words += ["--seconds", "2", "--out", str(tmp_path / "run"), "--key", ours.gateway.key]
+        words += ["--host", ours.gateway.url, "--model", "bench"]
         words += ["--direct", ours.mock_url, "--direct-model", "sim;tokens=32"]
         assert main.main(words) == 1
     said = capsys.readouterr().out

@@ -49,7 +49,6 @@ def test_a_terminal_is_written_over_and_a_file_rarely_written():
 
 def test_each_record_is_looked_at_once():
     """Progress is told by the generator itself, whose time is the callers'."""
-
     looks = []
 
     class Seen(Record):

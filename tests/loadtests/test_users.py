@@ -21,7 +21,7 @@ import pytest
 
 from loadtests import document
 from loadtests.bench.ground import free_port
-from loadtests.runner import ROOT, command
+from loadtests.runner import LOCUSTFILE, ROOT, command
 from tests.loadtests.peer import ANTHROPIC, peer, whole
 
 WITHIN_S = 60
@@ -98,22 +98,47 @@ def test_what_locust_shows_is_what_was_measured(vendor, tmp_path):
     assert {row["Type"] for row in csv.DictReader(table.splitlines())} >= kinds
 
 
-def test_workers_hand_their_records_to_the_master(vendor, tmp_path):
-    """Two processes, one report: every call that the vendor served is in it once, streams that outlive the run's end too."""
-    options = {
-        "host": vendor,
-        "model": "sim;tokens=1000;interval_ms=10",
-        "load": "20",
-        "duration": "1s",
-        "drain": 60,
-    }
-    code, said = finish(start(["chat-stream"], options, tmp_path, processes=2))
+def locust(*words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *words],
+        env={**os.environ, "LOAD_KEY": "sk-1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_master_and_two_workers_make_one_run(vendor, tmp_path):
+    """
+    As the README starts them on several machines: one even stream of arrivals, shared, and one report.
+
+    Every call that the vendor served is in it once, streams that outlive the run's end too.
+    """
+    port = str(free_port())
+    words = ["--master", "--master-bind-port", port, "--expect-workers", "2", "--headless"]
+    words += ["--host", vendor, "--model", "sim;tokens=1000;interval_ms=4", "--drain", "60"]
+    words += ["--load", "20", "--arrivals", "constant", "--duration", "1s"]
+    master = locust(*words, "--out", str(tmp_path), "ChatStreamUser")
+    workers = [locust("--worker", "--master-port", port) for _ in range(2)]
+    code, said = finish(master)
     assert code == 0, said
+    assert [finish(worker)[0] for worker in workers] == [0, 0]
     records = document.read_records(tmp_path)
     assert {record.outcome for record in records} == {"ok"}
-    assert len(records) == books(vendor)["totals"]["calls"] - 1
+    assert len(records) == books(vendor)["totals"]["calls"] - 1 == 20
+    assert len({round(record.at_s % 0.05, 4) for record in records}) <= 4, "each worker's are even"
     run = document.read(tmp_path)
     assert set(run["health"]) == {"worker-0", "worker-1"}
+    assert run["config"]["bases"][0]["model"] == "sim;tokens=1000;interval_ms=4"
+
+
+def test_a_generator_that_is_the_bottleneck_says_so(vendor, tmp_path):
+    """A closed loop of fifty that ask as fast as they can: no Python keeps up with that."""
+    options = {"host": vendor, "model": "sim", "load": "50", "arrivals": "closed", "duration": "2s"}
+    code, said = finish(start(["chat"], options, tmp_path))
+    assert code == 0, said
+    assert "the generator worker-0" in "".join(document.read(tmp_path)["warnings"])
 
 
 def test_an_interrupted_run_of_several_processes_writes_its_report(vendor, tmp_path):
@@ -146,22 +171,27 @@ def test_messages_are_streamed_from_those_who_speak_them(tmp_path):
     assert run["total"]["tokens"] == 6 * run["total"]["calls"]
 
 
-def test_an_interrupted_run_still_writes_its_report(vendor, tmp_path):
-    """Ctrl-C: what was seen until then is in it; open calls end or are called unfinished."""
-    options = {
-        "host": vendor,
-        "model": "sim;tokens=1000;interval_ms=100",
-        "load": "20",
-        "duration": "10m",
-        "drain": 0.2,
-    }
-    process = start(["chat-stream"], options, tmp_path)
+def test_ctrl_c_still_writes_the_report(vendor, tmp_path):
+    """`./penstock load`, and what a terminal does to it: what was seen until then is told; open calls end or are called unfinished."""
+    words = ["--host", vendor, "--model", "sim;tokens=1000;interval_ms=100", "--load", "20"]
+    words += ["--scenario", "chat-stream", "--duration", "10m", "--drain", "0.2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadtests", *words, "--out", str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     give_up = time.monotonic() + WITHIN_S
     while books(vendor)["totals"]["calls"] < 12 and time.monotonic() < give_up:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     code, said = finish(process)
-    assert code == 0, said
+    assert code == 130, said
+    assert "interrupted: the report holds what was seen until then" in said
+    assert "Traceback" not in said
     run = document.read(tmp_path)
     assert run["total"]["unfinished"] > 0
     assert (tmp_path / "report.html").exists()
@@ -172,7 +202,7 @@ def test_an_interrupted_run_still_writes_its_report(vendor, tmp_path):
     [
         ({"host": "nonsense"}, "no URL of a gateway"),
         ({"host": "http://127.0.0.1:1"}, "is not reachable"),
-        ({"host": "http://127.0.0.1:1", "load": "sine"}, "--load: 'sine' is no number"),
+        ({"host": "http://127.0.0.1:1", "load": "sine"}, "'sine' is no number"),
         ({"host": "http://127.0.0.1:1", "slo": "x", "arrivals": "never"}, "--slo"),
         ({"bases": "/no/such/file"}, "--bases /no/such/file"),
     ],
