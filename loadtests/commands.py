@@ -10,7 +10,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from loadtests import budget, capacity, compare, document, endurance, guard, rig, runner
+from loadtests import budget, capacity, compare, document, endurance, guard, machine, rig, runner
 from loadtests.bench import gateway
 from loadtests.bench.wrk import BenchFailed
 from loadtests.client import BadUrl, Base, read_url
@@ -287,7 +287,7 @@ def _capacity(arguments: Sequence[str]) -> int:
     for words in capacity.scaling(found):
         print(words)
     told_as = {
-        "machine": document.machine(),
+        "machine": machine.described(),
         "capacities": [dataclasses.asdict(one) for one in found],
         "scaling": capacity.scaling(found),
     }

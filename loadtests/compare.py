@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from loadtests import document, preflight, runner, summary
+from loadtests import machine, preflight, runner, summary
 from loadtests.engine import Plan
 from loadtests.metrics import BadObjective, read_objectives
 from loadtests.options import ARRIVALS, OptionsWrong, read_bases
@@ -147,7 +147,7 @@ def summarize(comparison: Comparison, gathered: runner.Gathered) -> dict[str, An
                 "repeats": comparison.repeats,
                 "bases": [{"name": one["name"], "url": one["url"]} for one in comparison.bases],
             },
-            "machine": document.machine(),
+            "machine": machine.described(),
         },
     )
 

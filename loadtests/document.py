@@ -6,14 +6,13 @@ A page is one file that needs no network: template, style and script are files o
 
 import gzip
 import html
-import os
-import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from loadtests import tables
 from loadtests.metrics import Record
 from loadtests.summary import KIND
 
@@ -23,7 +22,7 @@ COLUMNS = (
     ("name", "base · scenario"),
     ("calls", "calls"),
     ("errors", "errors %"),
-    ("rate", "calls/s"),
+    ("rate", "begun/s"),
     ("goodput", "goodput/s"),
     ("tokens", "tokens/s"),
     ("ttft50", "TTFT p50 ms"),
@@ -39,25 +38,6 @@ COLUMNS = (
 
 class NoRun(ValueError):
     """A file or directory holds no run; the message says why."""
-
-
-def machine() -> dict[str, Any]:
-    """Describe what the generator runs on; names no person, host or path."""
-    return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "kernel": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def rows(run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -85,16 +65,7 @@ def table(columns: Sequence[tuple[str, str]], lines: Iterable[dict[str, Any]]) -
     """Render rows for a terminal, the first column to the left and numbers to the right."""
     cells = [[title for _, title in columns]]
     cells += [[_plain(line.get(key, "-")) for key, _ in columns] for line in lines]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(columns))]
-    drawn = [
-        "  ".join(
-            cell.ljust(width) if at == 0 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    drawn.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(drawn)
+    return tables.lined_up(cells)
 
 
 def _plain(value: Any) -> str:

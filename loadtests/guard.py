@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadtests import budget, document, rig, runner, summary
+from loadtests import budget, document, machine, rig, runner, summary
 from loadtests.bench import usage
 from loadtests.bench.held import HeldStreams, request
 from loadtests.bench.measure import Contestant, Watch, body_of
@@ -175,7 +175,7 @@ class Guard:
             gathered.records,
             gathered.samples,
             objectives={},
-            about={"title": "guard", "config": config, "machine": document.machine()},
+            about={"title": "guard", "config": config, "machine": machine.described()},
             spans=gathered.spans,
             parts=True,
         )

@@ -29,7 +29,7 @@ from flask import Response, render_template, request
 from locust import LoadTestShape, User, events, task
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
-from loadtests import document, preflight, progress, scenarios
+from loadtests import document, machine, preflight, progress, scenarios
 from loadtests.answers import BadAnswer
 from loadtests.client import Base
 from loadtests.engine import CLOSED, Engine, Health, Plan
@@ -294,7 +294,7 @@ class Site:
                         for one in self.bases()
                     ],
                 },
-                "machine": document.machine(),
+                "machine": machine.described(),
             },
         )
 

@@ -1,17 +1,13 @@
 """Telling what was measured: a table for people, JSON for the record, and the machine it was measured on."""
 
-import importlib.metadata
-import os
-import platform
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from loadtests import tables
 from loadtests.bench.figures import Figure, plain, spread
-from loadtests.bench.ground import ROOT
 from loadtests.bench.tools import Tools, version
+from loadtests.machine import described
 
 _PACKAGES = ("aiohttp", "hiredis", "httptools", "msgpack", "msgspec", "orjson", "redis", "uvloop")
 _HEAD = ("what", "nginx", "penstock", "ratio", "target", "stretch", "verdict")
@@ -20,16 +16,7 @@ _HEAD = ("what", "nginx", "penstock", "ratio", "target", "stretch", "verdict")
 def table(figures: Sequence[Figure]) -> str:
     """Render the rows that have runs; the range of the runs stands in brackets."""
     rows = [_HEAD, *(_cells(figure) for figure in figures if figure.penstock)]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if at in {0, 6} else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    return tables.lined_up(rows, {0, len(_HEAD) - 1})
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
@@ -86,30 +73,8 @@ def document(
 def machine(tools: Tools, store_version: str) -> dict[str, Any]:
     """Describe what it ran on; names no person, host or path."""
     return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "kernel": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        **described(*_PACKAGES),
         "nginx": version(tools.nginx),
         "wrk": version(tools.wrk).split(" Copyright")[0],
         "store": store_version,
-        "commit": _git("rev-parse", "HEAD"),
-        "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _git(*arguments: str) -> str:
-    told = subprocess.run(
-        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return told.stdout.strip()

@@ -24,6 +24,7 @@ from loadtests.drills.holds import Holds
 from loadtests.drills.kill9 import FREE_WITHIN_S, lies, until_quiet, verify
 from loadtests.drills.load import Call, Kind, Load
 from loadtests.drills.site import KEY, Site, configuration, key_of, tariffs, wait_until_gone
+from loadtests.tables import lined_up
 
 MIX = (
     Kind("whole", "quick", stream=False, tokens=20, weight=50),
@@ -246,7 +247,7 @@ def tell(all_found: Sequence[Found]) -> str:
             )
         )
         lines += [f"- {one.fault}: {words}" for words in one.broken[:12]]
-    return "\n".join([report.table(rows), *(["", "Broken:", *lines] if lines else [])])
+    return "\n".join([lined_up(rows), *(["", "Broken:", *lines] if lines else [])])
 
 
 def _faults(text: str) -> list[str]:

@@ -1,9 +1,6 @@
 """Telling what a drill found: tables for people, JSON with seed and machine for the record."""
 
-import importlib.metadata
 import os
-import platform
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -11,26 +8,12 @@ from typing import Any
 
 import msgspec
 
-from loadtests.bench.ground import ROOT
 from loadtests.drills.books import Comparison, Error
 from loadtests.drills.load import Call
+from loadtests.machine import described
+from loadtests.tables import lined_up
 
 _PACKAGES = ("aiohttp", "hiredis", "redis", "uvloop")
-
-
-def table(rows: Sequence[Sequence[object]]) -> str:
-    """Render rows, the first being the head; the first column is text, the others stand to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(cells[0]))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -60,10 +43,10 @@ def books_table(compared: Comparison) -> str:
         ("served, and lost by a fault that may lose it", compared.excused),
         ("laws broken", len(compared.broken)),
     ]
-    lines = [table(rows)]
+    lines = [lined_up(rows)]
     for what, errors in (("estimated", compared.estimated), ("reaped", compared.reaped)):
         if errors:
-            lines += ["", f"{what}: charged minus served", table(error_rows(errors))]
+            lines += ["", f"{what}: charged minus served", lined_up(error_rows(errors))]
     return "\n".join(lines)
 
 
@@ -96,14 +79,9 @@ def error_rows(errors: Sequence[Error]) -> list[tuple[object, ...]]:
 def machine(store_version: str) -> dict[str, Any]:
     """Describe what it ran on; names no person, host or path."""
     return {
-        "cores": os.cpu_count(),
-        "kernel": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        **described(*_PACKAGES),
         "store": store_version,
         "load_average": [round(one, 2) for one in os.getloadavg()],
-        "commit": _git("rev-parse", "HEAD"),
-        "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
 
 
@@ -111,10 +89,3 @@ def write(path: Path, document: dict[str, Any]) -> None:
     """Write a record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
-
-
-def _git(*arguments: str) -> str:
-    told = subprocess.run(
-        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return told.stdout.strip()

@@ -4,13 +4,14 @@ Draws the report from the data in the page.
 Takes: #data, a JSON list of run documents (summary.py); #report and #subtitle, where it draws.
 Gives: tables by scenario and tenant, plots over time and as distributions, the generator's health, configuration and machine;
 with two runs, their differences first. Everything is drawn as SVG here; nothing is fetched.
+What is worse is told by a sign and words as well as by colour; tables that are wider than the screen can be reached and moved by keyboard.
 */
 "use strict";
 (function () {
   const runs = JSON.parse(document.getElementById("data").textContent);
   const report = document.getElementById("report");
   const SVG = "http://www.w3.org/2000/svg";
-  const COLOURS = 6;
+  const COLOURS = 8;
   const several = runs.length > 1;
 
   function make(name, parent, text, className) {
@@ -98,7 +99,8 @@ with two runs, their differences first. Everything is drawn as SVG here; nothing
       const drawnPath = draw("path", svg, Object.assign({ d: path, stroke: stroke }, style));
       draw("title", drawnPath, {}).textContent = line.name;
       const entry = make("span", legend);
-      make("i", entry).style.background = stroke;
+      const sample = draw("svg", entry, { viewBox: "0 0 24 8", "aria-hidden": "true" });
+      draw("path", sample, Object.assign({ d: "M0 4L24 4", stroke: stroke }, style));
       entry.appendChild(document.createTextNode(line.name));
     }
   }
@@ -111,22 +113,29 @@ with two runs, their differences first. Everything is drawn as SVG here; nothing
   series.forEach((one, at) => { one.colour = at; });
 
   function overTime(one, read) {
-    return one.run.over_time.bases[one.base].map((point) => {
+    return (one.part.over_time.bases[one.base] || []).map((point) => {
       const value = read(point);
       return [point.at_s, value === undefined ? null : value];
     });
   }
 
-  function table(parent, head, rows) {
-    const element = make("table", make("div", parent, null, "scroll"));
+  function table(parent, name, head, rows) {
+    const region = make("div", parent, null, "scroll");
+    for (const [key, value] of [["role", "region"], ["aria-label", name], ["tabindex", "0"]]) region.setAttribute(key, value);
+    const element = make("table", region);
+    make("caption", element, name);
     const first = make("tr", make("thead", element));
-    head.forEach((title) => make("th", first, title));
+    head.forEach((title) => make("th", first, title).setAttribute("scope", "col"));
     const body = make("tbody", element);
     rows.forEach((row) => {
       const line = make("tr", body);
-      row.forEach((cell) => {
-        const worse = cell !== null && typeof cell === "object";
-        make("td", line, worse ? cell.text : cell, worse ? cell.mark : "");
+      row.forEach((cell, at) => {
+        const marked = cell !== null && typeof cell === "object";
+        const worse = marked && cell.mark;
+        const element = make(at ? "td" : "th", line, null, worse ? cell.mark : "");
+        if (!at) element.setAttribute("scope", "row");
+        if (worse) make("span", element, "▲ ").setAttribute("aria-label", "worse: ");
+        element.appendChild(document.createTextNode(marked ? cell.text : cell === null || cell === undefined ? "" : cell));
       });
     });
   }
@@ -152,20 +161,20 @@ with two runs, their differences first. Everything is drawn as SVG here; nothing
         const mark = b > a * 1.1 ? "worse" : "";
         rows.push([`${label} ${p} ms`, plain(a), plain(b), { text: plain(b - a), mark: mark }, { text: a ? plain(100 * (b / a - 1), 1) + " %" : "–", mark: mark }]);
       }
-    for (const [key, label] of [["rate", "calls/s"], ["goodput", "goodput/s"], ["tokens_s", "tokens/s"]]) {
+    for (const [key, label] of [["rate", "begun/s"], ["throughput", "completed/s"], ["goodput", "goodput/s"], ["tokens_s", "tokens/s"]]) {
       const [a, b] = runs.map((run) => run.total[key]);
       const mark = b < a * 0.9 ? "worse" : "";
       rows.push([label, plain(a), plain(b), { text: plain(b - a), mark: mark }, { text: a ? plain(100 * (b / a - 1), 1) + " %" : "–", mark: mark }]);
     }
     const [ea, eb] = runs.map((run) => 100 * run.total.error_share);
     rows.push(["errors %", plain(ea), plain(eb), { text: plain(eb - ea), mark: eb > ea ? "worse" : "" }, ""]);
-    table(report, ["", "A", "B", "difference", "relative"], rows);
+    table(report, "A and B", ["", "A", "B", "difference", "relative"], rows);
   }
 
   if (runs.some((run) => run.verdicts)) {
     make("h2", report, "Budget");
     runs.filter((run) => run.verdicts).forEach((run) =>
-      table(report, ["what", "budget", "measured", "lowest to highest", "verdict"],
+      table(report, "Budget", ["what", "budget", "measured", "lowest to highest", "verdict"],
         run.verdicts.map((row) => [row.what, row.budget, row.measured, row.range, { text: row.verdict, mark: row.verdict === "broken" ? "worse" : "" }])));
   }
 
@@ -174,7 +183,7 @@ with two runs, their differences first. Everything is drawn as SVG here; nothing
     runs.filter((run) => run[key] && run[key].length).forEach((run) => {
       make("h2", report, title);
       const columns = [...new Set(run[key].flatMap((row) => Object.keys(row)))];
-      table(report, columns, run[key].map((row) => columns.map((name) => {
+      table(report, title, columns, run[key].map((row) => columns.map((name) => {
         const value = row[name];
         return value === undefined ? "–" : typeof value === "number" ? plain(value) : value === "grows" ? { text: value, mark: "worse" } : value;
       })));
@@ -190,11 +199,11 @@ with two runs, their differences first. Everything is drawn as SVG here; nothing
       const errors = plain(100 * f.error_share);
       rows.push([
         (several ? String.fromCharCode(65 + at) + ": " : "") + name, plain(f.calls), { text: errors, mark: f.error_share > 0 ? "worse" : "" },
-        plain(f.rate), plain(f.goodput), plain(f.tokens_s), p("ttft", "p50"), p("ttft", "p95"), p("ttft", "p99"),
+        plain(f.rate), plain(f.throughput), plain(f.goodput), plain(f.tokens_s), p("ttft", "p50"), p("ttft", "p95"), p("ttft", "p99"),
         p("itl", "p50"), p("itl", "p99"), p("icl", "p99"), p("tpot", "p50"), p("e2e", "p50"), p("e2e", "p95"), p("e2e", "p99"), p("tok_s", "p50"),
       ]);
     }));
-    table(report, ["", "calls", "errors %", "calls/s", "goodput/s", "tokens/s", "TTFT p50", "p95", "p99", "ITL p50", "p99", "ICL p99", "TPOT p50", "E2E p50", "p95", "p99", "tok/s/user"], rows);
+    table(report, title, ["", "calls", "errors %", "begun/s", "completed/s", "goodput/s", "tokens/s", "TTFT p50", "p95", "p99", "ITL p50", "p99", "ICL p99", "TPOT p50", "E2E p50", "p95", "p99", "tok/s/user"], rows);
   }
   figuresTable("By scenario (milliseconds)", "by_scenario");
   if (runs.some((run) => Object.keys(run.by_tenant).length > 1)) {
@@ -202,35 +211,51 @@ with two runs, their differences first. Everything is drawn as SVG here; nothing
     make("p", report, "Jain's fairness index over the tenants' share of good calls: " + runs.map((run) => plain(run.fairness, 3)).join(", ") + " (1 is equal).", "note");
   }
 
-  make("h2", report, "Over time");
-  const time = make("div", report, null, "plots");
+  // Of a run of many scenarios each is drawn on its own: they share no axis.
+  const parts = [...new Set(runs.flatMap((run) => (run.parts || [{ name: "" }]).map((part) => part.name)))];
+  const partOf = (run, name) => (name ? (run.parts || []).find((part) => part.name === name) : run.parts ? null : run);
+  function curves(title, draw) {
+    make("h2", report, title);
+    for (const name of parts) {
+      if (name) make("h3", report, name);
+      draw(make("div", report, null, "plots"), series.flatMap((one) => {
+        const part = partOf(one.run, name);
+        return part ? [Object.assign({}, one, { part: part })] : [];
+      }));
+    }
+  }
+
   const dashes = { p50: "", p95: "6 3", p99: "2 3" };
-  for (const [metric, label] of [["ttft", "Time to first token"], ["e2e", "End-to-end latency"]])
-    plot(time, label, "s", "ms", series.flatMap((one) => Object.keys(dashes).map((p) => ({
-      name: `${one.name} ${p}`, colour: one.colour, dash: dashes[p], points: overTime(one, (point) => point[metric] && point[metric][p]),
-    }))));
-  plot(time, "Calls begun, good calls", "s", "1/s", series.flatMap((one) => [
-    { name: `${one.name} begun`, colour: one.colour, points: overTime(one, (p) => p.rate) },
-    { name: `${one.name} good`, colour: one.colour, dash: "6 3", points: overTime(one, (p) => p.goodput) },
-  ]));
-  plot(time, "Output tokens", "s", "1/s", series.map((one) => ({ name: one.name, colour: one.colour, points: overTime(one, (p) => p.tokens_s) })));
-  plot(time, "Errors", "s", "1/s", series.map((one) => ({ name: one.name, colour: one.colour, points: overTime(one, (p) => p.errors) })));
+  curves("Over time", (time, shown) => {
+    for (const [metric, label] of [["ttft", "Time to first token"], ["e2e", "End-to-end latency"]])
+      plot(time, label, "s", "ms", shown.flatMap((one) => Object.keys(dashes).map((p) => ({
+        name: `${one.name} ${p}`, colour: one.colour, dash: dashes[p], points: overTime(one, (point) => point[metric] && point[metric][p]),
+      }))));
+    plot(time, "Calls begun, good calls", "s", "1/s", shown.flatMap((one) => [
+      { name: `${one.name} begun`, colour: one.colour, points: overTime(one, (p) => p.rate) },
+      { name: `${one.name} good`, colour: one.colour, dash: "6 3", points: overTime(one, (p) => p.goodput) },
+    ]));
+    plot(time, "Output tokens", "s", "1/s", shown.map((one) => ({ name: one.name, colour: one.colour, points: overTime(one, (p) => p.tokens_s) })));
+    plot(time, "Errors", "s", "1/s", shown.map((one) => ({ name: one.name, colour: one.colour, points: overTime(one, (p) => p.errors) })));
+  });
 
-  make("h2", report, "Distributions");
-  const cdfs = make("div", report, null, "plots");
-  for (const [metric, label] of [["ttft", "Time to first token"], ["icl", "Gaps between chunks"], ["itl", "Inter-token latency"], ["e2e", "End-to-end latency"]])
-    plot(cdfs, label, "ms, logarithmic", "share of calls", series.map((one) => ({
-      name: one.name, colour: one.colour, points: (one.run.cdf[one.base] && one.run.cdf[one.base][metric]) || [],
-    })).filter((line) => line.points.length), { logX: true, topY: 1 });
+  curves("Distributions", (cdfs, shown) => {
+    for (const [metric, label] of [["ttft", "Time to first token"], ["icl", "Gaps between chunks"], ["itl", "Inter-token latency"], ["e2e", "End-to-end latency"]])
+      plot(cdfs, label, "ms, logarithmic", metric === "icl" ? "share of gaps" : "share of calls", shown.map((one) => ({
+        name: one.name, colour: one.colour, points: (one.part.cdf[one.base] && one.part.cdf[one.base][metric]) || [],
+      })).filter((line) => line.points.length), { logX: true, topY: 1 });
+  });
 
-  make("h2", report, "The generator");
-  make("p", report, "Where it uses a whole core, or its timers run late, the latencies above are its own.", "note");
-  const health = make("div", report, null, "plots");
   const processes = runs.flatMap((run, at) => Object.entries(run.health).map(([name, rows]) => ({ name: (several ? String.fromCharCode(65 + at) + ": " : "") + name, rows: rows })));
-  const ofHealth = (key) => processes.map((one, at) => ({ name: one.name, colour: at, points: one.rows.map((row) => [row.at_s, row[key]]) }));
-  plot(health, "CPU", "s", "cores", ofHealth("cpu"), { topY: 1 });
-  plot(health, "Lateness of its own timer", "s", "ms", ofHealth("lag_ms"));
-  plot(health, "Open calls", "s", "calls", ofHealth("open_calls"));
+  if (processes.length) {
+    make("h2", report, "The generator");
+    make("p", report, "Where it uses a whole core, or its timers run late, the latencies above are its own.", "note");
+    const health = make("div", report, null, "plots");
+    const ofHealth = (key) => processes.map((one, at) => ({ name: one.name, colour: at, points: one.rows.map((row) => [row.at_s, row[key]]) }));
+    plot(health, "CPU", "s", "cores", ofHealth("cpu"), { topY: 1 });
+    plot(health, "Lateness of its own timer", "s", "ms", ofHealth("lag_ms"));
+    plot(health, "Open calls", "s", "calls", ofHealth("open_calls"));
+  }
 
   const watched = runs.flatMap((run, at) => Object.entries(run.watched || {}).map(([name, rows]) => ({ name: name, rows: rows, colour: at })));
   if (watched.length) {
@@ -242,7 +267,7 @@ with two runs, their differences first. Everything is drawn as SVG here; nothing
   const failed = runs.flatMap((run) => Object.entries(run.by_base).flatMap(([base, f]) => Object.entries(f.errors).map(([kind, count]) => [base, kind, plain(count), f.details[kind] || ""])));
   if (failed.length) {
     make("h2", report, "Errors");
-    table(report, ["base", "kind", "count", "for example"], failed);
+    table(report, "Errors", ["base", "kind", "count", "for example"], failed);
   }
 
   make("h2", report, "Configuration and machine");

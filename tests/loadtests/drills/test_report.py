@@ -8,11 +8,6 @@ from loadtests.drills.books import Comparison, Error
 from loadtests.drills.load import Call
 
 
-def test_a_table_lines_up():
-    """The first column to the left, the others to the right."""
-    assert report.table([("a", "bb"), ("ccc", 1)]) == "a    bb\n---  --\nccc   1"
-
-
 def test_calls_are_counted_by_their_end():
     """Refusals by status and code, most first."""
     calls = [
