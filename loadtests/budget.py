@@ -2,8 +2,10 @@
 The latency budget: a YAML file of bounds with units, read completely before anything starts, and the verdict over repeated runs.
 
 A verdict compares the median of interleaved repeats with its bound.
-`broken` needs more than a high median: on a machine that was busy with something else, every repeat must exceed twice the bound, for a noisy
-machine must not cry wolf; what lies between is `too noisy`.
+`broken` needs more than a high median, for a noisy machine must not cry wolf.
+What a bare native proxy in the same runs (`beside`) did not keep either is `too noisy`.
+On a machine that was busy with something else, every repeat must exceed twice the bound, and where that took more than half of its cores
+(`hopeless`) nothing is said at all.
 Shares of errors are not a matter of noise, and break at once.
 """
 
@@ -13,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -190,24 +193,36 @@ class Verdict:
 
 
 def judge(
-    scenario: Scenario, values: Mapping[str, Sequence[float]], *, noise: str = "", missing: str = ""
+    scenario: Scenario,
+    values: Mapping[str, Sequence[float]],
+    *,
+    noise: str = "",
+    missing: str = "",
+    beside: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    hopeless: bool = False,
 ) -> list[Verdict]:
     """
     Judge every bound of a scenario by the values of its repeats.
 
     `noise` says why the machine was too busy to trust latencies, `missing` why a row may have no values; empty is neither.
+    `beside` are the values of a bare proxy in the same repeats, by the same rows.
     """
     verdicts = []
     for bound in scenario.bounds:
         got = tuple(values.get(bound.row, ()))
+        others = beside.get(bound.row, ())
         why = ""
         if not got:
             word, why = UNKNOWN, missing
         elif not bound.exceeded(median(got)):
             word = KEPT
-        elif bound.row == "errors" or not noise:
+        elif bound.row == "errors":
             word = BROKEN
-        elif all(bound.exceeded(value, 2.0) for value in got):
+        elif others and bound.exceeded(median(others)):
+            word, why = NOISY, f"nginx did not keep it either: {plain(median(others))} {bound.unit}"
+        elif not noise:
+            word = BROKEN
+        elif not hopeless and all(bound.exceeded(value, 2.0) for value in got):
             word, why = BROKEN, f"by more than twice, even though {noise}"
         else:
             word, why = NOISY, noise

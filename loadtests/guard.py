@@ -3,12 +3,14 @@ The guard: hold a gateway to its latency budget.
 
 Each repeat asks all bases in turn within one run, the same questions of each (see `engine`), so that what is added is the percentile through the
 gateway minus the percentile straight to the same mock vendor, in the same seconds; CPU is taken per call and set against nginx's.
-The median over the repeats is judged, and a machine that was busy with something else is said to be too noisy rather than the gateway too slow.
+The median over the repeats is judged, and a machine that was busy with something else is said to be too noisy rather than the gateway too slow;
+nginx, which adds next to nothing, shows it.
 
 With a rig of its own (the default) it sees processes and measures CPU and memory; of a gateway that somebody else runs it sees the wire only.
 """
 
 import contextlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ from loadtests.rig import DIRECT, NGINX, OURS, Rig
 # Cores that other processes kept busy, above which latencies say more about them.
 NOISY_CORES = 0.15
 NOISY_SPREAD = 0.5
+# Of all cores that others kept busy, above which nobody can say anything of latency.
+HOPELESS_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,10 @@ class Foreign:
 
 @dataclass(slots=True)
 class Found:
-    """What the repeats of one scenario gave, by the rows of the budget; `noise` is why not to trust latencies."""
+    """What the repeats of one scenario gave, by the rows of the budget, and what nginx gave in the same (`beside`)."""
 
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    beside: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     warnings: list[str] = field(default_factory=list)
     others: list[float] = field(default_factory=list)
     direct_p50: list[float] = field(default_factory=list)
@@ -87,6 +92,11 @@ class Found:
         if self.direct_p50 and (max(self.direct_p50) / min(self.direct_p50) - 1) > NOISY_SPREAD:
             return "the direct calls' own median moved by more than half between the repeats"
         return ""
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether others had more of the machine than we."""
+        return bool(self.others) and median(self.others) > HOPELESS_SHARE * (os.cpu_count() or 1)
 
 
 class Guard:
@@ -149,8 +159,9 @@ class Guard:
             used = {name: ours.cpu_s(name) - before[name] for name in before}
             if ratio := cpu_ratio(records, used):
                 found.values["cpu"].append(ratio)
-        for row, value in wire_values(records, scenario.slo).items():
-            found.values[row].append(value)
+        for base, rows in ((OURS, found.values), (NGINX, found.beside)):
+            for row, value in wire_values(records, scenario.slo, base).items():
+                rows[row].append(value)
         direct = summary.values_of(of(records, DIRECT), "e2e")
         if direct:
             found.direct_p50.append(summary.percentile(sorted(direct), 0.5))
@@ -165,7 +176,14 @@ class Guard:
             verdict
             for scenario in self._scenarios
             for found in (self.found[scenario.name],)
-            for verdict in budget.judge(scenario, found.values, noise=found.noise, missing=missing)
+            for verdict in budget.judge(
+                scenario,
+                found.values,
+                noise=found.noise,
+                missing=missing,
+                beside=found.beside,
+                hopeless=found.hopeless,
+            )
         ]
 
     def document(self, config: dict[str, Any]) -> dict[str, Any]:
@@ -183,6 +201,7 @@ class Guard:
             **run,
             "verdicts": [verdict.row() for verdict in self.verdicts()],
             "values": {name: dict(found.values) for name, found in self.found.items()},
+            "nginx": {name: dict(found.beside) for name, found in self.found.items()},
             "others_cores": {name: found.others for name, found in self.found.items()},
             "warnings": sorted(set(gathered.warnings)),
         }
@@ -211,10 +230,10 @@ def of(records: Sequence[Record], base: str) -> list[Record]:
     return [record for record in records if record.base == base and record.counts]
 
 
-def wire_values(records: Sequence[Record], slo: str) -> dict[str, float]:
-    """Give what the wire tells, by the budget's rows: what is added in milliseconds, shares in percent."""
+def wire_values(records: Sequence[Record], slo: str, base: str = OURS) -> dict[str, float]:
+    """Give what the wire tells of a base, by the budget's rows: what is added in milliseconds, shares in percent."""
     values: dict[str, float] = {}
-    ours, direct = of(records, OURS), of(records, DIRECT)
+    ours, direct = of(records, base), of(records, DIRECT)
     for what, metric in ADDED.items():
         through = sorted(summary.values_of(ours, metric))
         without = sorted(summary.values_of(direct, metric))

@@ -92,9 +92,12 @@ def test_a_file_that_is_no_budget_is_told(tmp_path, text):
         budget.load(tmp_path / "b.yaml")
 
 
-def word(values, noise="", row="added.total.p50"):
+def word(values, noise="", row="added.total.p50", beside=(), **how):
     (scenario,) = read(GOOD)
-    verdicts = judge(scenario, {row: values}, noise=noise, missing="nobody looked")
+    beside = {row: beside}
+    verdicts = judge(
+        scenario, {row: values}, noise=noise, missing="nobody looked", beside=beside, **how
+    )
     (found,) = [verdict for verdict in verdicts if verdict.bound.row == row]
     return found.word
 
@@ -112,6 +115,22 @@ def test_noise_is_no_guilt_and_no_excuse():
     assert word([0.6, 1.1, 1.2], "busy") == NOISY
     assert word([1.1, 1.2, 9.0], "busy") == BROKEN
     assert word([0.4, 0.4, 0.4], "busy") == KEPT
+
+
+def test_what_a_bare_proxy_does_not_keep_either_is_not_the_gateways():
+    """In the same runs, in their median; whatever the machine said of itself."""
+    assert word([9.0, 9.0, 9.0], beside=[0.6, 0.7, 0.1]) == NOISY
+    assert word([9.0, 9.0, 9.0], "busy", beside=[0.6, 0.7, 0.1]) == NOISY
+    assert word([9.0, 9.0, 9.0], "busy", beside=[0.6, 0.1, 0.1]) == BROKEN
+    assert word([0.1, 0.1, 0.1], beside=[9.0]) == KEPT
+    assert word([2.0], row="errors", beside=[2.0]) == BROKEN
+
+
+def test_a_machine_that_others_have_more_of_says_nothing():
+    """But of errors, and of what is kept in spite of it."""
+    assert word([9.0, 9.0, 9.0], "busy", hopeless=True) == NOISY
+    assert word([0.1, 0.1, 0.1], "busy", hopeless=True) == KEPT
+    assert word([2.0], "busy", row="errors", hopeless=True) == BROKEN
 
 
 def test_errors_break_whatever_the_noise():

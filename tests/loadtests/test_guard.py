@@ -130,6 +130,8 @@ def test_what_is_added_is_a_percentile_minus_a_percentile():
     assert "added.ttft.p50" not in values, "there is nothing direct to take it from"
     assert values["errors"] == pytest.approx(100 / 11)
     assert values["goodput"] == pytest.approx(300 / 11)
+    nginx = [record("nginx", 10.5 + at) for at in range(10)]
+    assert wire_values([*records, *nginx], "e2e:15", "nginx")["added.total.p50"] == 0.5
 
 
 def test_cpu_is_per_call_and_over_nginx():
@@ -148,6 +150,14 @@ def test_noise_has_three_sources():
     assert Found(warnings=["the generator was late"]).noise == "the generator was late"
     assert "moved by more than half" in Found(direct_p50=[1.0, 1.6]).noise
     assert Found(direct_p50=[1.0, 1.4], others=[0.1]).noise == ""
+
+
+def test_a_machine_is_hopeless_where_others_have_more_than_half_of_it():
+    """Of all its cores, in the median."""
+    half = (os.cpu_count() or 1) / 2
+    assert Found(others=[half + 0.1, 0.0, half + 0.1]).hopeless
+    assert not Found(others=[half - 0.1]).hopeless
+    assert not Found().hopeless
 
 
 def test_a_table_names_what_broke_and_what_could_not_be_judged(tmp_path):
