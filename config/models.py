@@ -37,6 +37,7 @@ from config.scalars import (
     Listen,
     Money,
     Number,
+    StoreUrl,
     Text,
     Whole,
     Word,
@@ -105,17 +106,14 @@ class StoreSettings(Section):
 
     redis: Annotated[
         str,
-        Text(
-            r"embedded|(redis|rediss|unix)://[\x21-\x7e]+",
-            longest=2048,
-            what="embedded, or a redis://, rediss:// or unix:// URL",
-            remedy="redis+sentinel:// and redis+cluster:// are not served yet",
-        ),
+        StoreUrl(),
     ] = Field(
         default="embedded",
         repr=False,
         description="The Redis or Valkey that all replicas share: `embedded` (started and kept by"
-        " Penstock), or a `redis://`, `rediss://` or `unix://` URL."
+        " Penstock), one server (`redis://host:port/db`, `unix:///path`), the primary that Sentinels"
+        " name (`redis+sentinel://host1:port,host2:port,host3:port/SERVICE/db`), or a cluster"
+        " (`redis+cluster://host1:port,host2:port`); `rediss` for `redis` is TLS."
         " Limits, budgets, health and the live configuration live there.",
     )
     ledger: Annotated[

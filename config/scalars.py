@@ -24,6 +24,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from config.problems import mistake
+from store.target import FORMS, BadStoreUrl, target
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*"
 NAME_WITHOUT_SLASH = r"[A-Za-z0-9][A-Za-z0-9._:@+-]*"
@@ -219,6 +220,25 @@ class Text(Reader):
         """Describe a string with a pattern."""
         described: JsonSchemaValue = {"type": "string", "minLength": 1, "maxLength": self.longest}
         return {**described, "pattern": f"^{self.pattern}$"} if self.pattern else described
+
+
+@dataclass(frozen=True)
+class StoreUrl(Text):
+    """`embedded`, or a URL as `store.target` reads it."""
+
+    pattern: str = r"embedded|(rediss?(\+sentinel|\+cluster)?|unix)://[\x21-\x7e]+"
+    longest: int = 2048
+    what: str = f"embedded, or a store's URL: {FORMS}"
+
+    def read(self, value: object) -> str:
+        """Read a URL, and see that a store could be reached by it."""
+        url = super().read(value)
+        if url != "embedded":
+            try:
+                target(url)
+            except BadStoreUrl as error:
+                raise mistake(self.what, remedy=error.words) from None
+        return url
 
 
 ANY_NAME = Text(

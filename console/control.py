@@ -127,7 +127,7 @@ def _options(argv: Sequence[str]) -> Options:
     parser.add_argument(
         "--redis",
         metavar="URL",
-        help="redis://, rediss:// or unix:// (default: $REDIS_URL, then the embedded store)",
+        help="redis://, redis+sentinel://, redis+cluster://, rediss for TLS, or unix:// (default: $REDIS_URL, then the embedded store)",
     )
     parser.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="what to publish"

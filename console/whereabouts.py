@@ -39,7 +39,7 @@ def add_redis_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--redis",
         metavar="URL",
-        help="redis://, rediss:// or unix:// (default: $REDIS_URL, then the configuration)",
+        help="redis://, redis+sentinel://, redis+cluster://, rediss for TLS, or unix:// (default: $REDIS_URL, then the configuration)",
     )
 
 

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     edge.add_argument(
         "--redis",
         metavar="URL",
-        help="the store: redis://, rediss:// or unix:// (default: $REDIS_URL)",
+        help="the store: redis://, redis+sentinel://, redis+cluster://, rediss for TLS, or unix:// (default: $REDIS_URL)",
     )
     edge.add_argument(
         "--listen", required=True, metavar="HOST:PORT", help="the data port; workers share it"

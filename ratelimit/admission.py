@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import hiredis
 import msgpack
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ratelimit.asks import (
@@ -47,7 +46,7 @@ RESEEDS = 3
 PAUSE_S = 0.02
 
 # Refusals that pass by themselves while an ask waits.
-_PASSING = frozenset({"LOADING", "BUSY", "TRYAGAIN"})
+_PASSING = frozenset({"LOADING", "BUSY", "TRYAGAIN", "ASK"})
 
 _unpack = msgpack.unpackb
 
@@ -88,7 +87,6 @@ class Admission:
     def __init__(
         self,
         lane: Lane,
-        client: Redis,
         *,
         life: Life,
         seed: Callable[[list[str]], Awaitable[None]],
@@ -102,7 +100,6 @@ class Admission:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lane = lane
-        self._client = client
         self._life = life
         self._seed = seed
         self._settle = settle
@@ -128,7 +125,8 @@ class Admission:
 
     async def load(self) -> None:
         """Load the script."""
-        await self._client.script_load(self._script.text)
+        # By the lane: a client may still be at a server that has become a replica.
+        await self._lane.ask("SCRIPT", "LOAD", self._script.text)
 
     def watch(self, now: float) -> None:
         """Look for a call that the store does not answer."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -84,7 +85,6 @@ class Gate:
         )
         self._admission = Admission(
             admit_lane,
-            client,
             life=self,
             seed=seed,
             settle=self.settle,
@@ -150,7 +150,7 @@ class Gate:
                 await self._be_born()
                 await self._look_around(monotonic())
             await self._settling.replay_orphans()
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, hiredis.HiredisError) as error:
             raise StoreUnavailable(f"cannot reach the store: {error}") from error
         self._spawn(self._beating())
         self._tick = self._loop.call_later(WATCH_S, self._watch)

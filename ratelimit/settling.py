@@ -27,8 +27,9 @@ from ratelimit.troubles import GateStats, Observe, Troubles, words
 from store import scripts
 from store.lane import Lane, LaneLost
 
-# For how long what was confirmed is kept: a write of the append-only file may be two seconds late.
-KEEP_S = 3.0
+# For how long what was confirmed is kept: a write of the append-only file may be two seconds late, and a primary that is
+# cut off from its replicas takes writes for four (`min-replicas-max-lag 2`).
+KEEP_S = 5.0
 # Pauses between two tries of a batch that the store refuses.
 PAUSE_S = 0.02
 LONGEST_PAUSE_S = 2.0
@@ -103,7 +104,7 @@ class Settling:
 
     async def load(self) -> None:
         """Load the script."""
-        await self._client.script_load(self._script.text)
+        await self._lane.ask("SCRIPT", "LOAD", self._script.text)
 
     def begin(self, boot: Boot) -> None:
         """Begin to number the settlements of another boot from one."""

@@ -1,94 +1,34 @@
 """
 The lane: one connection that carries the hot path's script calls.
 
-It speaks RESP with `hiredis` and does nothing else: no pool, no lock, no task per call.
-Answers come back in the order of the calls (Redis guarantees it), so a deque of callbacks is all the bookkeeping there is.
-Everything that is not admit or settle goes through redis-py, which also does the lane's authentication.
+It does nothing else: no pool, no lock, no task per call.
+Everything that is not admit or settle goes through redis-py.
+
+Where a URL names Sentinels or a cluster, the lane goes to the primary, and to the next one after a failover: it leaves a
+server that says that it is no primary any more, and asks the Sentinels every two seconds, since a primary that is cut
+off from them does not know that there is another.
 
 Failure stance: a lane that loses its connection fails every call that is under way with `LaneLost` and reconnects by itself.
 A failed call may have been carried out; only the caller knows whether it may be repeated.
 """
 
 import asyncio
-import ssl
-from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import hiredis
 
-from store.topology import Target
+from store.finder import Finder, NoPrimary
+from store.target import Address, Target
+from store.wire import Callback, LaneLost, Wire, Word
 
-Callback = Callable[[Any], None]
-Word = str | int | float | bytes | memoryview
+__all__ = ["Lane", "LaneLost"]
 
+LOOK_EVERY_S = 2.0
+"""How often it is made sure that a primary which answers is still the one."""
 
-class LaneLost(ConnectionError):
-    """The lane has no connection, or lost it while a call was under way."""
-
-
-class _Wire(asyncio.Protocol):
-    """One life of the lane's connection."""
-
-    def __init__(self, lost: Callable[["_Wire"], None]) -> None:
-        self.waiting: deque[Callback] = deque()
-        self.transport: asyncio.Transport | None = None
-        self._reader = hiredis.Reader(notEnoughData=...)
-        self._lost = lost
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        self.transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Hand each answer to the call that waits for it."""
-        reader = self._reader
-        waiting = self.waiting
-        try:
-            reader.feed(data)
-            answer = reader.gets()
-            while answer is not ... and waiting:
-                waiting.popleft()(answer)
-                answer = reader.gets()
-        except hiredis.ProtocolError:
-            self.abort()
-            return
-        if answer is not ...:
-            # Nobody asked for it.
-            self.abort()
-
-    def abort(self) -> None:
-        """Break a connection that is out of step with the server: no later answer could be trusted."""
-        if self.transport is not None:
-            self.transport.abort()
-
-    def call(self, callback: Callback, *command: Word) -> None:
-        """Send one command. Raises `LaneLost` when the connection is gone already."""
-        if self.transport is None:
-            raise LaneLost("the store closed the connection")
-        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says a tuple of one
-        self.waiting.append(callback)
-        self.transport.write(packed)
-
-    async def ask(self, *command: Word) -> None:
-        """Send one command and wait until the server has agreed; its refusal is raised."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def answered(answer: Any) -> None:
-            if not done.done():
-                done.set_result(answer)
-
-        self.call(answered, *command)
-        answer = await done
-        if isinstance(answer, Exception):
-            raise answer
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Fail whatever was under way."""
-        self.transport = None
-        self._lost(self)
-        while self.waiting:
-            self.waiting.popleft()(LaneLost("the store closed the connection"))
+_SHORTEST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.2
 
 
 class Lane:
@@ -100,7 +40,9 @@ class Lane:
 
     def __init__(self, target: Target, *, on_connect: Callable[[], None] | None = None) -> None:
         self._target = target
-        self._wire: _Wire | None = None
+        self._finder = Finder(target)
+        self._at: Address | None = None
+        self._wire: Wire | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._down = asyncio.Event()
         self._on_connect = on_connect
@@ -155,46 +97,72 @@ class Lane:
         if self._wire is not None:
             self._wire.abort()
 
+    async def ask(self, *command: Word) -> Any:
+        """Send one command that is not of the hot path, and return its answer; a refusal is raised."""
+        if self._wire is None:
+            raise LaneLost("no connection to the store")
+        return await self._wire.ask(*command)
+
     async def _keep(self) -> None:
-        pause = 0.02
+        loop = asyncio.get_running_loop()
+        pause = _SHORTEST_PAUSE_S
         while True:
-            await self._down.wait()
-            try:
-                async with asyncio.timeout(5.0):
-                    await self._connect()
-                pause = 0.02
-            except (OSError, TimeoutError, hiredis.HiredisError):
+            begun = loop.time()
+            await self._lose()
+            if loop.time() - begun > _LONGEST_PAUSE_S:
+                pause = _SHORTEST_PAUSE_S
+            elif self._finder.elsewhere:
+                # Turned away as soon as it was there: who is the primary is not settled yet.
                 await asyncio.sleep(pause)
-                # Callers wait for about a second: a store that is back has to be found sooner.
-                pause = min(pause * 2, 0.2)
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
+            while self._wire is None:
+                try:
+                    async with asyncio.timeout(5.0):
+                        await self._connect()
+                except (OSError, TimeoutError, hiredis.HiredisError):
+                    await asyncio.sleep(pause)
+                    # Callers wait for about a second: a store that is back has to be found sooner.
+                    pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def _lose(self) -> None:
+        """Wait until the connection is lost; leave it when another server has become the primary."""
+        if not self._finder.may_be_deceived():
+            await self._down.wait()
+            return
+        while not self._down.is_set():
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._down.wait()
+            except TimeoutError:
+                await self._look()
+
+    async def _look(self) -> None:
+        try:
+            primary = await self._finder.primary()
+        except NoPrimary:
+            # Nobody knows better.
+            return
+        if primary != self._at:
+            self.drop()
 
     async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
-        target = self._target
-        if target.path is not None:
-            _, wire = await loop.create_unix_connection(lambda: _Wire(self._lost), target.path)
-        else:
-            context = None
-            if target.tls:
-                context = ssl.create_default_context(cafile=target.ca_file)
-            _, wire = await loop.create_connection(
-                lambda: _Wire(self._lost), target.host, target.port, ssl=context
-            )
-        try:
-            for command in target.greeting():
-                await wire.ask(*command)
-        except BaseException:
-            wire.abort()
-            raise
-        if wire.transport is None:
-            raise LaneLost("the store closed the connection")
+        address = await self._finder.primary()
+        wire = await Wire.open(
+            self._target,
+            address,
+            self._target.greeting(),
+            lost=self._lost,
+            elsewhere=self._finder.elsewhere,
+            ask_role=self._finder.must_ask_role(),
+        )
         self._wire = wire
+        self._at = address
         self._lives += 1
         self._down.clear()
         if self._on_connect is not None:
             self._on_connect()
 
-    def _lost(self, wire: _Wire) -> None:
+    def _lost(self, wire: Wire) -> None:
         if self._wire is wire:
             self._wire = None
             self._down.set()

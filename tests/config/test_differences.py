@@ -11,7 +11,7 @@ from config.loader import as_written, load_text
 from tests.config.samples import ENVIRON, FULL, as_yaml, configurations, secret_environ
 
 CLEAR = """
-store: {redis: "redis://user:hush-password@store:6379/0?ssl_ca_certs=/a"}
+store: {redis: "rediss://user:hush-password@store:6379/0?ssl_ca_certs=/a"}
 admin: {token: "${NOT_SET:-hush-hush-hush-hush}"}
 providers:
   mock: {protocol: openai, base_url: http://h, api_key: hush-key, headers: {x-auth: hush-header}}
@@ -90,7 +90,7 @@ def test_no_secret_is_shown() -> None:
     """Not in a difference, not in an export; references and the beginning of a hash are."""
     shown = exported(load_text(CLEAR, source="t", environ={}).document)
     assert "hush" not in shown
-    assert "redis://***@store" in shown
+    assert "rediss://***@store" in shown
     found = diff("{}\n", load_text(CLEAR, source="t", environ={}).document)
     said = json.dumps([each.as_dict() for each in found]) + "".join(map(str, found))
     assert "hush" not in said

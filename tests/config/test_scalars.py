@@ -18,6 +18,7 @@ from config.scalars import (
     Number,
     Plain,
     Reader,
+    StoreUrl,
     Text,
     Whole,
     Word,
@@ -38,6 +39,7 @@ READERS: list[Reader] = [
     PLAIN_NAME,
     Listen(),
     BaseUrl(),
+    StoreUrl(),
 ]
 
 REFUSED = object()
@@ -297,3 +299,41 @@ def test_what_is_no_address_is_told_how_to_be_one(address: str, words: str) -> N
 def test_a_base_url_is_an_origin_and_a_path(url: object, expected: object) -> None:
     """Either http or https, no user, no query, no fragment, nothing that a request line cannot carry."""
     assert read(BaseUrl(), url) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "embedded",
+        "redis://h:7000/3",
+        "unix:///run/r.sock?db=1",
+        "rediss+sentinel://u:p@s1,s2:26000/main/2?ssl_ca_certs=/ca",
+        "redis+cluster://n1:7000,n2",
+    ],
+)
+def test_a_store_is_named_in_several_forms(url: str) -> None:
+    """As `store.target` reads them."""
+    assert read(StoreUrl(), Plain(url)) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("redis+sentinel://s1,s2", "needs the service"),
+        ("redis+cluster://n1/1", "one database"),
+        ("redis://n1,n2", "redis+cluster://host1,host2"),
+        ("redis://h:x", "ports must be numbers"),
+        ("http://h", ""),
+        ("redis+clustr://h", ""),
+        ("Embedded", ""),
+    ],
+)
+def test_a_store_that_could_not_be_reached_is_refused_with_its_remedy(
+    url: str, remedy: str
+) -> None:
+    """All forms are named, and what is wrong with this one."""
+    with pytest.raises(PydanticCustomError) as told:
+        StoreUrl().read(Plain(url))
+    said = told.value.context or {}
+    assert "redis+sentinel://" in said["expected"]
+    assert remedy in said["remedy"]

@@ -153,8 +153,9 @@ def config_for(vendor: Mock, var: Path) -> Path:
     return written(var, "penstock.yaml", CONFIG.format(vendor=vendor.base_url, key=KEY))
 
 
-async def started(var: Path, vendor: Mock) -> Up:
-    up = Up(var, await proxy(var, "up", "--config", str(config_for(vendor, var))))
+async def started(config: Path) -> Up:
+    """Start an installation in the folder of its configuration."""
+    up = Up(config.parent, await proxy(config.parent, "up", "--config", str(config)))
     await up.until_said(r"  logs ")
     for name in ("data", "admin"):
         found = re.search(rf"  {name} +(http://\S+)", up.said)
@@ -166,7 +167,7 @@ async def started(var: Path, vendor: Mock) -> Up:
 @pytest.fixture
 async def up(var: Path, vendor: Mock) -> AsyncIterator[Up]:
     """Start an installation, and see that its end leaves nothing behind."""
-    made = await started(var, vendor)
+    made = await started(config_for(vendor, var))
     yield made
     if made.process.returncode is None:
         made.process.terminate()

@@ -16,14 +16,20 @@ from tests.ratelimit.cell import Cell
 from tests.ratelimit.gates import Meddler, World
 from tests.store.peers import Pipe
 
-WATCHED = {"test_admission.py", "test_gate.py", "test_outages.py", "test_settling.py"}
+WATCHED = {
+    "test_admission.py",
+    "test_failover.py",
+    "test_gate.py",
+    "test_outages.py",
+    "test_settling.py",
+}
 
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run the tests of the gate on both loops; those that wait for servers to fail, on the product's."""
-    if item.path.name == "test_outages.py":
+    if item.path.name in {"test_failover.py", "test_outages.py"}:
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

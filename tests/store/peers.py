@@ -15,11 +15,16 @@ from typing import Any
 
 import hiredis
 
+from store.target import Address
+
+# Of the keys of our cell.
+SLOT = 10282
+
 Answer = Callable[[list[bytes]], bytes | Awaitable[bytes]]
 
 
 class _Listener:
-    """A unix socket (or, with TLS, a port of 127.0.0.1) and the tasks of its connections."""
+    """A unix socket (or a port of 127.0.0.1) and the tasks of its connections."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pst-"))
@@ -41,8 +46,8 @@ class _Listener:
         """Listen."""
         self._server = await asyncio.start_unix_server(self._accept, self.path)
 
-    async def start_tls(self, context: ssl.SSLContext) -> int:
-        """Listen with TLS on a port of this machine. Returns the port."""
+    async def start_port(self, context: ssl.SSLContext | None = None) -> int:
+        """Listen on a port of this machine, with TLS where there is a context. Returns the port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=context)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
@@ -109,6 +114,53 @@ class FakeRedis(_Listener):
                     writer.transport.abort()
                     return
                 writer.write(answer)
+
+
+class Scripted(FakeRedis):
+    """A Sentinel or a node: answers by the first words of a command, PONG to everything else."""
+
+    def __init__(self, **answers: Any) -> None:
+        super().__init__(self.say)
+        self.answers = answers
+        self.begun = asyncio.Event()
+
+    @property
+    def at(self) -> Address:
+        """Where it listens."""
+        return Address(str(self.path), 0)
+
+    def knows(self, primary: Address, epoch: int = 1) -> None:
+        """Be a Sentinel that names a primary."""
+        # As one does that leads a failover: the primary of before, and the new epoch.
+        said = ["name", "main", "ip", "/before", "port", "0", "config-epoch", str(epoch)]
+        self.answers["SENTINEL"] = {
+            b"MASTER": said,
+            b"GET-MASTER-ADDR-BY-NAME": [primary.host, "0"],
+        }
+
+    def maps(self, owner: "Scripted | None", *nodes: "Scripted") -> None:
+        """Be a node that names the owner of our slot, and of the other slots, the others."""
+        rows: list[Any] = (
+            [[0, SLOT - 1, *([one.at.host, 0, "id"] for one in nodes)]] if nodes else []
+        )
+        if owner is not None:
+            rows.append([SLOT, 16383, [owner.at.host, 0, "id"]])
+        self.answers["CLUSTER"] = rows
+
+    async def say(self, command: list[bytes]) -> bytes:
+        """Answer one command; an event as an answer keeps everybody waiting for it."""
+        self.begun.set()
+        answer = self.answers.get(command[0].decode(), "PONG")
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+            answer = self.answers[command[0].decode()]
+        if isinstance(answer, dict):
+            answer = answer[command[1]]
+        return answer if isinstance(answer, bytes) else resp(answer)
+
+    def was_asked(self, word: bytes) -> int:
+        """Count the commands that begin with a word."""
+        return sum(command[0] == word for command in self.asked)
 
 
 class Pipe(_Listener):
@@ -197,6 +249,20 @@ class Pipe(_Listener):
     @staticmethod
     def _part(data: bytes, left: int) -> tuple[bytes, int]:
         return data[:left], max(left - len(data), 0)
+
+
+def resp(value: Any) -> bytes:
+    """Encode an answer: a list, a text, bytes, an integer, None, or an error as an exception."""
+    if isinstance(value, list):
+        return b"*%d\r\n" % len(value) + b"".join(map(resp, value))
+    if isinstance(value, Exception):
+        return b"-%s\r\n" % str(value).encode()
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    if value is None:
+        return b"$-1\r\n"
+    data = value.encode() if isinstance(value, str) else value
+    return b"$%d\r\n%s\r\n" % (len(data), data)
 
 
 @contextlib.contextmanager

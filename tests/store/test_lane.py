@@ -7,6 +7,8 @@ Against real servers where the real thing can be had, against scripted ones wher
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -14,10 +16,12 @@ import pytest
 import redis.asyncio
 import trustme
 
+from store import lane as module
 from store import topology
 from store.lane import Lane, LaneLost
+from store.target import Address, Target
 from tests.conftest import RedisServer
-from tests.store.peers import FakeRedis, Pipe, gathered_errors
+from tests.store.peers import FakeRedis, Pipe, Scripted, gathered_errors, resp
 
 PONG = b"+PONG\r\n"
 Make = Callable[..., Awaitable[Any]]
@@ -26,9 +30,10 @@ Make = Callable[..., Awaitable[Any]]
 class Counted(Lane):
     """A lane that counts its connections."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, where: str | Target) -> None:
         self.connections = 0
-        super().__init__(topology.target(url), on_connect=self._count)
+        target = topology.target(where) if isinstance(where, str) else where
+        super().__init__(target, on_connect=self._count)
 
     def _count(self) -> None:
         self.connections += 1
@@ -45,8 +50,8 @@ async def lane() -> AsyncIterator[Callable[..., Awaitable[Lane]]]:
     """Make lanes, started unless told otherwise, closed in the end."""
     made: list[Counted] = []
 
-    async def make(url: str, *, start: bool = True) -> Counted:
-        one = Counted(url)
+    async def make(where: str | Target, *, start: bool = True) -> Counted:
+        one = Counted(where)
         made.append(one)
         if start:
             await one.start(timeout_s=2.0)
@@ -345,7 +350,7 @@ async def secure(redis_server: RedisServer) -> AsyncIterator[tuple[int, trustme.
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
     one = Pipe(redis_server.socket)
-    port = await one.start_tls(context)
+    port = await one.start_port(context)
     yield port, authority
     await one.close()
 
@@ -364,3 +369,135 @@ async def test_rediss_is_tls_with_a_private_authority(
         await lane(f"rediss://127.0.0.1:{port}?ssl_ca_certs={trusted}")
     with pytest.raises(LaneLost, match=r"(?i)certificate"):
         await lane(f"rediss://localhost:{port}")
+
+
+# In company...
+
+
+class Company:
+    """Two servers that answer with their names, and a Sentinel or a node that names the primary of them."""
+
+    def __init__(self, fake: Make, kind: str) -> None:
+        self._fake = fake
+        self._kind = kind
+        self.refusal = ""
+        self.refused = 0
+
+    async def start(self) -> None:
+        """Start all three; the first server is the primary."""
+        self.servers = [await self._fake(partial(self._answer, name)) for name in ("one", "two")]
+        self.guide = Scripted()
+        await self.guide.start()
+        self.name_primary(0)
+
+    def name_primary(self, number: int) -> None:
+        """Let the guide name another one."""
+        place = str(self.servers[number].path)
+        self.guide.knows(Address(place, 0))
+        self.guide.answers["CLUSTER"] = [[0, 16383, [place, 0, "id"]]]
+
+    @property
+    def target(self) -> Target:
+        """Where the guide is to be asked."""
+        url = "redis+sentinel://x/main" if self._kind == "sentinel" else "redis+cluster://x"
+        return replace(topology.target(url), nodes=(self.guide.at,))
+
+    def _answer(self, name: str, command: list[bytes]) -> bytes:
+        if command[0] == b"ROLE":
+            return resp(["master", 0, []])
+        if command[0] == b"EXISTS":
+            return resp(0)
+        if command[0] == b"ASK" and name == "one" and self.refusal:
+            self.refused += 1
+            return resp(Exception(self.refusal))
+        return resp(name)
+
+
+@pytest.fixture
+async def company(fake: Make) -> AsyncIterator[Callable[[str], Awaitable[Company]]]:
+    """Make companies."""
+    made: list[Company] = []
+
+    async def make(kind: str) -> Company:
+        made.append(Company(fake, kind))
+        await made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.guide.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "refusal"),
+    [
+        ("sentinel", "READONLY You can't write against a read only replica."),
+        ("cluster", "MOVED 10282 h:1"),
+        ("cluster", "CLUSTERDOWN The cluster is down"),
+    ],
+)
+async def test_a_server_that_is_no_primary_any_more_is_left_for_the_next(
+    lane: Make, company: Make, kind: str, refusal: str
+) -> None:
+    """Its refusal is nobody's answer: the call was lost, as with a connection, and the next one goes to the next server."""
+    servers = await company(kind)
+    calls = Calls(await lane(servers.target))
+    calls.call("ASK")
+    assert await calls.all() == [b"one"]
+    servers.refusal = refusal
+    servers.name_primary(1)
+    calls.call("ASK")
+    assert type((await calls.all())[-1]) is LaneLost
+    await calls.lane.connected_again()
+    calls.call("ASK")
+    assert (await calls.all())[-1] == b"two"
+
+
+async def test_a_primary_that_is_cut_off_from_its_sentinels_is_left(
+    lane: Make, company: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers as if it were the one; they know better, and when they know nothing it stays."""
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
+    servers = await company("sentinel")
+    ours = await lane(servers.target)
+    asked = servers.guide.was_asked(b"SENTINEL")
+    servers.guide.answers["SENTINEL"] = Exception("ERR No such master with that name")
+    async with asyncio.timeout(5):
+        while servers.guide.was_asked(b"SENTINEL") < asked + 3:  # noqa: ASYNC110 - its own pace
+            await asyncio.sleep(0.005)
+    assert (ours.connected, ours.connections) == (True, 1)
+    servers.name_primary(1)
+    await ours.connected_again()
+    assert await ours.ask("ASK") == b"two"
+
+
+async def test_a_lane_that_is_turned_away_at_once_does_not_spin(lane: Make, company: Make) -> None:
+    """The nodes have not settled yet who owns the slot: it tries again and again, with pauses."""
+    servers = await company("cluster")
+    servers.refusal = "MOVED 10282 h:1"
+    ours = await lane(servers.target)
+    lost = 0
+    async with asyncio.timeout(5):
+        begun = asyncio.get_running_loop().time()
+        while servers.refused < 6:
+            try:
+                await ours.ask("ASK")
+            except LaneLost:
+                lost += 1
+                await asyncio.sleep(0.005)
+    # 20, 40, 80, 160 and 200 ms lie between six of them.
+    assert asyncio.get_running_loop().time() - begun > 0.4
+    assert lost >= 6
+
+
+async def test_a_command_beside_the_hot_path_has_its_answer_returned(
+    lane: Make, redis_url: str
+) -> None:
+    """Or its refusal raised; without a connection it is refused like a call."""
+    ours = await lane(redis_url)
+    assert await ours.ask("ECHO", "x") == b"x"
+    with pytest.raises(hiredis.ReplyError):
+        await ours.ask("NOSUCHCOMMAND")
+    await ours.close()
+    with pytest.raises(LaneLost):
+        await ours.ask("PING")
