@@ -156,10 +156,13 @@ class Member(RedisServer):
     def ask(self, *command: Any) -> Any:
         """Send one command over the unix socket, and return its answer as it comes."""
         try:
-            self._wire.send_command(*command)
+            return self._ask(command)
         except redis.exceptions.ConnectionError:
             # A server whose role changes breaks with its clients.
-            self._wire.send_command(*command)
+            return self._ask(command)
+
+    def _ask(self, command: tuple[Any, ...]) -> Any:
+        self._wire.send_command(*command)
         return self._wire.read_response()
 
     def kill(self) -> None:
