@@ -308,6 +308,7 @@ class Edge:
             body_timeout_s=settings.body_timeout_s,
             idle_timeout_s=settings.idle_timeout_s,
             max_body=settings.max_body_mb * 1024 * 1024,
+            next_request_id=self.next_request_id,
         )
         ours.callback(self.server.close)
         sock = _listen(self.options.listen)

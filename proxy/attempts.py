@@ -7,14 +7,15 @@ Each attempt is admitted and settled on its own; what this file decides is only 
     attempt ended as            before the first byte                        after it
     answered                    done                                         done
     refused 4xx (the caller's)  pass it on                                   -
-    refused 408 429 5xx 401..4  next candidate                               -
+    refused 408 429 5xx 401..5  next candidate                               -
     connect failed, timed out   next candidate                               end with a typed error
     lost, garbage               next candidate                               end with a typed error
     drained                     give up: the worker goes down                end with a typed error
     client left                 done                                         done
 
 A pooled connection that had died idle is not the end of an attempt: the attempt itself goes on, on a fresh one.
-A 401, 403 or 404 of an upstream is about our credentials or our names, never about the caller's request, so another candidate may do.
+A 401, 403, 404 or 405 of an upstream is about our credentials, names or addresses, never about the caller's request, so another candidate may do.
+A provider's `x-should-retry: false` is about asking that provider again: the others are asked all the same, and the caller hears it when all of them said so.
 """
 
 from dataclasses import dataclass
@@ -23,18 +24,23 @@ from typing import Literal
 Decision = Literal["done", "pass_on", "next", "give_up"]
 
 # Statuses that are about the caller's own request: another deployment would say the same.
-OF_THE_CALLER = frozenset({400, 405, 406, 409, 410, 411, 412, 413, 414, 415, 416, 417, 422, 431})
+OF_THE_CALLER = frozenset({400, 406, 409, 410, 411, 412, 413, 414, 415, 416, 417, 422, 431})
 THROTTLED = frozenset({429, 529})
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an attempt ended: `status` is 0 when no answer came; `stale` when a pooled connection had died idle."""
+    """
+    How an attempt ended: `status` is 0 when no answer came; `stale` when a pooled connection had died idle.
+
+    `vain`: the provider said that to ask it again would be in vain (`x-should-retry: false`).
+    """
 
     outcome: str
     status: int = 0
     stale: bool = False
     committed: bool = False
+    vain: bool = False
 
 
 def outcome_of(status: int) -> str:
@@ -67,13 +73,19 @@ def health_of(ended: Ended) -> int:
 class Attempts:
     """The attempts of one exchange: at most `most` of them, each candidate tried once."""
 
-    __slots__ = ("_candidates", "_most", "made", "tried")
+    __slots__ = ("_candidates", "_most", "_vain", "made", "tried")
 
     def __init__(self, candidates: int, most: int) -> None:
         self._candidates = candidates
         self._most = most
+        self._vain = 0
         self.made = 0
         self.tried: list[int] = []
+
+    @property
+    def all_in_vain(self) -> bool:
+        """Whether every candidate was asked and said that to ask again would be in vain."""
+        return self._vain >= self._candidates
 
     def begin(self, candidate: int) -> None:
         """Note that an attempt at this candidate (counted from 0) has been admitted."""
@@ -82,6 +94,7 @@ class Attempts:
 
     def decide(self, ended: Ended) -> Decision:
         """Return what follows from the end of the latest attempt."""
+        self._vain += ended.vain
         if ended.outcome in {"ok", "client_left"}:
             return "done"
         if ended.committed or ended.outcome in {"drained", "internal"}:

@@ -12,6 +12,7 @@ A class exists where a caller would act differently, not for each message.
 | `BudgetExhausted` | caller | 402 | no |
 | `NoDeployment` | ourselves | 503 (429 when every vendor is at its limit) | after the time it says |
 | `UpstreamFailed` | upstream, before the first byte | 502, 504, 429, 503 | yes |
+| `UpstreamRefused` | upstream: its `x-should-retry` says no | 429, 500, 502 to 504 | no |
 | `StoreGone` | ourselves | 503 | yes |
 | `ShuttingDown` | ourselves | 503 | yes |
 
@@ -32,7 +33,7 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "api_error"
     metric: ClassVar[str] = "internal"
-    should_retry: ClassVar[bool | None] = None
+    should_retry: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -126,6 +127,12 @@ class UpstreamFailed(GatewayError):
 
     status = 502
     metric = "upstream_failed"
+
+
+class UpstreamRefused(UpstreamFailed):
+    """Every provider refused, and said that to ask again would be in vain."""
+
+    should_retry = False
 
 
 class StoreGone(GatewayError):

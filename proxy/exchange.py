@@ -208,7 +208,7 @@ class Exchange:
                 self._pass_on(last)
                 return
             break
-        raise failed_error(last, self.failure)
+        raise failed_error(last, self.failure, in_vain=attempts.all_in_vain)
 
     async def _read(self) -> bytes:
         edge = self.edge
@@ -298,9 +298,8 @@ class Exchange:
         headers = b"x-request-id: %b\r\n" % self.request_id.encode()
         if error.degraded:
             headers += degraded_line(error.degraded)
-        if error.should_retry is not None:
-            headers += b"x-should-retry: %b\r\n" % (b"true" if error.should_retry else b"false")
-        if error.retry_after_us is not None and error.should_retry is not False:
+        headers += b"x-should-retry: %b\r\n" % (b"true" if error.should_retry else b"false")
+        if error.retry_after_us is not None and error.should_retry:
             us = max(error.retry_after_us, 1000)
             headers += b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (
                 -(-us // 1_000_000),

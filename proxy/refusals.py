@@ -13,6 +13,7 @@ from proxy.errors import (
     QuotaExceeded,
     QuotaTooSmall,
     UpstreamFailed,
+    UpstreamRefused,
 )
 from proxy.live import Offer
 from ratelimit.asks import Denied, Nobody
@@ -79,15 +80,20 @@ def nobody_error(offer: Offer, nobody: Nobody) -> GatewayError:
     )
 
 
-def failed_error(last: "Attempt | None", failure: str) -> GatewayError:
-    """Return the error when every attempt has failed before its first byte."""
+def failed_error(last: "Attempt | None", failure: str, *, in_vain: bool = False) -> GatewayError:
+    """
+    Return the error when every attempt has failed before its first byte.
+
+    `in_vain`: every candidate's provider has said that to ask again would be in vain.
+    """
     assert last is not None
     assert last.ended is not None
     ended = last.ended
     outcome = ended.outcome
+    kind = UpstreamRefused if in_vain else UpstreamFailed
     made = f"{last.number} attempt{'s' if last.number > 1 else ''}"
     if outcome in {"rate_limited", "overloaded"}:
-        return UpstreamFailed(
+        return kind(
             f"The provider of '{last.place.model}' is at its limit ({made}).",
             code="upstream_rate_limited",
             status=429 if outcome == "rate_limited" else 503,
@@ -95,7 +101,7 @@ def failed_error(last: "Attempt | None", failure: str) -> GatewayError:
         )
     if outcome == "upstream_refused" and ended.status >= 300:
         passed = ended.status if ended.status in {500, 502, 503, 504} else 502
-        return UpstreamFailed(
+        return kind(
             f"The provider of '{last.place.model}' answered {ended.status} ({made}).",
             code="upstream_refused",
             status=passed,

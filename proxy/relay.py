@@ -22,7 +22,7 @@ from proxy.refusals import degraded_line
 from proxy.server import reason
 from proxy.upstream.connection import Connection, Headers
 from proxy.upstream.errors import BadAnswer, ConnectFailed, UpstreamError
-from proxy.wire.headers import cooldown_us
+from proxy.wire.headers import cooldown_us, should_retry
 from proxy.wire.meter import StreamMeter, Usage, error_in
 from proxy.wire.sse import EventSplitter, EventTooLong, decode
 from ratelimit.asks import Grant, Settlement
@@ -207,7 +207,9 @@ class Attempt:
             self.mode = _STREAM
             self.splitter = EventSplitter()
             self.meter = StreamMeter(
-                self.way.endpoint.grammar, keep_usage=self.exchange.seen.asked_usage
+                self.way.endpoint.grammar,
+                keep_usage=self.exchange.seen.asked_usage,
+                choices=self.exchange.seen.n,
             )
         else:
             self.mode = _WHOLE
@@ -273,7 +275,8 @@ class Attempt:
                 # Some servers repeat the headers of a request that they refuse.
                 self.refusal = self.place.without_secrets(b"".join(self._held))
                 self.cool_us = cooldown_us(self.headers, self.exchange.edge.unix_time()) or 0
-                self._finish(Ended(outcome_of(self.status), self.status))
+                vain = should_retry(self.headers) is False
+                self._finish(Ended(outcome_of(self.status), self.status, vain=vain))
             else:
                 self._end_whole()
         except Exception as fault:  # noqa: BLE001 - ours; `run` is the one to tell, who would wait for ever

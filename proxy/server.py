@@ -186,7 +186,7 @@ class ClientConnection(RequestHandler):
             if transport is not None and self._current_request is None:
                 if self._begun:
                     transport.write(
-                        self._edge.answer(
+                        self._edge.refusal(
                             408,
                             openai_error(
                                 408,
@@ -194,7 +194,6 @@ class ClientConnection(RequestHandler):
                                 "invalid_request_error",
                                 "head_timeout",
                             ),
-                            close=True,
                         )
                     )
                 self.force_close()
@@ -249,7 +248,7 @@ class ClientConnection(RequestHandler):
             self.logger.error("a handler failed", exc_info=exc)
             body = openai_error(status, "The gateway failed; see its log.", "api_error", "internal")
         if self.transport is not None:
-            self.transport.write(self._edge.answer(status, body, close=True))
+            self.transport.write(self._edge.refusal(status, body))
         return self._edge.closing
 
 
@@ -264,6 +263,7 @@ class EdgeServer(web.Server):
         body_timeout_s: float,
         idle_timeout_s: float,
         max_body: int,
+        next_request_id: Callable[[], str],
     ) -> None:
         super().__init__(
             cast("Any", handler),
@@ -281,6 +281,7 @@ class EdgeServer(web.Server):
         self.body_timeout_s = body_timeout_s
         self.max_body = max_body
         self.flush_timeout_s = FLUSH_S
+        self._next_request_id = next_request_id
         self.kept = Written(keep_alive=True)
         self.closing = Written(keep_alive=False)
         self.date = b""
@@ -310,6 +311,16 @@ class EdgeServer(web.Server):
             len(body),
             b"connection: close\r\n" if close else b"",
             body,
+        )
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        """Return the answer to what is no request yet, and end the connection with it."""
+        return self.answer(
+            status,
+            body,
+            b"x-request-id: %b\r\nx-should-retry: %b\r\n"
+            % (self._next_request_id().encode(), b"false" if status < 500 else b"true"),
+            close=True,
         )
 
     def status_line(self, status: int) -> bytes:
@@ -367,6 +378,8 @@ def refusal_of(exc: BaseException | None, message: str) -> tuple[int, str]:
         return 400, "a header field cannot be read"
     if message.startswith(("Duplicate '", "Missing 'Host'")):
         return 400, message.rstrip(".")
+    if message.startswith("Pause on PRI"):
+        return 400, "this port speaks HTTP/1.1, and HTTP/2 was spoken to it"
     # llhttp's reason is fixed text; what it is about stands on the lines behind.
     reason, _, about = message.partition(":\n")
     return 400, reason if about and reason.isprintable() else "it is not valid HTTP"

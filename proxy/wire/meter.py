@@ -98,6 +98,11 @@ _DATA_LINE = re.compile(rb"(?:^|[\r\n])data:")
 _CR, _BRACE = b"\r{"
 
 
+def _nobody(_: bytes) -> set[int]:
+    """Say that no choice has ended: for a protocol that has no choices."""
+    return set()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Grammar:
     """
@@ -106,8 +111,9 @@ class Grammar:
     `usage_key` is in every event that reports usage. `read_usage` takes a read that holds it, the
     usage known before, and whether all of it is to be forwarded; it gives the usage now (None while
     there is none), whether that counts the output, and the bytes to forward. `said` yields the
-    content of a decoded event. `is_finished` looks for the reason of an end, `is_done` (in the last
-    reads) for the event that ends a stream, which is `done_size` bytes long.
+    content of a decoded event. `is_finished` looks for the reason of an end, `ended` says which choices
+    gave one, `is_done` looks (in the last reads) for the event that ends a stream, which is `done_size`
+    bytes long.
     """
 
     usage_key: bytes
@@ -116,6 +122,7 @@ class Grammar:
     is_finished: Callable[[bytes], bool]
     is_done: Callable[[list[bytes]], bool]
     done_size: int = 0
+    ended: Callable[[bytes], set[int]] = _nobody
 
 
 class StreamMeter:
@@ -126,13 +133,15 @@ class StreamMeter:
     line ended may come at the end. Everything else may be asked at any time, and is final when the
     stream has ended: `usage` (None while the vendor reported none), `bytes` (of the answer, before
     anything was left out), `events` (that carried data), `done` (the event that ends it came),
-    `finished` (a finish reason came, or the end), `error` and `output_tokens`.
+    `finished` (each choice gave a finish reason, or the end came), `error` and `output_tokens`.
     """
 
     __slots__ = (
+        "_choices",
         "_compact_at",
         "_counted",
         "_counts_output",
+        "_ended",
         "_finished",
         "_grammar",
         "_keep_usage",
@@ -146,8 +155,13 @@ class StreamMeter:
         "usage",
     )
 
-    def __init__(self, grammar: Grammar, *, keep_usage: bool) -> None:
-        """`keep_usage`: the caller asked for usage, so that nothing is left out."""
+    def __init__(self, grammar: Grammar, *, keep_usage: bool, choices: int = 1) -> None:
+        """
+        Meter from the first event on.
+
+        `keep_usage`: the caller asked for usage, so that nothing is left out. `choices`: how many answers
+        it asked for, each of which comes to an end of its own.
+        """
         self._grammar = grammar
         self._key = grammar.usage_key
         self._keep_usage = keep_usage
@@ -155,9 +169,12 @@ class StreamMeter:
         self._counts_output = False
         self._reads: list[bytes] = []
         self._compact_at = KEPT_BYTES
-        # Of what is no longer kept: its events, and whether one had a finish reason.
+        self._choices = choices
+        # Of what is no longer kept: its events, whether one had a finish reason, and, where that is not
+        # the same, the choices that had.
         self._counted = 0
         self._finished = False
+        self._ended: set[int] = set()
         # Of the first event with content: bytes that are not content (-1: not seen yet), how much
         # shorter its content is than it is written, and the events before it.
         self._overhead = -1
@@ -214,8 +231,8 @@ class StreamMeter:
 
     @property
     def finished(self) -> bool:
-        """Whether the answer came to its end: a finish reason was given, or the end itself came."""
-        return self.done or self._has_reason()
+        """Whether the answer came to its end: each choice gave a finish reason, or the end itself came."""
+        return self.done or self._reasons() >= self._choices
 
     @property
     def error(self) -> VendorError | None:
@@ -249,8 +266,8 @@ class StreamMeter:
                 return 0
         done = self.done
         chunks = self.events - done
-        # Before the content comes the role; the chunk that has the finish reason has no content.
-        events = max(chunks - self._lead - self._has_reason(), 1)
+        # Before the content comes the role; a chunk that has a finish reason has no content.
+        events = max(chunks - self._lead - self._reasons(), 1)
         written = self.bytes - chunks * self._overhead - self._grammar.done_size * done
         return _estimated(events, int(written * self._scale))
 
@@ -273,8 +290,12 @@ class StreamMeter:
 
     # Later...
 
-    def _has_reason(self) -> bool:
-        return self._finished or self._grammar.is_finished(b"".join(self._reads))
+    def _reasons(self) -> int:
+        """Count the choices that gave a finish reason."""
+        text = b"".join(self._reads)
+        if self._choices == 1:
+            return int(self._finished or self._grammar.is_finished(text))
+        return len(self._ended | self._grammar.ended(text))
 
     def _compact(self) -> None:
         """Count what is kept, and keep only the end of it."""
@@ -294,6 +315,8 @@ class StreamMeter:
         text = b"".join(gone)
         self._counted += _count_events(text)
         self._finished = self._finished or self._grammar.is_finished(text)
+        if self._choices > 1 and self._finished:
+            self._ended |= self._grammar.ended(text)
         self._reads = kept
         self._compact_at = self.bytes + KEPT_BYTES
 

@@ -1,6 +1,9 @@
 """
 What OpenAI's answers say of themselves: usage, content, and where a stream ends.
 
+**The end.** ``data: [DONE]`` ends a stream. Some vendors never send it: with them a stream has ended when
+each of the choices that were asked for (``n``) has given its ``finish_reason``.
+
 **Usage.** The last usage wins: vendors that report it in each chunk report it cumulatively. It is
 taken from where they put it: ``usage``, ``choices[0].usage`` (Kimi) and ``x_groq.usage`` (Groq). A
 chunk that carries nothing else (no choices) is what ``stream_options.include_usage`` adds, and is
@@ -24,6 +27,7 @@ from proxy.wire.meter import (
     Grammar,
     Usage,
     event_around,
+    events_in,
     payload_of,
     texts_in,
     within,
@@ -102,6 +106,24 @@ def _is_finished(text: bytes) -> bool:
     )
 
 
+def _ended(text: bytes) -> set[int]:
+    """Say which choices gave the reason of their end."""
+    found: set[int] = set()
+    for event in events_in(text):
+        if not _is_finished(event):
+            continue
+        try:
+            document = json.loads(payload_of(event))
+        except (ValueError, RecursionError):
+            continue
+        choices = document.get("choices") if isinstance(document, dict) else None
+        for place, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
+                index = choice.get("index")
+                found.add(index if type(index) is int else place)
+    return found
+
+
 def _is_done(reads: list[bytes]) -> bool:
     if reads and reads[-1].endswith(_DONE_EVENT):
         return True
@@ -153,6 +175,7 @@ CHUNKS = Grammar(
     is_finished=_is_finished,
     is_done=_is_done,
     done_size=len(_DONE_EVENT),
+    ended=_ended,
 )
 
 

@@ -24,7 +24,10 @@ TABLE: list[tuple[str, int, str, str, int, int]] = [
     ("rate_limited", 429, "next", "give_up", 3, 3),
     ("overloaded", 529, "next", "give_up", 3, 3),
     *(("upstream_refused", status, "next", "give_up", 2, 2) for status in (301, 401, 402, 403)),
-    *(("upstream_refused", status, "next", "give_up", 2, 2) for status in (404, 408, 425, 499)),
+    *(
+        ("upstream_refused", status, "next", "give_up", 2, 2)
+        for status in (404, 405, 408, 425, 499)
+    ),
     *(
         ("upstream_refused", status, "next", "give_up", 2, 2)
         for status in (500, 501, 502, 503, 599)

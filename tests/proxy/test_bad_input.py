@@ -331,6 +331,8 @@ async def test_a_head_that_is_no_http_is_refused(edge: Edge, raw: bytes, status:
     assert answer.status == status
     assert answer.error["type"] == "invalid_request_error"
     assert answer.error["message"].isprintable()
+    assert (answer.header("x-request-id") or "").startswith("req_")
+    assert answer.header("x-should-retry") == "false"
     if answer.error["code"] != "duplicate_header":
         assert answer.header("connection") == "close"
         await caller.raw()

@@ -14,19 +14,20 @@ from tests.proxy.edge_rig import CALLER_KEY, Rig, chat, request
 Edge = Callable[..., Awaitable[Rig]]
 
 # Class: status, type in the envelope, code by default, x-should-retry, and whose fault it is.
-CLASSES: dict[type[GatewayError], tuple[int, str, str, bool | None]] = {
+CLASSES: dict[type[GatewayError], tuple[int, str, str, bool]] = {
     errors.BadRequest: (400, "invalid_request_error", "bad_request", False),
     errors.Unauthorized: (401, "authentication_error", "unauthorized", False),
     errors.Forbidden: (403, "permission_error", "forbidden", False),
     errors.NotFound: (404, "invalid_request_error", "not_found", False),
-    errors.QuotaExceeded: (429, "rate_limit_error", "quota_exceeded", None),
+    errors.QuotaExceeded: (429, "rate_limit_error", "quota_exceeded", True),
     errors.QuotaTooSmall: (429, "rate_limit_error", "quota_exceeded", False),
     errors.BudgetExhausted: (402, "insufficient_quota", "budget_exhausted", False),
-    errors.NoDeployment: (503, "api_error", "no_deployment", None),
-    errors.UpstreamFailed: (502, "api_error", "upstream_failed", None),
-    errors.StoreGone: (503, "api_error", "store_unavailable", None),
-    errors.ShuttingDown: (503, "api_error", "shutting_down", None),
-    errors.Internal: (500, "api_error", "internal", None),
+    errors.NoDeployment: (503, "api_error", "no_deployment", True),
+    errors.UpstreamFailed: (502, "api_error", "upstream_failed", True),
+    errors.UpstreamRefused: (502, "api_error", "upstream_failed", False),
+    errors.StoreGone: (503, "api_error", "store_unavailable", True),
+    errors.ShuttingDown: (503, "api_error", "shutting_down", True),
+    errors.Internal: (500, "api_error", "internal", True),
 }
 
 
@@ -51,7 +52,9 @@ def test_every_class_is_in_the_table() -> None:
 
 def test_words_for_metrics_are_few() -> None:
     """A class is a word; the message is not."""
-    assert len({kind.metric for kind in CLASSES}) == len(CLASSES) - 1  # a quota is a quota
+    assert (
+        len({kind.metric for kind in CLASSES}) == len(CLASSES) - 2
+    )  # a quota is a quota, a provider a provider
 
 
 # On the wire, and in the official client's hands...
@@ -223,7 +226,7 @@ async def test_a_quota_says_what_is_left_and_when(edge: Edge) -> None:
     assert 58_000 <= milliseconds <= 60_000
     assert seconds == -(-milliseconds // 1000)
     assert denied.header("x-ratelimit-remaining-requests") == "0"
-    assert denied.header("x-should-retry") is None
+    assert denied.header("x-should-retry") == "true"
 
 
 async def test_a_full_deployment_is_a_limit_too(edge: Edge) -> None:

@@ -58,7 +58,7 @@ class Desk:
 async def desk(answer: Handler, **limits: float) -> AsyncIterator[Desk]:
     """Serve with a handler until the block ends."""
     settings = {"head_timeout_s": 10, "body_timeout_s": 10, "idle_timeout_s": 10} | limits
-    server = EdgeServer(answer, max_body=1 << 20, **settings)  # type: ignore[arg-type]
+    server = EdgeServer(answer, max_body=1 << 20, next_request_id=lambda: "req_1", **settings)  # type: ignore[arg-type]
     listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     made = Desk(server, listener.sockets[0].getsockname()[1])
     try:
@@ -94,7 +94,12 @@ def test_an_answer_is_whole() -> None:
 
     async def look() -> None:
         server = EdgeServer(
-            says(), head_timeout_s=1, body_timeout_s=1, idle_timeout_s=1, max_body=1
+            says(),
+            head_timeout_s=1,
+            body_timeout_s=1,
+            idle_timeout_s=1,
+            max_body=1,
+            next_request_id=lambda: "req_1",
         )
         text = server.answer(429, b"{}", b"x-a: 1\r\n")
         lines = text.split(b"\r\n")
@@ -133,6 +138,7 @@ REFUSALS = {
     "no host": (BadHttpMessage("Missing 'Host' header in request."), 400),
     "a coding that is not there": (ContentEncodingError("Please install `Brotli`"), 415),
     "a broken coding": (ContentEncodingError("Can not decode content-encoding: gzip"), 400),
+    "HTTP/2": (BadHttpMessage("Pause on PRI/Upgrade:\n\n  b'PRI'\n  ^"), 400),
     "llhttp's reason": (BadHttpMessage(f"Invalid header value char:\n\n  {SECRET!r}\n  ^"), 400),
     "llhttp's reason on a line": (BadHttpMessage(f"Bad:\n  x:\n\n  {SECRET!r}\n  ^"), 400),
     "anything else": (BadHttpMessage(f"something about {SECRET}"), 400),

@@ -174,6 +174,89 @@ async def test_candidates_of_one_model_are_tried_once_each(edge: Edge) -> None:
     assert "(4 attempts)" in answer.error["message"]
 
 
+REFUSALS = {
+    "all say no": ((b"false", b"false"), "false"),
+    "one says nothing": ((b"false", None), "true"),
+    "one says yes": ((b"true", b"false"), "true"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS.values(), ids=REFUSALS)
+async def test_a_vendor_that_wants_no_other_try_speaks_for_itself(
+    edge: Edge, case: tuple[tuple[bytes | None, ...], str]
+) -> None:
+    """Another one is asked all the same; only when each of them has said so is the caller told to leave it."""
+    said, told = case
+    rig = await edge(models={"m": [at("v"), at("w")]}, scripted=["v", "w"])
+    for name, word in zip("vw", said, strict=True):
+        more = () if word is None else (b"x-should-retry: %b" % word,)
+        rig.vendors[name].habit = always(
+            whole(ERROR, b"retry-after: 3", *more, status=b"429 Too Many Requests")
+        )
+    answer = await rig.ask(chat())
+    assert (answer.status, answer.error["code"]) == (429, "upstream_rate_limited")
+    assert answer.header("x-should-retry") == told
+    assert answer.header("retry-after") == (None if told == "false" else "3")
+    assert await rig.outcomes() == ["rate_limited", "rate_limited"]
+
+
+async def test_a_deployment_that_was_not_asked_may_still_answer(edge: Edge) -> None:
+    """As long as one is left, no other one's word is the last."""
+    rig = await edge(
+        models={"m": [at("v"), at("w")]}, scripted=["v", "w"], edge={"max_attempts": 1}
+    )
+    for vendor in rig.vendors.values():
+        vendor.habit = always(whole(ERROR, b"x-should-retry: false", status=b"500 Oh"))
+    assert (await rig.ask(chat())).header("x-should-retry") == "true"
+
+
+async def test_a_caller_is_told_what_the_vendor_said_of_another_try(edge: Edge) -> None:
+    """What is passed on is the vendor's own word, this one too."""
+    rig = await edge(models={"m": [at()]}, scripted=["v"])
+    rig.vendors["v"].habit = always(whole(ERROR, b"x-should-retry: true", status=b"409 Locked"))
+    answer = await rig.ask(chat())
+    assert (answer.status, answer.header("x-should-retry")) == (409, "true")
+
+
+async def test_a_stream_of_two_answers_that_lost_one_is_cut(edge: Edge) -> None:
+    """A vendor without [DONE]: the end of the first answer is not the end of the second."""
+    rig = await edge(models={"m": [at()]}, scripted=["v"])
+    reason = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    await (
+        tell(rig)
+        >> caller_sends(request(chat(stream=True, n=2)))
+        << vendor_gets()
+        >> vendor_says(sse_head(), piece(delta("One")))
+        << caller_gets_head(200)
+        << caller_gets_events(delta("One"))
+        >> vendor_says(piece(reason), piece(b""))
+        << caller_gets_events(reason)
+        << caller_gets_error_event("upstream_lost")
+        << caller_is_left()
+        << booked({"outcome": "upstream_lost", "output_tokens": 1})
+    )
+
+
+async def test_a_stream_of_two_answers_ends_with_the_second_reason(edge: Edge) -> None:
+    """Nothing is missed that the vendor never says."""
+    rig = await edge(models={"m": [at()]}, scripted=["v"])
+    reasons = b"".join(
+        event({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]})
+        for index in (1, 0)
+    )
+    await (
+        tell(rig)
+        >> caller_sends(request(chat(stream=True, n=2)))
+        << vendor_gets()
+        >> vendor_says(sse_head(), piece(delta("One")))
+        << caller_gets_head(200)
+        << caller_gets_events(delta("One"))
+        >> vendor_says(piece(reasons), piece(b""))
+        << caller_gets_events(reasons)
+        << booked({"outcome": "ok"})
+    )
+
+
 @pytest.mark.parametrize("status", [400, 409, 413, 422])
 async def test_the_callers_own_mistake_is_passed_on(edge: Edge, status: int) -> None:
     """Another deployment would say the same; the vendor's words go out untouched, and cost nothing."""
@@ -260,7 +343,7 @@ async def test_when_all_fail_the_last_failure_decides(
     assert answer.error["param"] is None
     assert answer.header("retry-after") == after
     assert answer.header("retry-after-ms") == (None if after is None else f"{after}000")
-    assert answer.header("x-should-retry") is None
+    assert answer.header("x-should-retry") == "true"
     assert answer.header("x-request-id") is not None
     assert "Incorrect API key" not in answer.error["message"]
     assert len(await rig.entries()) == 1

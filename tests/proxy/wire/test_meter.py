@@ -226,6 +226,42 @@ def test_a_cut_stream_is_not_finished() -> None:
     assert (meter.done, meter.finished) == (False, False)
 
 
+def of_choice(index: int, document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "choices": [{**document["choices"][0], "index": index}]}
+
+
+@pytest.mark.parametrize("words", [2, 2000], ids=["short", "beyond what is kept"])
+def test_a_stream_of_many_choices_is_finished_when_each_gave_its_reason(words: int) -> None:
+    """The first one's reason says nothing of the others; the same one's twice is one."""
+    said = [of_choice(index, chunk("word")) for _ in range(words) for index in (0, 1, 2)]
+    reasons = [of_choice(index, chunk(None, reason="stop")) for index in (1, 0, 1, 2)]
+    for more in ([], [chunk("word")] * words):
+        documents = [*said, *reasons[:3], *(of_choice(2, one) for one in more), reasons[3]]
+        events = [event(document) for document in documents]
+        for reads in (events, [b"".join(events[:-1]), events[-1]]):
+            meter = StreamMeter(CHUNKS, keep_usage=False, choices=3)
+            for read in reads[:-1]:
+                meter.look(read)
+            assert not meter.finished
+            meter.look(reads[-1])
+            assert meter.finished
+            assert not meter.done
+    together = {**chunk(None), "choices": [{"finish_reason": "stop"}, {"finish_reason": "length"}]}
+    meter = StreamMeter(CHUNKS, keep_usage=False, choices=2)
+    meter.look(event(together))
+    assert meter.finished
+    meter = StreamMeter(CHUNKS, keep_usage=False, choices=2)
+    for odd in (
+        '{"finish_reason":"stop"',
+        '["finish_reason":"stop"]',
+        '{"choices":{"finish_reason":"stop"}}',
+    ):
+        meter.look(event(odd))
+    assert not meter.finished
+    meter.look(event("[DONE]"))
+    assert meter.finished
+
+
 @pytest.mark.parametrize(
     "done", [b"data: [DONE]\n\n", b"data:[DONE]\r\n\r\n", b"data: [DONE] \n\n"]
 )
