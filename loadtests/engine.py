@@ -104,12 +104,13 @@ class Engine:
         """
         Be one open-loop source of arrivals, until the shape is over, or for ever without one.
 
-        What was due before this source began is not its business: another one had it, or nobody.
+        Beyond this process's share of the sources, it takes over from one that was lost with its worker, and makes up for nothing of it.
         """
         index, now = next(self._sources), self._clock_ns()
+        takes_over = index * self.plan.workers >= self.plan.sources
         for at, origin_ns in self._moments(index, now):
             intended = origin_ns + int(at * 1e9)
-            if intended < now:
+            if takes_over and intended < now:
                 continue
             wait_s = (intended - self._clock_ns()) / 1e9
             if wait_s > 0:

@@ -40,7 +40,7 @@ from loadtests.shapes import Shape
 from loadtests.summary import by_scenario, summarize
 
 # Locust ends a run at its next look after this; the sources end themselves when the shape does.
-_AFTERWARDS_S = 0.5
+_AFTERWARDS_S = 1.0
 _HAND_OVER_S = 5.0
 _IDLE_S = 60.0
 # Calls that Locust's page is told of: it asks every second or two, of a process that has other things to do.
@@ -115,6 +115,8 @@ class Site:
         self._ended: set[str] = set()
         self._begun = 0.0
         self._written = False
+        # Asked while there is time: it starts git, and a process that ends, or measures, starts nothing.
+        self._machine = machine.described()
 
     @property
     def options(self) -> Any:
@@ -294,7 +296,7 @@ class Site:
                         for one in self.bases()
                     ],
                 },
-                "machine": machine.described(),
+                "machine": self._machine,
             },
         )
 
