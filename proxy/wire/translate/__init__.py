@@ -7,6 +7,7 @@ reads and writes it. How an exchange uses it:
 
     caller, vendor = PROTOCOLS["anthropic.messages"], PROTOCOLS["openai.chat"]
     conversation = caller.read_request(body)            # BadField, CannotExpress: the caller's 400
+    conversation = addressed(conversation, model, stream=True)  # Gemini's body does not say them
     written = vendor.write_request(conversation, Target(model="gpt-5", dialect=OPENAI))
                                                         # CannotExpress: 400, or another deployment
     written.body, written.dropped                       # to send; the value of x-penstock-dropped
@@ -50,6 +51,7 @@ from proxy.wire.translate.core import (
     Reply,
     Target,
     Written,
+    addressed,
 )
 from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect, of_host
 from proxy.wire.translate.events import (
@@ -63,11 +65,12 @@ from proxy.wire.translate.events import (
     play,
 )
 from proxy.wire.translate.failures import WrittenError
-from proxy.wire.translate.protocols import PROTOCOLS, Protocol
+from proxy.wire.translate.protocols import GEMINI_ARRAY, PROTOCOLS, Protocol
 
 __all__ = [
     "COMPATIBLE",
     "DIALECTS",
+    "GEMINI_ARRAY",
     "OPENAI",
     "PROTOCOLS",
     "Answer",
@@ -89,6 +92,7 @@ __all__ = [
     "UsageSeen",
     "Written",
     "WrittenError",
+    "addressed",
     "of_host",
     "play",
 ]

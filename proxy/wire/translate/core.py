@@ -23,6 +23,7 @@ belongs to. Protocols that have no field for another vendor's signature carry it
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from proxy.wire.meter import Usage
@@ -56,6 +57,7 @@ __all__ = [
     "Turn",
     "Usage",
     "Written",
+    "addressed",
 ]
 
 Maker = Literal["anthropic", "google", "openai", ""]
@@ -261,6 +263,11 @@ class Conversation(Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = {}
     family: str = ""
+
+
+def addressed(conversation: Conversation, model: str, *, stream: bool) -> Conversation:
+    """Put into a request what its URL says, of protocols whose bodies do not."""
+    return msgspec.structs.replace(conversation, model=model, stream=stream)
 
 
 class Target(Struct, frozen=True, kw_only=True):

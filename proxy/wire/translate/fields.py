@@ -102,7 +102,7 @@ class Fields:
     def fields(self, name: str) -> "Fields | None":
         """Take an object, to be read member by member."""
         value = self._take(name, dict)
-        return None if value is None else Fields(value, self.at(name))
+        return None if value is None else type(self)(value, self.at(name))
 
     def need_fields(self, name: str) -> "Fields":
         """Take an object that must be there, to be read member by member."""
@@ -114,7 +114,7 @@ class Fields:
     def each(self, name: str) -> "Iterator[Fields]":
         """Take a list of objects, one after the other; nothing when it is not there."""
         for number, value in enumerate(self._take(name, list) or ()):
-            yield Fields(value, f"{self.at(name)}[{number}]")
+            yield type(self)(value, f"{self.at(name)}[{number}]")
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Take a list of strings, or one string for a list of one."""
@@ -149,6 +149,11 @@ class Fields:
     def wrong(self, name: str, kind: type) -> BadField:
         """Make the error for a member of another type than `kind`."""
         return BadField(self.at(name), f"{self.at(name)} must be {_NAMES[kind]}.", "invalid_type")
+
+    def taken(self) -> dict[str, Any]:
+        """Take all members that are left, as they are."""
+        left, self._left = self._left, {}
+        return left
 
     def rest(self) -> dict[str, Any]:
         """Give what was not taken, by path, without nulls."""

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+import msgspec
 from msgspec import Struct
 
-from proxy.wire.translate import chat, messages
+from proxy.wire.translate import chat, gemini, messages
 from proxy.wire.translate.core import Answer, Conversation, Failure, Reply, Target, Written
 from proxy.wire.translate.events import StreamReader, StreamWriter
 from proxy.wire.translate.failures import WrittenError
 
-__all__ = ["PROTOCOLS", "Protocol"]
+__all__ = ["GEMINI_ARRAY", "PROTOCOLS", "Protocol"]
 
 
 class Protocol(Struct, frozen=True, kw_only=True):
@@ -34,32 +35,45 @@ class Protocol(Struct, frozen=True, kw_only=True):
     stream_type: str = "text/event-stream"
 
 
+_CHAT = Protocol(
+    name="openai.chat",
+    read_request=chat.read_request,
+    write_request=chat.write_request,
+    read_answer=chat.read_answer,
+    write_answer=chat.write_answer,
+    reader=chat.ChatReader,
+    writer=chat.ChatWriter,
+    read_error=chat.read_error,
+    write_error=chat.write_error,
+)
+_MESSAGES = Protocol(
+    name="anthropic.messages",
+    read_request=messages.read_request,
+    write_request=messages.write_request,
+    read_answer=messages.read_answer,
+    write_answer=messages.write_answer,
+    reader=messages.MessagesReader,
+    writer=messages.MessagesWriter,
+    read_error=messages.read_error,
+    write_error=messages.write_error,
+)
+_GEMINI = Protocol(
+    name="gemini.generate",
+    read_request=gemini.read_request,
+    write_request=gemini.write_request,
+    read_answer=gemini.read_answer,
+    write_answer=gemini.write_answer,
+    reader=gemini.GeminiReader,
+    writer=gemini.GeminiWriter,
+    read_error=gemini.read_error,
+    write_error=gemini.write_error,
+)
+
+# The same where the caller did not ask for ``alt=sse``: a stream is one array, in pieces.
+GEMINI_ARRAY = msgspec.structs.replace(
+    _GEMINI, writer=gemini.ArrayWriter, stream_type="application/json"
+)
+
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {
-        protocol.name: protocol
-        for protocol in (
-            Protocol(
-                name="openai.chat",
-                read_request=chat.read_request,
-                write_request=chat.write_request,
-                read_answer=chat.read_answer,
-                write_answer=chat.write_answer,
-                reader=chat.ChatReader,
-                writer=chat.ChatWriter,
-                read_error=chat.read_error,
-                write_error=chat.write_error,
-            ),
-            Protocol(
-                name="anthropic.messages",
-                read_request=messages.read_request,
-                write_request=messages.write_request,
-                read_answer=messages.read_answer,
-                write_answer=messages.write_answer,
-                reader=messages.MessagesReader,
-                writer=messages.MessagesWriter,
-                read_error=messages.read_error,
-                write_error=messages.write_error,
-            ),
-        )
-    }
+    {protocol.name: protocol for protocol in (_CHAT, _MESSAGES, _GEMINI)}
 )

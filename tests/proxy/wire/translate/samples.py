@@ -53,7 +53,6 @@ FULL = Conversation(
     max_tokens=300,
     stop=("END",),
     stream=True,
-    user="u-1",
     family="none",
 )
 

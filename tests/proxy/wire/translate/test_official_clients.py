@@ -5,8 +5,12 @@ from typing import Any
 
 import anthropic
 import httpx2
+import msgspec
 import openai
 import pytest
+from google import genai
+from google.genai import errors as genai_errors
+from google.genai import types as genai_types
 
 from proxy.wire.translate.core import (
     Answer,
@@ -36,7 +40,7 @@ ANSWER = Answer(
     ),
     "up-1",
     "served",
-    Usage(1110, 100, 1000, 50, 20),
+    Usage(1110, 100, 0, 50, 20),
 )
 FAILURE = Failure(kind="overloaded", message="busy", status=503)
 
@@ -99,6 +103,23 @@ def anthropic_client() -> Iterator[Callable[..., anthropic.Anthropic]]:
         made.append(
             anthropic.Anthropic(api_key="k", base_url="http://x", http_client=http, max_retries=0)
         )
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def google_client() -> Iterator[Callable[..., genai.Client]]:
+    """Make official Google clients, closed at the end."""
+    made: list[genai.Client] = []
+
+    def make(body: bytes, status: int = 200, headers: Any = ()) -> genai.Client:
+        options = genai_types.HttpOptions(
+            base_url="http://x", httpx_client=served(body, status, headers)
+        )
+        made.append(genai.Client(api_key="k", http_options=options))
         return made[-1]
 
     yield make
@@ -200,9 +221,8 @@ def test_anthropics_client_reads_every_vendors_stream(
     assert message.stop_reason == "tool_use"
     assert message.model == "served"
     usage = message.usage
-    assert (usage.input_tokens, usage.output_tokens) == (10, 50)
+    assert (usage.input_tokens, usage.output_tokens) == (1010, 50)
     assert usage.cache_read_input_tokens == 100
-    assert usage.cache_creation_input_tokens == 1000
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
@@ -238,3 +258,70 @@ def test_anthropics_client_sees_an_error_before_a_stream(
     with pytest.raises(anthropic.APIStatusError, match="overloaded_error") as raised:
         client.messages.create(model="m", messages=HI, max_tokens=9)
     assert raised.value.status_code == 529
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_googles_client_reads_every_vendors_stream(
+    vendor: str, google_client: Callable[..., genai.Client]
+) -> None:
+    """Thoughts, text, whole calls, the finish reason and usage."""
+    client = google_client(translated(vendor, "gemini.generate"))
+    chunks = list(client.models.generate_content_stream(model="m", contents="hi"))
+    parts = [
+        part
+        for chunk in chunks
+        for candidate in chunk.candidates or ()
+        if candidate.content
+        for part in candidate.content.parts or ()
+    ]
+    assert "".join(part.text or "" for part in parts if part.thought) == "hm"
+    assert "".join(part.text or "" for part in parts if not part.thought) == "Let me see: "
+    calls = [part.function_call for part in parts if part.function_call]
+    assert [(call.name, call.args) for call in calls] == [
+        ("weather", {"city": "Köln"}),
+        ("time", {}),
+    ]
+    last = chunks[-1]
+    assert last.candidates is not None
+    assert last.candidates[0].finish_reason == "STOP"
+    usage = last.usage_metadata
+    assert usage is not None
+    assert (usage.prompt_token_count, usage.cached_content_token_count) == (1110, 100)
+    assert (usage.candidates_token_count, usage.thoughts_token_count) == (30, 20)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_googles_client_reads_every_vendors_answer(
+    vendor: str, google_client: Callable[..., genai.Client]
+) -> None:
+    """Typed; and what it would send back says the same as was said."""
+    client = google_client(whole(vendor, "gemini.generate"))
+    answer = client.models.generate_content(model="m", contents="hi")
+    assert answer.function_calls is not None
+    assert [call.name for call in answer.function_calls] == ["weather", "time"]
+    assert answer.candidates is not None
+    content = answer.candidates[0].content
+    assert content is not None
+    body = {"contents": [content.model_dump(by_alias=True, exclude_none=True, mode="json")]}
+    again = PROTOCOLS["gemini.generate"].read_request(msgspec.json.encode(body))
+    assert again.turns[0].parts[0] == Reasoning("hm", "c2ln", maker="anthropic")
+
+
+def test_googles_client_sees_an_error_in_a_stream(
+    google_client: Callable[..., genai.Client],
+) -> None:
+    """A stream that breaks off raises."""
+    client = google_client(broken("gemini.generate"))
+    with pytest.raises(genai_errors.ServerError, match="busy"):
+        list(client.models.generate_content_stream(model="m", contents="hi"))
+
+
+def test_googles_client_sees_an_error_before_a_stream(
+    google_client: Callable[..., genai.Client],
+) -> None:
+    """By its code, with Google's word."""
+    failure = Failure(kind="rate_limited", message="slow", status=429)
+    error = PROTOCOLS["gemini.generate"].write_error(failure, "r")
+    client = google_client(error.body, error.status, error.headers)
+    with pytest.raises(genai_errors.ClientError, match="RESOURCE_EXHAUSTED"):
+        client.models.generate_content(model="m", contents="hi")

@@ -37,8 +37,15 @@ PAIRS = [(vendor, caller) for vendor in NAMES for caller in NAMES]
 TARGET = Target(model="served", max_output=32000)
 
 
-def said(answer: Answer) -> tuple[Any, ...]:
-    """Give what an answer says, whatever its ids are."""
+# What a protocol has no field for: it is not in what it says.
+UNSAID: dict[str, dict[str, int]] = {"gemini.generate": {"cache_write_tokens": 0}}
+
+
+def said(answer: Answer, *names: str) -> tuple[Any, ...]:
+    """Give what an answer says through the protocols `names`, whatever its ids are."""
+    usage = answer.usage or Usage()
+    for name in names:
+        usage = msgspec.structs.replace(usage, **UNSAID.get(name, {}))
     return (
         [
             (
@@ -52,7 +59,7 @@ def said(answer: Answer) -> tuple[Any, ...]:
             )
             for choice in answer.choices
         ],
-        answer.usage or Usage(),
+        usage,
         answer.model,
     )
 
@@ -75,7 +82,7 @@ def test_an_answer_keeps_its_meaning(name: str, answer: Answer) -> None:
     protocol = PROTOCOLS[name]
     again = protocol.read_answer(protocol.write_answer(answer, REPLY), None)
     assert isinstance(again, Answer)
-    assert said(again) == said(answer)
+    assert said(again) == said(answer, name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -84,7 +91,7 @@ def test_a_stream_keeps_its_meaning(name: str, answer: Answer) -> None:
     """Streamed and collected it is the answer that was not streamed."""
     protocol = PROTOCOLS[name]
     again = collected(read(lambda: protocol.reader(None), [streamed(protocol, answer)]))
-    assert said(again) == said(answer)
+    assert said(again) == said(answer, name)
 
 
 @pytest.mark.parametrize(("vendor", "caller"), PAIRS)
@@ -97,7 +104,7 @@ def test_every_pair_keeps_the_meaning_of_a_stream(vendor: str, caller: str, answ
     ours = writer.write(reader.feed(theirs[:middle]))
     ours += writer.write(reader.feed(theirs[middle:])) + writer.write(reader.eof())
     again = collected(read(lambda: PROTOCOLS[caller].reader(None), [ours]))
-    assert said(again) == said(answer)
+    assert said(again) == said(answer, vendor, caller)
 
 
 ANSWER = Answer(
