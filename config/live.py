@@ -10,19 +10,22 @@ they run by `acknowledge`.
 Failure stance: a replica without Redis goes on with the version that it has. After a flush there is
 no version, which changes nothing either; the next one published is taken whatever its number is.
 `watch` never fails for the store's sake, all else raises what redis-py raises.
+Where the store has replicas, what was published is confirmed when one of them has it, so that a failover does not take
+it back; when none has it within half a second that is said in the log, and the version stands all the same.
 
 Redis keys: `{c0}:cfg` (hash; also the name of the channel) and `{c0}:ack` (hash).
 """
 
 import asyncio
 import hashlib
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from store import scripts
 
@@ -35,9 +38,12 @@ LONGEST_ERROR = 2000
 POLL_S = 2.0
 STORE_WITHIN_S = 5.0
 RETRY_S = 0.2
+REPLICA_WITHIN_MS = 500
 
 _FIELDS = ("document", "by", "why", "at_us", "digest", "stamp")
 _NOTED = ("by", "why", "at_us", "digest", "kind")
+
+_log = logging.getLogger("penstock.config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +198,30 @@ async def _publish(
     key_id: str,
     former: tuple[str, ...] = (),
 ) -> tuple[str, int]:
-    script = client.register_script(scripts.load("config", "publish").text)
     wanted = "" if expected is None else str(expected)
     first = (document, digest_of(document), by, why, wanted, secrets.token_hex(16), origin)
     rest = (str(KEPT_VERSIONS), "", str(after), kind, key_id, *former)
-    answer = script(keys=[LIVE_KEY], args=[*first, *rest])
-    outcome, number = await _reply(answer)
+    # One connection: a server waits for the writes of the connection that asks it to.
+    async with client.client() as ours:
+        script = ours.register_script(scripts.load("config", "publish").text)
+        outcome, number = await _reply(script(keys=[LIVE_KEY], args=[*first, *rest]))
+        if _text(outcome) == "published":
+            await _reach_a_replica(ours, int(number))
     return _text(outcome), int(number)
+
+
+async def _reach_a_replica(client: Redis, number: int) -> None:
+    """Wait until a replica has what this connection wrote, if there is any: a failover takes back what none has."""
+    try:
+        said = await _reply(client.info("replication"))
+        if not said.get("connected_slaves"):
+            return
+        reached = await _reply(client.wait(1, REPLICA_WITHIN_MS))
+    except ResponseError:
+        # Nobody may ask here, as with some managed stores; they answer for their failovers themselves.
+        return
+    if not reached:
+        _log.warning("version %d of the configuration has not reached a replica yet", number)
 
 
 async def _surely(client: Redis, number: int) -> Version:

@@ -11,9 +11,11 @@ import pytest
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from config import live
-from store import scripts
+from store import scripts, topology
+from tests.servers import SentinelSet
 
 WITHIN_S = 10.0
 
@@ -383,3 +385,75 @@ async def test_what_a_flushed_store_has_lost_goes_on_counting(redis_client: Redi
     assert again.number == 8
     later = await publish(redis_client, "a: 2\n", by="me", why="next", expected=8)
     assert later.number == 9
+
+
+# Failovers...
+
+
+async def test_what_was_confirmed_outlives_the_primary(sentinels: SentinelSet) -> None:
+    """The primary dies with the confirmation, and the next one has the version; watchers go on there."""
+    client = topology.client(sentinels.url)
+    primary = sentinels.primary()
+    try:
+        async with watching(client, poll_s=0.2) as watcher:
+            for number in range(20):
+                await publish(client, f"document {number}")
+            primary.kill()
+            async with asyncio.timeout(20):
+                while (found := await current_at_last(client)) is None:  # noqa: ASYNC110 - their own pace
+                    await asyncio.sleep(0.05)
+            assert (found.number, found.document) == (20, "document 19")
+            await publish(client, "the next", expected=20)
+            await watcher.until("the next", within_s=20)
+    finally:
+        await client.aclose()
+
+
+async def current_at_last(client: Redis) -> live.Version | None:
+    """Return the current version, None while nobody is the primary."""
+    with contextlib.suppress(RedisError):
+        return await live.current(client)
+    return None
+
+
+async def test_a_version_that_no_replica_has_is_published_and_said(
+    sentinels: SentinelSet, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replicas that have fallen silent keep nobody from changing a quota."""
+    monkeypatch.setattr(live, "REPLICA_WITHIN_MS", 50)
+    client = topology.client(sentinels.url)
+    primary = sentinels.primary()
+    replicas = [one for one in sentinels.servers if one is not primary]
+    try:
+        for one in replicas:
+            one.suspend()
+        assert (await publish(client, "one")).number == 1
+        assert "version 1 of the configuration has not reached a replica yet" in caplog.text
+        caplog.clear()
+        for one in replicas:
+            one.resume()
+        assert (await publish(client, "two")).number == 2
+        assert "has not reached" not in caplog.text
+    finally:
+        await client.aclose()
+
+
+async def test_a_store_that_may_not_be_asked_for_its_replicas_is_not_waited_for(
+    redis_client: Redis, redis_url: str
+) -> None:
+    """A user without INFO and WAIT publishes as before."""
+    await redis_client.acl_setuser(
+        "meek",
+        enabled=True,
+        passwords=["+p"],
+        categories=["+@all"],
+        commands=["-info", "-wait"],
+        keys=["*"],
+        channels=["*"],
+    )
+    meek = Redis.from_url(redis_url, username="meek", password="p")
+    try:
+        assert (await publish(meek, "one")).number == 1
+    finally:
+        await meek.aclose()
+        await redis_client.acl_deluser("meek")

@@ -135,7 +135,7 @@ class Scripted(FakeRedis):
         said = ["name", "main", "ip", "/before", "port", "0", "config-epoch", str(epoch)]
         self.answers["SENTINEL"] = {
             b"MASTER": said,
-            b"GET-MASTER-ADDR-BY-NAME": [primary.host, "0"],
+            b"GET-MASTER-ADDR-BY-NAME": [primary.host, str(primary.port)],
         }
 
     def maps(self, owner: "Scripted | None", *nodes: "Scripted") -> None:

@@ -343,12 +343,18 @@ async def test_what_waits_to_be_sent_can_be_seen(lane: Make, fake: Make) -> None
 # TLS...
 
 
+def context_of(authority: trustme.CA) -> ssl.SSLContext:
+    """Return what a server of `localhost` shows."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
 @pytest.fixture
 async def secure(redis_server: RedisServer) -> AsyncIterator[tuple[int, trustme.CA]]:
     """Give the port of a server behind TLS for `localhost`, and its authority."""
     authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(context)
+    context = context_of(authority)
     one = Pipe(redis_server.socket)
     port = await one.start_port(context)
     yield port, authority
@@ -369,6 +375,34 @@ async def test_rediss_is_tls_with_a_private_authority(
         await lane(f"rediss://127.0.0.1:{port}?ssl_ca_certs={trusted}")
     with pytest.raises(LaneLost, match=r"(?i)certificate"):
         await lane(f"rediss://localhost:{port}")
+
+
+@pytest.mark.parametrize(
+    "form", ["rediss+sentinel://localhost:{}/main", "rediss+cluster://localhost:{}"]
+)
+async def test_tls_holds_for_those_who_are_asked_and_for_the_primary(
+    lane: Make, secure: tuple[int, trustme.CA], tmp_path: Any, form: str
+) -> None:
+    """For the lane and for redis-py alike; nobody is asked who cannot show a certificate."""
+    port, authority = secure
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    guide = Scripted()
+    guide.knows(Address("localhost", port))
+    guide.answers["CLUSTER"] = [[0, 16383, ["localhost", port, "id"]]]
+    url = form.format(await guide.start_port(context_of(authority)))
+    try:
+        ours = await lane(f"{url}?ssl_ca_certs={trusted}")
+        assert await ours.ask("ECHO", "x") == b"x"
+        client = topology.client(f"{url}?ssl_ca_certs={trusted}")
+        assert await client.echo("x") == b"x"
+        await client.aclose()
+        asked = len(guide.asked)
+        with pytest.raises(LaneLost, match=r"(?i)certificate"):
+            await lane(url)
+        assert len(guide.asked) == asked
+    finally:
+        await guide.close()
 
 
 # In company...
