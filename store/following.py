@@ -41,6 +41,11 @@ def following(kind: type[Any], finder: Finder) -> type[Any]:
             self.host, self.port = await finder.primary()
             await super()._connect()
 
+        def _error_message(self, exception: BaseException) -> str:
+            found: str = super()._error_message(exception)
+            # Where a connection was to go is not known then.
+            return str(exception) if isinstance(exception, NoPrimary) else found
+
         async def on_connect_check_health(self, check_health: bool = True) -> None:
             """Exchange the greeting, and make sure that it is a primary's."""
             await super().on_connect_check_health(check_health)

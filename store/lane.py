@@ -13,6 +13,7 @@ A failed call may have been carried out; only the caller knows whether it may be
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ LOOK_EVERY_S = 2.0
 
 _SHORTEST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.2
+
+_log = logging.getLogger("penstock.store")
 
 
 class Lane:
@@ -155,6 +158,8 @@ class Lane:
             elsewhere=self._finder.elsewhere,
             ask_role=self._finder.must_ask_role(),
         )
+        if self._at not in {None, address}:
+            _log.warning("the store is at %s now, and was at %s", address, self._at)
         self._wire = wire
         self._at = address
         self._lives += 1

@@ -471,7 +471,7 @@ async def company(fake: Make) -> AsyncIterator[Callable[[str], Awaitable[Company
     ],
 )
 async def test_a_server_that_is_no_primary_any_more_is_left_for_the_next(
-    lane: Make, company: Make, kind: str, refusal: str
+    lane: Make, company: Make, caplog: pytest.LogCaptureFixture, kind: str, refusal: str
 ) -> None:
     """Its refusal is nobody's answer: the call was lost, as with a connection, and the next one goes to the next server."""
     servers = await company(kind)
@@ -485,6 +485,10 @@ async def test_a_server_that_is_no_primary_any_more_is_left_for_the_next(
     await calls.lane.connected_again()
     calls.call("ASK")
     assert (await calls.all())[-1] == b"two"
+    one, two = (server.path for server in servers.servers)
+    assert [line.getMessage() for line in caplog.records if line.name == "penstock.store"] == [
+        f"the store is at {two} now, and was at {one}"
+    ]
 
 
 async def test_a_primary_that_is_cut_off_from_its_sentinels_is_left(
