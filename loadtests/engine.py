@@ -52,7 +52,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct):
-    """How the generator itself does: one sample of one process."""
+    """
+    How the generator itself does: one sample of one process.
+
+    `cpu` is the cores it used, `waited` the share of the time in which it was ready to run and no core was free.
+    """
 
     process: str
     at_s: float
@@ -60,6 +64,7 @@ class Health(msgspec.Struct):
     lag_ms: float
     open_calls: int
     dropped: int
+    waited: float = 0.0
 
 
 class Engine:

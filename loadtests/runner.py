@@ -20,24 +20,12 @@ from loadtests import document
 from loadtests.bench.ground import free_port
 from loadtests.engine import Health
 from loadtests.metrics import Record
+from loadtests.scenarios import class_of
 from loadtests.summary import Span, span_of
 
 ROOT = Path(__file__).parents[1]
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 _END_S = 45.0
-
-CLASSES = {
-    "chat-stream": "ChatStreamUser",
-    "chat": "ChatUser",
-    "messages-stream": "MessagesStreamUser",
-    "embeddings": "EmbeddingsUser",
-    "agent": "AgentUser",
-    "mixed": "MixedUser",
-    "slow-reader": "SlowReaderUser",
-    "leaver": "LeaverUser",
-    "retry-storm": "RetryStormUser",
-    "unruly": "UnrulyUser",
-}
 
 
 class RunFailed(RuntimeError):
@@ -123,7 +111,7 @@ def command(
     for name, value in options.items():
         if value not in {"", None}:
             words += [f"--{name}", str(value)]
-    return [*words, *(CLASSES[name] for name in scenarios)]
+    return [*words, *map(class_of, scenarios)]
 
 
 def run(

@@ -293,6 +293,11 @@ SCENARIOS: dict[str, Callable[[Draw], Call]] = {
 }
 
 
+def class_of(scenario: str) -> str:
+    """Give the name of a scenario's class of Locust users: `ChatStreamUser` for `chat-stream`."""
+    return "".join(word.capitalize() for word in scenario.split("-")) + "User"
+
+
 def draw_tenant(random: Random, tenants: tuple[Tenant, ...]) -> Tenant:
     """Draw who asks, by their weights."""
     (tenant,) = random.choices(tenants, weights=[tenant.weight for tenant in tenants])

@@ -36,11 +36,14 @@ from loadtests.engine import CLOSED, Engine, Health, Plan
 from loadtests.health import EVERY_S, Watch
 from loadtests.metrics import Record, meets, read_objectives
 from loadtests.options import PARTS, SOURCES, OptionsWrong, parse_plan, read_file
+from loadtests.scenarios import class_of
 from loadtests.shapes import Shape
 from loadtests.summary import by_scenario, summarize
 
 # Locust ends a run at its next look after this; the sources end themselves when the shape does.
-_AFTERWARDS_S = 1.0
+_AFTERWARDS_S = 0.5
+# Within which all workers have begun, or some never will.
+_BEGUN_BY_S = 30.0
 _HAND_OVER_S = 5.0
 _IDLE_S = 60.0
 # Calls that Locust's page is told of: it asks every second or two, of a process that has other things to do.
@@ -85,12 +88,25 @@ class Pace(LoadTestShape):
         super().__init__()
         self._shape = shape
         self._closed = closed
+        self._all_began_s: float | None = None
+
+    def reset_time(self) -> None:
+        """Begin anew, as Locust has it for each run."""
+        super().reset_time()
+        self._all_began_s = None
+
+    def all_began(self) -> None:
+        """Note that every source has begun, those of workers elsewhere, too: only now the shape's time can be over for all."""
+        if self._all_began_s is None:
+            self._all_began_s = self.get_run_time()
 
     def tick(self) -> tuple[int, float] | None:
         """Give users and how many of them to start in a second, `None` when it is over."""
         at = self.get_run_time()
         if not self._closed:
-            return (SOURCES, SOURCES) if at < self._shape.duration_s + _AFTERWARDS_S else None
+            began = _BEGUN_BY_S if self._all_began_s is None else self._all_began_s
+            over = at >= began + self._shape.duration_s + _AFTERWARDS_S
+            return None if over else (SOURCES, SOURCES)
         users = self._shape.at(at)
         # Locust warns above a hundred new users a second.
         return None if users is None else (max(round(users), int(users > 0)), 100.0)
@@ -375,8 +391,9 @@ def set_up(environment: Any) -> None:
             print(f"cannot start: {words}", file=sys.stderr)
         sys.exit(2)
     if plan is not None and plan.shape is not None:
-        environment.shape_class = Pace(plan.shape, closed=plan.arrivals == CLOSED)
-        environment.shape_class.runner = environment.runner
+        pace = environment.shape_class = Pace(plan.shape, closed=plan.arrivals == CLOSED)
+        pace.runner = environment.runner
+        environment.events.spawning_complete.add_listener(lambda **_: pace.all_began())
     if environment.web_ui is not None:
         _extend_page(environment)
 
@@ -443,67 +460,11 @@ def install() -> None:
     events.test_stop.add_listener(lambda environment, **_: _site(environment).end())
 
 
-# One class for each scenario...
-
-
-class ChatStreamUser(LoadUser):
-    """Chat completions as streams."""
-
-    scenario = "chat-stream"
-
-
-class ChatUser(LoadUser):
-    """Whole chat completions."""
-
-    scenario = "chat"
-
-
-class MessagesStreamUser(LoadUser):
-    """Streams in the manner of Anthropic."""
-
-    scenario = "messages-stream"
-
-
-class EmbeddingsUser(LoadUser):
-    """Embeddings."""
-
-    scenario = "embeddings"
-
-
-class AgentUser(LoadUser):
-    """Turns of an agent: long context, tools, short answers."""
-
-    scenario = "agent"
-
-
-class MixedUser(LoadUser):
-    """The usual mixture."""
-
-    scenario = "mixed"
-
-
-class SlowReaderUser(LoadUser):
-    """Streams that are read slowly."""
-
-    scenario = "slow-reader"
-
-
-class LeaverUser(LoadUser):
-    """Streams whose reader hangs up."""
-
-    scenario = "leaver"
-
-
-class RetryStormUser(LoadUser):
-    """Callers who ask again at once."""
-
-    scenario = "retry-storm"
-
-
-class UnrulyUser(LoadUser):
-    """The usual mixture, a third of it misbehaving."""
-
-    scenario = "unruly"
-
-
-assert {one.scenario for one in LoadUser.__subclasses__()} == set(scenarios.SCENARIOS)
+def user_classes() -> dict[str, type[LoadUser]]:
+    """Make the class of each scenario, by its name: `ChatStreamUser` for `chat-stream`."""
+    return {
+        class_of(name): type(
+            class_of(name), (LoadUser,), {"scenario": name, "__doc__": build.__doc__}
+        )
+        for name, build in scenarios.SCENARIOS.items()
+    }

@@ -251,8 +251,8 @@ What is worse is told by a sign and words as well as by colour; tables that are 
     make("h2", report, "The generator");
     make("p", report, "Where it uses a whole core, or its timers run late, the latencies above are its own.", "note");
     const health = make("div", report, null, "plots");
-    const ofHealth = (key) => processes.map((one, at) => ({ name: one.name, colour: at, points: one.rows.map((row) => [row.at_s, row[key]]) }));
-    plot(health, "CPU", "s", "cores", ofHealth("cpu"), { topY: 1 });
+    const ofHealth = (key) => processes.map((one, at) => ({ name: one.name, colour: at, points: one.rows.map((row) => [row.at_s, row[key] === undefined ? null : row[key]]) }));
+    plot(health, "CPU, and dashed what it waited for", "s", "cores", [...ofHealth("cpu"), ...ofHealth("waited").map((line) => Object.assign({}, line, { name: `${line.name} waited`, dash: "6 3" }))], { topY: 1 });
     plot(health, "Lateness of its own timer", "s", "ms", ofHealth("lag_ms"));
     plot(health, "Open calls", "s", "calls", ofHealth("open_calls"));
   }

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 from loadtests.mock import serve
-from loadtests.runner import CLASSES, LOCUSTFILE
+from loadtests.runner import LOCUSTFILE
+from loadtests.scenarios import SCENARIOS, class_of
 
 
 def locust(*words, cwd):
@@ -26,7 +27,7 @@ def test_it_offers_a_class_for_each_scenario(tmp_path):
     """From a foreign directory, without our path set."""
     told = locust("--list", cwd=tmp_path)
     assert told.returncode == 0, told.stderr
-    assert set(CLASSES.values()) <= set(told.stdout.split())
+    assert set(map(class_of, SCENARIOS)) <= set(told.stdout.split())
 
 
 async def test_without_a_class_it_is_mixed_traffic(tmp_path):

@@ -6,14 +6,34 @@ import stat
 import msgspec
 import pytest
 
-from loadtests import runner
-from loadtests.runner import CLASSES, RunFailed, command, measure
-from loadtests.scenarios import SCENARIOS
+from loadtests import document, runner
+from loadtests.engine import Health
+from loadtests.metrics import Record
+from loadtests.runner import Gathered, Run, RunFailed, command, measure, run
+from loadtests.summary import Span, summarize
 
 
-def test_every_scenario_has_its_class():
-    """And no class is without one."""
-    assert set(CLASSES) == set(SCENARIOS)
+def test_what_an_earlier_run_left_is_not_taken_for_this_ones(tmp_path):
+    """A run that could not start leaves no report, in a folder that had one, too."""
+    (tmp_path / "run.json").write_text("{}")
+    options = {"host": "http://127.0.0.1:1", "model": "m", "load": "1"}
+    assert run(["chat"], options, tmp_path, quiet=True) == 2
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_several_runs_are_gathered_with_their_times(tmp_path):
+    """Calls, spans, the generator's samples in the clock of the calls, and warnings."""
+    gathered = Gathered()
+    for at in (100.0, 200.0):
+        records = [Record("a", "chat", "t", at + n, 0.0, "ok", took_ms=500.0) for n in range(3)]
+        samples = [Health("worker-0", at + 1, 0.5, 0.0, 0, 0)]
+        told = summarize(records, samples, objectives={}, about={})
+        document.write(tmp_path / str(at), {**told, "warnings": [f"late at {at}"]}, records)
+        assert gathered.add(Run(tmp_path / str(at))) == records
+    assert gathered.spans == [Span(100.0, 102.0, 102.5), Span(200.0, 202.0, 202.5)]
+    assert [sample.at_s for sample in gathered.samples] == [101.0, 201.0]
+    assert gathered.warnings == ["late at 100.0", "late at 200.0"]
+    assert len(gathered.records) == 6
 
 
 def test_the_command_line(tmp_path):
@@ -38,12 +58,12 @@ def test_several_bases_go_by_a_file_that_only_the_owner_reads(tmp_path, monkeypa
     """It holds keys, and does not outlive the run."""
     seen = {}
 
-    def run(scenarios, options, folder, **how):
+    def fake(scenarios, options, folder, **how):
         seen.update(options, mode=stat.S_IMODE(options["bases"].stat().st_mode), how=how)
         seen["content"] = msgspec.json.decode(options["bases"].read_bytes())
         return seen.get("code", 0)
 
-    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(runner, "run", fake)
     bases = [{"name": "a", "url": "http://a", "key": "sk"}]
     made = measure("chat", bases, tmp_path / "r", load="3")
     assert made.folder == tmp_path / "r"

@@ -14,6 +14,7 @@ from loadtests.scenarios import (
     BadTenants,
     Draw,
     Length,
+    class_of,
     draw_tenant,
     read_tenants,
 )
@@ -115,3 +116,9 @@ def test_every_mistake_in_a_file_of_tenants_is_told():
     assert "tenant 3 is no mapping" in words
     with pytest.raises(BadTenants, match="a list"):
         read_tenants({})
+
+
+def test_a_scenario_names_its_class_of_users():
+    """As Locust's command line has it."""
+    assert class_of("chat") == "ChatUser"
+    assert class_of("chat-stream") == "ChatStreamUser"
