@@ -169,6 +169,14 @@ class Exchange:
             caller, seen.model, endpoint, stream=seen.stream, input_bound=seen.input_bound
         )
         self.attempts = attempts = Attempts(len(offer.places), live.config.edge.max_attempts)
+        if seen.tied is not None and len({place.provider for place in offer.places}) > 1:
+            raise BadRequest(
+                f"With {seen.tied} the call goes on from what one provider keeps, and several"
+                f" providers serve '{offer.asked}'. Name a model that one provider serves, or"
+                " send the conversation itself.",
+                code="state_not_shared",
+                param=seen.tied,
+            )
         if offer.strict and seen.dearer is not None:
             param, value = seen.dearer
             raise BadRequest(

@@ -205,7 +205,7 @@ class Attempt:
             and self.way.endpoint.grammar is not None
         ):
             self.mode = _STREAM
-            self.splitter = EventSplitter()
+            self.splitter = EventSplitter(self.way.endpoint.grammar.most_event)
             self.meter = StreamMeter(
                 self.way.endpoint.grammar,
                 keep_usage=self.exchange.seen.asked_usage,
@@ -439,7 +439,7 @@ class Attempt:
         exchange = self.exchange
         exchange.close = True
         if self.mode == _STREAM:
-            event = exchange.endpoint.protocol.event(
+            event = exchange.endpoint.event(
                 f"The answer was cut off: {words}.", code, exchange.request_id
             )
             exchange.end_chunks(event)

@@ -26,6 +26,7 @@ from proxy.wire.meter import (
     Grammar,
     Usage,
     event_around,
+    never_finished,
     payload_of,
     texts_in,
     within,
@@ -143,11 +144,6 @@ def _said(document: Any) -> Iterator[str]:
                 yield delta[name]
 
 
-def _never(text: bytes) -> bool:
-    """Say that a reason to stop is not yet the end: what ends a stream is its last event."""
-    return False
-
-
 def _is_done(reads: list[bytes]) -> bool:
     if reads and reads[-1].endswith(_STOP_EVENT):
         return True
@@ -158,7 +154,7 @@ EVENTS = Grammar(
     usage_key=b'"usage"',
     read_usage=_read_usage,
     said=_said,
-    is_finished=_never,
+    is_finished=never_finished,
     is_done=_is_done,
     done_size=len(_STOP_EVENT),
 )

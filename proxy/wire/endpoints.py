@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 from typing import Protocol as Shape
 
-from proxy.wire import anthropic, anthropic_answers, openai, openai_answers
+from proxy.wire import (
+    anthropic,
+    anthropic_answers,
+    openai,
+    openai_answers,
+    responses,
+    responses_answers,
+)
 from proxy.wire.envelopes import (
     anthropic_error,
     anthropic_event,
@@ -21,6 +28,7 @@ from proxy.wire.envelopes import (
     openai_error,
     openai_event,
     openai_lines,
+    responses_event,
 )
 from proxy.wire.look import Look
 from proxy.wire.meter import Grammar, Usage
@@ -61,7 +69,7 @@ class Protocol:
 
     `word` is the configuration's and the ledger's. `credentials` are the headers in which callers may
     present their key, the one that counts first; `credential` makes the header that presents ours to a
-    provider. `error`, `event` and `lines` are of `envelopes`. `passed` are the caller's headers that go
+    provider. `error` and `lines` are of `envelopes`. `passed` are the caller's headers that go
     upstream besides the common ones, `defaults` what is sent where the caller says nothing. `base` is
     what a provider's base URL may end with although the paths below begin with it.
     """
@@ -70,7 +78,6 @@ class Protocol:
     credentials: tuple[str, ...]
     credential: Callable[[str], tuple[str, str]]
     error: _Error
-    event: Callable[[str, str, str], bytes]
     lines: Callable[[Sequence[int], str, Callable[[], int]], bytes]
     passed: tuple[str, ...] = ()
     defaults: tuple[tuple[str, str], ...] = ()
@@ -86,7 +93,7 @@ class Endpoint:
     URL. `look` says what is in a body, or raises `look.BadField`; `rewrite` changes what must change on
     its way; `meter` reads the usage of a whole answer (None: it reports none), `tokens_in` estimates the
     output of a decoded one, `grammar` is how its streams are metered (None: it never streams).
-    `generates` says whether there is output to reserve; `cap_field` is where an output cap is written,
+    `event` writes the error that ends a cut one, see `envelopes`. `generates` says whether there is output to reserve; `cap_field` is where an output cap is written,
     None where providers differ.
     """
 
@@ -99,6 +106,7 @@ class Endpoint:
     meter: Callable[[bytes], Usage | None]
     tokens_in: Callable[[Any], int]
     grammar: Grammar | None
+    event: Callable[[str, str, str], bytes]
     generates: bool = True
     cap_field: str | None = None
 
@@ -122,7 +130,6 @@ OPENAI = Protocol(
     credentials=("Authorization", "x-api-key", "api-key", "x-goog-api-key"),
     credential=_bearer,
     error=openai_error,
-    event=openai_event,
     lines=openai_lines,
     passed=("openai-beta",),
 )
@@ -133,7 +140,6 @@ ANTHROPIC = Protocol(
     credentials=("x-api-key", "Authorization", "api-key", "x-goog-api-key"),
     credential=_anthropic_credential,
     error=anthropic_error,
-    event=anthropic_event,
     lines=anthropic_lines,
     passed=("anthropic-version", "anthropic-beta"),
     # A version is the caller's to choose; without one the vendor would refuse the call.
@@ -153,6 +159,7 @@ _MESSAGES = Endpoint(
     meter=anthropic_answers.meter_message,
     tokens_in=anthropic_answers.tokens_in,
     grammar=anthropic_answers.EVENTS,
+    event=anthropic_event,
     cap_field="max_tokens",
 )
 _COUNT_TOKENS = Endpoint(
@@ -165,6 +172,7 @@ _COUNT_TOKENS = Endpoint(
     meter=anthropic_answers.meter_count,
     tokens_in=anthropic_answers.tokens_in,
     grammar=None,
+    event=anthropic_event,
     generates=False,
     cap_field="max_tokens",
 )
@@ -180,6 +188,7 @@ ENDPOINTS = (
         meter=openai_answers.meter_json,
         tokens_in=openai_answers.tokens_in,
         grammar=openai_answers.CHUNKS,
+        event=openai_event,
     ),
     Endpoint(
         word="openai.completions",
@@ -191,6 +200,7 @@ ENDPOINTS = (
         meter=openai_answers.meter_json,
         tokens_in=openai_answers.tokens_in,
         grammar=openai_answers.CHUNKS,
+        event=openai_event,
         cap_field="max_tokens",
     ),
     Endpoint(
@@ -203,8 +213,22 @@ ENDPOINTS = (
         meter=openai_answers.meter_json,
         tokens_in=openai_answers.tokens_in,
         grammar=None,
+        event=openai_event,
         generates=False,
         cap_field="max_tokens",
+    ),
+    Endpoint(
+        word="openai.responses",
+        protocol=OPENAI,
+        route="/v1/responses",
+        path="/responses",
+        look=responses.look_response,
+        rewrite=responses.rewrite,
+        meter=responses_answers.meter_response,
+        tokens_in=responses_answers.tokens_in,
+        grammar=responses_answers.EVENTS,
+        event=responses_event,
+        cap_field="max_output_tokens",
     ),
     _MESSAGES,
     _in_beta(_MESSAGES),

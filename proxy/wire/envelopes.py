@@ -18,6 +18,7 @@ __all__ = [
     "openai_error",
     "openai_event",
     "openai_lines",
+    "responses_event",
 ]
 
 _REQUEST_LIMITS: Final = (
@@ -29,6 +30,9 @@ _TOKEN_LIMITS: Final = (
     b"x-ratelimit-reset-tokens: %d.%03ds\r\n"
 )
 _BOTH_LIMITS: Final = _REQUEST_LIMITS + _TOKEN_LIMITS
+
+# The greatest whole number that every client can read.
+LAST_NUMBER: Final = (1 << 31) - 1
 
 # OpenAI: https://platform.openai.com/docs/guides/error-codes
 
@@ -62,6 +66,25 @@ def openai_event(message: str, code: str, request_id: str) -> bytes:
         "request_id": request_id,
     }
     return b"data: %b\n\n" % msgspec.json.encode({"error": error})
+
+
+def responses_event(message: str, code: str, request_id: str) -> bytes:
+    """
+    Write the event that ends a cut stream of Responses: an error, and no ``response.completed`` after it.
+
+    Its members are flat, as the protocol has them; ``error`` besides makes the official clients raise it.
+    Its number is beyond all others: how many there were, only the provider knows.
+    """
+    event = {
+        "type": "error",
+        "code": code,
+        "message": message,
+        "param": None,
+        "sequence_number": LAST_NUMBER,
+        "error": {"message": message, "type": "upstream_error", "param": None, "code": code},
+        "request_id": request_id,
+    }
+    return b"event: error\ndata: %b\n\n" % msgspec.json.encode(event)
 
 
 def openai_lines(limits: Sequence[int], request_id: str, unix_us: Callable[[], int]) -> bytes:

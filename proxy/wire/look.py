@@ -113,7 +113,8 @@ class Look(msgspec.Struct, gc=False):
     generated in all (n or best_of, times the prompts of a completion): the cap holds for each.
     `input_estimate` and `input_bound` are tokens, see the module. `hints` is None without metadata
     that speaks of scheduling. `messages` counts messages, prompts or inputs. `dearer` is a member,
-    with its value, that makes the vendor bill more than its price list says.
+    with its value, that makes the vendor bill more than its price list says. `tied` is a member that
+    goes on from what one provider keeps.
     """
 
     model: str
@@ -137,6 +138,7 @@ class Look(msgspec.Struct, gc=False):
     caps_present: tuple[str, ...]
     has_stream_options: bool
     dearer: tuple[str, str] | None = None
+    tied: str | None = None
 
 
 # What a member that is not there decodes to; msgspec has no unions with Raw.

@@ -36,6 +36,7 @@ __all__ = [
     "error_in",
     "event_around",
     "events_in",
+    "never_finished",
     "payload_of",
     "texts_in",
     "within",
@@ -86,10 +87,18 @@ class VendorError(Struct, gc=False):
     status: int = 0
 
 
+class _Failed(Struct, gc=False):
+    error: Any = None
+
+
 class _HasError(Struct, gc=False):
     error: Any = None
     base_resp: Any = None
     choices: Any = None
+    type: Any = None
+    message: Any = None
+    code: Any = None
+    response: _Failed | None = None
 
 
 _HAS_ERROR = msgspec.json.Decoder(_HasError)
@@ -113,7 +122,8 @@ class Grammar:
     there is none), whether that counts the output, and the bytes to forward. `said` yields the
     content of a decoded event. `is_finished` looks for the reason of an end, `ended` says which choices
     gave one, `is_done` looks (in the last reads) for the event that ends a stream, which is `done_size`
-    bytes long.
+    bytes long; where `usage_ends`, that is the event which reports usage. An event may have `most_event`
+    bytes.
     """
 
     usage_key: bytes
@@ -123,6 +133,8 @@ class Grammar:
     is_done: Callable[[list[bytes]], bool]
     done_size: int = 0
     ended: Callable[[bytes], set[int]] = _nobody
+    usage_ends: bool = False
+    most_event: int = 1 << 20
 
 
 class StreamMeter:
@@ -227,7 +239,8 @@ class StreamMeter:
     @property
     def done(self) -> bool:
         """Whether the event came that ends a stream."""
-        return self._grammar.is_done(self._reads)
+        grammar = self._grammar
+        return (grammar.usage_ends and self._counts_output) or grammar.is_done(self._reads)
 
     @property
     def finished(self) -> bool:
@@ -353,7 +366,8 @@ def error_in(body: bytes) -> VendorError | None:
     Read the error out of an answer that has status 200, or out of an event's data.
 
     Knows OpenAI's envelope (also as a bare string, or in an array as Gemini's OpenAI door sends it)
-    and MiniMax's ``base_resp``. An answer that has choices is no error.
+    and MiniMax's ``base_resp``, the flat ``error`` event of Responses, and their ``response.failed``. An
+    answer that has choices is no error.
     """
     try:
         document = _HAS_ERROR.decode(body.strip().removeprefix(b"[").removesuffix(b"]"))
@@ -362,6 +376,10 @@ def error_in(body: bytes) -> VendorError | None:
     if document.choices:
         return None
     error = document.error
+    if error is None and document.response is not None:
+        error = document.response.error
+    if error is None and document.type == "error" and isinstance(document.message, str):
+        return VendorError(document.message, "api_error", _said(document.code, ""))
     if isinstance(error, str) and error:
         return VendorError(error, "api_error", "")
     if isinstance(error, dict) and error:
@@ -386,6 +404,11 @@ def error_in(body: bytes) -> VendorError | None:
 
 
 # Reading...
+
+
+def never_finished(text: bytes) -> bool:
+    """Say that a reason to stop is not yet the end, of protocols whose streams end with an event of their own."""
+    return False
 
 
 def events_in(data: bytes) -> Iterator[bytes]:
