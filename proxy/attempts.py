@@ -92,6 +92,10 @@ class Attempts:
         self.made += 1
         self.tried.append(candidate)
 
+    def leave_out(self, candidate: int) -> None:
+        """Note that this candidate (counted from 0) cannot be asked at all."""
+        self.tried.append(candidate)
+
     def decide(self, ended: Ended) -> Decision:
         """Return what follows from the end of the latest attempt."""
         self._vain += ended.vain

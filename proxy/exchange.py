@@ -35,6 +35,7 @@ from proxy.refusals import degraded_line, denied_error, failed_error, nobody_err
 from proxy.relay import Attempt
 from proxy.server import Request, Written, read_body
 from proxy.upstream.errors import UpstreamError
+from proxy.wire import translate
 from proxy.wire.endpoints import Endpoint, Protocol
 from proxy.wire.look import MAX_USER, BadField, Look
 from proxy.wire.meter import Usage
@@ -59,6 +60,7 @@ class Exchange:
         "chunked",
         "client",
         "close",
+        "conversation",
         "cost_nusd",
         "current",
         "edge",
@@ -97,6 +99,8 @@ class Exchange:
         self.user = ""
         self.cost_nusd = 0
         self.usage: Usage | None = None
+        # What is asked, in words of no protocol; where something must be said in another one.
+        self.conversation: translate.Conversation | None = None
         self.current: Attempt | None = None
         self.seen: Look
         self.offer: Offer
@@ -185,6 +189,8 @@ class Exchange:
                 code=f"{param}_unpriced",
                 param=param,
             )
+        if offer.translates:
+            self._translate(endpoint)
         last: Attempt | None = None
         why = ""
         while True:
@@ -217,6 +223,47 @@ class Exchange:
                 return
             break
         raise failed_error(last, self.failure, in_vain=attempts.all_in_vain)
+
+    def _translate(self, endpoint: Endpoint) -> None:
+        """
+        Read the request for those who speak another protocol, and leave out who cannot be asked it.
+
+        Raises `BadRequest` when nobody can, and names what stands in the way: before anything is admitted.
+        """
+        ways = self.offer.ways
+        problem: BadField | translate.CannotExpress | None = None
+        conversation = None
+        try:
+            conversation = translate.PROTOCOLS[endpoint.word].read_request(self.body)
+        except BadField as error:
+            problem = error
+        self.conversation = conversation
+        judged: dict[object, bool] = {}
+        for candidate, way in enumerate(ways):
+            translation = way.translation
+            if translation is None:
+                continue
+            key = (translation.vendor.name, translation.target.dialect.name)
+            if key not in judged:
+                judged[key] = conversation is not None
+                try:
+                    if conversation is not None:
+                        translation.write(conversation, 0)
+                except translate.CannotExpress as error:
+                    problem = error
+                    judged[key] = False
+            if not judged[key]:
+                self.attempts.leave_out(candidate)
+        if len(self.attempts.tried) < len(ways):
+            return
+        if isinstance(problem, BadField):
+            raise BadRequest(problem.message, code=problem.code, param=problem.param)
+        assert problem is not None
+        raise BadRequest(
+            f"No provider of '{self.offer.asked}' can be asked this: {problem}",
+            code="cannot_express",
+            param=problem.param,
+        )
 
     async def _read(self) -> bytes:
         edge = self.edge
@@ -286,10 +333,10 @@ class Exchange:
 
     def _pass_on(self, attempt: Attempt) -> None:
         """Give the caller the upstream's own words about its request."""
-        self.status = attempt.status
-        body = attempt.refusal
+        self.status, lines, body = attempt.passage.refusal(attempt)
         self.write(
-            b"%bcontent-length: %d\r\n\r\n%b" % (attempt._answer_head(), len(body), body)  # noqa: SLF001 - the same file's story
+            b"%bcontent-length: %d\r\n\r\n%b"
+            % (attempt.answer_head(self.status, lines), len(body), body)
         )
 
     def refuse(self, error: GatewayError) -> None:

@@ -8,22 +8,25 @@ A new version makes a new `Live`; exchanges that run keep theirs until they end.
 import os
 import ssl
 from bisect import bisect_left
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
 
 import msgpack
+import msgspec
 
 from config.keys import KeySecrets
-from config.models import Config
+from config.models import Config, Provider
 from governance.identity import Caller, Directory
 from governance.ledger import ENTRY_FIELDS
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.observe import Counter, Histogram, Metrics
+from proxy.passage import Translation
 from proxy.upstream.deadlines import Timeouts
 from proxy.upstream.tls import Origin, origin_of
-from proxy.wire.endpoints import ENDPOINTS, PROTOCOLS, Endpoint
+from proxy.wire import translate
+from proxy.wire.endpoints import ENDPOINTS, GENERATING, PROTOCOLS, Endpoint
 from proxy.wire.headers import RequestHead
 from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan
@@ -73,6 +76,8 @@ class Way:
     endpoint: Endpoint
     head: RequestHead
     cap_field: str
+    translation: Translation | None = None
+    """Where the caller's protocol is another one than the provider's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,8 @@ class Offer:
     plan: Plan
     places: tuple[Place, ...]
     ways: tuple[Way, ...]
+    translates: bool
+    """Whether any of them leads into another protocol."""
     strict: bool
     caller: Caller
     asked: str
@@ -221,6 +228,7 @@ class Live:
                 param="model",
             )
         places = tuple(self._places[option.placed.id] for option in eligible)
+        ways = tuple(place.ways[endpoint] for place in places)
         return Offer(
             plan=Plan(
                 caller.scopes,
@@ -228,7 +236,8 @@ class Live:
                 self._entry(caller, asked, endpoint, places[0], stream=stream),
             ),
             places=places,
-            ways=tuple(place.ways[endpoint] for place in places),
+            ways=ways,
+            translates=any(way.translation is not None for way in ways),
             strict=caller.strict,
             caller=caller,
             asked=asked,
@@ -278,27 +287,23 @@ class Live:
         if provider.api_key is not None:
             credentials = protocol.credential(provider.api_key.reveal())
             secrets.append(provider.api_key.reveal())
+
+        def head(endpoint: Endpoint) -> RequestHead:
+            return RequestHead(
+                path=base + endpoint.path,
+                host=parts.netloc,
+                user_agent=USER_AGENT,
+                credentials=credentials,
+                extra=extra,
+            )
+
         return Place(
             id=placed.id,
             model=placed.model,
             provider=placed.deployment.provider,
             upstream_name=placed.upstream_name,
             origin=origin,
-            ways={
-                endpoint: Way(
-                    endpoint=endpoint,
-                    head=RequestHead(
-                        path=base + endpoint.path,
-                        host=parts.netloc,
-                        user_agent=USER_AGENT,
-                        credentials=credentials,
-                        extra=extra,
-                    ),
-                    cap_field=endpoint.cap_field or provider.output_cap or _cap_field(origin.host),
-                )
-                for endpoint in ENDPOINTS
-                if endpoint.protocol is protocol
-            },
+            ways=_ways(option, origin, head),
             timeouts=Timeouts(
                 first_byte_s=provider.first_byte_timeout_s,
                 idle_s=provider.idle_timeout_s,
@@ -314,6 +319,50 @@ class Live:
             secrets=tuple(secret.encode() for secret in secrets),
             tally=Tally(self._metrics, placed.model, placed.id),
         )
+
+
+def _ways(
+    option: Option, origin: Origin, head: Callable[[Endpoint], RequestHead]
+) -> dict[Endpoint, Way]:
+    """Return how a deployment is asked what callers may ask: at the same endpoint, or at the one that translations lead to."""
+    provider = option.provider
+    protocol = _SPOKEN[provider.protocol]
+    cap_field = provider.output_cap or _cap_field(origin.host)
+    ways = {
+        endpoint: Way(endpoint, head(endpoint), endpoint.cap_field or cap_field)
+        for endpoint in ENDPOINTS
+        if endpoint.protocol is protocol
+    }
+    target = GENERATING[protocol]
+    facts = translate.Target(
+        model=option.placed.upstream_name,
+        max_output=option.max_output,
+        dialect=_dialect(provider, origin.host),
+    )
+    for endpoint in ENDPOINTS:
+        if endpoint not in ways and endpoint.word in translate.PROTOCOLS:
+            ways[endpoint] = Way(
+                target,
+                ways[target].head,
+                target.cap_field or cap_field,
+                Translation(
+                    caller=translate.PROTOCOLS[endpoint.word],
+                    vendor=translate.PROTOCOLS[target.word],
+                    target=facts,
+                ),
+            )
+    return ways
+
+
+def _dialect(provider: Provider, host: str) -> translate.Dialect:
+    """Return how the provider's server differs from its family, as its host and the configuration say."""
+    dialect = translate.of_host(host)
+    cap = provider.output_cap or dialect.cap
+    if cap == dialect.cap and provider.stream_usage == dialect.stream_options:
+        return dialect
+    return msgspec.structs.replace(
+        dialect, cap=cap, stream_options=dialect.stream_options and provider.stream_usage
+    )
 
 
 def _cap_field(host: str) -> str:

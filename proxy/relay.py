@@ -18,10 +18,12 @@ import orjson
 
 from proxy.attempts import Ended, health_of, outcome_of
 from proxy.live import Place, Way
+from proxy.passage import PASSING, Passing, StreamRefused, TranslatedStream, Translating
 from proxy.refusals import degraded_line
 from proxy.server import reason
 from proxy.upstream.connection import Connection, Headers
 from proxy.upstream.errors import BadAnswer, ConnectFailed, UpstreamError
+from proxy.wire import translate
 from proxy.wire.headers import cooldown_us, should_retry
 from proxy.wire.meter import StreamMeter, Usage, error_in
 from proxy.wire.sse import EventSplitter, EventTooLong, decode
@@ -31,8 +33,6 @@ from routing.catalogue import cost_nusd
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
 
-# A whole answer is held up to here, so that a cut before its end can still be tried elsewhere.
-HOLD_BYTES: Final = 1024 * 1024
 # Most of an error's body that is passed on.
 ERROR_BYTES: Final = 64 * 1024
 MOST_NUSD: Final = 1 << 52
@@ -72,6 +72,7 @@ class Attempt:
         "meter",
         "mode",
         "number",
+        "passage",
         "place",
         "reads",
         "refusal",
@@ -92,6 +93,7 @@ class Attempt:
         self.way = way
         self.why = why
         self.number = exchange.attempts.made
+        self.passage: Passing | Translating = PASSING
         self.connection: Connection | None = None
         self.done: asyncio.Future[Ended] = exchange.edge.loop.create_future()
         self.ended: Ended | None = None
@@ -106,7 +108,7 @@ class Attempt:
         self.reads = 0
         self.added_us = 0
         self.reported = False
-        self.meter: StreamMeter | None = None
+        self.meter: StreamMeter | TranslatedStream | None = None
         self.splitter: EventSplitter | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -123,6 +125,8 @@ class Attempt:
     async def run(self) -> Ended:
         """Ask the deployment and relay its answer. Settled when it returns, or raises `CancelledError`."""
         try:
+            if self.way.translation is not None:
+                self.passage = Translating(self.exchange, self.way.translation, self.grant.cap)
             ended = await self._converse(fresh=False)
             if ended.stale and self.ended is None:
                 # The pooled connection had died idle: the request never arrived anywhere.
@@ -145,15 +149,7 @@ class Attempt:
         exchange = self.exchange
         edge = exchange.edge
         place = self.place
-        way = self.way
-        body = way.endpoint.rewrite(
-            exchange.body,
-            exchange.seen,
-            upstream_model=place.upstream_name,
-            include_usage=place.stream_usage,
-            output_cap=self.grant.cap or None,
-            cap_field=way.cap_field,
-        )
+        body, passed = self.passage.request(self)
         connection = None if fresh else edge.pool.take(place.origin)
         if connection is None:
             try:
@@ -169,7 +165,7 @@ class Attempt:
         self.added_us = int((now - exchange.read_at) * 1_000_000)
         connection.send(
             self,
-            way.head.write(len(body), exchange.passed),
+            self.way.head.write(len(body), passed),
             body,
             place.timeouts,
             now,
@@ -196,7 +192,7 @@ class Attempt:
                 content_type = value
             elif size == 16 and name.lower() == b"content-encoding":
                 encoded = value.strip().lower() != b"identity"
-        if encoded:
+        if encoded and self.passage.in_pieces:
             # It was told not to; it cannot be metered, and must not be touched.
             self.mode = _OPAQUE
         elif (
@@ -206,10 +202,13 @@ class Attempt:
         ):
             self.mode = _STREAM
             self.splitter = EventSplitter(self.way.endpoint.grammar.most_event)
-            self.meter = StreamMeter(
-                self.way.endpoint.grammar,
-                keep_usage=self.exchange.seen.asked_usage,
-                choices=self.exchange.seen.n,
+            self.meter = self.passage.stream(
+                self,
+                StreamMeter(
+                    self.way.endpoint.grammar,
+                    keep_usage=self.exchange.seen.asked_usage or not self.passage.in_pieces,
+                    choices=self.exchange.seen.n,
+                ),
             )
         else:
             self.mode = _WHOLE
@@ -236,7 +235,11 @@ class Attempt:
                     )
                     return
                 self.first_at = monotonic()
-            out = meter.look(whole) if whole else whole
+            try:
+                out = meter.look(whole) if whole else whole
+            except StreamRefused as refused:
+                self._end_refused(refused)
+                return
             if self.connection.complete:
                 # `end` follows at once: what is left goes out with the end, in one write.
                 self._last = out
@@ -257,7 +260,10 @@ class Attempt:
         if self.mode == _REFUSED:
             if self._held_bytes > ERROR_BYTES:
                 self._held = [b"".join(self._held)[:ERROR_BYTES]]
-        elif self._held_bytes > HOLD_BYTES:
+        elif self._held_bytes > self.passage.most_held:
+            if not self.passage.in_pieces:
+                self._break(BadAnswer("the answer is too long to be translated", phase="body"))
+                return
             held = b"".join(self._held)
             self._held.clear()
             self._tail = held[-TAIL_BYTES:]
@@ -317,6 +323,24 @@ class Attempt:
             and not self.splitter.tail()
         )
 
+    def _end_refused(self, refused: StreamRefused) -> None:
+        """End a stream that has failed within itself: in the caller's words if it had begun, else for another one to give."""
+        self._let_go()
+        exchange = self.exchange
+        if self.committed or refused.out:
+            if self.committed:
+                exchange.end_chunks(refused.out)
+            else:
+                self._commit_chunked(refused.out, last=True)
+            outcome = "upstream_refused" if refused.by_vendor else "bad_answer"
+            self._finish(Ended(outcome, self.status, committed=True))
+            return
+        if refused.by_vendor:
+            # A refusal, whatever its status says: nothing was generated, nothing is charged.
+            self.mode = _REFUSED
+        exchange.failure = f"the stream failed before it said anything: {refused}"
+        self._finish(Ended("bad_answer", self.status))
+
     def _end_stream(self) -> None:
         assert self.splitter is not None
         assert self.meter is not None
@@ -327,6 +351,7 @@ class Attempt:
         if tail and _is_event(tail):
             # Only the blank line behind it is missing; without one no client would see it.
             last += meter.look(tail.rstrip(b"\r\n") + b"\n\n")
+        last += meter.close()
         if meter.finished and (meter.usage is not None or meter.error is None):
             if self.committed:
                 exchange.end_chunks(last)
@@ -376,8 +401,18 @@ class Attempt:
             if usage is None and not self._is_answer(body):
                 self._finish(Ended("bad_answer", self.status))
                 return
+        try:
+            body = self.passage.answer(self, body)
+        except translate.BadAnswer as bad:
+            exchange.failure = f"the provider's answer cannot be understood: {bad}"
+            self._finish(Ended("bad_answer", self.status), usage)
+            return
         exchange.usage = usage
-        answer = b"%bcontent-length: %d\r\n\r\n%b" % (self._answer_head(), len(body), body)
+        answer = b"%bcontent-length: %d\r\n\r\n%b" % (
+            self.answer_head(self.status),
+            len(body),
+            body,
+        )
         self.committed = True
         exchange.status = self.status
         exchange.write(answer)
@@ -401,10 +436,10 @@ class Attempt:
 
     # What the caller gets...
 
-    def _answer_head(self) -> bytes:
+    def answer_head(self, status: int, lines: bytes | None = None) -> bytes:
+        """Write the head of an answer up to its framing; `lines` are those of the provider's."""
         exchange = self.exchange
         edge = exchange.edge
-        status = self.status
         degraded = self.grant.degraded
         return b"%b%bx-request-id: %b\r\n%b%b; attempt=%d; candidates=%d\r\n%b%b%b%b" % (
             b"HTTP/1.1 200 OK\r\n"
@@ -418,14 +453,14 @@ class Attempt:
             len(exchange.offer.places),
             degraded_line(degraded) if degraded else b"",
             exchange.endpoint.protocol.lines(self.grant.limits, exchange.request_id, edge.unix_us),
-            edge.answer_headers.block(self.headers),
+            self.passage.lines(self) if lines is None else lines,
             b"connection: close\r\n" if exchange.close else b"",
         )
 
     def _commit_chunked(self, first: bytes, *, last: bool = False) -> None:
         """Send the head and the first bytes; from here on there is no other answer."""
         exchange = self.exchange
-        head = self._answer_head()
+        head = self.answer_head(self.status)
         self.committed = True
         # Nobody will be asked again: a large request need not stay for as long as its answer takes.
         exchange.body = b""

@@ -66,7 +66,9 @@ class Behaviour:
         None, ("chunked", "length", "close"), "how the body's end is marked; default by kind"
     )
     done: str = _word(
-        "on", ("on", "off"), "`off`: no `data: [DONE]` (or `message_stop`) at the end of a stream"
+        "on",
+        ("on", "off"),
+        "`off`: no `data: [DONE]` (or `message_stop`, `response.completed`) at the end of a stream",
     )
     crlf: bool = _flag("events of a stream end in CR LF")
     split: int = _count(0, "write the answer in pieces of this many bytes")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtests.mock import messages, words
+from loadtests.mock import messages, responses, words
 from loadtests.mock.behaviour import Behaviour, read_behaviour
 
 CHAT = "/v1/chat/completions"
@@ -23,6 +23,7 @@ COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 MESSAGES = messages.MESSAGES
 COUNT = messages.COUNT
+RESPONSES = responses.RESPONSES
 
 PLACEHOLDER = b"000000000000000000000000"
 _ID = PLACEHOLDER.decode()
@@ -243,6 +244,13 @@ def _events(asked: Asked, behaviour: Behaviour, prompt: int, created: int) -> li
             return [_Event(*one) for one in said]
         whole = messages.message(behaviour, _ID, prompt, visible, capped=capped)
         return [_Event(msgspec.json.encode(whole), visible + behaviour.reasoning)]
+    if asked.path == RESPONSES:
+        capped = finish == "length"
+        ask = (behaviour, _ID, created, prompt, visible)
+        if asked.stream:
+            return [_Event(*one) for one in responses.events(*ask, capped=capped)]
+        whole = responses.response(*ask, capped=capped)
+        return [_Event(msgspec.json.encode(whole), visible + behaviour.reasoning)]
     if asked.stream:
         return _streamed(asked, behaviour, prompt, created, (visible, finish))
     document = _completion(asked, behaviour, created, visible, finish)
@@ -435,7 +443,7 @@ def _spoil(events: list[_Event], behaviour: Behaviour, path: str, *, stream: boo
     before = _half(events, stream) if behaviour.error == "mid" else []
     last = before[-1] if before else _Event(b"", 0)
     payload = error_body(500, path=path)
-    if messages.is_spoken_at(path):
+    if messages.is_spoken_at(path) or path == RESPONSES:
         payload = messages.sse("error", msgspec.Raw(payload), line_end)
     else:
         payload = _sse(payload, line_end)

@@ -36,7 +36,12 @@ _HOP_BY_HOP = frozenset(
     (b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"trailer", b"upgrade")
 )
 _ONCE = frozenset((b"host", b"content-length", b"content-type", b"authorization", b"user-agent"))
-_PREFIXES = {plans.CHAT: "chatcmpl-", plans.COMPLETIONS: "cmpl-", plans.MESSAGES: "msg_"}
+_PREFIXES = {
+    plans.CHAT: "chatcmpl-",
+    plans.COMPLETIONS: "cmpl-",
+    plans.MESSAGES: "msg_",
+    plans.RESPONSES: "resp_",
+}
 _EARLY = re.compile(rb'"model"\s*:\s*"([^"\\]*;early=1[^"\\]*)"')
 _RESET_AFTER_S = 0.01  # what was written before an RST should have left the machine
 
@@ -86,6 +91,15 @@ class _CountCall(msgspec.Struct):
     messages: msgspec.Raw
 
 
+class _ResponsesCall(msgspec.Struct):
+    """What a call for a response must have, and what changes its answer."""
+
+    model: str
+    input: msgspec.Raw
+    stream: bool | None = None
+    max_output_tokens: int | None = None
+
+
 class _Metadata(msgspec.Struct, frozen=True):
     user_id: str = ""
 
@@ -99,6 +113,7 @@ _read_mark = msgspec.json.Decoder(_Mark).decode
 _read_chat = msgspec.json.Decoder(_Call).decode
 _read_completion = msgspec.json.Decoder(_CompletionCall).decode
 _read_messages = msgspec.json.Decoder(_MessagesCall).decode
+_read_responses = msgspec.json.Decoder(_ResponsesCall).decode
 _read_count = msgspec.json.Decoder(_CountCall).decode
 _read_embedding = msgspec.json.Decoder(_EmbeddingCall).decode
 
@@ -166,10 +181,19 @@ def _ask_count(body: bytes) -> Asked:
     return Asked(plans.COUNT, _read_count(body).model, body_bytes=len(body))
 
 
+def _ask_responses(body: bytes) -> Asked:
+    call = _read_responses(body)
+    cap = call.max_output_tokens
+    if cap is not None and cap < 1:
+        raise _BadCall(f"Invalid 'max_output_tokens': {cap}.", "max_output_tokens")
+    return Asked(plans.RESPONSES, call.model, bool(call.stream), cap=cap, body_bytes=len(body))
+
+
 _ASK: dict[bytes, Callable[[bytes], Asked]] = {
     b"/v1/chat/completions": _ask_chat,
     b"/v1/completions": _ask_completion,
     b"/v1/embeddings": _ask_embedding,
+    b"/v1/responses": _ask_responses,
     b"/v1/messages": _ask_messages,
     b"/v1/messages?beta=true": _ask_messages,
     b"/v1/messages/count_tokens": _ask_count,

@@ -213,7 +213,7 @@ def _less_thinking(frame: bytes, output_cap: int) -> list[tuple[int, int, bytes]
 
 
 def _user(metadata: Raw) -> str | None:
-    if not len(metadata):
+    if not len(metadata) or bytes(metadata) == b"null":
         return None
     try:
         return _METADATA.decode(metadata).user_id

@@ -33,7 +33,7 @@ from proxy.wire.envelopes import (
 from proxy.wire.look import Look
 from proxy.wire.meter import Grammar, Usage
 
-__all__ = ["ANTHROPIC", "ENDPOINTS", "OPENAI", "PROTOCOLS", "Endpoint", "Protocol"]
+__all__ = ["ANTHROPIC", "ENDPOINTS", "GENERATING", "OPENAI", "PROTOCOLS", "Endpoint", "Protocol"]
 
 
 class _Error(Shape):
@@ -235,3 +235,10 @@ ENDPOINTS = (
     _COUNT_TOKENS,
     _in_beta(_COUNT_TOKENS),
 )
+
+# What a provider is asked by when its caller speaks another protocol: rows that `translate` knows by their words.
+GENERATING = {
+    endpoint.protocol: endpoint
+    for endpoint in ENDPOINTS
+    if endpoint.route in {"/v1/chat/completions", "/v1/messages"}
+}

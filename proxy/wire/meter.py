@@ -231,6 +231,10 @@ class StreamMeter:
                 return error_in(payload_of(event)) if b'"error"' in event else None
         return None
 
+    def close(self) -> bytes:
+        """Take that nothing more comes; what passes as it is has nothing left to say."""
+        return b""
+
     @property
     def events(self) -> int:
         """The events that carried data, the one that ends the stream included."""

@@ -151,7 +151,7 @@ def look_response(body: bytes) -> Look:
         doc.user or doc.safety_identifier,
         (text + 3) // 4 + MESSAGE_TOKENS * count + ANSWER_START + likely,
         UNSEEN_TOKENS if tied else bound,
-        hints_in(doc.metadata) if len(doc.metadata) and doc.metadata != b"null" else None,
+        hints_in(doc.metadata) if _says(doc.metadata) else None,
         count,
         frame,
         cuts,
@@ -193,11 +193,16 @@ def rewrite(
     return splice(body, seen, edits)
 
 
+def _says(raw: Raw) -> bool:
+    """Say whether a member is there, and not null."""
+    return len(raw) > 0 and bytes(raw) != b"null"
+
+
 def _tied(doc: _Response) -> str | None:
     if doc.previous_response_id is not UNSET and doc.previous_response_id is not None:
         return "previous_response_id"
     for name, raw in (("conversation", doc.conversation), ("prompt", doc.prompt)):
-        if len(raw) and raw != b"null":
+        if _says(raw):
             return name
     if b'"item_reference"' in bytes(doc.input):
         return "input"
@@ -207,7 +212,7 @@ def _tied(doc: _Response) -> str | None:
 def _dearer(doc: _Response) -> tuple[str, str] | None:
     if doc.service_tier in DEARER_TIERS:
         return "service_tier", str(doc.service_tier)
-    if len(doc.tools) > 2 and doc.tools != b"null":
+    if _says(doc.tools):
         for tool in inner(_TOOLS, doc.tools, "tools", "an array of tools"):
             if tool.type is not None and tool.type not in _RUN_BY_CALLER:
                 return "tools", tool.type

@@ -49,7 +49,7 @@ CLAUDES = {
     "claude-endless": "sim;tokens=4000;interval_ms=10",
     "claude-tools": "sim;tools=1;tokens=16",
     "claude-moody": "sim;status=429;retry_after=1;times=1;tokens=5",
-    "claude-down": "sim;status=529",
+    "claude-down": "sim;status=503",
     "claude-cut": "sim;tokens=40;error=mid",
     "claude-lost": "sim;tokens=40;cut=3000",
 }

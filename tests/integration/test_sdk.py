@@ -21,6 +21,7 @@ import openai
 import pytest
 from redis.asyncio import Redis
 
+from loadtests.mock import words
 from ratelimit.upkeep import reap
 from tests.integration.processes import (
     CLAUDES,
@@ -130,6 +131,44 @@ def test_tools(call: Call, books: Books) -> None:
     whole = call(CREATE, model="tools", messages=[HELLO], tools=tools)
     assert json.loads(whole.choices[0].message.tool_calls[0].function.arguments)["days"] == 3
     books.agree(2)
+
+
+def test_a_model_of_the_other_protocol(call: Call, books: Books) -> None:
+    """Whole, as a stream with usage, and with tools: the client cannot tell, and both books agree."""
+    whole = call(CREATE, model="claude", messages=[HELLO])
+    assert whole.choices[0].message.content == words.say(24)
+    assert (whole.choices[0].finish_reason, whole.usage.completion_tokens) == ("stop", 26)
+    assert whole.usage.prompt_tokens_details.cached_tokens == 3
+    options = {"include_usage": True}
+    chunks = call(CREATE, model="claude", messages=[HELLO], stream=True, stream_options=options)
+    text = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(text) == words.say(24)
+    assert chunks[-1].usage.completion_tokens == 26
+    tools: Any = [{"type": "function", "function": {"name": "get_weather", "parameters": {}}}]
+    called = call(CREATE, model="claude-tools", messages=[HELLO], tools=tools)
+    assert json.loads(called.choices[0].message.tool_calls[0].function.arguments)["days"] == 3
+    call(CREATE, model="claude-tools", messages=[HELLO], tools=tools, stream=True)
+    entries = books.agree(4)
+    assert {entry.protocol for entry in entries} == {"openai.chat"}
+    assert {entry.provider for entry in entries} == {"messages"}
+
+
+def test_responses(call: Call, books: Books) -> None:
+    """Whole and streamed: what the client is told of usage is what is booked."""
+    whole = call("responses.create", model="plain", input="Say something.")
+    assert (whole.status, whole.output_text) == ("completed", words.say(24))
+    events = call("responses.create", model="plain", input="Say something.", stream=True)
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.usage.output_tokens == 26
+    entries = books.agree(2)
+    assert {entry.protocol for entry in entries} == {"openai.responses"}
+    assert {(entry.cached_tokens, entry.reasoning_tokens) for entry in entries} == {(3, 2)}
+    with pytest.raises(openai.BadRequestError) as behind:
+        call("responses.create", model="plain", input="x", background=True)
+    assert behind.value.param == "background"
+    with pytest.raises(openai.BadRequestError) as foreign:
+        call("responses.create", model="claude", input="x")
+    assert foreign.value.code == "none_eligible"
 
 
 def test_embeddings(call: Call, books: Books) -> None:

@@ -17,6 +17,7 @@ ON_UVLOOP = {
     "test_doors",
     "test_exchange",
     "test_outage",
+    "test_passage",
     "test_messages",
     "test_server",
     "test_survival",

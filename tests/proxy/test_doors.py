@@ -28,6 +28,7 @@ BODIES = {
     CHAT: chat(),
     COMPLETIONS: b'{"model":"m","prompt":"x"}',
     EMBEDDINGS: b'{"model":"m","input":"x"}',
+    "/v1/responses": b'{"model":"m","input":"x"}',
     MESSAGES: message(),
     COUNT_TOKENS: message(max_tokens=None),
 }
@@ -70,6 +71,7 @@ async def test_the_routes_are_those_that_are_documented(edge: MakeEdge) -> None:
         "/v1/chat/completions": ("POST",),
         "/v1/completions": ("POST",),
         "/v1/embeddings": ("POST",),
+        "/v1/responses": ("POST",),
         "/v1/messages": ("POST",),
         "/v1/messages?beta=true": ("POST",),
         "/v1/messages/count_tokens": ("POST",),

@@ -272,7 +272,7 @@ async def test_a_failure_at_the_end_of_an_answer_holds_nobody_up(
     """What fails where the answer ends is told to whoever waits for it: the exchange ends, and the worker serves on."""
     rig = await edge(models=MODELS)
     with monkeypatch.context() as patched:
-        patched.setattr("proxy.relay.Attempt._answer_head", lambda _: {}["a fault of ours"])
+        patched.setattr("proxy.relay.Attempt.answer_head", lambda *_: {}["a fault of ours"])
         answer = await rig.ask(chat(stream=stream))
     rig.expected_alarms = 1
     assert answer.status == 500

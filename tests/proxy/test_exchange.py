@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from proxy.relay import HOLD_BYTES
+from proxy.passage import HOLD_BYTES
 from tests.proxy.edge_rig import (
     COMPLETIONS,
     DONE,

@@ -23,7 +23,6 @@ from tests.proxy.edge_rig import (
     caller_gets_events,
     caller_gets_head,
     caller_sends,
-    chat,
     message,
     message_events,
     named,
@@ -330,14 +329,3 @@ async def test_what_a_strict_budget_cannot_hold_is_refused(edge: Edge) -> None:
         assert (refused.status, refused.json["error"]["type"]) == (400, "invalid_request_error")
         assert next(iter(more)) in refused.json["error"]["message"]
     assert rig.mock.books()["totals"]["calls"] == 0
-
-
-async def test_a_model_in_the_other_protocol_is_named(edge: Edge) -> None:
-    """Both ways: the message says which protocol would have been understood."""
-    rig = await edge(models={"c": [at("messages", "sim")], "m": ["sim"]})
-    theirs = await rig.ask(message("m"), path=MESSAGES)
-    assert (theirs.status, theirs.json["error"]["type"]) == (400, "invalid_request_error")
-    assert "speaks openai" in theirs.json["error"]["message"]
-    ours = await rig.ask(chat("c"))
-    assert (ours.status, ours.error["code"]) == (400, "none_eligible")
-    assert "speaks anthropic" in ours.error["message"]

@@ -13,6 +13,7 @@ from proxy.wire.envelopes import (
     openai_error,
     openai_event,
     openai_lines,
+    responses_event,
 )
 from tests.proxy.wire.chunks import metered
 
@@ -58,6 +59,20 @@ def test_limits_become_headers() -> None:
         b"x-ratelimit-reset-tokens: 59.500s\r\n"
     )
     assert openai_lines([1, 0, 5, 2, 1, 6], "req_1", int).count(b"\r\n") == 6
+
+
+def test_the_error_event_of_responses_is_flat_and_raised() -> None:
+    """Its members are those of the protocol, and the official clients raise it for the one besides."""
+    [(name, data)] = sse.decode(responses_event("cut", "upstream_lost", "req_1"))
+    document = json.loads(data)
+    assert name == document["type"] == "error"
+    assert (document["code"], document["message"], document["param"]) == (
+        "upstream_lost",
+        "cut",
+        None,
+    )
+    assert document["sequence_number"] > 1_000_000
+    assert document["error"]["message"] == "cut"
 
 
 # Anthropic...

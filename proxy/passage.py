@@ -1,0 +1,285 @@
+"""
+How one attempt's bytes go from caller to provider and back: as they are, or in another protocol.
+
+`Passing` is for both sides speaking the same: a body is changed where it must be, answers pass.
+`Translating` is for two protocols: everything goes through `wire.translate`, event by event, in the same places and under the same backpressure, deadlines and ends, because the attempt does not know which of the two it has.
+Both meter what the provider sent, so that usage is counted once and means the same in either.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from proxy.wire import translate
+from proxy.wire.meter import StreamMeter, Usage, VendorError
+from proxy.wire.translate import Failed, Target, Written
+from proxy.wire.translate.events import Alive, Ended, Event, Started, UsageSeen
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
+    from proxy.relay import Attempt
+
+# A whole answer is held up to here, so that a cut before its end can still be tried elsewhere.
+HOLD_BYTES: Final = 1024 * 1024
+# What can be translated only as a whole is held up to here.
+TRANSLATED_BYTES: Final = 32 * 1024 * 1024
+
+# What is not worth committing an answer for: after these another provider can still give all of it.
+_PRELUDE: Final = (Started, Alive, UsageSeen)
+
+
+class StreamRefused(Exception):
+    """
+    A provider's stream has failed within itself: an error of its own, or nothing that can be understood.
+
+    `out` is what the caller still gets, empty when nothing has gone out yet; `by_vendor` says whose words it is.
+    """
+
+    def __init__(self, failure: translate.Failure, out: bytes) -> None:
+        super().__init__(failure.message)
+        self.out = out
+        self.by_vendor = failure.code != "bad_answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """From a caller's protocol to a deployment's: the two, and the facts of the deployment."""
+
+    caller: translate.Protocol
+    vendor: translate.Protocol
+    target: Target
+
+    def write(self, conversation: translate.Conversation, cap: int) -> Written:
+        """Write the request; `cap` is the output cap to keep, 0 for none. Raises `CannotExpress`."""
+        target = self.target
+        if cap:
+            target = Target(
+                model=target.model,
+                max_output=target.max_output,
+                output_cap=cap,
+                dialect=target.dialect,
+            )
+        return self.vendor.write_request(conversation, target)
+
+
+class Passing:
+    """Both sides speak the same: bytes pass."""
+
+    __slots__ = ()
+
+    most_held = HOLD_BYTES
+    in_pieces = True
+    """Whether an answer that is longer than what is held can go out in pieces."""
+
+    def request(self, attempt: "Attempt") -> tuple[bytes, bytes]:
+        """Give the body that goes upstream, and the caller's headers that go with it."""
+        exchange = attempt.exchange
+        place = attempt.place
+        way = attempt.way
+        return way.endpoint.rewrite(
+            exchange.body,
+            exchange.seen,
+            upstream_model=place.upstream_name,
+            include_usage=place.stream_usage,
+            output_cap=attempt.grant.cap or None,
+            cap_field=way.cap_field,
+        ), exchange.passed
+
+    def stream(self, attempt: "Attempt", meter: StreamMeter) -> StreamMeter:
+        """Give what looks at each read of a stream."""
+        return meter
+
+    def answer(self, attempt: "Attempt", body: bytes) -> bytes:
+        """Give the body of a whole answer as the caller gets it."""
+        return body
+
+    def refusal(self, attempt: "Attempt") -> tuple[int, bytes, bytes]:
+        """Give the provider's own words about the request: status, header lines, body."""
+        return attempt.status, self.lines(attempt), attempt.refusal
+
+    def lines(self, attempt: "Attempt") -> bytes:
+        """Give the header lines that an answer has from the provider."""
+        return attempt.exchange.edge.answer_headers.block(attempt.headers)
+
+
+PASSING: Final = Passing()
+
+
+class Translating:
+    """The two sides speak different protocols; one for each attempt."""
+
+    __slots__ = ("_content_type", "_exchange", "_translation", "_written")
+
+    most_held = TRANSLATED_BYTES
+    in_pieces = False
+
+    def __init__(self, exchange: "Exchange", translation: Translation, cap: int) -> None:
+        assert exchange.conversation is not None
+        self._exchange = exchange
+        self._translation = translation
+        self._written = translation.write(exchange.conversation, cap)
+        self._content_type = b"application/json"
+
+    def request(self, attempt: "Attempt") -> tuple[bytes, bytes]:
+        """Give the body that goes upstream, and the caller's headers that go with it."""
+        headers = self._exchange.edge.request_headers[attempt.way.endpoint.protocol]
+        return self._written.body, headers.block(self._exchange.request.message.raw_headers)
+
+    def stream(self, attempt: "Attempt", meter: StreamMeter) -> "TranslatedStream":
+        """Give what looks at each read of a stream, and gives it in the caller's protocol."""
+        self._content_type = self._translation.caller.stream_type.encode()
+        return TranslatedStream(
+            meter,
+            self._translation.vendor.reader(self._written.renamed),
+            self._translation.caller.writer(self._reply()),
+        )
+
+    def answer(self, attempt: "Attempt", body: bytes) -> bytes:
+        """Give the body of a whole answer as the caller gets it. Raises `translate.BadAnswer`."""
+        caller = self._translation.caller
+        answer = self._translation.vendor.read_answer(body, self._written.renamed)
+        if isinstance(answer, translate.Failure):
+            raise translate.BadAnswer(f"it is an error: {answer.message}")
+        if not self._exchange.seen.stream:
+            return caller.write_answer(answer, self._reply())
+        # Some servers answer as a whole what they were asked to stream.
+        self._content_type = caller.stream_type.encode()
+        return caller.writer(self._reply()).write([*translate.play(answer)])
+
+    def refusal(self, attempt: "Attempt") -> tuple[int, bytes, bytes]:
+        """Give the provider's words about the request in the caller's envelope: status, header lines, body."""
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in attempt.headers
+        }
+        failure = self._translation.vendor.read_error(attempt.status, headers, attempt.refusal)
+        written = self._translation.caller.write_error(failure, self._exchange.request_id)
+        # It is about the request itself, or nobody would have been shown it.
+        said = {"x-should-retry": "false"} | dict(written.headers)
+        told = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+        return written.status, self.lines(attempt) + told.encode("latin-1"), written.body
+
+    def lines(self, attempt: "Attempt") -> bytes:
+        """Give the header lines of an answer: of the provider's own only its id of it."""
+        lines = b"content-type: %b\r\n" % self._content_type
+        theirs = [
+            (name, value)
+            for name, value in attempt.headers
+            if name.lower() in {b"x-request-id", b"request-id"}
+        ]
+        if theirs:
+            lines += attempt.exchange.edge.answer_headers.block(theirs[:1])
+        if self._written.dropped:
+            lines += b"x-penstock-dropped: %b\r\n" % _listed(self._written.dropped)
+        return lines
+
+    def _reply(self) -> translate.Reply:
+        exchange = self._exchange
+        conversation = exchange.conversation
+        assert conversation is not None
+        return translate.Reply(
+            id=exchange.request_id,
+            model=conversation.model,
+            created_s=exchange.edge.unix_us() // 1_000_000,
+            include_usage=conversation.include_usage,
+            conversation=conversation,
+        )
+
+
+class TranslatedStream:
+    """
+    A stream on its way into another protocol: metered as the provider sent it, written as the caller reads it.
+
+    It looks like a `StreamMeter` to the attempt. Nothing goes out before the answer has begun to say something, so that
+    a provider that fails until then can be left for another one.
+    """
+
+    __slots__ = ("_begun", "_ended", "_meter", "_prelude", "_reader", "_writer")
+
+    def __init__(
+        self,
+        meter: StreamMeter,
+        reader: translate.StreamReader,
+        writer: translate.StreamWriter,
+    ) -> None:
+        self._meter = meter
+        self._reader = reader
+        self._writer = writer
+        self._prelude: list[Event] = []
+        self._begun = False
+        self._ended = False
+
+    def first(self, data: bytes) -> VendorError | None:
+        """Say which error the stream's first event is, if it is one."""
+        return self._meter.first(data)
+
+    def look(self, data: bytes) -> bytes:
+        """Look at whole events; give what the caller gets, which may be nothing. Raises `StreamRefused`."""
+        self._meter.look(data)
+        return self._write(self._reader.feed(data))
+
+    def close(self) -> bytes:
+        """Take that nothing more comes; give what is still to be said, if the answer is complete."""
+        if self._ended:
+            return b""
+        events = self._reader.eof()
+        if events and type(events[-1]) is Failed:
+            # Cut: how it ends is for the attempt to say.
+            events.pop()
+            if not self._begun and all(type(event) in _PRELUDE for event in events):
+                return b""
+        return self._write(events)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider reported so far."""
+        return self._meter.usage
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is complete, and all of it written."""
+        return self._ended
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer came to its end."""
+        return self._ended
+
+    @property
+    def error(self) -> VendorError | None:
+        """None: an error within the stream is raised as it comes."""
+        return None
+
+    @property
+    def output_tokens(self) -> int:
+        """The output so far, see `StreamMeter`."""
+        return self._meter.output_tokens
+
+    def progress(self) -> int:
+        """Return the output so far, for a report while the stream goes on."""
+        return self._meter.progress()
+
+    def _write(self, events: Sequence[Event]) -> bytes:
+        if not events:
+            return b""
+        last = events[-1]
+        if type(last) is Failed:
+            # Failures stand last; before anything was said they are nobody's but ours.
+            said = self._begun or any(type(event) not in _PRELUDE for event in events[:-1])
+            out = self._writer.write([*self._prelude, *events]) if said else b""
+            raise StreamRefused(last.failure, out)
+        if not self._begun:
+            self._prelude += events
+            if all(type(event) in _PRELUDE for event in events):
+                return b""
+            self._begun = True
+            events, self._prelude = self._prelude, []
+        if type(last) is Ended:
+            self._ended = True
+        return self._writer.write(events)
+
+
+def _listed(names: Sequence[str]) -> bytes:
+    """Write field names as a header's value: they are the caller's own words, so only what can stand there is left."""
+    text = ", ".join(names)[:1024]
+    return "".join(c if " " <= c <= "~" else "?" for c in text).encode("ascii")
