@@ -35,18 +35,18 @@ from config.scalars import (
     BaseUrl,
     Flag,
     Listen,
+    Moment,
     Money,
     Number,
     StoreUrl,
     Text,
+    TimeZone,
     Whole,
     Word,
 )
 from config.secrets import CallerKeyRule, Secret, SharedSecretRule
 
 DAY_S = 86_400
-HIGHEST_RPM = 10**7
-HIGHEST_TPM = 10**10
 HIGHEST_CONCURRENCY = 10**6
 HIGHEST_BUDGET_USD = 9_000_000  # nano-USD must stay exact in a Lua number: 9e15 < 2**53
 HIGHEST_PRICE_USD = 100_000
@@ -54,7 +54,7 @@ NANO = 10**9
 
 Protocol = Literal["openai", "anthropic", "gemini", "bedrock"]
 SPOKEN_PROTOCOLS = ("openai", "anthropic")
-Period = Literal["day", "week", "month"]
+Period = Literal["day", "week", "month", "quarter", "total"]
 Mode = Literal["strict", "soft"]
 BizLevel = Literal["premium", "normal", "economy"]
 PreferCost = Literal["low", "high"]
@@ -209,14 +209,53 @@ class AdminSettings(Section):
 # What is bought and sold...
 
 
+# The most that a limit may be, by its window.
+RequestsPerSecond = Annotated[int, Whole(1, 10**6)]
+RequestsPerMinute = Annotated[int, Whole(1, 10**7)]
+RequestsPerHour = Annotated[int, Whole(1, 10**9)]
+RequestsPerDay = Annotated[int, Whole(1, 10**10)]
+TokensPerMinute = Annotated[int, Whole(1, 10**10)]
+TokensPerDay = Annotated[int, Whole(1, 10**13)]
+
+
+class Burst(Section):
+    """How much the bucket of a rate holds, where it is not the amount of one window."""
+
+    rps: RequestsPerDay | None = Field(default=None, description="Most at once under `rps`.")
+    rpm: RequestsPerDay | None = Field(default=None, description="Most at once under `rpm`.")
+    rph: RequestsPerDay | None = Field(default=None, description="Most at once under `rph`.")
+    rpd: RequestsPerDay | None = Field(default=None, description="Most at once under `rpd`.")
+    tpm: TokensPerDay | None = Field(default=None, description="Most at once under `tpm`.")
+    tpd: TokensPerDay | None = Field(default=None, description="Most at once under `tpd`.")
+    itpm: TokensPerDay | None = Field(default=None, description="Most at once under `itpm`.")
+    itpd: TokensPerDay | None = Field(default=None, description="Most at once under `itpd`.")
+    otpm: TokensPerDay | None = Field(default=None, description="Most at once under `otpm`.")
+    otpd: TokensPerDay | None = Field(default=None, description="Most at once under `otpd`.")
+
+
 class Limits(Section):
     """Limits of one scope; what is absent is not limited there."""
 
-    rpm: Annotated[int, Whole(1, HIGHEST_RPM)] | None = Field(
-        default=None, description="Requests per minute."
+    rps: RequestsPerSecond | None = Field(default=None, description="Requests per second.")
+    rpm: RequestsPerMinute | None = Field(default=None, description="Requests per minute.")
+    rph: RequestsPerHour | None = Field(default=None, description="Requests per hour.")
+    rpd: RequestsPerDay | None = Field(
+        default=None,
+        description="Requests per day: a bucket that refills evenly over 24 hours, not at midnight.",
     )
-    tpm: Annotated[int, Whole(1, HIGHEST_TPM)] | None = Field(
+    tpm: TokensPerMinute | None = Field(
         default=None, description="Tokens per minute, input and output together."
+    )
+    tpd: TokensPerDay | None = Field(
+        default=None, description="Tokens per day, input and output together; refills as `rpd`."
+    )
+    itpm: TokensPerMinute | None = Field(default=None, description="Input tokens per minute.")
+    itpd: TokensPerDay | None = Field(
+        default=None, description="Input tokens per day; refills as `rpd`."
+    )
+    otpm: TokensPerMinute | None = Field(default=None, description="Output tokens per minute.")
+    otpd: TokensPerDay | None = Field(
+        default=None, description="Output tokens per day; refills as `rpd`."
     )
     concurrency: Annotated[int, Whole(1, HIGHEST_CONCURRENCY)] | None = Field(
         default=None, description="Exchanges that may be open at the same time."
@@ -226,14 +265,30 @@ class Limits(Section):
         description="What these limits do while Redis does not answer: `share` goes on at limit /"
         " live replicas on each of them, `closed` refuses with 503; by default `store.when_down`.",
     )
+    burst: Burst = Field(
+        default_factory=Burst,
+        description="How much of a rate may be used at once, e.g. `{rpm: 20}`; by default the whole"
+        " amount of its window.",
+    )
+
+
+class Raise(Section):
+    """Another amount for a budget, for a time."""
+
+    usd: Usd = Field(description="The amount that holds until then, instead of the budget's.")
+    until: Annotated[str, Moment()] = Field(
+        description="When it ends: `2026-12-24`, `2026-12-24T18:00` (in the budget's time zone), or"
+        " with an offset, `2026-12-24T18:00+01:00`."
+    )
 
 
 class Budget(Section):
-    """Money that one scope may spend in a period (UTC)."""
+    """Money that one scope may spend in a period."""
 
     usd: Usd = Field(description="The amount in USD, exact to nine decimals.")
     per: Annotated[Period, Word.of(Period)] = Field(
-        description="The period after which it begins anew, in UTC; a week begins on Monday."
+        description="The period after which it begins anew, by the calendar of `time_zone`; a week"
+        " begins on Monday, a `total` never begins anew."
     )
     mode: Annotated[Mode, Word.of(Mode)] = Field(
         default="soft",
@@ -246,10 +301,25 @@ class Budget(Section):
         " twentieth of it at most, `closed` refuses with 503; by default `store.when_down`."
         " A strict budget is always closed.",
     )
+    time_zone: Annotated[str, TimeZone()] | None = Field(
+        default=None,
+        description="IANA name of the time zone whose calendar ends its periods, e.g."
+        " `Europe/Berlin`; by default the organization's, or else UTC.",
+    )
+    alerts_at: tuple[Annotated[int, Whole(1, 200)], ...] = Field(
+        default=(50, 80, 100),
+        description="Percents of the amount; when what is spent reaches one there is an event, once"
+        " per period.",
+    )
+    raised: Raise | None = Field(
+        default=None,
+        validation_alias="raise",
+        description="Another amount for a time.",
+    )
 
     @property
     def limit_nusd(self) -> int:
-        """The amount in nano-USD."""
+        """The amount in nano-USD, when it is not raised."""
         return int(self.usd * NANO)
 
 
@@ -364,6 +434,10 @@ class Provider(Section):
         description="Id of the provider in the price catalogue (genai-prices); by default it is"
         " found by the host of `base_url`.",
     )
+    limits: Limits = Field(
+        default_factory=Limits, description="Limits over all its deployments together."
+    )
+    budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
 
 
 class Deployment(Section):
@@ -385,6 +459,7 @@ class Deployment(Section):
     limits: Limits = Field(
         default_factory=Limits, description="What the vendor grants there; never exceeded."
     )
+    budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
     drained: Annotated[bool, Flag()] = Field(
         default=False, description="`true` gives it no new attempts; those under way go on."
     )
@@ -415,6 +490,7 @@ class Model(Section):
     limits: Limits = Field(
         default_factory=Limits, description="Limits over all callers and deployments together."
     )
+    budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
     deployments: Annotated[tuple[Deployment, ...], Field(min_length=1)] = Field(
         description="The places that serve it; at least one."
     )
@@ -468,12 +544,50 @@ class Team(Section):
     keys: dict[PlainName, Key] = Field(default_factory=dict, description="Its keys by name.")
 
 
-class Organization(Section):
-    """An organization, the outermost scope of a caller."""
+class Member(Section):
+    """A user, an application or a business line of an organization."""
 
-    limits: Limits = Field(default_factory=Limits, description="Limits over all its teams.")
+    limits: Limits = Field(default_factory=Limits, description="Its limits.")
     budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
+
+
+Members = dict[Annotated[str, Text()], Member]
+# Under this name stands what holds for each that has no entry of its own.
+DEFAULT_MEMBER = "default"
+
+
+class Organization(Section):
+    """An organization, or a part of one; what holds for it holds for all its parts together."""
+
+    time_zone: Annotated[str, TimeZone()] | None = Field(
+        default=None,
+        description="IANA name of the time zone of its budgets, e.g. `Europe/Berlin`; by default"
+        " that of the organization that it is a part of, or else UTC.",
+    )
+    limits: Limits = Field(
+        default_factory=Limits, description="Limits over all its teams and parts."
+    )
+    budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
+    users: Members = Field(
+        default_factory=dict,
+        description="Limits of users, by the name that a request or its key gives; `default` is"
+        " what each user gets who is not named here.",
+    )
+    applications: Members = Field(
+        default_factory=dict,
+        description="Limits of applications, by the name that keys give; `default` is what each"
+        " application gets that is not named here.",
+    )
+    business_lines: Members = Field(
+        default_factory=dict,
+        description="Limits of business lines, by the name that keys give; `default` is what each"
+        " one gets that is not named here.",
+    )
     teams: dict[PlainName, Team] = Field(default_factory=dict, description="Its teams by name.")
+    organizations: "dict[PlainName, Organization]" = Field(
+        default_factory=dict,
+        description="Its parts by name, up to four levels in all, each with its own teams.",
+    )
 
 
 # The whole...
@@ -488,6 +602,24 @@ class PlacedDeployment(NamedTuple):
     deployment: Deployment
 
 
+class PlacedOrganization(NamedTuple):
+    """
+    An organization with what its place in the document says about it.
+
+    `id` is its path, `acme/emea`; `above` is what it is a part of; `time_zone` is that of its budgets.
+    """
+
+    id: str
+    above: "PlacedOrganization | None"
+    time_zone: str
+    organization: Organization
+
+    @property
+    def chain(self) -> "tuple[PlacedOrganization, ...]":
+        """Itself and all that it is a part of, itself first."""
+        return (self, *(() if self.above is None else self.above.chain))
+
+
 class PlacedKey(NamedTuple):
     """A key with what its place in the document says about it; `id` is `org/team/name`."""
 
@@ -496,6 +628,7 @@ class PlacedKey(NamedTuple):
     team: str
     name: str
     key: Key
+    place: PlacedOrganization
 
 
 class Config(Section):
@@ -530,13 +663,27 @@ class Config(Section):
             )
         }
 
+    def placed_organizations(self) -> Iterator[PlacedOrganization]:
+        """Give every organization, each before its parts, in the order of the document."""
+        yield from _placed(self.organizations, None)
+
     def placed_keys(self) -> Iterator[PlacedKey]:
         """Give every caller key with its organization and team, in the order of the document."""
-        for organization_name, organization in self.organizations.items():
-            for team_name, team in organization.teams.items():
+        for place in self.placed_organizations():
+            for team_name, team in place.organization.teams.items():
                 for name, key in team.keys.items():
-                    key_id = f"{organization_name}/{team_name}/{name}"
-                    yield PlacedKey(key_id, organization_name, team_name, name, key)
+                    key_id = f"{place.id}/{team_name}/{name}"
+                    yield PlacedKey(key_id, place.id, team_name, name, key, place)
+
+
+def _placed(
+    organizations: dict[str, Organization], above: PlacedOrganization | None
+) -> Iterator[PlacedOrganization]:
+    path, zone = ("", "UTC") if above is None else (f"{above.id}/", above.time_zone)
+    for name, organization in organizations.items():
+        place = PlacedOrganization(path + name, above, organization.time_zone or zone, organization)
+        yield place
+        yield from _placed(organization.organizations, place)
 
 
 def deployment_ids(model: str, deployments: list[tuple[str, str | None]]) -> list[str]:

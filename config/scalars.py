@@ -15,9 +15,11 @@ import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, get_args
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -34,6 +36,11 @@ _WHOLE = re.compile(r"[-+]?[0-9][0-9_]{0,30}")
 _DECIMAL = re.compile(r"[-+]?(?:[0-9][0-9_]{0,30})?(?:\.[0-9_]{0,30})?(?:[eE][-+]?[0-9]{1,3})?")
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _URL = re.compile(r"[\x21-\x7e]+")
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]{0,63}")
+_MOMENT = re.compile(
+    r"20(2[4-9]|[3-9][0-9])-[0-9]{2}-[0-9]{2}"
+    r"(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
+)
 
 
 class Plain(str):
@@ -249,6 +256,57 @@ PLAIN_NAME = Text(
     what="a name without '/'",
     remedy="names here take letters, digits and . _ : @ + - after the first",
 )
+
+
+@dataclass(frozen=True)
+class TimeZone(Reader):
+    """The IANA name of a time zone, as in `Europe/Berlin`."""
+
+    def read(self, value: object) -> str:
+        """Read a name that the time zone database has."""
+        if isinstance(value, str) and _ZONE.fullmatch(value):
+            try:
+                return ZoneInfo(value).key
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                pass
+        raise mistake("the IANA name of a time zone", choices=available_timezones())
+
+    def schema(self) -> JsonSchemaValue:
+        """Describe a string that looks like one."""
+        return {"type": "string", "pattern": f"^{_ZONE.pattern}$"}
+
+
+@dataclass(frozen=True)
+class Moment(Reader):
+    """A date, or a date and a time with or without an offset, as ISO 8601 writes them."""
+
+    def read(self, value: object) -> str:
+        """Read the text; `moment_of` says when that is."""
+        if isinstance(value, str) and _MOMENT.fullmatch(value):
+            try:
+                moment_of(value, "UTC")
+            except (ValueError, OverflowError):
+                pass
+            else:
+                return str(value)
+        raise mistake(
+            "a date or a moment from 2024 to 2099",
+            remedy="write 2026-12-24, 2026-12-24T18:00 or 2026-12-24T18:00+01:00",
+        )
+
+    def schema(self) -> JsonSchemaValue:
+        """Describe a string of that form."""
+        return {"type": "string", "pattern": f"^{_MOMENT.pattern}$"}
+
+
+def moment_of(text: str, time_zone: str) -> datetime:
+    """
+    Return the moment that a text names; without an offset it is that of the clocks in a time zone.
+
+    Raises ValueError for what is no moment.
+    """
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo is not None else found.replace(tzinfo=ZoneInfo(time_zone))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from config.keys import KeySecrets
-from config.models import Budget, Config
+from config.models import DEFAULT_MEMBER, Budget, Config, Member, PlacedOrganization
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,11 @@ class Caller:
     prefer_cost: str | None
     models: frozenset[str]
     scopes: tuple[str, ...]
+    """What limits it, innermost first; the user's scopes are added call by call."""
+    users: tuple[str, ...]
+    """The organizations that limit their users, innermost first."""
     strict: bool
-    """Whether a strict budget stands over this caller."""
+    """Whether a strict budget stands over this caller, or may stand over one of its users."""
 
     def may_ask_for(self, model: str) -> bool:
         """Whether the key may name this model or route."""
@@ -43,10 +46,24 @@ class Directory:
         # By the id of the secret that made the hash: one, but while a secret is being replaced
         self._by_tag: dict[str, dict[bytes, Caller]] = {}
         for placed in config.placed_keys():
-            organization = config.organizations[placed.organization]
-            team = organization.teams[placed.team]
-            key = placed.key
-            budgets: tuple[Budget, ...] = (*key.budgets, *team.budgets, *organization.budgets)
+            key, chain = placed.key, placed.place.chain
+            team = chain[0].organization.teams[placed.team]
+            members = [
+                *_members("application", key.application, chain),
+                *_members("business_line", key.business_line, chain),
+            ]
+            users = [each for each in chain if each.organization.users]
+            budgets: list[Budget] = [
+                *(*key.budgets, *team.budgets),
+                *(one for each in chain for one in each.organization.budgets),
+                *(one for _, each in members for one in each.budgets),
+                *(
+                    one
+                    for each in users
+                    for member in each.organization.users.values()
+                    for one in member.budgets
+                ),
+            ]
             secret_id, tag = secrets.parts(key.key.reveal())
             self._by_tag.setdefault(secret_id, {})[tag] = Caller(
                 key=placed.id,
@@ -60,9 +77,12 @@ class Directory:
                 models=frozenset(key.models),
                 scopes=(
                     f"key:{placed.id}",
+                    *(scope for scope, _ in members if scope.startswith("application")),
                     f"team:{placed.organization}/{placed.team}",
-                    f"org:{placed.organization}",
+                    *(scope for scope, _ in members if scope.startswith("business_line")),
+                    *(f"org:{each.id}" for each in chain),
                 ),
+                users=tuple(each.id for each in users),
                 strict=any(budget.mode == "strict" for budget in budgets),
             )
 
@@ -78,3 +98,16 @@ class Directory:
             if found is not None:
                 return found
         return None
+
+
+def _members(
+    kind: str, name: str, chain: tuple[PlacedOrganization, ...]
+) -> list[tuple[str, Member]]:
+    """Return the scopes of an application or a business line, and what holds there: one for each organization that limits it."""
+    found = []
+    for each in chain if name else ():
+        known: dict[str, Member] = getattr(each.organization, f"{kind}s")
+        member = known.get(name) or known.get(DEFAULT_MEMBER)
+        if member is not None:
+            found.append((f"{kind}:{each.id}#{name}", member))
+    return found

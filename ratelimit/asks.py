@@ -14,10 +14,11 @@ from typing import Any
 import msgpack
 
 from ratelimit.journal import Command
-from ratelimit.limits import CELL, PERIODS, Plan
+from ratelimit.limits import CELL, PERIODS, RATES, Plan, scope_key
 
 BEATS = f"{CELL}:r"
 LEDGER = f"{CELL}:led"
+EVENTS = f"{CELL}:ev"
 TOTALS = f"{CELL}:tot"
 
 # Most asks, or settlements, that travel in one call.
@@ -40,6 +41,8 @@ LOST_WORDS = {
     "7": "budget",
     "8": "tried",
     "9": "throttled",
+    "a": "own_budget",
+    "b": "provider_limit",
 }
 
 LOST_DIGITS = {word: digit for digit, word in LOST_WORDS.items()}
@@ -163,7 +166,7 @@ class Denied:
     Refused by one of the caller's limits, which stays as it was.
 
     `what` is requests, tokens, concurrency, budget or too_large; `scope` names the limit that binds; `limit` is its size (nano-USD for a budget);
-    `retry_us` is when it frees, 0 when that cannot be told; `period` is the budget's.
+    `retry_us` is when it frees, 0 when that cannot be told; `period` is the budget's, `rate` the limit's name (`rpm`).
     """
 
     what: str
@@ -172,8 +175,9 @@ class Denied:
     retry_us: int
     at_us: int
     limits: tuple[int, ...]
-    period: str
+    period: str = ""
     degraded: str = ""
+    rate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +196,10 @@ class Settlement:
     The truth about an attempt; money in nano-USD, `entry` a packed ledger entry.
 
     `void` gives the lease back without an entry; `void_to` also gives up every sending of `admit` below that number.
+    `user` is the ask's.
     """
 
-    __slots__ = ("attempt_id", "boot", "plan", "row", "void_to")
+    __slots__ = ("attempt_id", "boot", "plan", "row", "user", "void_to")
 
     def __init__(
         self,
@@ -211,10 +216,12 @@ class Settlement:
         cool_us: int,
         streamed: bool,
         entry: bytes,
+        user: str = "",
         void: bool = False,
         void_to: int = 0,
     ) -> None:
         self.plan = plan
+        self.user = user
         self.boot = boot
         self.attempt_id = attempt_id
         self.void_to = void_to
@@ -230,6 +237,7 @@ class Settlement:
             1 if void else 0,
             1 if streamed else 0,
             entry,
+            user,
         )
 
 
@@ -273,6 +281,12 @@ class Plans:
                 self.keys[key] = None
         return found
 
+    def number_for(self, plan: Plan, user: str) -> int:
+        """Return the plan's number, and remember the keys of a user's scopes."""
+        for prefix in plan.users if user else ():
+            self.keys[scope_key(prefix + user)] = None
+        return self.number(plan)
+
 
 def admit_command(
     sha: str,
@@ -288,7 +302,7 @@ def admit_command(
     rows = [
         _pack(
             (
-                plans.number(ask.plan),
+                plans.number_for(ask.plan, ask.user),
                 ask.attempt_id,
                 ask.input,
                 ask.bound,
@@ -330,13 +344,14 @@ def settle_command(
     void_to = 0
     rows = []
     for settlement in settlements:
-        rows.append(_pack((plans.number(settlement.plan), *settlement.row)))
+        number_ = plans.number_for(settlement.plan, settlement.user)
+        rows.append(_pack((number_, *settlement.row)))
         void_to = max(void_to, settlement.void_to)
     keys = plans.keys
     return (
         "EVALSHA",
         sha,
-        7 + len(keys),
+        8 + len(keys),
         boot.leases,
         boot.seen,
         boot.bar,
@@ -345,6 +360,7 @@ def settle_command(
         LEDGER,
         TOTALS,
         *keys,
+        EVENTS,
         now,
         number,
         void_to,
@@ -361,14 +377,19 @@ def numbered(command: Command) -> tuple[str, int]:
 
 def denied(ask: Ask, row: list[Any]) -> Denied:
     """Read a refusal."""
+    what, number, which = DENIED_WORDS[row[1]], row[2], row[7]
+    scopes = ask.plan.scopes
     return Denied(
-        what=DENIED_WORDS[row[1]],
-        scope=ask.plan.scopes[row[2] - 1],
+        what=what,
+        scope=scopes[number - 1]
+        if number <= len(scopes)
+        else ask.plan.user_scopes(ask.user)[number - len(scopes) - 1],
         limit=row[3],
         retry_us=row[4],
         at_us=row[5],
         limits=row[6],
-        period=PERIODS[row[7]] if len(row) > 7 else "",
+        period=PERIODS[which] if what == "budget" else "",
+        rate=RATES[which - 1] if which and what != "budget" else "",
     )
 
 

@@ -7,15 +7,23 @@ The layout of a record stands in `lua/scope.lua`, that of a plan in `lua/admit.l
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgpack
 
-from config.models import Budget, Config, Limits
+from config.models import DEFAULT_MEMBER, NANO, Budget, Config, Limits, Member
+from config.scalars import moment_of
+from ratelimit.zones import FIRST, packed_zone
 
 CELL = "{c0}"
-KINDS = {"day": 1, "week": 2, "month": 3}
-PERIODS = {number: word for word, number in KINDS.items()}
+KINDS = MappingProxyType({"day": 1, "week": 2, "month": 3, "quarter": 4, "total": 5})
+PERIODS = MappingProxyType({number: word for word, number in KINDS.items()})
+# The codes of `lua/gcra.lua`, from 1.
+RATES = ("rps", "rpm", "rph", "rpd", "tpm", "tpd", "itpm", "itpd", "otpm", "otpd")
+WHATS = MappingProxyType({"r": 1, "t": 2, "it": 3, "ot": 4})
+WINDOWS_US = MappingProxyType({"s": 10**6, "m": 6 * 10**7, "h": 36 * 10**8, "d": 864 * 10**8})
+WINDOW_WORDS = MappingProxyType({"s": "second", "m": "minute", "h": "hour", "d": "day"})
 # What a model may give when nobody knows its ceiling: the largest output cap of mainstream models.
 MOST_OUTPUT = 131_072
 
@@ -23,7 +31,7 @@ _pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=False).pack
 
 
 def scope_key(scope: str) -> str:
-    """Return the key of a key, team, organization or model scope, as in `key:acme/support/helpdesk`."""
+    """Return the key of any scope but a deployment, as in `key:acme/support/helpdesk`."""
     return f"{CELL}:s:{scope}"
 
 
@@ -32,55 +40,157 @@ def deployment_key(deployment: str) -> str:
     return f"{CELL}:d:{deployment}"
 
 
+def key_of(scope: str) -> str:
+    """Return the key of any scope, `deployment:<id>` among them."""
+    kind, _, name = scope.partition(":")
+    return deployment_key(name) if kind == "deployment" else scope_key(scope)
+
+
+def scope_of(key: str) -> str:
+    """Return the scope whose key it is."""
+    _, kind, name = key.split(":", 2)
+    return f"deployment:{name}" if kind == "d" else name
+
+
+def scale_us(rate: str, limit: int) -> float:
+    """Return how far one unit of a rate moves a bucket's tat, in us: of requests in sixteenths, rounded up."""
+    window = WINDOWS_US[rate[-1]] * 16
+    return -(-window // limit) / 16 if rate[0] == "r" else window / limit / 16
+
+
+def depth_us(rate: str, limit: int, burst: int) -> float:
+    """
+    Return how far ahead of now a bucket's tat may be, in us: what taking all of its burst moves it.
+
+    In sixteenths, rounded up as the scripts round: requests are taken one by one, tokens at once.
+    """
+    window = WINDOWS_US[rate[-1]] * 16
+    if rate[0] == "r":
+        return burst * -(-window // limit) / 16
+    return -(-burst * window // limit) / 16
+
+
 def pack_limits(
     version: int,
     limits: Limits,
     budgets: tuple[Budget, ...] = (),
     *,
-    weight: int = 1,
+    weight: int = 0,
     drained: bool = False,
+    time_zone: str = "UTC",
 ) -> bytes:
-    """Return the packed record of a scope's limits, stamped with the configuration's version."""
+    """
+    Return the packed record of a scope's limits, stamped with the configuration's version.
+
+    `weight` is a deployment's and 0 for all other scopes; `time_zone` is that of budgets without their own.
+    """
+    shape = 0
+    rates: list[float] = []
+    for code, rate in enumerate(RATES, 1):
+        limit = getattr(limits, rate)
+        if limit is not None:
+            burst = getattr(limits.burst, rate) or limit
+            depth = depth_us(rate, limit, burst)
+            rates += (WHATS[rate[:-2]], scale_us(rate, limit), depth, limit, burst, code)
+            shape += 1 << (code - 1)
+    rows: list[Any] = []
+    for budget in sorted(budgets, key=lambda one: (KINDS[one.per], one.mode == "soft")):
+        kind, zone = KINDS[budget.per], budget.time_zone or time_zone
+        shape |= 1 << (9 + kind)
+        rows += (
+            kind,
+            budget.limit_nusd,
+            1 if budget.mode == "strict" else 0,
+            *_raised(budget, zone),
+            packed_zone(zone),
+            bytes(sorted(set(budget.alerts_at))),
+        )
     return _pack(
         (
             version,
-            limits.rpm or 0,
-            limits.tpm or 0,
+            shape,
             limits.concurrency or 0,
-            [(KINDS[b.per], b.limit_nusd, 1 if b.mode == "strict" else 0) for b in budgets],
             weight,
             1 if drained else 0,
+            6 + len(rates),
+            *rates,
+            *rows,
         )
     )
 
 
+def _raised(budget: Budget, zone: str) -> tuple[int, int]:
+    """Return what a budget is raised to, and until when; zeros when it is not."""
+    if budget.raised is None:
+        return 0, 0
+    until = moment_of(budget.raised.until, zone) - FIRST
+    return int(budget.raised.usd * NANO), until.days * WINDOWS_US["d"] + until.seconds * 10**6
+
+
 def records(config: Config, version: int) -> Iterator[tuple[str, bytes]]:
     """Yield the key and the packed limits of every scope and deployment that a configuration names."""
-    for name, organization in config.organizations.items():
-        yield (
-            scope_key(f"org:{name}"),
-            pack_limits(version, organization.limits, organization.budgets),
-        )
+
+    def record(scope: str, section: Any, zone: str = "UTC") -> tuple[str, bytes]:
+        limits, budgets = section.limits, section.budgets
+        return scope_key(scope), pack_limits(version, limits, budgets, time_zone=zone)
+
+    for place in config.placed_organizations():
+        organization, zone = place.organization, place.time_zone
+        yield record(f"org:{place.id}", organization, zone)
         for team_name, team in organization.teams.items():
-            team_id = f"{name}/{team_name}"
-            yield scope_key(f"team:{team_id}"), pack_limits(version, team.limits, team.budgets)
+            yield record(f"team:{place.id}/{team_name}", team, zone)
             for key_name, key in team.keys.items():
-                yield (
-                    scope_key(f"key:{team_id}/{key_name}"),
-                    pack_limits(version, key.limits, key.budgets),
-                )
+                yield record(f"key:{place.id}/{team_name}/{key_name}", key, zone)
+        # What users have in common comes last: whose record is older than it has none any more.
+        for name, user in organization.users.items():
+            if name != DEFAULT_MEMBER:
+                yield record(f"user:{place.id}#{name}", user, zone)
+        if organization.users:
+            common = organization.users.get(DEFAULT_MEMBER, Member())
+            yield record(f"users:{place.id}", common, zone)
+    for scope, member, zone in _members(config):
+        yield record(scope, member, zone)
+    for name, provider in config.providers.items():
+        if is_limited(provider):
+            yield record(f"provider:{name}", provider)
     for name, model in config.models.items():
-        yield scope_key(f"model:{name}"), pack_limits(version, model.limits)
+        yield record(f"model:{name}", model)
     for placed in config.deployments.values():
         yield (
             deployment_key(placed.id),
             pack_limits(
                 version,
                 placed.deployment.limits,
+                placed.deployment.budgets,
                 weight=placed.deployment.weight,
                 drained=placed.deployment.drained,
             ),
         )
+
+
+def _members(config: Config) -> Iterator[tuple[str, Member, str]]:
+    """Yield the scopes of applications and business lines: those that are named, and those of keys that the default holds for."""
+    for place in config.placed_organizations():
+        for kind in ("application", "business_line"):
+            named: dict[str, Member] = getattr(place.organization, f"{kind}s")
+            for name, member in named.items():
+                if name != DEFAULT_MEMBER:
+                    yield f"{kind}:{place.id}#{name}", member, place.time_zone
+    seen = set()
+    for placed in config.placed_keys():
+        for place in placed.place.chain:
+            for kind in ("application", "business_line"):
+                named = getattr(place.organization, f"{kind}s")
+                name = getattr(placed.key, kind)
+                scope = f"{kind}:{place.id}#{name}"
+                if name and name not in named and DEFAULT_MEMBER in named and scope not in seen:
+                    seen.add(scope)
+                    yield scope, named[DEFAULT_MEMBER], place.time_zone
+
+
+def is_limited(section: Any) -> bool:
+    """Tell whether anything of a section that may have limits and budgets is limited."""
+    return bool(section.budgets) or section.limits != Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +199,8 @@ class Candidate:
     One deployment that could serve an ask.
 
     `input` and `output` are the dearest rates that may apply, in nano-USD per thousand tokens, `input_estimate` the usual one;
-    `request` is nano-USD per attempt, `most` the output tokens that the model can give at most.
+    `request` is nano-USD per attempt, `most` the output tokens that the model can give at most;
+    `limited_provider` says that the provider's own limits are to be asked.
     """
 
     deployment: str
@@ -101,24 +212,31 @@ class Candidate:
     most: int
     provider: str
     request: int = 0
+    limited_provider: bool = False
 
 
 class Plan:
     """
     Everything of an ask that does not change from call to call: made once per caller, model and kind of call.
 
-    `scopes` are names such as `team:acme/support`, outermost last; `entry` is the packed ledger entry that a reaper completes.
+    `scopes` are names such as `team:acme/support`, outermost last; `entry` is the packed ledger entry that a reaper completes;
+    `users` are the organizations that limit their users, whose scopes are named call by call.
     """
 
-    __slots__ = ("candidates", "keys", "packed", "scopes")
+    __slots__ = ("candidates", "keys", "packed", "scopes", "users")
 
     def __init__(
-        self, scopes: tuple[str, ...], candidates: tuple[Candidate, ...], entry: bytes
+        self,
+        scopes: tuple[str, ...],
+        candidates: tuple[Candidate, ...],
+        entry: bytes,
+        users: tuple[str, ...] = (),
     ) -> None:
         if not candidates:
             raise ValueError("a plan needs at least one candidate")
         self.scopes = scopes
         self.candidates = candidates
+        self.users = tuple(f"user:{organization}#" for organization in users)
         scope_keys = [scope_key(scope) for scope in scopes]
         rows: list[tuple[Any, ...]] = [
             (
@@ -131,13 +249,40 @@ class Plan:
                 c.most,
                 c.provider,
                 c.request,
+                scope_key(f"provider:{c.provider}") if c.limited_provider else "",
             )
             for c in candidates
         ]
-        self.keys = tuple(
-            dict.fromkeys([*scope_keys, *(row[0] for row in rows), *(row[1] for row in rows)])
-        )
-        self.packed: bytes = _pack((scope_keys, rows, entry))
+        defaults = [scope_key(f"users:{organization}") for organization in users]
+        keys = [*scope_keys, *(key for row in rows for key in (row[0], row[1], row[9]) if key)]
+        self.keys = tuple(dict.fromkeys([*keys, *defaults]))
+        packed: list[Any] = [scope_keys, rows, entry]
+        if users:
+            prefixes = [scope_key(prefix) for prefix in self.users]
+            packed.append([key for pair in zip(prefixes, defaults, strict=True) for key in pair])
+        self.packed: bytes = _pack(packed)
+
+    def user_scopes(self, user: str) -> list[str]:
+        """Return the scopes of one user, innermost organization first."""
+        return [prefix + user for prefix in self.users] if user else []
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """One rate of a scope: its limit, what its bucket holds at most, and when it is full again (us since 2024-01-01)."""
+
+    limit: int
+    burst: int
+    depth_us: float
+    tat_us: float
+
+    def remaining(self, rate: str, now_us: float) -> int:
+        """Return how much it gives at a moment, as `lua/gcra.lua` counts."""
+        free = int((self.depth_us - max(self.tat_us - now_us, 0)) * 16)
+        window = WINDOWS_US[rate[-1]] * 16
+        if rate[0] == "r":
+            return max(free // -(-window // self.limit), 0)
+        return max(min(free * self.limit // window, self.burst), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,54 +290,96 @@ class ScopeState:
     """What a scope holds right now, for people and for tests; times in us since 2024-01-01."""
 
     version: int
-    rpm: int
-    tpm: int
     concurrency: int
     in_flight: int
+    rates: dict[str, RateState]
     budgets: dict[str, "BudgetState"]
-    requests_tat_us: float
-    tokens_tat_us: float
+    weight: int
+    drained: bool
     latency_us: float
     failures: int
     cooling_until_us: float
     throttled_until_us: float
 
+    def limit(self, rate: str) -> int:
+        """Return a rate's limit, 0 where there is none."""
+        return self.rates[rate].limit if rate in self.rates else 0
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """One budget in its current period."""
+    """
+    One budget in its current period.
+
+    `raised_nusd` holds until `raised_until_us`; `told_percent` is the highest threshold that was told in the period.
+    """
 
     amount_nusd: int
     strict: bool
     period: int
     spent_nusd: int
     held_nusd: int
+    raised_nusd: int = 0
+    raised_until_us: int = 0
+    told_percent: int = 0
 
 
 def decode_scope(limits: bytes, state: bytes | None) -> ScopeState:
-    """Decode the two packed fields of a scope's hash."""
+    """
+    Decode the two packed fields of a scope's hash.
+
+    Of two budgets for one period the strict one is told.
+    """
     l_ = msgpack.unpackb(limits, raw=True)
-    s = msgpack.unpackb(state, raw=True) if state else [0] * 17
-    return ScopeState(
-        version=l_[0],
-        rpm=l_[1],
-        tpm=l_[2],
-        concurrency=l_[3],
-        in_flight=int(s[2]),
-        budgets={
-            PERIODS[kind]: BudgetState(
+    s = msgpack.unpackb(state, raw=True) if state else [0, 0, 0, 0, 0, 0, 0]
+    version, _, concurrency, weight, drained, last = l_[:6]
+    health = s[2:7] if weight else [0] * 5
+    tats = _tats(s, 7 if weight else 2)
+    rates = {
+        RATES[code - 1]: RateState(limit, burst, depth, tats.get(code, 0))
+        for _, _, depth, limit, burst, code in zip(*[iter(l_[6:last])] * 6, strict=True)
+    }
+    money = _money(s, 7 if weight else 2)
+    budgets: dict[str, BudgetState] = {}
+    for kind, amount, strict, raised, until, _, _ in zip(*[iter(l_[last:])] * 7, strict=True):
+        period, spent, held, told, _ = money.get(kind, (0, 0, 0, 0, 0))
+        budgets.setdefault(
+            PERIODS[kind],
+            BudgetState(
                 amount_nusd=int(amount),
                 strict=strict == 1,
-                period=int(s[3 * kind]),
-                spent_nusd=int(s[3 * kind + 1]),
-                held_nusd=int(s[3 * kind + 2]),
-            )
-            for kind, amount, strict in l_[4]
-        },
-        requests_tat_us=s[0],
-        tokens_tat_us=s[1],
-        latency_us=s[12],
-        failures=int(s[14]),
-        cooling_until_us=s[15],
-        throttled_until_us=s[16],
+                period=int(period),
+                spent_nusd=int(spent),
+                held_nusd=int(held),
+                raised_nusd=int(raised),
+                raised_until_us=int(until),
+                told_percent=int(told),
+            ),
+        )
+    return ScopeState(
+        version=version,
+        concurrency=concurrency,
+        in_flight=int(s[1]),
+        rates=rates,
+        budgets=budgets,
+        weight=weight,
+        drained=drained == 1,
+        latency_us=health[0],
+        failures=int(health[2]),
+        cooling_until_us=health[3],
+        throttled_until_us=health[4],
     )
+
+
+def _codes(state: list[Any]) -> list[int]:
+    """Return the codes of the rates that a state was written under."""
+    return [code for code in range(1, len(RATES) + 1) if int(state[0]) >> (code - 1) & 1]
+
+
+def _tats(state: list[Any], at: int) -> dict[int, float]:
+    return dict(zip(_codes(state), state[at:], strict=False))
+
+
+def _money(state: list[Any], at: int) -> dict[int, tuple[Any, ...]]:
+    rows = zip(*[iter(state[at + len(_codes(state)) :])] * 6, strict=False)
+    return {row[0]: row[1:] for row in rows}

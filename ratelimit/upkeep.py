@@ -10,8 +10,8 @@ from typing import Any, cast
 import msgpack
 from redis.asyncio import Redis
 
-from ratelimit.asks import BEATS, LEDGER, TOTALS, Boot, boot_of
-from ratelimit.limits import CELL, ScopeState, decode_scope, scope_key
+from ratelimit.asks import BEATS, EVENTS, LEDGER, TOTALS, Boot, boot_of
+from ratelimit.limits import ScopeState, decode_scope, key_of, scope_key
 from store import scripts
 
 BATCH = 64
@@ -50,10 +50,21 @@ async def _seed_batch(client: Redis, batch: list[tuple[str, bytes]], version: in
 
 async def read_scope(client: Redis, scope: str) -> ScopeState | None:
     """Return what a scope (`team:acme/support`, `deployment:<id>`) holds now, None when the store does not know it."""
+    limits, state = cast("list[bytes | None]", await client.hmget(key_of(scope), ["l2", "s2"]))
     kind, _, name = scope.partition(":")
-    key = f"{CELL}:d:{name}" if kind == "deployment" else scope_key(scope)
-    limits, state = cast("list[bytes | None]", await client.hmget(key, ["l", "s"]))
+    if kind == "user":
+        # Who has no limits of his own, or none any more, has those of all.
+        common = cast(
+            "bytes | None", await client.hget(scope_key(f"users:{name.partition('#')[0]}"), "l2")
+        )
+        if limits is None or (common is not None and version_of(limits) < version_of(common)):
+            limits = common
     return None if limits is None else decode_scope(limits, state)
+
+
+def version_of(limits: bytes) -> int:
+    """Return the version of the configuration that packed limits come from."""
+    return int(msgpack.unpackb(limits, raw=True)[0])
 
 
 async def living(client: Redis) -> list[str]:
@@ -93,16 +104,19 @@ async def _reap_batch(client: Redis, boot: Boot, leases: list[tuple[bytes, bytes
     answer = await run(
         client,
         "reap",
-        [BEATS, boot.leases, boot.graves, boot.parts, LEDGER, TOTALS, *keys],
+        [BEATS, boot.leases, boot.graves, boot.parts, LEDGER, TOTALS, *keys, EVENTS],
         ["", boot.member, *(attempt_id for attempt_id, _ in leases)],
     )
     return 0 if answer == b"ALIVE" else int(answer)
 
 
 def _lease_keys(lease: bytes) -> list[str]:
-    """Return the keys of every scope that a lease's plan names."""
+    """Return the keys of every scope that a lease's plan and its user name."""
     unpacker = msgpack.Unpacker(raw=True)
     unpacker.feed(lease)
-    _, plan = unpacker
-    keys = [*plan[0], *(row[0] for row in plan[1]), *(row[1] for row in plan[1])]
+    head, plan = unpacker
+    keys = [*plan[0], *(key for row in plan[1] for key in (row[0], row[1], *row[9:]) if key)]
+    if len(plan) > 3 and head[6]:
+        prefixes, defaults = plan[3][::2], plan[3][1::2]
+        keys += [*(prefix + head[6] for prefix in prefixes), *defaults]
     return [key.decode() for key in keys]

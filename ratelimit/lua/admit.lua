@@ -10,7 +10,7 @@
 -- KEYS[1]  beats   zset    replica.boot -> heartbeat expiry
 -- KEYS[2]  leases  hash    attempt id -> lease, of this replica.boot
 -- KEYS[3]  bar     string  the first number that is still welcome, of this replica.boot
--- KEYS[4+] scopes  hashes of every scope and deployment that the plans name (see scope.lua)
+-- KEYS[4+] scopes  hashes of every scope and deployment that the plans and their users name (see scope.lua)
 -- ARGV[1]  now     us since 2024-01-01; empty asks the server (tests pass a value)
 -- ARGV[2]  member  this replica.boot, as it stands in beats
 -- ARGV[3]  number  of this sending, rising with each
@@ -19,32 +19,36 @@
 -- ARGV[6+] plans   then asks, each packed
 --   plan {scope keys,
 --         {{deployment key, model key, tier, input, output, input_estimate, most, provider,
---           request}, ...},
---         entry}
+--           request, provider's scope key or ''}, ...},
+--         entry,
+--         {what a user's scope key begins with, key of the limits of users without their own, ...}}
 --        input, output: dearest nano-USD per thousand tokens; input_estimate: the usual rate;
 --        request: nano-USD per attempt; most: output tokens that the model can give at most;
---        provider, entry: for the reaper, opaque here
+--        provider, entry: for the reaper, opaque here; the last one may be left out
 --   ask  {plan number, attempt id, input estimate, input bound, cap, assumed, n, first, excluded,
 --         tie, user}
 --        cap: output tokens the caller allows per choice, 0 when not said; assumed: what to expect
 --        then; n: choices, 0 when there is no output; first: 1 unless a retry (which asks no second request of the caller);
---        excluded: candidate numbers; tie: any integer; user: for the reaper
+--        excluded: candidate numbers; tie: any integer; user: whose scopes these are, and for the reaper
 --
 -- Returns a list with one packed answer per ask, the word FENCED when this replica's life
 -- has ended in the eyes of the store, or the word LATE when nobody waits for this sending any more.
 --   {1, candidate, cap to enforce or 0, now, limits, why, lost}                    granted
---   {0, what, scope number, limit, retry_us, now, limits, kind of budget}           denied
+--   {0, what, scope number, limit, retry_us, now, limits, which}                   denied
 --        what: 1 requests, 2 tokens, 3 concurrency, 4 budget, 5 larger than the limit itself
+--        scope number: the plan's scopes, then the user's; which: the limit's code, or the budget's
+--        kind; 0 for concurrency; retry_us: for a budget until its period ends, 0 when it never does
 --   {2, keys ...}                                                                   unknown scopes
 --   {3, retry_us, lost, now, limits}                                                nobody to serve it
 --   limits {limit, remaining, reset_us of requests, limit, remaining, reset_us of tokens}
---   lost   one digit per candidate: 0 chosen or feasible, 1 drained, 2 cooling, 3 concurrency,
---          4 requests, 5 tokens, 6 its model's limits, 7 budget, 8 excluded, 9 throttled
+--   lost   one sign per candidate: 0 chosen or feasible, 1 drained, 2 cooling, 3 concurrency,
+--          4 requests, 5 tokens, 6 its model's limits, 7 budget, 8 excluded, 9 throttled,
+--          a the budget of its deployment, model or provider, b its provider's limits
 --   why    1 the only candidate, 2 declared order, 3 load, 4 all were failing: the least bad
 
 --- @include gcra
---- @include scope
 --- @include governance:budget
+--- @include scope
 --- @include routing:choose
 
 local now = clock(ARGV[1])
@@ -54,144 +58,258 @@ local again = ARGV[4] == '1'
 if tonumber(ARGV[3]) < tonumber(redis.call('GET', KEYS[3]) or 0) then return 'LATE' end
 if again then redis.call('SET', KEYS[3], ARGV[3], 'EX', REMEMBER) end
 
-local unpack_one, pack, floor, ceil = cmsgpack.unpack_one, cmsgpack.pack, math.floor, math.ceil
-local periods = period_ids(now)
+local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
 local memo, plans, answers, leases = {}, {}, {}, {}
 local plan_count = tonumber(ARGV[5])
 local LEAST_CAP = 256
+-- Less than what is off where limits are compared by their scale alone.
+local almost_now = now - 1
+-- What the ask in hand wants: {requests, tokens, input tokens, output tokens}.
+local theirs = { 1, 0, 0, 0 }
 
 for i = 1, plan_count do
   local plan = cmsgpack.unpack(ARGV[5 + i])
   local unknown = {}
   plan.scopes, plan.candidates = {}, {}
   for j, key in ipairs(plan[1]) do
-    local found = scope(memo, key, now, periods)
+    local found = scope(memo, key, now)
     if found then plan.scopes[j] = found else unknown[#unknown + 1] = key end
   end
   for j, c in ipairs(plan[2]) do
-    local d, m = scope(memo, c[1], now, periods), scope(memo, c[2], now, periods)
+    local d, m, p = scope(memo, c[1], now), scope(memo, c[2], now), nil
     if not d then unknown[#unknown + 1] = c[1] end
     if not m then unknown[#unknown + 1] = c[2] end
-    plan.candidates[j] = { d = d, m = m, tier = c[3], input = c[4], output = c[5],
-      input_estimate = c[6], most = c[7], request = c[9] }
+    if c[10] and c[10] ~= '' then
+      p = scope(memo, c[10], now)
+      if not p then unknown[#unknown + 1] = c[10] end
+    end
+    plan.candidates[j] = { d = d, m = m, p = p, tier = c[3], input = c[4], output = c[5],
+      input_estimate = c[6], most = c[7], request = c[9],
+      budgets = d and m and (#d.l > d.l[6] or #m.l > m.l[6] or (p and #p.l > p.l[6])) }
   end
   if #unknown > 0 then plan.unknown = unknown end
   plans[i] = plan
 end
 
--- Takes a scope. Returns how long until one more request fits, 0 when it does.
-local function wait_requests(st)
-  local rpm = st.l[2]
-  if rpm == 0 then return 0 end
-  local over = st.s[1] + MINUTE / rpm - now - MINUTE
-  if over > 0.5 then return ceil(over) end
-  return 0
+-- Takes a plan and a user. Returns the caller's scopes, the user's among them, or nil and the keys of
+-- those that are unknown.
+local function scopes_of(plan, user)
+  local users = plan[4]
+  if not users or user == '' then return plan.scopes end
+  local scopes, unknown = { unpack(plan.scopes) }, {}
+  for k = 1, #users, 2 do
+    local found = scope(memo, users[k] .. user, now, users[k + 1])
+    if found then scopes[#scopes + 1] = found else unknown[#unknown + 1] = users[k + 1] end
+  end
+  if #unknown > 0 then return nil, unknown end
+  return scopes
 end
 
--- Takes a scope and a debit of tokens. Returns how long until it fits, 0 when it does; a debit that
--- is larger than the limit waits for a full bucket.
-local function wait_tokens(st, debit)
-  local tpm = st.l[3]
-  if tpm == 0 then return 0 end
-  if debit > tpm then debit = tpm end
-  local over = st.s[2] + debit * MINUTE / tpm - now - MINUTE
-  if over > 0.5 then return ceil(over) end
-  return 0
+-- Takes a scope and {requests, tokens, input, output} that are wanted. Returns how long until all of
+-- it fits, 0 when it does, and the place of the limit that frees last. What is larger than a bucket
+-- waits for a full one.
+local function wait_for(st, wanted)
+  local l, s, at = st.l, st.s, st.at
+  local worst, which = 0, 0
+  for r = 7, l[6], 6 do
+    at = at + 1
+    local amount = wanted[l[r]]
+    -- Nearly always it fits by far; else it is reckoned exactly.
+    if s[at] + amount * l[r + 1] - l[r + 2] > almost_now and amount > 0 then
+      if amount > l[r + 4] then amount = l[r + 4] end
+      local over = s[at] - now - l[r + 2] + moved(l[r + 5], l[r + 3], amount)
+      if over > worst then worst, which = over, r end
+    end
+  end
+  return ceil(worst), which
 end
 
--- Takes a scope, whether the attempt counts as a request there, and a debit of tokens.
-local function take(st, first, debit)
-  local s, l = st.s, st.l
-  if first and l[2] > 0 then s[1] = s[1] + MINUTE / l[2] end
-  if l[3] > 0 then s[2] = s[2] + (debit > l[3] and l[3] or debit) * MINUTE / l[3] end
-  s[3] = s[3] + 1
+-- Takes a scope and an estimate of input. Returns the place of a limit whose bucket never holds as much.
+local function too_large(st, input)
+  local l = st.l
+  if not st.least then
+    st.least, st.least_at = math.huge, nil
+    for r = 7, l[6], 6 do
+      if (l[r] == TOKENS or l[r] == INPUT) and l[r + 4] < st.least then
+        st.least, st.least_at = l[r + 4], r
+      end
+    end
+  end
+  return input > st.least and st.least_at
+end
+
+-- Takes a scope. Returns whether as much is under way there as may be.
+local function is_full(st)
+  return st.l[3] > 0 and st.s[2] >= st.l[3]
+end
+
+-- Takes a scope and what is wanted. Takes it.
+local function take(st, wanted)
+  if st.free then return end
+  local l, s, at = st.l, st.s, st.at
+  for r = 7, l[6], 6 do
+    at = at + 1
+    local amount = wanted[l[r]]
+    if l[r] == REQUESTS then
+      s[at] = s[at] + amount * l[r + 1]
+    elseif amount > 0 then
+      if amount > l[r + 4] then amount = l[r + 4] end
+      local sixteenths = amount * WINDOW[l[r + 5]] / l[r + 3]
+      s[at] = s[at] + (sixteenths + -sixteenths % 1) / 16
+    end
+  end
+  s[2] = s[2] + 1
   st.dirty = true
+end
+
+-- Takes a limit's scope, its place there and that of its tat. Returns its limit, remaining and reset_us.
+local function shown(st, r, at)
+  if not st then return 0, 0, 0 end
+  local tat = st.s[at]
+  return st.l[r + 3], left(st.l, r, tat, now), floor(tat - now)
 end
 
 -- Takes the caller's scopes. Returns the tightest limit of requests and of tokens, for headers.
 local function tightest(scopes)
-  local rl, rr, rs, tl, tr, ts = 0, 0, 0, 0, 0, 0
-  local r_share, t_share = 2, 2
-  for _, st in ipairs(scopes) do
-    local l, s = st.l, st.s
-    if l[2] > 0 then
-      local n = left(s[1], now, l[2])
-      if n / l[2] < r_share then
-        r_share, rl, rr, rs = n / l[2], l[2], n, floor(s[1] - now)
-      end
-    end
-    if l[3] > 0 then
-      local n = left(s[2], now, l[3])
-      if n / l[3] < t_share then
-        t_share, tl, tr, ts = n / l[3], l[3], n, floor(s[2] - now)
+  local requests, tokens = -1, -1
+  local r_st, r_r, r_at, t_st, t_r, t_at
+  for i = 1, #scopes do
+    local st = scopes[i]
+    local l, s, at = st.l, st.s, st.at
+    for r = 7, l[6], 6 do
+      at = at + 1
+      local used = (s[at] - now) / l[r + 2]
+      if l[r] == REQUESTS then
+        if used > requests then requests, r_st, r_r, r_at = used, st, r, at end
+      elseif used > tokens then
+        tokens, t_st, t_r, t_at = used, st, r, at
       end
     end
   end
-  return { rl, rr, rs, tl, tr, ts }
+  local a, b, c = shown(r_st, r_r, r_at)
+  return { a, b, c, shown(t_st, t_r, t_at) }
+end
+
+-- Takes a scope. Returns the least room of its strict budgets, nil without one, the place of the
+-- first budget that is spent, and the place of the strict one with the least room.
+local function room_of(st)
+  local l, s = st.l, st.s
+  local least, spent, tight
+  local m, kind = st.money - 6, 0
+  for b = l[6] + 1, #l, 7 do
+    if l[b] ~= kind then m, kind = m + 6, l[b] end
+    local room = amount_of(l, b, now) - s[m + 2] - s[m + 3]
+    if room <= 0 and not spent then spent = b end
+    if l[b + 2] == 1 and (not least or room < least) then least, tight = room, b end
+  end
+  return least, spent, tight
+end
+
+-- Takes a candidate whose scopes have budgets. Returns the least room of the strict ones, nil without
+-- one, or false when one of them is spent.
+local function own_room(c)
+  local least
+  for _, st in ipairs({ c.d, c.m, c.p }) do
+    local room, spent = room_of(st)
+    if spent then return false end
+    if room and (not least or room < least) then least = room end
+  end
+  return least
+end
+
+-- Takes a scope, its number in the lease, what a strict and what a soft budget holds, and the list of
+-- what is held. Holds it, once for each period.
+local function hold(st, number, most, expected, held)
+  local l, s = st.l, st.s
+  local m, kind = st.money - 6, 0
+  for b = l[6] + 1, #l, 7 do
+    if l[b] ~= kind then
+      m, kind = m + 6, l[b]
+      local amount, k = l[b + 2] == 1 and most or expected, #held
+      s[m + 3] = s[m + 3] + amount
+      held[k + 1], held[k + 2], held[k + 3], held[k + 4] = number, kind, s[m + 1], amount
+    end
+  end
+end
+
+-- Takes the caller's scopes, the number of one and the place of its budget. Returns the refusal.
+local function unaffordable(scopes, i, b)
+  local l = scopes[i].l
+  local ends = period_end(l[b + 5], l[b], now)
+  return { 0, 4, i, amount_of(l, b, now), ends > 0 and ends - now or 0, now, tightest(scopes), l[b] }
 end
 
 -- Takes a plan and an ask. Returns the answer, and the lease when it is granted.
 local function decide(plan, ask)
   if plan.unknown then return { 2, unpack(plan.unknown) } end
-  local scopes, candidates = plan.scopes, plan.candidates
+  local candidates = plan.candidates
+  local scopes, unknown = scopes_of(plan, ask[11])
+  if not scopes then return { 2, unpack(unknown) } end
   local input, bound, cap, assumed, n = ask[3], ask[4], ask[5], ask[6], ask[7]
-  local first = ask[8] == 1
-  local debit = input + (cap > 0 and cap or assumed) * n
+  local output = (cap > 0 and cap or assumed) * n
+  local debit = input + output
+  theirs[2], theirs[3], theirs[4] = debit, input, output
+  local wanted = ask[8] == 1 and theirs or { 0, debit, input, output }
 
   -- The caller's own limits. The one that frees last is the one that binds.
-  local worst, what, which, limit = -1, 0, 0, 0
-  local strict_room
-  for i, st in ipairs(scopes) do
-    local l, s = st.l, st.s
-    if first then
-      local w = wait_requests(st)
-      if w > 0 and w > worst then worst, what, which, limit = w, 1, i, l[2] end
+  local worst, what, which, limit, code = -1, 0, 0, 0, 0
+  local strict_room, strict_scope, strict_budget
+  for i = 1, #scopes do
+    local st = scopes[i]
+    local l = st.l
+    if l[6] > 6 and input > 0 then
+      local r = too_large(st, input)
+      if r then return { 0, 5, i, l[r + 4], 0, now, tightest(scopes), l[r + 5] } end
     end
-    if l[3] > 0 then
-      if input > l[3] then return { 0, 5, i, l[3], 0, now, tightest(scopes) } end
-      local w = wait_tokens(st, debit)
-      if w > 0 and w > worst then worst, what, which, limit = w, 2, i, l[3] end
+    local wait, r = wait_for(st, wanted)
+    if wait > 0 and wait > worst then
+      worst, which, limit, code = wait, i, l[r + 3], l[r + 5]
+      what = l[r] == REQUESTS and 1 or 2
     end
-    if l[4] > 0 and s[3] >= l[4] and worst < 0 then worst, what, which, limit = 0, 3, i, l[4] end
-    for _, b in ipairs(l[5]) do
-      local at = 3 * b[1] + 1
-      local room = b[2] - s[at + 1] - s[at + 2]
-      if b[3] == 1 then
-        if not strict_room or room < strict_room then strict_room = room end
-        if room <= 0 then return { 0, 4, i, b[2], 0, now, tightest(scopes), b[1] } end
-      elseif room <= 0 then
-        return { 0, 4, i, b[2], 0, now, tightest(scopes), b[1] }
+    if worst < 0 and is_full(st) then
+      worst, what, which, limit, code = 0, 3, i, l[3], 0
+    end
+    if #l > l[6] then
+      local room, spent, tight = room_of(st)
+      if spent then return unaffordable(scopes, i, spent) end
+      if room and (not strict_room or room < strict_room) then
+        strict_room, strict_scope, strict_budget = room, i, tight
       end
     end
   end
-  if worst >= 0 then return { 0, what, which, limit, worst, now, tightest(scopes) } end
+  if worst >= 0 then return { 0, what, which, limit, worst, now, tightest(scopes), code } end
 
   -- The candidates: who could serve it, and the best of the lowest tier that has one.
   local excluded = {}
   for _, j in ipairs(ask[9]) do excluded[j] = true end
   local lost, waits, caps, holds = {}, {}, {}, {}
   local tier, feasible, known, known_sum = nil, 0, 0, 0
-  local panic, panic_wait
+  local panic, panic_wait, last_m, m_wait
   for j, c in ipairs(candidates) do
-    local d, m = c.d, c.m
+    local d, m, p = c.d, c.m, c.p
     local word, wait, failing = 0, 0, false
     if excluded[j] then word = 8
-    elseif d.l[7] == 1 then word = 1
+    elseif d.l[5] == 1 then word = 1
     elseif throttled(d, now) > 0 then word, wait = 9, throttled(d, now)
+    elseif is_full(d) then word = 3
     else
-      if d.l[4] > 0 and d.s[3] >= d.l[4] then word = 3
-      else
-        wait = wait_requests(d)
-        if wait > 0 then word = 4
-        else
-          wait = wait_tokens(d, debit)
-          if wait > 0 then word = 5 end
-        end
+      -- When it frees is when the last of its three scopes does.
+      local r
+      wait, r = wait_for(d, theirs)
+      if wait > 0 then word = d.l[r] == REQUESTS and 4 or 5 end
+      if m ~= last_m then last_m, m_wait = m, wait_for(m, theirs) end
+      if word == 0 and (m_wait > 0 or is_full(m)) then word = 6 end
+      if m_wait > wait then wait = m_wait end
+      if p then
+        local p_wait = wait_for(p, theirs)
+        if word == 0 and (p_wait > 0 or is_full(p)) then word = 'b' end
+        if p_wait > wait then wait = p_wait end
       end
-      if word == 0 then
-        wait = wait_requests(m)
-        if wait == 0 then wait = wait_tokens(m, debit) end
-        if wait > 0 or (m.l[4] > 0 and m.s[3] >= m.l[4]) then word = 6 end
+      local room, poor = strict_room, 7
+      if word == 0 and c.budgets then
+        local own = own_room(c)
+        if own == false then word = 'a'
+        elseif own and (not room or own < room) then room, poor = own, 'a' end
       end
       if word == 0 then
         local want = cap > 0 and cap or c.most
@@ -199,18 +317,18 @@ local function decide(plan, ask)
         if n == 0 then want = 0 end
         local enforce = 0
         local input_cost = priced(bound, c.input) + c.request
-        if strict_room then
+        if room then
           enforce = want
           if c.output > 0 and want > 0 then
-            local most = floor((strict_room - input_cost) * 1000 / (c.output * n))
+            local most = floor((room - input_cost) * 1000 / (c.output * n))
             if most < want then enforce = most end
           end
           local least = want < LEAST_CAP and want or LEAST_CAP
-          if enforce < least then word = 7 end
+          if enforce < least then word = poor end
         end
         caps[j] = enforce
         holds[j] = input_cost + priced(enforce * n, c.output)
-        if strict_room and holds[j] > strict_room then word = 7 end
+        if room and holds[j] > room then word = poor end
       end
       if word == 0 then
         wait = cooling(d, now)
@@ -257,16 +375,7 @@ local function decide(plan, ask)
       if word == 7 then poor = true elseif word ~= 8 and word ~= 1 then others = true end
       if waits[j] > 0 and (not soonest or waits[j] < soonest) then soonest = waits[j] end
     end
-    if poor and not others then
-      for i, st in ipairs(scopes) do
-        for _, b in ipairs(st.l[5]) do
-          local at = 3 * b[1] + 1
-          if b[3] == 1 and b[2] - st.s[at + 1] - st.s[at + 2] <= strict_room then
-            return { 0, 4, i, b[2], 0, now, tightest(scopes), b[1] }
-          end
-        end
-      end
-    end
+    if poor and not others then return unaffordable(scopes, strict_scope, strict_budget) end
     return { 3, soonest or 0, table.concat(lost), now, tightest(scopes) }
   end
 
@@ -277,16 +386,17 @@ local function decide(plan, ask)
   local estimate = priced(input, c.input_estimate) + priced(want * n, c.output) + c.request
   local held = {}
   for i, st in ipairs(scopes) do
-    take(st, first, debit)
-    for _, b in ipairs(st.l[5]) do
-      local at, k = 3 * b[1] + 1, #held
-      local amount = b[3] == 1 and holds[chosen] or estimate
-      st.s[at + 2] = st.s[at + 2] + amount
-      held[k + 1], held[k + 2], held[k + 3], held[k + 4] = i, b[1], st.s[at], amount
-    end
+    take(st, wanted)
+    if #st.l > st.l[6] then hold(st, i, holds[chosen], estimate, held) end
   end
-  take(c.d, true, debit)
-  take(c.m, true, debit)
+  take(c.d, theirs)
+  take(c.m, theirs)
+  if c.p then take(c.p, theirs) end
+  if c.budgets then
+    hold(c.d, -1, holds[chosen], estimate, held)
+    hold(c.m, -2, holds[chosen], estimate, held)
+    if c.p then hold(c.p, -3, holds[chosen], estimate, held) end
+  end
   return { 1, chosen, caps[chosen], now, tightest(scopes), why, table.concat(lost) },
     { chosen, now, debit, held, input, caps[chosen], ask[11] }
 end

@@ -1,18 +1,25 @@
 -- The cell-rate arithmetic of every rate limit, and the cell's clock.
 --
--- A limit of N per minute is a bucket that holds N and regains N per minute (GCRA: one
+-- A limit of N per window is a bucket that regains N per window and holds its burst (GCRA: one
 -- theoretical arrival time, "tat", per limit; ITU-T I.371, and brandur.org/rate-limiting).
--- Times are microseconds since 2024-01-01 UTC: they stay far below 2^53, where Lua's numbers
--- stop being exact. A settlement may push a tat beyond the bucket: that is debt, paid by waiting.
+-- Times are microseconds since 2024-01-01 UTC, tats in sixteenths of one: both stay exact in a Lua
+-- number (2^53), and what is taken is rounded up to a sixteenth, so that no rounding ever grants.
+-- A settlement may push a tat beyond the bucket: that is debt, paid by waiting.
 
+local floor, ceil = math.floor, math.ceil
 local EPOCH = 1704067200
 local MINUTE = 60000000
--- No debt is longer than an hour beyond the bucket. A tat that is further ahead, and not by a hair,
--- was written before the clock stepped back.
-local DEBT_CAP = 3600000000
-local FAR = DEBT_CAP + 2 * MINUTE
 -- Seconds for which the store remembers what a replica has done, beyond that replica's life.
 local REMEMBER = 604800
+
+-- What a limit counts: 1 requests, 2 tokens, 3 input tokens, 4 output tokens.
+local REQUESTS, TOKENS, INPUT = 1, 2, 3
+-- By a limit's code: 1 rps, 2 rpm, 3 rph, 4 rpd, 5 tpm, 6 tpd, 7 itpm, 8 itpd, 9 otpm, 10 otpd.
+-- Its window in sixteenths of a microsecond.
+local WINDOW = { 1.6e7, 9.6e8, 5.76e10, 1.3824e12, 9.6e8, 1.3824e12, 9.6e8, 1.3824e12, 9.6e8, 1.3824e12 }
+-- No debt is longer than an hour, or the window where that is longer, beyond the bucket. A tat that
+-- is further ahead, and not by a hair, was written before the clock stepped back.
+local DEBT = { 3.6e9, 3.6e9, 3.6e9, 8.64e10, 3.6e9, 8.64e10, 3.6e9, 8.64e10, 3.6e9, 8.64e10 }
 
 -- Takes the override of the tests ("" asks the server). Returns now.
 local function clock(override)
@@ -21,17 +28,20 @@ local function clock(override)
   return (t[1] - EPOCH) * 1000000 + t[2]
 end
 
--- Takes a tat and now. Returns the tat that a settlement may leave: never in the past, no debt
--- without end.
-local function bounded(tat, now)
-  if tat < now then return now end
-  if tat > now + MINUTE + DEBT_CAP then return now + MINUTE + DEBT_CAP end
-  return tat
+-- Takes a code, its limit and an amount. Returns how far taking that amount moves the tat.
+local function moved(code, limit, amount)
+  local sixteenths = amount * WINDOW[code] / limit
+  -- Rounded up; an operator costs a fifth of what math.ceil does.
+  return (sixteenths + -sixteenths % 1) / 16
 end
 
--- Takes a tat that is not in the past, now, and the limit per minute. Returns what the bucket still holds.
-local function left(tat, now, per_minute)
-  local n = math.floor((MINUTE - (tat - now)) * per_minute / MINUTE + 1e-6)
-  if n < 0 then return 0 end
-  return n
+-- Takes limits, the place of one in them, a tat that is not in the past, and now. Returns how much
+-- the bucket still gives.
+local function left(l, r, tat, now)
+  local free = (l[r + 2] - tat + now) * 16
+  if free <= 0 then return 0 end
+  local window, limit = WINDOW[l[r + 5]], l[r + 3]
+  if l[r] == REQUESTS then return floor(free / ceil(window / limit)) end
+  local whole = floor(free * limit / window)
+  return whole < l[r + 4] and whole or l[r + 4]
 end

@@ -6,7 +6,8 @@
 -- KEYS[4]  parts   hash    attempt id -> output tokens reported while streaming
 -- KEYS[5]  ledger  stream  one field e: a packed entry
 -- KEYS[6]  totals  hash    sums of all entries
--- KEYS[7+] scopes  hashes of every scope and deployment that the leases name
+-- KEYS[7+] scopes  hashes of every scope and deployment that the leases name, and the stream of
+--                  events, as for settle
 -- ARGV[1]  now     us since 2024-01-01; empty asks the server
 -- ARGV[2]  member  the dead replica.boot
 -- ARGV[3+] ids     the attempts to reap, each once
@@ -16,8 +17,8 @@
 -- four as in its lease.
 
 --- @include gcra
---- @include scope
 --- @include governance:budget
+--- @include scope
 --- @include routing:choose
 --- @include release
 
@@ -27,8 +28,7 @@ if alive and tonumber(alive) >= 0 then return 'ALIVE' end
 
 -- Read and reckon.
 local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
-local periods = period_ids(now)
-local memo, reaped, graves, entries = {}, {}, {}, {}
+local memo, reaped, graves, entries, events = {}, {}, {}, {}, {}
 local input_sum, output_sum, cost_sum = 0, 0, 0
 for i = 3, #ARGV do
   local id = ARGV[i]
@@ -40,7 +40,7 @@ for i = 3, #ARGV do
     local output = tonumber(redis.call('HGET', KEYS[4], id) or 0)
     local input = head[5]
     local cost = priced(input, c[6]) + priced(output, c[5]) + c[9]
-    give_back(memo, now, periods, head, plan, input + output, cost, true)
+    give_back(memo, now, head, plan, input, output, cost, true, events)
     local e = entry_for(plan, id, head[1], head[2], head[7], now)
     e[15], e[18], e[22] = input, output, cost
     reaped[#reaped + 1] = id
@@ -59,6 +59,7 @@ if #reaped > 0 then
   redis.call('HDEL', KEYS[4], unpack(reaped))
   write_scopes(memo)
   book(KEYS[5], KEYS[6], entries, input_sum, output_sum, cost_sum)
+  announce(KEYS[5], events)
 end
 if redis.call('HLEN', KEYS[2]) == 0 then
   redis.call('ZREM', KEYS[1], ARGV[2])

@@ -3,53 +3,88 @@
 -- A lease is two packed values one after another:
 --   {candidate, admitted at, debit of tokens, held, input estimate, cap, user}
 --   the plan, as admit got it
--- held is a flat list of {scope number, kind, period id, amount}: what each budget holds for it.
+-- held is a flat list of {scope number, kind, period id, amount}: what each budget holds for it. The
+-- numbers are those of the caller's scopes; -1, -2 and -3 are the deployment, its model, its provider.
 
--- Takes the memo, now and its periods, the lease's head and plan, the tokens really used, the
--- cost, and whether the lease still holds something. Moves every scope of it to the truth; returns
--- the deployment's scope. A head without held (the store lost the lease) is charged to the budgets
--- as they stand.
-local function give_back(memo, now, periods, head, plan, tokens, cost, live)
-  local debit = head[3]
-  local function settle_rate(st)
-    local s, l = st.s, st.l
-    if l[3] > 0 then
-      local taken = debit > l[3] and l[3] or debit
-      s[2] = bounded(s[2] + (tokens - taken) * MINUTE / l[3], now)
+-- What the attempt in hand used, and what it had taken: {requests, tokens, input tokens, output tokens}.
+local used, taken = { 0, 0, 0, 0 }, { 0, 0, 0, 0 }
+
+-- Takes a scope, a cost, now and a list for events. Charges every budget that stands there now.
+local function charge(st, cost, now, events)
+  local l, kind = st.l, 0
+  for b = l[6] + 1, #l, 7 do
+    if l[b] ~= kind then
+      kind = l[b]
+      local m = money_of(st, kind)
+      st.s[m + 2] = st.s[m + 2] + cost
+      tell(st, m, now, events)
     end
-    if live and s[3] > 0 then s[3] = s[3] - 1 end
+  end
+end
+
+-- Takes the memo, now, the lease's head and plan, the tokens really used (input, output), the cost,
+-- whether the lease still holds something, and a list for events. Moves every scope of it to the
+-- truth; returns the deployment's scope. A head without held (the store lost the lease) is charged to
+-- the budgets as they stand.
+local function give_back(memo, now, head, plan, input, output, cost, live, events)
+  local held = head[4]
+  used[2], used[3], used[4] = input + output, input, output
+  taken[2], taken[3] = head[3], head[5] or 0
+  taken[4] = taken[2] - taken[3]
+
+  local function settle_scope(st)
+    if not st or st.free then return st end
+    local l, s, at = st.l, st.s, st.at
+    for r = 7, l[6], 6 do
+      at = at + 1
+      local what = l[r]
+      if what ~= REQUESTS and used[what] ~= taken[what] then
+        local had, code = taken[what], l[r + 5]
+        if had > l[r + 4] then had = l[r + 4] end
+        -- What taking the truth would have moved it, for what was taken: as `moved` says.
+        local x, y = used[what] * WINDOW[code] / l[r + 3], had * WINDOW[code] / l[r + 3]
+        local tat = s[at] + (x + -x % 1 - y - -y % 1) / 16
+        local most = now + l[r + 2] + DEBT[code]
+        s[at] = tat < now and now or tat > most and most or tat
+      end
+    end
+    if live and s[2] > 0 then s[2] = s[2] - 1 end
     st.dirty = true
+    if not held then charge(st, cost, now, events) end
+    return st
   end
-  local keys, held = plan[1], head[4]
-  for _, key in ipairs(keys) do
-    local st = scope(memo, key, now, periods)
-    if st then
-      settle_rate(st)
-      if not held then
-        for _, b in ipairs(st.l[5]) do
-          local at = 3 * b[1] + 2
-          st.s[at] = st.s[at] + cost
-        end
-      end
-    end
-  end
-  if held then
-    for k = 1, #held, 4 do
-      local st = scope(memo, keys[held[k]], now, periods)
-      local at = 3 * held[k + 1] + 1
-      if st and st.s[at] == held[k + 2] then
-        st.s[at + 1] = st.s[at + 1] + cost
-        if live then
-          local left_over = st.s[at + 2] - held[k + 3]
-          st.s[at + 2] = left_over > 0 and left_over or 0
-        end
-      end
-    end
+
+  local keys, users, user = plan[1], plan[4], head[7]
+  for i = 1, #keys do settle_scope(scope(memo, keys[i], now)) end
+  if users and user and user ~= '' then
+    for k = 1, #users, 2 do settle_scope(scope(memo, users[k] .. user, now, users[k + 1])) end
   end
   local c = plan[2][head[1]]
-  local d, m = scope(memo, c[1], now, periods), scope(memo, c[2], now, periods)
-  if d then settle_rate(d) end
-  if m then settle_rate(m) end
+  local d = settle_scope(scope(memo, c[1], now))
+  settle_scope(scope(memo, c[2], now))
+  if c[10] and c[10] ~= '' then settle_scope(scope(memo, c[10], now)) end
+
+  for k = 1, held and #held or 0, 4 do
+    local number, st = held[k], nil
+    if number < 0 then
+      st = scope(memo, c[number == -3 and 10 or -number], now)
+    elseif number <= #keys then
+      st = scope(memo, keys[number], now)
+    else
+      local at = 2 * (number - #keys) - 1
+      st = scope(memo, users[at] .. user, now, users[at + 1])
+    end
+    local m = st and money_of(st, held[k + 1])
+    if m and st.s[m + 1] == held[k + 2] then
+      local s = st.s
+      s[m + 2] = s[m + 2] + cost
+      if live then
+        local left_over = s[m + 3] - held[k + 3]
+        s[m + 3] = left_over > 0 and left_over or 0
+      end
+      if s[m + 2] >= (st[m] or 0) then tell(st, m, now, events) end
+    end
+  end
   return d
 end
 
@@ -75,4 +110,13 @@ local function book(ledger, totals, entries, input, output, cost)
   redis.call('HINCRBY', totals, 'input_tokens', string.format('%.0f', input))
   redis.call('HINCRBY', totals, 'output_tokens', string.format('%.0f', output))
   redis.call('HINCRBY', totals, 'cost_nusd', string.format('%.0f', cost))
+end
+
+-- Takes the ledger's key and packed events. Appends them to the stream of events beside it, which
+-- forgets the oldest of many.
+local function announce(ledger, events)
+  local stream = string.match(ledger, '^(.*:)') .. 'ev'
+  for _, event in ipairs(events) do
+    redis.call('XADD', stream, 'MAXLEN', '~', 10000, '*', 'e', event)
+  end
 end

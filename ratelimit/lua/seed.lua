@@ -4,13 +4,15 @@
 -- ARGV[1]  version  of the configuration that the limits come from
 -- ARGV[2+] limits   packed, one per key (see scope.lua)
 --
--- Returns how many were written. A state that exists is left as it is.
+-- Returns how many were written. A state that exists is left as it is, and no longer passes away: it
+-- may be a user's who had no limits of his own until now.
 
 local written = 0
 for i, key in ipairs(KEYS) do
-  local raw = redis.call('HGET', key, 'l')
+  local raw = redis.call('HGET', key, 'l2')
   if not raw or cmsgpack.unpack(raw)[1] <= tonumber(ARGV[1]) then
-    redis.call('HSET', key, 'l', ARGV[1 + i])
+    redis.call('HSET', key, 'l2', ARGV[1 + i])
+    redis.call('PERSIST', key)
     written = written + 1
   end
 end

@@ -13,24 +13,26 @@
 -- KEYS[5]  parts   hash    attempt id -> output tokens reported while streaming
 -- KEYS[6]  ledger  stream  one field e: a packed entry
 -- KEYS[7]  totals  hash    sums of all entries
--- KEYS[8+] scopes  hashes of every scope and deployment that the plans name
+-- KEYS[8+] scopes  hashes of every scope and deployment that the plans and their users name, and the
+--                  stream of events: one field e, {scope key, kind, period id, percent, amount,
+--                  spent, strict, now}, packed (see governance/lua/budget.lua)
 -- ARGV[1]  now     us since 2024-01-01; empty asks the server
 -- ARGV[2]  number  of this batch, rising by one
 -- ARGV[3]  void_to sendings of admit below this number are given up; 0 when there are none
 -- ARGV[4]  count   number of plans that follow
 -- ARGV[5+] plans   as for admit, then settlements, each packed
 --   settlement {plan number, attempt id, candidate, input tokens, output tokens, cost, health,
---               ttft_us, cool_us, void, streamed, entry}
+--               ttft_us, cool_us, void, streamed, entry, user}
 --     health: 0 says nothing, 1 fine, 2 failed, 3 throttled; cool_us: what the vendor asked for
 --     void: 1 gives the lease back without an entry (the answer of admit came too late); what the
 --     reaper charged for it meanwhile is taken back
---     streamed: 1 when progress was reported; entry: the packed ledger entry
+--     streamed: 1 when progress was reported; entry: the packed ledger entry; user: as in the ask
 --
 -- Returns how many settlements were applied, or the word SEEN when the batch had been before.
 
 --- @include gcra
---- @include scope
 --- @include governance:budget
+--- @include scope
 --- @include routing:choose
 --- @include release
 
@@ -40,7 +42,6 @@ if seen and tonumber(seen) >= tonumber(ARGV[2]) then return 'SEEN' end
 
 -- Read and reckon. Whatever is wrong with a batch shows here, before anything is written.
 local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
-local periods = period_ids(now)
 local memo, plans, ids, streamed, graves, read_graves = {}, {}, {}, {}, {}, {}
 local plan_count = tonumber(ARGV[4])
 for i = 1, plan_count do plans[i] = cmsgpack.unpack(ARGV[4 + i]) end
@@ -69,7 +70,7 @@ local function unsent(plan, id, grave)
   return pack(e)
 end
 
-local entries, input_sum, output_sum, cost_sum = {}, 0, 0, 0
+local entries, input_sum, output_sum, cost_sum, events = {}, 0, 0, 0, {}
 for i, one in ipairs(settlements) do
   local plan = plans[one[1]]
   local input, output, cost = one[4], one[5], one[6]
@@ -77,7 +78,7 @@ for i, one in ipairs(settlements) do
   local lease, d = leases[i], nil
   if lease then
     local _, head = unpack_one(lease)
-    d = give_back(memo, now, periods, head, plan, input + output, cost, true)
+    d = give_back(memo, now, head, plan, input, output, cost, true, events)
   else
     local void = one[10] == 1
     local grave = read_graves[one[2]]
@@ -93,14 +94,16 @@ for i, one in ipairs(settlements) do
         local candidate = grave[6] or one[3]
         input, output, cost = input - grave[2], output - grave[3], cost - grave[4]
         entry = corrected(void and unsent(plan, one[2], grave) or one[12], grave)
-        give_back(memo, now, periods, { candidate, now, 0, grave[5] }, plan, input + output, cost, false)
+        local head = { candidate, now, 0, grave[5], 0, 0, grave[8] }
+        give_back(memo, now, head, plan, input, output, cost, false, events)
         grave[1] = 1
         graves[#graves + 1] = one[2]
         graves[#graves + 1] = pack(grave)
       end
     elseif not void then
       -- The store lost the lease (a flush, a lost tail): its holds went with it, the use did not.
-      d = give_back(memo, now, periods, { one[3], now, 0 }, plan, input + output, cost, false)
+      local head = { one[3], now, 0, nil, 0, 0, one[13] }
+      d = give_back(memo, now, head, plan, input, output, cost, false, events)
     end
   end
   if d and one[7] > 0 then
@@ -121,4 +124,5 @@ redis.call('HDEL', KEYS[1], unpack(ids))
 if #streamed > 0 then redis.call('HDEL', KEYS[5], unpack(streamed)) end
 if #graves > 0 then redis.call('HSET', KEYS[4], unpack(graves)) end
 book(KEYS[6], KEYS[7], entries, input_sum, output_sum, cost_sum)
+announce(KEYS[6], events)
 return #settlements

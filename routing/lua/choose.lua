@@ -26,32 +26,32 @@ end
 
 -- Takes a deployment's scope and now. Returns for how long it is left alone because it was failing.
 local function cooling(d, now)
-  return remaining(d.s[16], now, COOL_MOST_US)
+  return remaining(d.s[6], now, COOL_MOST_US)
 end
 
 -- Takes a deployment's scope and now. Returns for how long its vendor asked to be left alone.
 local function throttled(d, now)
-  return remaining(d.s[17], now, THROTTLE_MOST_US)
+  return remaining(d.s[7], now, THROTTLE_MOST_US)
 end
 
 -- Takes a deployment's scope and now. Returns its faded latency, 0 when nothing is known.
 local function latency(d, now)
   local s = d.s
-  if s[13] <= 0 then return 0 end
+  if s[3] <= 0 then return 0 end
   if d.lat then return d.lat end
-  local age = now - s[14]
+  local age = now - s[4]
   if age < 0 then age = 0 end
   if age > FORGET then
     d.lat = 0
   else
-    d.lat = s[13] * math.exp(-math.min(age, TAU) / TAU)
+    d.lat = s[3] * math.exp(-math.min(age, TAU) / TAU)
   end
   return d.lat
 end
 
 -- Takes a deployment, its latency (or that of its peers) and the work in flight. Returns the cost.
 local function expected_wait(d, lat)
-  return lat * (d.s[3] + 1) / d.l[6]
+  return lat * (d.s[2] + 1) / d.l[4]
 end
 
 -- Takes a deployment's scope, now and a first-byte time in us. Teaches it.
@@ -59,16 +59,16 @@ local function observe(d, now, sample)
   local s = d.s
   local known = latency(d, now)
   if sample > known then
-    s[13] = sample
+    s[3] = sample
   else
-    local age = now - s[14]
+    local age = now - s[4]
     if age < 0 then age = 0 end
     -- A busy deployment gets many samples per tau; each weighs at least a little.
     local keep = math.exp(-age / TAU)
     if keep > 0.95 then keep = 0.95 end
-    s[13] = known * keep + sample * (1 - keep)
+    s[3] = known * keep + sample * (1 - keep)
   end
-  s[14] = now
+  s[4] = now
   d.lat = nil
 end
 
@@ -77,20 +77,20 @@ end
 local function learn(d, now, health, ttft, cool)
   local s = d.s
   if health == 1 then
-    s[15] = 0
+    s[5] = 0
     if ttft > 0 then observe(d, now, ttft) end
   elseif health == 2 then
     observe(d, now, FAILURE_US)
     -- What fails while it cools was under way before, and says nothing new.
     if cooling(d, now) == 0 then
-      s[15] = s[15] + 1
-      if s[15] >= PATIENCE then
-        s[16] = now + math.min(COOL_US * 2 ^ math.min(s[15] - PATIENCE, 5), COOL_MOST_US)
+      s[5] = s[5] + 1
+      if s[5] >= PATIENCE then
+        s[6] = now + math.min(COOL_US * 2 ^ math.min(s[5] - PATIENCE, 5), COOL_MOST_US)
       end
     end
   end
   -- What the vendor asked for is kept apart from our own judgement: it is never overridden.
   if health == 3 and cool < COOL_US then cool = COOL_US end
   if cool > THROTTLE_MOST_US then cool = THROTTLE_MOST_US end
-  if cool > throttled(d, now) then s[17] = now + cool end
+  if cool > throttled(d, now) then s[7] = now + cool end
 end

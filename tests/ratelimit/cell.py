@@ -5,29 +5,22 @@ Commands are made by `ratelimit.asks`, as the gate makes them; everything speaks
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import msgpack
 import redis
 
+from config import models
 from ratelimit import asks, limits
-from ratelimit.asks import BEATS, LEDGER, TOTALS, Boot, boot_of
+from ratelimit.asks import BEATS, EVENTS, LEDGER, TOTALS, Boot, boot_of
+from ratelimit.limits import key_of, scope_of
 from store import scripts
 from tests.ratelimit import oracle
 
 LIFE = 10 * oracle.SECOND
-
-
-def key_of(scope: str) -> str:
-    """Return the key of a scope's hash."""
-    kind, _, name = scope.partition(":")
-    return limits.deployment_key(name) if kind == "deployment" else limits.scope_key(scope)
-
-
-def scope_of(key: str) -> str:
-    """Return the scope of a hash."""
-    _, kind, name = key.split(":", 2)
-    return f"deployment:{name}" if kind == "d" else name
 
 
 def entry_of(attempt_id: str, **places: Any) -> tuple[Any, ...]:
@@ -66,6 +59,7 @@ class Cell:
                 plan.scopes,
                 tuple(limits.Candidate(**vars(one)) for one in plan.candidates),
                 msgpack.packb(plan.entry),
+                plan.users,
             )
         return self._plans[plan]
 
@@ -87,18 +81,7 @@ class Cell:
 
     def seed(self, scope: str, row: oracle.Limits) -> None:
         """Write limits as the product packs them."""
-        packed = msgpack.packb(
-            (
-                row.version,
-                row.rpm,
-                row.tpm,
-                row.concurrency,
-                row.budgets,
-                row.weight,
-                row.drained,
-            )
-        )
-        self.run("seed", [key_of(scope)], [row.version, packed])
+        self.run("seed", [key_of(scope)], [row.version, packed(scope, row)])
 
     def beat(self, name: str, now: int, *, fresh: bool) -> str:
         """Say that a replica lives."""
@@ -116,15 +99,12 @@ class Cell:
     def reap(self, name: str, attempts: list[str], now: int) -> str | int:
         """Reap some attempts of a boot."""
         boot = boot_of(name)
-        keys = {
-            key: None
-            for packed in self.client.hvals(boot.leases)
-            for lease in [_unpack_all(packed)]
-            for key in [*lease[1][0], *(c[0] for c in lease[1][1]), *(c[1] for c in lease[1][1])]
-        }
+        keys = dict.fromkeys(
+            key for packed in self.client.hvals(boot.leases) for key in _lease_keys(packed)
+        )
         answer = self.run(
             "reap",
-            [BEATS, boot.leases, boot.graves, boot.parts, LEDGER, TOTALS, *keys],
+            [BEATS, boot.leases, boot.graves, boot.parts, LEDGER, TOTALS, *keys, EVENTS],
             [now, name, *attempts],
         )
         return answer.decode() if isinstance(answer, bytes) else int(answer)
@@ -178,6 +158,7 @@ class Cell:
             streamed=True,
             entry=msgpack.packb(one.entry) if one.entry is not None else b"",
             void=one.entry is None,
+            user=one.user,
         )
 
     # What is there.
@@ -200,6 +181,11 @@ class Cell:
         """Return the entries of the stream."""
         return [tuple(msgpack.unpackb(fields[b"e"])) for _, fields in self.client.xrange(LEDGER)]
 
+    def events(self) -> list[tuple[Any, ...]]:
+        """Return the events of budgets, oldest first."""
+        found = [msgpack.unpackb(fields[b"e"]) for _, fields in self.client.xrange(EVENTS)]
+        return [(scope_of(key), *rest) for key, *rest in found]
+
     def totals(self) -> dict[str, int]:
         """Return the sums that settle and reap keep."""
         return {k.decode(): int(v) for k, v in self.client.hgetall(TOTALS).items()}
@@ -207,15 +193,13 @@ class Cell:
     def decoded(self) -> dict[str, Any]:
         """Return everything that is there, in plain values."""
         world: dict[str, Any] = {"ledger": self.ledger(), "totals": self.totals()}
+        world["events"] = self.events()
         for raw in self.client.keys("*"):
             key = raw.decode()
             _, kind, *rest = key.split(":", 2)
             if kind in {"s", "d"}:
-                limits_, state = self.client.hmget(key, "l", "s")
-                world[scope_of(key)] = (
-                    msgpack.unpackb(limits_),
-                    None if state is None else msgpack.unpackb(state),
-                )
+                limits_, state = self.client.hmget(key, "l2", "s2")
+                world[scope_of(key)] = (limits_, None if state is None else found(key, state))
             elif kind == "l":
                 world[f"leases {rest[0]}"] = {
                     attempt.decode(): _unpack_all(packed)[0]
@@ -247,10 +231,70 @@ def _unpack_all(packed: bytes) -> list[Any]:
     return list(unpacker)
 
 
+def found(key: str, state: bytes) -> oracle.State:
+    """Read a packed state by its layout, as `ratelimit/lua/scope.lua` documents it."""
+    values = msgpack.unpackb(state)
+    shape, in_flight, *rest = values
+    health = rest[:5] if key.startswith(limits.deployment_key("")) else []
+    rest = rest[len(health) :]
+    names = [name for code, name in enumerate(oracle.RATES) if shape >> code & 1]
+    tats, money = rest[: len(names)], rest[len(names) :]
+    rows = [money[at : at + 6] for at in range(0, len(money), 6)]
+    kinds = [kind for kind in range(1, 6) if shape >> (9 + kind) & 1]
+    assert [row[0] for row in rows[: len(kinds)]] == kinds, "money lies in the order of its kinds"
+    return oracle.State(
+        {name: Fraction(tat) for name, tat in zip(names, tats, strict=True)},
+        in_flight,
+        {row[0]: oracle.Money(*row[1:]) for row in rows},
+        *health,
+    )
+
+
+def packed(scope: str, row: oracle.Limits) -> bytes:
+    """Return limits as the product packs them."""
+    return limits.pack_limits(
+        row.version,
+        models.Limits(
+            **{rate.name: rate.limit for rate in row.rates},
+            concurrency=row.concurrency or None,
+            burst=models.Burst(**dict(row.burst)),
+        ),
+        tuple(
+            models.Budget(
+                usd=Decimal(one.amount) / 10**9,
+                per=limits.PERIODS[one.kind],
+                mode="strict" if one.strict else "soft",
+                time_zone=one.zone,
+                alerts_at=one.alerts,
+                raised=_raise(one),
+            )
+            for one in (oracle.Budget(*money) for money in row.budgets)
+        ),
+        weight=row.weight if scope.startswith("deployment:") else 0,
+        drained=bool(row.drained),
+    )
+
+
+def _raise(one: oracle.Budget) -> models.Raise | None:
+    if not one.until:
+        return None
+    until = oracle.EPOCH + timedelta(microseconds=one.until)
+    return models.Raise(usd=Decimal(one.raised) / 10**9, until=until.isoformat())
+
+
+def _lease_keys(packed: bytes) -> list[str]:
+    head, plan = _unpack_all(packed)
+    keys = [*plan[0], *(key for c in plan[1] for key in (c[0], c[1], c[9]) if key)]
+    for prefix, default in zip(plan[3][::2], plan[3][1::2], strict=True) if plan[3:] else ():
+        keys += [prefix + head[6], default]
+    return keys
+
+
 def expected(store: oracle.Store) -> dict[str, Any]:
     """Return what `Cell.decoded` must find when the store is as the oracle says."""
     world: dict[str, Any] = {
         "ledger": store.ledger,
+        "events": store.events,
         "totals": {
             "entries": len(store.ledger),
             "input_tokens": sum(entry[PLACES["input"]] for entry in store.ledger),
@@ -262,18 +306,9 @@ def expected(store: oracle.Store) -> dict[str, Any]:
     }
     if store.beats:
         world["beats"] = store.beats
-    for scope, row in store.limits.items():
-        packed = [
-            row.version,
-            row.rpm,
-            row.tpm,
-            row.concurrency,
-            [list(budget) for budget in row.budgets],
-            row.weight,
-            row.drained,
-        ]
-        state = store.states.get(scope)
-        world[scope] = (packed, None if state is None else _state(state))
+    for scope in {*store.limits, *store.states}:
+        row = store.limits.get(scope)
+        world[scope] = (row and packed(scope, row), store.states.get(scope))
     for name, boot in store.boots.items():
         if boot.leases:
             world[f"leases {name}"] = {
@@ -281,7 +316,7 @@ def expected(store: oracle.Store) -> dict[str, Any]:
                     lease.candidate,
                     lease.at,
                     lease.debit,
-                    _held(lease.plan, lease.held),
+                    _held(lease),
                     lease.input,
                     lease.cap,
                     lease.user,
@@ -295,7 +330,7 @@ def expected(store: oracle.Store) -> dict[str, Any]:
                     grave.input,
                     grave.output,
                     grave.cost,
-                    _held(grave.lease.plan, grave.lease.held),
+                    _held(grave.lease),
                     grave.lease.candidate,
                     grave.lease.at,
                     grave.lease.user,
@@ -311,24 +346,12 @@ def expected(store: oracle.Store) -> dict[str, Any]:
     return world
 
 
-def _held(plan: oracle.Plan, held: list[tuple[str, int, int, int]]) -> list[int]:
+def _held(lease: oracle.Lease) -> list[int]:
+    mine = (*lease.plan.scopes, *lease.plan.user_scopes(lease.user))
+    numbers = {scope: number for number, scope in enumerate(mine, 1)}
+    numbers |= {scope: -number for number, scope in enumerate(lease.served_by.scopes, 1)}
     return [
         number
-        for scope, kind, period, amount in held
-        for number in (plan.scopes.index(scope) + 1, kind, period, amount)
-    ]
-
-
-def _state(state: oracle.State) -> list[Any]:
-    money = [x for m in state.money.values() for x in (m.period, m.spent, m.held)]
-    return [
-        state.requests_empty_at,
-        state.tokens_empty_at,
-        state.in_flight,
-        *money,
-        state.latency,
-        state.latency_at,
-        state.failures,
-        state.cooling_until,
-        state.throttled_until,
+        for scope, kind, period, amount in lease.held
+        for number in (numbers[scope], kind, period, amount)
     ]

@@ -20,9 +20,8 @@ from ratelimit.limits import (
     Candidate,
     Plan,
     ScopeState,
-    deployment_key,
+    key_of,
     pack_limits,
-    scope_key,
 )
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import read_scope, seed
@@ -111,11 +110,12 @@ class World:
         """Write the limits that the store has lost."""
         self.seedings.append(keys)
         known = {
-            (
-                deployment_key(scope.partition(":")[2])
-                if scope.startswith("deployment")
-                else scope_key(scope)
-            ): pack_limits(1, limits, self.budgets.get(scope, ()))
+            key_of(scope): pack_limits(
+                1,
+                limits,
+                self.budgets.get(scope, ()),
+                weight=1 if scope.startswith("deployment") else 0,
+            )
             for scope, limits in self.limits.items()
         }
         await seed(self.client, [(key, known[key]) for key in keys if key in known], 1)

@@ -4,7 +4,8 @@ The rules of admission and settlement, said the naive way: plain objects, exact 
 This is what the scripts are held against. It shares no code with them, and no product code ever calls it.
 
 Times are microseconds since 2024-01-01 UTC, money is nano-USD.
-A rate limit of N per minute is a bucket of N that leaks evenly; what is kept of it is the moment at which it will have run empty.
+A rate limit of N per window is a bucket that leaks N per window evenly and holds its burst; what is kept of it is the moment at which it will have run empty.
+What is poured in is rounded up to a sixteenth of a microsecond.
 """
 
 import math
@@ -13,23 +14,45 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 MINUTE = 60_000_000
 SECOND = 1_000_000
 HOUR = 60 * MINUTE
+WINDOWS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": 24 * HOUR}
+RATES = ("rps", "rpm", "rph", "rpd", "tpm", "tpd", "itpm", "itpd", "otpm", "otpd")
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 EPOCH_US = int(EPOCH.timestamp()) * SECOND
 
 REQUESTS, TOKENS, CONCURRENCY, BUDGET, TOO_LARGE = 1, 2, 3, 4, 5
 FEASIBLE, DRAINED, COOLING, FULL, NO_REQUESTS, NO_TOKENS, MODEL, POOR, TRIED, THROTTLED = range(10)
+OWN, PROVIDER = "a", "b"
 
 
-def calendar(now: int) -> dict[int, int]:
-    """Return the numbers of the day (1), the week (2) and the month (3) that hold a moment."""
-    date = (EPOCH + timedelta(microseconds=now)).date()
+def calendar(now: int, zone: str) -> dict[int, int]:
+    """Return the numbers of the day (1), the week (2), the month (3), the quarter (4) and all time (5) that hold a moment."""
+    date = (EPOCH + timedelta(microseconds=now)).astimezone(ZoneInfo(zone)).date()
     days = (date - EPOCH.date()).days
-    return {1: days + 1, 2: days // 7 + 1, 3: date.year * 12 + date.month}
+    return {
+        1: days + 1,
+        2: days // 7 + 1,
+        3: date.year * 12 + date.month,
+        4: date.year * 4 + (date.month + 2) // 3,
+        5: 1,
+    }
+
+
+def period_end(now: int, zone: str, kind: int) -> int:
+    """Return the first moment of the next period, 0 when there is none: by looking."""
+    if kind == 5:
+        return 0
+    period = calendar(now, zone)[kind]
+    low, high = now, now + 95 * 24 * HOUR
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if calendar(middle, zone)[kind] == period else (low, middle)
+    return high
 
 
 def price(tokens: int, per_thousand: int) -> int:
@@ -37,65 +60,154 @@ def price(tokens: int, per_thousand: int) -> int:
     return math.ceil(Fraction(tokens * per_thousand, 1000))
 
 
-def is_far(empty_at: Fraction, now: int) -> bool:
-    """Whether a bucket is fuller than any debt can make it: an hour beyond its minute, and not by a hair."""
-    return empty_at > now + HOUR + 2 * MINUTE
+class Budget(NamedTuple):
+    """One budget; until `until` its amount is `raised`."""
+
+    kind: int
+    amount: int
+    strict: int
+    raised: int = 0
+    until: int = 0
+    zone: str = "UTC"
+    alerts: tuple[int, ...] = ()
+
+    def at(self, now: int) -> int:
+        """Return the amount that holds at a moment."""
+        return self.raised if now < self.until else self.amount
+
+
+class Rate(NamedTuple):
+    """One rate: its name, its limit per window, and what its bucket holds."""
+
+    name: str
+    limit: int
+    burst: int
+
+    @property
+    def counts(self) -> str:
+        """What it counts: r requests, t tokens, it input tokens, ot output tokens."""
+        return self.name[:-2]
+
+    @property
+    def window(self) -> int:
+        """Its window in us."""
+        return WINDOWS[self.name[-1]]
+
+    def pours(self, amount: int) -> Fraction:
+        """Return how much later the bucket runs empty when an amount is poured in."""
+        return Fraction(-(-amount * self.window * 16 // self.limit), 16)
+
+    @property
+    def depth(self) -> Fraction:
+        """Return how long a full bucket takes to run empty."""
+        return self.burst * self.pours(1) if self.counts == "r" else self.pours(self.burst)
+
+    @property
+    def debt(self) -> int:
+        """Return how much longer it may take at most."""
+        return max(HOUR, self.window)
+
+    def is_far(self, empty_at: Fraction, now: int) -> bool:
+        """Whether a bucket is fuller than any debt can make it, and not by a hair."""
+        return empty_at > now + self.depth + self.debt + MINUTE
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What was configured for a scope; 0 is no limit. Budgets are (kind, amount, strict)."""
+    """What was configured for a scope; 0 is no limit. Budgets are (kind, amount, strict, ...), bursts (name, amount)."""
 
     version: int = 1
+    rps: int = 0
     rpm: int = 0
+    rph: int = 0
+    rpd: int = 0
     tpm: int = 0
+    tpd: int = 0
+    itpm: int = 0
+    itpd: int = 0
+    otpm: int = 0
+    otpd: int = 0
+    burst: tuple[tuple[str, int], ...] = ()
     concurrency: int = 0
-    budgets: tuple[tuple[int, int, int], ...] = ()
+    budgets: tuple[tuple[Any, ...], ...] = ()
     weight: int = 1
     drained: int = 0
+
+    @property
+    def rates(self) -> list[Rate]:
+        """The rates that are limited, in the order of their names' list."""
+        found = [(name, getattr(self, name)) for name in RATES]
+        return [
+            Rate(name, limit, dict(self.burst).get(name, limit)) for name, limit in found if limit
+        ]
+
+    @property
+    def money(self) -> list[Budget]:
+        """The budgets, those of a kind together, the strict one first."""
+        return sorted((Budget(*row) for row in self.budgets), key=lambda b: (b.kind, -b.strict))
+
+    @property
+    def kinds(self) -> dict[int, Budget]:
+        """The first budget of each kind, in the order of kinds."""
+        found: dict[int, Budget] = {}
+        for one in self.money:
+            found.setdefault(one.kind, one)
+        return found
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is limited."""
+        return not (self.rates or self.concurrency or self.budgets)
 
 
 @dataclass
 class Money:
-    """One budget's period: its number, what was spent in it, what is held in it."""
+    """One budget's period: its number, what was spent in it, what is held in it, and which thresholds were told."""
 
     period: int = 0
     spent: int = 0
     held: int = 0
+    told: int = 0
+    level: int = 0
 
 
 @dataclass
 class State:
     """What happens at a scope."""
 
-    requests_empty_at: Fraction = Fraction(0)
-    tokens_empty_at: Fraction = Fraction(0)
+    empty_at: dict[str, Fraction] = field(default_factory=dict)
     in_flight: int = 0
-    money: dict[int, Money] = field(default_factory=lambda: {kind: Money() for kind in (1, 2, 3)})
+    money: dict[int, Money] = field(default_factory=dict)
     latency: float = 0
     latency_at: int = 0
     failures: int = 0
     cooling_until: int = 0
     throttled_until: int = 0
 
-    def at(self, now: int) -> "State":
-        """Return a copy as it is at a moment: buckets leaked, periods turned."""
+    def at(self, now: int, limits: Limits) -> "State":
+        """Return a copy as it is at a moment under some limits: buckets leaked, periods turned."""
         new = deepcopy(self)
-        for name in ("requests_empty_at", "tokens_empty_at"):
-            empty_at = getattr(self, name)
+        new.empty_at = {}
+        for rate in limits.rates:
+            empty_at = self.empty_at.get(rate.name, Fraction(0))
             # Full, and leaking from now on, when the clock has stepped back from it.
-            setattr(new, name, now + MINUTE if is_far(empty_at, now) else max(empty_at, now))
-        for kind, period in calendar(now).items():
-            money = new.money[kind]
+            new.empty_at[rate.name] = (
+                now + rate.depth if rate.is_far(empty_at, now) else max(empty_at, Fraction(now))
+            )
+        for kind, budget in limits.kinds.items():
+            period = calendar(now, budget.zone)[kind]
+            money = new.money.setdefault(kind, Money())
             if money.period < period:
                 new.money[kind] = Money(period)
             elif money.period > period + 1:
-                new.money[kind] = Money(period, money.spent)
+                money.period, money.held = period, 0
         return new
 
-    def stepped_back_from(self, now: int) -> bool:
+    def stepped_back_from(self, now: int, limits: Limits) -> bool:
         """Whether it was written when the clock was far ahead of now."""
-        return is_far(self.requests_empty_at, now) or is_far(self.tokens_empty_at, now)
+        return any(
+            rate.is_far(self.empty_at.get(rate.name, Fraction(0)), now) for rate in limits.rates
+        )
 
     def cooling(self, now: int) -> int:
         """How long it is left alone for failing."""
@@ -157,20 +269,27 @@ class Candidate:
     most: int
     provider: str
     request: int
+    limited_provider: bool = False
 
     @property
-    def scopes(self) -> tuple[str, str]:
-        """The deployment and the model, as scopes."""
-        return f"deployment:{self.deployment}", f"model:{self.model}"
+    def scopes(self) -> tuple[str, ...]:
+        """The deployment, the model, and the provider where it is limited, as scopes."""
+        provider = (f"provider:{self.provider}",) if self.limited_provider else ()
+        return f"deployment:{self.deployment}", f"model:{self.model}", *provider
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Who asks and who could serve; `entry` is what the reaper completes."""
+    """Who asks and who could serve; `entry` is what the reaper completes, `users` the organizations that limit their users."""
 
     scopes: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     entry: tuple[Any, ...]
+    users: tuple[str, ...] = ()
+
+    def user_scopes(self, user: str) -> tuple[str, ...]:
+        """Return the scopes of a user."""
+        return tuple(f"user:{one}#{user}" for one in self.users) if user else ()
 
 
 @dataclass(frozen=True)
@@ -204,6 +323,7 @@ class Settlement:
     ttft: int
     cool: int
     entry: tuple[Any, ...] | None
+    user: str = ""
 
 
 @dataclass
@@ -224,9 +344,11 @@ class Lease:
         """The chosen candidate."""
         return self.plan.candidates[self.candidate - 1]
 
-    def names(self, scope: str) -> bool:
-        """Whether it counts as in flight there."""
-        return scope in {*self.plan.scopes, *self.served_by.scopes}
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Everything that it counts at."""
+        users = self.plan.user_scopes(self.user)
+        return (*self.plan.scopes, *users, *self.served_by.scopes)
 
 
 @dataclass
@@ -267,9 +389,9 @@ class Boot:
 class Refused(Exception):
     """One of the caller's own limits says no."""
 
-    def __init__(self, what: int, scope: int, limit: int, wait: int = 0, kind: int = 0) -> None:
+    def __init__(self, what: int, scope: int, limit: int, wait: int, which: int) -> None:
         self.row = (what, scope, limit, wait)
-        self.kind = kind
+        self.which = which
 
 
 class Store:
@@ -285,12 +407,36 @@ class Store:
         self.boots: dict[str, Boot] = {}
         self.beats: dict[str, int] = {}
         self.ledger: list[tuple[Any, ...]] = []
+        self.events: list[tuple[Any, ...]] = []
         self.touched: set[str] = set()
 
     def seed(self, scope: str, limits: Limits) -> None:
         """Write limits, unless newer ones are there."""
         if scope not in self.limits or self.limits[scope].version <= limits.version:
             self.limits[scope] = limits
+
+    def limits_of(self, scope: str) -> Limits | None:
+        """Return what holds at a scope: of a user without limits of his own, or with old ones, what holds for all."""
+        own = self.limits.get(scope)
+        if not scope.startswith("user:"):
+            return own
+        common = self.limits.get("users:" + scope[5:].partition("#")[0])
+        if common is None:
+            return None
+        if own is not None and own.version >= common.version:
+            return own
+        return common
+
+    def passes(self, scope: str) -> bool:
+        """Whether nothing is kept of a scope: a user whom nothing limits."""
+        limits = self.limits_of(scope)
+        own = self.limits.get(scope)
+        return (
+            scope.startswith("user:")
+            and own is not limits
+            and limits is not None
+            and limits.is_free
+        )
 
     def boot(self, name: str) -> Boot:
         """Return what is known of a boot."""
@@ -333,7 +479,7 @@ class Store:
             boot.bar = number
         stored = dict(boot.leases) if again else {}
         for plan in {ask.plan for ask in asks}:
-            self._repair(plan, now)
+            self._repair({*plan.scopes, *(s for c in plan.candidates for s in c.scopes)}, now)
         answers: list[list[Any]] = []
         for ask in asks:
             if ask.attempt_id in stored:
@@ -343,11 +489,16 @@ class Store:
                 answers.append(self._admit_one(boot, ask, now))
         return answers
 
-    def _repair(self, plan: Plan, now: int) -> None:
+    def _repair(self, scopes: set[str], now: int) -> None:
         """Bring up to date what the clock has stepped back from, whatever the answers will be."""
-        for scope in {*plan.scopes, *(s for c in plan.candidates for s in c.scopes)}:
-            if scope in self.states and self.states[scope].stepped_back_from(now):
-                self.states[scope] = self.states[scope].at(now)
+        for scope in scopes:
+            limits = self.limits_of(scope)
+            if (
+                scope in self.states
+                and limits
+                and self.states[scope].stepped_back_from(now, limits)
+            ):
+                self.states[scope] = self.states[scope].at(now, limits)
 
     def _admit_one(self, boot: Boot, ask: Ask, now: int) -> list[Any]:
         plan = ask.plan
@@ -356,70 +507,110 @@ class Store:
             unknown += [scope for scope in candidate.scopes if scope not in self.limits]
         if unknown:
             return [2, *unknown]
+        users = plan.user_scopes(ask.user)
+        self._repair(set(users), now)
+        unknown = [f"users:{one}" for one in plan.users if f"users:{one}" not in self.limits]
+        if unknown and users:
+            return [2, *unknown]
+        self.mine = (*plan.scopes, *users)
         world = {
-            scope: self.states.get(scope, State()).at(now)
-            for scope in {*plan.scopes, *(s for c in plan.candidates for s in c.scopes)}
+            scope: self.states.get(scope, State()).at(now, self._limits(scope))
+            for scope in {*self.mine, *(s for c in plan.candidates for s in c.scopes)}
         }
         try:
             self._check_caller(world, ask, now)
             return self._serve(world, boot, ask, now)
         except Refused as refused:
-            limits = self._tightest(world, plan.scopes, now)
-            kind = [refused.kind] if refused.kind else []
-            return [0, *refused.row, now, limits, *kind]
+            return [0, *refused.row, now, self._tightest(world, now), refused.which]
 
-    def _debit(self, ask: Ask) -> int:
-        return ask.input + (ask.cap or ask.assumed) * ask.n
+    def _limits(self, scope: str) -> Limits:
+        found = self.limits_of(scope)
+        assert found is not None
+        return found
 
-    def _wait(self, empty_at: Fraction, now: int, per_minute: int, amount: int) -> int:
-        """How long until an amount fits into a bucket; what is larger waits for an empty one."""
-        if not per_minute:
-            return 0
-        used = Fraction(empty_at - now) * per_minute / MINUTE
-        too_much = used + min(amount, per_minute) - per_minute
-        wait = too_much * MINUTE / per_minute
-        return math.ceil(wait) if wait > Fraction(1, 2) else 0
+    @staticmethod
+    def _wants(ask: Ask) -> dict[str, int]:
+        """Return how much an ask wants of what limits count."""
+        output = (ask.cap or ask.assumed) * ask.n
+        return {"r": 1, "t": ask.input + output, "it": ask.input, "ot": output}
+
+    def _wait(
+        self, world: dict[str, State], scope: str, wants: dict[str, int], now: int
+    ) -> tuple[int, Rate | None]:
+        """How long until what is wanted fits into every bucket, and the bucket that takes longest."""
+        worst, which = Fraction(0), None
+        for rate in self._limits(scope).rates:
+            amount = wants[rate.counts]
+            # What is larger than a bucket waits for an empty one; what wants nothing waits for nothing.
+            full_in = world[scope].empty_at[rate.name] - now + rate.pours(min(amount, rate.burst))
+            if amount and full_in - rate.depth > worst:
+                worst, which = full_in - rate.depth, rate
+        return math.ceil(worst), which
+
+    def _is_full(self, world: dict[str, State], scope: str) -> bool:
+        most = self._limits(scope).concurrency
+        return bool(most) and world[scope].in_flight >= most
 
     def _check_caller(self, world: dict[str, State], ask: Ask, now: int) -> None:
         """Raise the first budget or absurdity, or else the limit that frees last."""
         waits = []
-        for number, scope in enumerate(ask.plan.scopes, 1):
-            limits, state = self.limits[scope], world[scope]
-            if ask.first:
-                wait = self._wait(state.requests_empty_at, now, limits.rpm, 1)
-                waits.append((wait, REQUESTS, number, limits.rpm))
-            if limits.tpm and ask.input > limits.tpm:
-                raise Refused(TOO_LARGE, number, limits.tpm)
-            wait = self._wait(state.tokens_empty_at, now, limits.tpm, self._debit(ask))
-            waits.append((wait, TOKENS, number, limits.tpm))
-            if limits.concurrency and state.in_flight >= limits.concurrency:
-                waits.append((-1, CONCURRENCY, number, limits.concurrency))
-            for kind, amount, _ in limits.budgets:
-                if self._room(world, scope, kind, amount) <= 0:
-                    raise Refused(BUDGET, number, amount, kind=kind)
+        wants = self._wants(ask)
+        if not ask.first:
+            wants["r"] = 0
+        for number, scope in enumerate(self.mine, 1):
+            limits = self._limits(scope)
+            bounded = [rate for rate in limits.rates if rate.counts in {"t", "it"}]
+            least = min(bounded, key=lambda rate: rate.burst, default=None)
+            if least and ask.input > least.burst:
+                code = RATES.index(least.name) + 1
+                raise Refused(TOO_LARGE, number, least.burst, 0, code)
+            wait, rate = self._wait(world, scope, wants, now)
+            if rate:
+                what = REQUESTS if rate.counts == "r" else TOKENS
+                waits.append((wait, what, number, rate.limit, RATES.index(rate.name) + 1))
+            if self._is_full(world, scope):
+                waits.append((-1, CONCURRENCY, number, limits.concurrency, 0))
+            for budget in limits.money:
+                if self._room(world, scope, budget, now) <= 0:
+                    raise self._spent(number, budget, now)
         timed = [one for one in waits if one[0] > 0]
         full = [one for one in waits if one[0] < 0]
         if timed:
             # Of equal waits the first one binds.
-            wait, what, number, limit = max(timed, key=lambda one: one[0])
-            raise Refused(what, number, limit, wait)
+            wait, what, number, limit, code = max(timed, key=lambda one: one[0])
+            raise Refused(what, number, limit, wait, code)
         if full:
-            _, what, number, limit = full[0]
-            raise Refused(what, number, limit)
+            _, what, number, limit, code = full[0]
+            raise Refused(what, number, limit, 0, code)
 
     @staticmethod
-    def _room(world: dict[str, State], scope: str, kind: int, amount: int) -> int:
-        money = world[scope].money[kind]
-        return amount - money.spent - money.held
+    def _spent(number: int, budget: Budget, now: int) -> Refused:
+        ends = period_end(now, budget.zone, budget.kind)
+        wait = ends - now if ends else 0
+        return Refused(BUDGET, number, budget.at(now), wait, budget.kind)
 
-    def _strict(self, world: dict[str, State], plan: Plan) -> list[tuple[int, int, int, int]]:
-        """Return (room, scope number, amount, kind) of every strict budget."""
+    @staticmethod
+    def _room(world: dict[str, State], scope: str, budget: Budget, now: int) -> int:
+        money = world[scope].money[budget.kind]
+        return budget.at(now) - money.spent - money.held
+
+    def _strict(self, world: dict[str, State], now: int) -> list[tuple[int, int, Budget]]:
+        """Return (room, scope number, budget) of every strict budget of the caller's."""
         return [
-            (self._room(world, scope, kind, amount), number, amount, kind)
-            for number, scope in enumerate(plan.scopes, 1)
-            for kind, amount, strict in self.limits[scope].budgets
-            if strict
+            (self._room(world, scope, budget, now), number, budget)
+            for number, scope in enumerate(self.mine, 1)
+            for budget in self._limits(scope).money
+            if budget.strict
         ]
+
+    def _own_rooms(self, world: dict[str, State], c: Candidate, now: int) -> tuple[list[int], bool]:
+        """Return the rooms of a candidate's own strict budgets, and whether any of its budgets is spent."""
+        rooms = [
+            (self._room(world, scope, budget, now), budget.strict)
+            for scope in c.scopes
+            for budget in self._limits(scope).money
+        ]
+        return [room for room, strict in rooms if strict], any(room <= 0 for room, _ in rooms)
 
     def _cap_and_hold(self, c: Candidate, ask: Ask, room: int | None) -> tuple[int, int, bool]:
         """Return the cap to enforce, what it costs at most, and whether that is affordable."""
@@ -437,9 +628,9 @@ class Store:
 
     def _serve(self, world: dict[str, State], boot: Boot, ask: Ask, now: int) -> list[Any]:
         plan = ask.plan
-        strict = self._strict(world, plan)
+        strict = self._strict(world, now)
         room = min((one[0] for one in strict), default=None)
-        words: list[int] = []
+        words: list[int | str] = []
         waits: list[int] = []
         for number, c in enumerate(plan.candidates, 1):
             word, wait = self._judge(world, ask, number, c, room=room, now=now)
@@ -458,18 +649,18 @@ class Store:
         else:
             blocked = [word for word in words if word not in {TRIED, DRAINED}]
             if blocked and set(blocked) == {POOR}:
-                _, number, amount, kind = next(one for one in strict if one[0] == room)
-                raise Refused(BUDGET, number, amount, kind=kind)
+                _, number, budget = next(one for one in strict if one[0] == room)
+                raise self._spent(number, budget, now)
             soonest = min((wait for wait in waits if wait), default=0)
             return [
                 3,
                 soonest,
                 "".join(map(str, words)),
                 now,
-                self._tightest(world, plan.scopes, now),
+                self._tightest(world, now),
             ]
         cap = self._take(world, boot, ask, chosen, room=room, now=now)
-        limits = self._tightest(world, plan.scopes, now)
+        limits = self._tightest(world, now)
         return [1, chosen + 1, cap, now, limits, why, "".join(map(str, words))]
 
     def _judge(
@@ -481,31 +672,34 @@ class Store:
         *,
         room: int | None,
         now: int,
-    ) -> tuple[int, int]:
+    ) -> tuple[int | str, int]:
         """Say why a candidate cannot serve, and when that passes."""
         if number in ask.excluded:
             return TRIED, 0
-        deployment, model = c.scopes
+        deployment, model, *provider = c.scopes
         limits, state = self.limits[deployment], world[deployment]
         if limits.drained:
             return DRAINED, 0
         if wait := state.throttled(now):
             return THROTTLED, wait
-        if limits.concurrency and state.in_flight >= limits.concurrency:
+        if self._is_full(world, deployment):
             return FULL, 0
-        if wait := self._wait(state.requests_empty_at, now, limits.rpm, 1):
-            return NO_REQUESTS, wait
-        if wait := self._wait(state.tokens_empty_at, now, limits.tpm, self._debit(ask)):
-            return NO_TOKENS, wait
-        limits_m, state_m = self.limits[model], world[model]
-        wait = self._wait(state_m.requests_empty_at, now, limits_m.rpm, 1) or self._wait(
-            state_m.tokens_empty_at, now, limits_m.tpm, self._debit(ask)
-        )
-        if wait or (limits_m.concurrency and state_m.in_flight >= limits_m.concurrency):
+        waits = [self._wait(world, scope, self._wants(ask), now) for scope in c.scopes]
+        wait = max(wait for wait, _ in waits)
+        if binding := waits[0][1]:
+            return (NO_REQUESTS if binding.counts == "r" else NO_TOKENS), wait
+        if waits[1][0] or self._is_full(world, model):
             return MODEL, wait
-        _, _, affordable = self._cap_and_hold(c, ask, room)
+        if provider and (waits[2][0] or self._is_full(world, provider[0])):
+            return PROVIDER, wait
+        rooms, spent = self._own_rooms(world, c, now)
+        if spent:
+            return OWN, 0
+        own = min(rooms, default=None)
+        is_own = own is not None and (room is None or own < room)
+        _, _, affordable = self._cap_and_hold(c, ask, own if is_own else room)
         if not affordable:
-            return POOR, 0
+            return OWN if is_own else POOR, 0
         if wait := state.cooling(now):
             return COOLING, wait
         return FEASIBLE, 0
@@ -545,45 +739,52 @@ class Store:
     ) -> int:
         """Take everything, and write it down."""
         plan, c = ask.plan, ask.plan.candidates[chosen]
-        cap, hold, _ = self._cap_and_hold(c, ask, room)
+        rooms, _ = self._own_rooms(world, c, now)
+        rooms += [] if room is None else [room]
+        cap, hold, _ = self._cap_and_hold(c, ask, min(rooms, default=None))
         expected = min(ask.cap or ask.assumed, c.most) * ask.n
         estimate = price(ask.input, c.input_estimate) + price(expected, c.output) + c.request
-        debit = self._debit(ask)
+        wants = self._wants(ask)
         held = []
-        for scope in plan.scopes:
-            for kind, _, strict in self.limits[scope].budgets:
+        for scope in (*self.mine, *c.scopes):
+            for kind, budget in self._limits(scope).kinds.items():
                 money = world[scope].money[kind]
-                amount = hold if strict else estimate
+                amount = hold if budget.strict else estimate
                 money.held += amount
                 held.append((scope, kind, money.period, amount))
-        for scope in (*plan.scopes, *c.scopes):
-            limits, state = self.limits[scope], world[scope]
-            if limits.rpm and (ask.first or scope not in plan.scopes):
-                state.requests_empty_at += Fraction(MINUTE, limits.rpm)
-            if limits.tpm:
-                state.tokens_empty_at += Fraction(min(debit, limits.tpm) * MINUTE, limits.tpm)
+        for scope in (*self.mine, *c.scopes):
+            if self.passes(scope):
+                continue
+            state = world[scope]
+            for rate in self._limits(scope).rates:
+                amount = wants[rate.counts]
+                if rate.counts != "r" or ask.first or scope in c.scopes:
+                    state.empty_at[rate.name] += rate.pours(min(amount, rate.burst))
             state.in_flight += 1
             self.states[scope] = state
         boot.leases[ask.attempt_id] = Lease(
-            plan, chosen + 1, now, debit, held, ask.input, cap, ask.user
+            plan, chosen + 1, now, wants["t"], held, ask.input, cap, ask.user
         )
         return cap
 
-    def _tightest(self, world: dict[str, State], scopes: tuple[str, ...], now: int) -> list[int]:
+    def _tightest(self, world: dict[str, State], now: int) -> list[int]:
         """Return limit, remaining and reset of the request limit and of the token limit with the least share left."""
         found = []
-        for word, limit in (("requests_empty_at", "rpm"), ("tokens_empty_at", "tpm")):
+        for is_requests in (True, False):
             rows = []
-            for scope in scopes:
-                per_minute = getattr(self.limits[scope], limit)
-                if per_minute:
-                    reset = getattr(world[scope], word) - now
-                    # What lacks a millionth counts as whole.
-                    left = math.floor(
-                        per_minute - Fraction(reset) * per_minute / MINUTE + Fraction(1, 10**6)
-                    )
-                    rows.append((per_minute, max(left, 0), math.floor(reset)))
-            found += min(rows, key=lambda row: Fraction(row[1], row[0]), default=(0, 0, 0))
+            for scope in self.mine:
+                for rate in self._limits(scope).rates:
+                    if (rate.counts == "r") == is_requests:
+                        reset = world[scope].empty_at[rate.name] - now
+                        rows.append((reset / rate.depth, rate, reset))
+            if rows:
+                _, rate, reset = max(rows, key=lambda row: row[0])
+                # As much as can still be poured in: requests one by one.
+                free = max(rate.depth - reset, Fraction(0))
+                unit = rate.pours(1) if is_requests else Fraction(rate.window, rate.limit)
+                found += [rate.limit, min(math.floor(free / unit), rate.burst), math.floor(reset)]
+            else:
+                found += [0, 0, 0]
         return found
 
     # Settlement.
@@ -607,17 +808,16 @@ class Store:
         lease = boot.leases.pop(one.attempt_id, None)
         boot.parts.pop(one.attempt_id, None)
         c = one.plan.candidates[one.candidate - 1]
-        used = one.input + one.output
         if lease is not None:
             c = lease.served_by
             self._free(lease, now)
-            self._correct(one.plan, c, lease.debit, used, now)
+            self._correct(lease.scopes, self._taken(lease), (one.input, one.output), now)
             self._charge(lease.held, one.cost, now)
         elif (grave := boot.graves.get(one.attempt_id)) is not None:
             if not grave.settled:
                 grave.settled = True
-                more = one.input - grave.input + one.output - grave.output
-                self._correct(one.plan, grave.lease.served_by, 0, more, now)
+                more = (one.input - grave.input, one.output - grave.output)
+                self._correct(grave.lease.scopes, (0, 0), more, now)
                 self._charge(grave.lease.held, one.cost - grave.cost, now)
                 if one.entry is None:
                     # It was never sent: what was charged for it is taken back.
@@ -634,53 +834,94 @@ class Store:
         elif one.entry is None:
             return
         else:
-            self._correct(one.plan, c, 0, used, now)
-            for scope in one.plan.scopes:
-                if scope in self.limits:
-                    for kind, _, _ in self.limits[scope].budgets:
-                        self.states[scope].money[kind].spent += one.cost
+            scopes = (*one.plan.scopes, *one.plan.user_scopes(one.user), *c.scopes)
+            self._correct(scopes, (0, 0), (one.input, one.output), now)
+            for scope in scopes:
+                limits = self.limits_of(scope)
+                for kind in limits.kinds if limits else ():
+                    self.states[scope].money[kind].spent += one.cost
+                    self._tell(scope, kind, now)
         if c.scopes[0] in self.limits and one.health:
             self.states[c.scopes[0]].learn(now, one.health, one.ttft, one.cool)
         if one.entry is not None:
             self.ledger.append(one.entry)
 
+    @staticmethod
+    def _taken(lease: Lease) -> tuple[int, int]:
+        return lease.input, lease.debit - lease.input
+
     def _touch(self, scope: str, now: int) -> State | None:
         """Return a scope to change, brought up to date once per call."""
-        if scope not in self.limits:
+        limits = self.limits_of(scope)
+        if limits is None or self.passes(scope):
             return None
         if scope not in self.touched:
             self.touched.add(scope)
-            self.states[scope] = self.states.get(scope, State()).at(now)
+            self.states[scope] = self.states.get(scope, State()).at(now, limits)
         return self.states[scope]
 
     def _free(self, lease: Lease, now: int) -> None:
         """Give back what a lease counts for and holds."""
-        c = lease.served_by
-        for scope in (*lease.plan.scopes, *c.scopes):
+        for scope in lease.scopes:
             state = self._touch(scope, now)
             if state is not None:
                 state.in_flight = max(state.in_flight - 1, 0)
         for scope, kind, period, amount in lease.held:
             state = self._touch(scope, now)
-            if state is not None and state.money[kind].period == period:
+            if state is not None and kind in state.money and state.money[kind].period == period:
                 state.money[kind].held = max(state.money[kind].held - amount, 0)
 
     def _charge(self, held: list[tuple[str, int, int, int]], cost: int, now: int) -> None:
         """Charge the budgets that stood when it was admitted, in the periods of then."""
         for scope, kind, period, _ in held:
             state = self._touch(scope, now)
-            if state is not None and state.money[kind].period == period:
+            if state is not None and kind in state.money and state.money[kind].period == period:
                 state.money[kind].spent += cost
+                self._tell(scope, kind, now)
 
-    def _correct(self, plan: Plan, c: Candidate, debit: int, used: int, now: int) -> None:
-        """Replace the debit of tokens by what was used."""
-        for scope in (*plan.scopes, *c.scopes):
+    def _tell(self, scope: str, kind: int, now: int) -> None:
+        """Tell of thresholds that are reached: each once for each amount, in a period."""
+        money = self.states[scope].money[kind]
+        told, level_told = money.told, money.level
+        for budget in self._limits(scope).money:
+            for percent in sorted(budget.alerts) if budget.kind == kind else ():
+                amount = budget.at(now)
+                level = -(-amount * percent // 100)
+                if money.spent >= level and (percent > told or level > level_told):
+                    self.events.append(
+                        (
+                            scope,
+                            kind,
+                            money.period,
+                            percent,
+                            amount,
+                            money.spent,
+                            budget.strict,
+                            now,
+                        )
+                    )
+                    money.told, money.level = max(money.told, percent), max(money.level, level)
+
+    def _correct(
+        self, scopes: tuple[str, ...], taken: tuple[int, int], used: tuple[int, int], now: int
+    ) -> None:
+        """Replace what was taken of input and output tokens by what was used."""
+        for scope in scopes:
             state = self._touch(scope, now)
-            if state is not None and (tpm := self.limits[scope].tpm):
-                state.tokens_empty_at += Fraction((used - min(debit, tpm)) * MINUTE, tpm)
-                state.tokens_empty_at = min(
-                    max(state.tokens_empty_at, Fraction(now)), Fraction(now + HOUR + MINUTE)
+            if state is None:
+                continue
+            for rate in self._limits(scope).rates:
+                if rate.counts == "r":
+                    continue
+                had, has = (
+                    {"t": sum(both), "it": both[0], "ot": both[1]}[rate.counts]
+                    for both in (taken, used)
                 )
+                if had != has:
+                    empty_at = state.empty_at[rate.name]
+                    empty_at += rate.pours(has) - rate.pours(min(had, rate.burst))
+                    most = now + rate.depth + rate.debt
+                    state.empty_at[rate.name] = min(max(empty_at, Fraction(now)), most)
 
     def reap(self, name: str, attempts: list[str], now: int) -> str | int:
         """Free what a dead boot holds, and charge its input estimate and what it had streamed."""
@@ -698,7 +939,7 @@ class Store:
             output = boot.parts.pop(attempt, 0)
             cost = price(lease.input, c.input_estimate) + price(output, c.output) + c.request
             self._free(lease, now)
-            self._correct(lease.plan, c, lease.debit, lease.input + output, now)
+            self._correct(lease.scopes, self._taken(lease), (lease.input, output), now)
             self._charge(lease.held, cost, now)
             boot.graves[attempt] = Grave(
                 lease=lease,

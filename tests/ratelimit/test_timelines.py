@@ -20,16 +20,21 @@ from hypothesis import strategies as st
 from tests.ratelimit import oracle
 from tests.ratelimit.cell import LIFE, Cell, entry_of, expected
 
+# Who calls, and which organizations limit their users.
 CALLERS = (
-    ("key:o/a/1", "team:o/a", "org:o"),
-    ("key:o/a/2", "team:o/a", "org:o"),
-    ("key:o/b/3", "team:o/b", "org:o"),
+    (("key:o/a/1", "application:o#web", "team:o/a", "business_line:o#retail", "org:o"), ("o",)),
+    (("key:o/a/2", "team:o/a", "org:o"), ()),
+    (("key:o/e/b/3", "team:o/e/b", "org:o/e", "org:o"), ("o/e", "o")),
 )
-CALLER_SCOPES = sorted({scope for scopes in CALLERS for scope in scopes})
+USERS = ["", "ü", "ann", "u" * 40]
+CALLER_SCOPES = sorted({scope for scopes, _ in CALLERS for scope in scopes})
+# Of the users one has limits of his own.
+USER_SCOPES = ["user:o#ann", "users:o", "users:o/e"]
 SERVING_SCOPES = [
     *("deployment:d1", "deployment:d2", "deployment:d3", "deployment:d4"),
-    *("model:m1", "model:m2"),
+    *("model:m1", "model:m2", "provider:p"),
 ]
+SCOPES = CALLER_SCOPES + USER_SCOPES + SERVING_SCOPES
 REPLICAS = ("r/0", "r/1")
 
 
@@ -39,13 +44,16 @@ def moment(*date: int) -> int:
     return int(since.total_seconds() * oracle.SECOND)
 
 
-# Around the ends of a day, a week, a month, a year and a leap day.
+# Around the ends of a day, a week, a month, a quarter, a year and a leap day, and of summer time.
 BEGINNINGS = [
     moment(2024, 12, 31, 23, 59, 50),
     moment(2025, 3, 2, 23, 59, 55),
     moment(2028, 2, 29, 23, 59, 58),
     moment(2026, 6, 17, 12, 0, 0),
     moment(2026, 8, 31, 0, 0, 1),
+    moment(2026, 6, 30, 21, 59, 55),
+    moment(2026, 3, 29, 0, 59, 57),
+    moment(2026, 10, 24, 21, 59, 58),
 ]
 STEPS = [
     *(0, 0, 1, 400_000, 400_000, oracle.SECOND, oracle.SECOND, 5 * oracle.SECOND),
@@ -55,35 +63,52 @@ STEPS = [
     -40 * 24 * oracle.HOUR,
 ]
 
-# Rates that divide a minute into whole microseconds: then both sides can be compared exactly.
-rates = st.fixed_dictionaries(
-    {
-        "rpm": st.sampled_from([*[0] * 8, 1, 3, 60]),
-        "tpm": st.sampled_from([*[0] * 8, 100, 1000, 60_000]),
-        "concurrency": st.sampled_from([*[0] * 8, 1, 2, 4]),
+
+@st.composite
+def rates(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw some rates, some of them with a burst of their own, and perhaps a concurrency."""
+    found: dict[str, Any] = {}
+    bursts = {}
+    for name in draw(st.lists(st.sampled_from(oracle.RATES), max_size=3, unique=True)):
+        sizes = [1, 3, 7, 60, 601] if name.startswith("r") else [100, 777, 1000, 60_000]
+        found[name] = draw(st.sampled_from(sizes))
+        burst = draw(st.sampled_from([0, 0, 1, found[name] // 2 + 1, found[name] * 3]))
+        if burst:
+            bursts[name] = burst
+    return found | {
+        "burst": tuple(sorted(bursts.items())),
+        "concurrency": draw(st.sampled_from([*[0] * 8, 1, 2, 4])),
     }
-)
+
+
+moments = [one + us for one in BEGINNINGS for us in (20 * oracle.SECOND, 2 * oracle.HOUR)]
 budgets = st.lists(
     st.tuples(
-        st.integers(1, 3),
+        st.integers(1, 5),
         st.sampled_from([1, 5_000, 300_000, 5_000_000, *[10**9] * 4]),
         st.integers(0, 1),
+        st.sampled_from([7_000, 900_000, 2 * 10**9]),
+        st.sampled_from([0, 0, 0, *moments]),
+        st.sampled_from(["UTC", "UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"]),
+        st.sampled_from([(), (50, 80, 100), (100,), (1, 7, 150)]),
     ),
     max_size=2,
-    unique_by=lambda budget: budget[0],
+    unique_by=lambda budget: (budget[0], budget[2]),
 ).map(tuple)
 
 
 @st.composite
 def configured(draw: st.DrawFn, scope: str, version: int = 1) -> oracle.Limits:
-    """Draw the limits of a scope."""
+    """Draw the limits of a scope; most are free, so that something is granted."""
     rest: dict[str, Any] = {}
-    if scope in CALLER_SCOPES:
-        rest["budgets"] = draw(budgets)
-    elif scope.startswith("deployment"):
+    if scope.startswith("deployment"):
         rest["weight"] = draw(st.sampled_from([1, 1, 1, 2, 5]))
         rest["drained"] = draw(st.sampled_from([0, 0, 0, 0, 1]))
-    return oracle.Limits(version=version, **draw(rates), **rest)
+    if draw(st.sampled_from([0, 0, 1])):
+        rest |= draw(rates())
+    if draw(st.sampled_from([0, 1] if scope in CALLER_SCOPES else [0, 0, 1])):
+        rest["budgets"] = draw(budgets)
+    return oracle.Limits(version=version, **rest)
 
 
 @st.composite
@@ -105,6 +130,7 @@ def candidates(draw: st.DrawFn) -> tuple[oracle.Candidate, ...]:
                 most=draw(st.sampled_from([16, 256, 4096])),
                 provider="p",
                 request=draw(st.sampled_from([0, 0, 7])),
+                limited_provider=draw(st.booleans()),
             )
         )
     return tuple(found)
@@ -114,8 +140,8 @@ def candidates(draw: st.DrawFn) -> tuple[oracle.Candidate, ...]:
 def plans(draw: st.DrawFn) -> tuple[oracle.Plan, ...]:
     """Draw one plan per caller."""
     return tuple(
-        oracle.Plan(scopes, draw(candidates()), entry_of("", outcome="reaped"))
-        for scopes in CALLERS
+        oracle.Plan(scopes, draw(candidates()), entry_of("", outcome="reaped"), users)
+        for scopes, users in CALLERS
     )
 
 
@@ -130,7 +156,7 @@ wishes = st.fixed_dictionaries(
         "first": st.booleans(),
         "excluded": st.sampled_from([(), (), (), (1,), (1, 2), (3,)]),
         "tie": st.integers(-3, 2**40),
-        "user": st.sampled_from(["", "ü", "u" * 40]),
+        "user": st.sampled_from(USERS),
     }
 )
 truths = st.fixed_dictionaries(
@@ -167,7 +193,7 @@ HAPPENINGS: dict[str, tuple[int, tuple[st.SearchStrategy[Any], ...]]] = {
     "leave": (2, (replicas,)),
     "reap": (3, (st.integers(1, 3),)),
     "wait": (8, (st.sampled_from(STEPS),)),
-    "configure": (1, (st.sampled_from(CALLER_SCOPES + SERVING_SCOPES), st.data())),
+    "configure": (1, (st.sampled_from(SCOPES), st.data())),
     "flush": (1, ()),
 }
 happenings = st.sampled_from(
@@ -177,6 +203,8 @@ happenings = st.sampled_from(
 
 def same(ours: Any, theirs: Any) -> bool:
     """Compare decoded values; a latency went through exp() in two languages."""
+    if isinstance(ours, oracle.State) and isinstance(theirs, oracle.State):
+        return same(vars(ours), vars(theirs))
     if isinstance(ours, dict):
         return ours.keys() == theirs.keys() and all(same(v, theirs[k]) for k, v in ours.items())
     if isinstance(ours, (list, tuple)):
@@ -231,7 +259,7 @@ class Timeline:
             )
         leases = [lease for boot in self.store.boots.values() for lease in boot.leases.values()]
         for scope, state in self.store.states.items():
-            assert state.in_flight == sum(lease.names(scope) for lease in leases), scope
+            assert state.in_flight == sum(scope in lease.scopes for lease in leases), scope
 
     def seed(self, scope: str) -> None:
         """Write a scope's limits."""
@@ -249,7 +277,10 @@ class Timeline:
 
     def happen(self, what: str, *args: Any) -> None:
         """Let one thing happen to both."""
+        told = len(self.store.events)
         getattr(self, "do_" + what.replace(" ", "_"))(*args)
+        if len(self.store.events) > told:
+            event("told of a threshold")
         self.check()
 
     def do_wait(self, us: int) -> None:
@@ -342,6 +373,8 @@ class Timeline:
                     self.open.append((boot, ask, row[1]))
             if row[0] == 2:
                 for scope in dict.fromkeys(row[1:]):
+                    if scope == "users:o":
+                        self.seed("user:o#ann")
                     self.seed(scope)
         return answer
 
@@ -363,6 +396,7 @@ class Timeline:
             ttft=drawn["ttft"],
             cool=drawn["cool"],
             entry=None if void else entry,
+            user=ask.user,
         )
 
     def do_settle(self, drawn: list[dict[str, Any]]) -> None:
@@ -394,7 +428,7 @@ class Timeline:
         for _ in range(count):
             self.attempts += 1
             ask = oracle.Ask(
-                self.plans[plan], f"q{self.attempts}.2", 0, 0, 0, 0, 0, True, (), 0, ""
+                self.plans[plan], f"q{self.attempts}.2", 0, 0, 0, 0, 0, True, (), 0, "ann"
             )
             lost.append(self.settlement(truth, ask, 1))
         self.batches[boot] += 1
@@ -456,9 +490,7 @@ VOID = {"input": 0, "output": 0, "cost": 0, "health": 0, "ttft": 0, "cool": 0, "
 @pytest.mark.timeout(600)
 @given(
     plans=plans(),
-    limits=st.fixed_dictionaries(
-        {scope: configured(scope) for scope in CALLER_SCOPES + SERVING_SCOPES}
-    ),
+    limits=st.fixed_dictionaries({scope: configured(scope) for scope in SCOPES}),
     now=st.sampled_from(BEGINNINGS),
     story=st.lists(happenings, min_size=15, max_size=50),
 )
