@@ -22,8 +22,9 @@ from config import document as documents
 from config.differences import is_mask, scalars, shown
 from config.document import Entry, Node
 from config.loader import ConfigError, Loaded, Problem, check_text, load_text
-from config.models import deployment_ids
+from config.models import DEFAULT_MEMBER, deployment_ids
 from config.problems import Path, nearest, quoted, spell
+from config.references import organizations_in
 from config.secrets import MASK
 
 __all__ = [
@@ -34,8 +35,10 @@ __all__ = [
     "Taken",
     "add_key",
     "checked",
+    "organizations_of",
     "place_of",
     "put",
+    "raise_budget",
     "remove",
     "remove_value",
     "set_deployment",
@@ -43,6 +46,7 @@ __all__ = [
     "set_quota",
     "set_value",
     "taken_over",
+    "time_zone_at",
 ]
 
 SOURCE = "request"
@@ -265,18 +269,23 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "team": ("organizations", "teams"),
     "key": ("organizations", "teams", "keys"),
 }
-_INSIDE = {"organization": "teams", "team": "keys"}
+_INSIDE: Mapping[str, tuple[str, ...]] = {
+    "organization": ("teams", "organizations"),
+    "team": ("keys",),
+}
 
 
 def place_of(draft: Draft, kind: str, name: str) -> Path:
     """
     Give the path of a provider, model, route, organization, team or key, be it there or not.
 
-    A team is `acme/support`, a key `acme/support/helpdesk`; what they are in must be there, or
-    NoSuchPlace is raised.
+    A team is `acme/support`, a key `acme/support/helpdesk`, a part of an organization `acme/emea`;
+    what they are in must be there, or NoSuchPlace is raised.
     """
     folders = _KINDS[kind]
-    names = [name] if len(folders) == 1 else name.split("/")
+    names = name.split("/") if folders[0] == "organizations" else [name]
+    if folders[0] == "organizations":
+        folders = ("organizations",) * (len(names) - len(folders)) + folders
     if len(names) != len(folders):
         shape = "/".join(folder.removesuffix("s") for folder in folders)
         raise NoSuchPlace(f"{quoted(name)} is no {kind}: expected {shape}", folders[:1])
@@ -303,16 +312,16 @@ def put(kind: str, name: str, section: Mapping[str, Any]) -> Edit:
     """
     Make a provider, model, route, organization or team what `section` says, be it there or not.
 
-    An organization keeps its teams and a team its keys, unless the section says others.
+    An organization keeps its teams and its parts, and a team its keys, unless the section says others.
     """
 
     def edit(draft: Draft) -> None:
         made = documents.from_data(section)
         path = place_of(draft, kind, name)
-        inside = _INSIDE.get(kind)
         known = draft.at(path)
-        if inside and known is not None and inside in known.entries and inside not in section:
-            made.entries = {**made.entries, inside: known.entries[inside]}
+        for inside in _INSIDE.get(kind, ()):
+            if known is not None and inside in known.entries and inside not in section:
+                made.entries = {**made.entries, inside: known.entries[inside]}
         draft.set(path, made)
 
     return edit
@@ -324,13 +333,13 @@ def remove(kind: str, name: str) -> Edit:
     def edit(draft: Draft) -> None:
         path = place_of(draft, kind, name)
         found = _there(draft, kind, name, path)
-        inside = _INSIDE.get(kind)
-        held = found.get(inside) if inside else None
-        if held is not None and held.entries:
-            raise NotEmpty(
-                f"{kind} {quoted(name)} still has {inside}: {', '.join(held.entries)}",
-                (*path, inside or ""),
-            )
+        for inside in _INSIDE.get(kind, ()):
+            held = found.get(inside)
+            if held is not None and held.entries:
+                raise NotEmpty(
+                    f"{kind} {quoted(name)} still has {inside}: {', '.join(held.entries)}",
+                    (*path, inside),
+                )
         draft.remove(path)
 
     return edit
@@ -366,18 +375,36 @@ def set_key_hash(name: str, digest: str) -> Edit:
 # Scopes...
 
 
-SCOPES = "key:ORG/TEAM/NAME, team:ORG/TEAM, org:ORG, model:NAME or deployment:ID"
-_SCOPED = re.compile(r"(key|team|org|model|deployment):(.+)", re.DOTALL)
+SCOPES = (
+    "key:ORG/TEAM/NAME, team:ORG/TEAM, org:ORG, user:ORG#NAME, application:ORG#NAME,"
+    " business_line:ORG#NAME, provider:NAME, model:NAME or deployment:ID"
+)
+_SCOPED = re.compile(
+    r"(key|team|org|user|application|business_line|provider|model|deployment):(.+)", re.DOTALL
+)
+_MEMBERS = ("user", "application", "business_line")
 
 
 def scope_place(draft: Draft, scope: str) -> Path:
-    """Give the path of what a scope such as `team:acme/support` limits, or raise NoSuchPlace."""
+    """
+    Give the path of what a scope such as `team:acme/support` limits, or raise NoSuchPlace.
+
+    A user, an application or a business line (`user:acme/emea#ann`) need not be there: nobody lists
+    them all.
+    """
     found = _SCOPED.fullmatch(scope)
     if found is None:
         raise NoSuchPlace(f"{quoted(scope)} is no scope; expected {SCOPES}", ("scope",))
     kind, name = found[1], found[2]
     if kind == "deployment":
         return deployment_place(draft, name)
+    if kind in _MEMBERS:
+        organization, hash_, member = name.partition("#")
+        if not hash_ or not member:
+            raise NoSuchPlace(f"{quoted(scope)} is no scope; expected {kind}:ORG#NAME", ("scope",))
+        path = place_of(draft, "organization", organization)
+        _there(draft, "organization", organization, path)
+        return (*path, f"{kind}s", member)
     kind = "organization" if kind == "org" else kind
     path = place_of(draft, kind, name)
     _there(draft, kind, name, path)
@@ -416,10 +443,15 @@ def set_quota(
 
     Of the limits only those that are named change, and None takes one away; the budgets are
     replaced as a whole, and none of them is left by an empty list. None for either leaves it.
+    Who had what holds for all until now gets an entry of his own, which begins as a copy of that.
     """
 
     def edit(draft: Draft) -> None:
         path = scope_place(draft, scope)
+        common = (*path[:-1], DEFAULT_MEMBER)
+        if scope.partition(":")[0] in _MEMBERS and draft.at(path) is None:
+            held = draft.at(common)
+            draft.set(path, _copy(held) if held is not None else documents.from_data({}))
         _set_limits(draft, (*path, "limits"), limits or {})
         if budgets is None:
             return
@@ -432,9 +464,58 @@ def set_quota(
     return edit
 
 
+def _copy(node: Node) -> Node:
+    entries = {name: Entry(0, 0, _copy(entry.node)) for name, entry in node.entries.items()}
+    return replace(node, items=[_copy(each) for each in node.items], entries=entries)
+
+
+def organizations_of(draft: Draft) -> Iterator[tuple[str, Path]]:
+    """Give the name (`acme/emea`) and the path of every organization, each before its parts."""
+    for path, _ in organizations_in(draft.root):
+        yield "/".join(map(str, path[1::2])), path
+
+
+def time_zone_at(draft: Draft, path: Path) -> str:
+    """Give the time zone of budgets at a place that do not say theirs."""
+    zone = "UTC"
+    for at in range(2, len(path) + 1, 2):
+        if path[at - 2] != "organizations":
+            break
+        said = draft.at((*path[:at], "time_zone"))
+        zone = (said.value if said is not None else None) or zone
+    return zone
+
+
+def raise_budget(scope: str, per: str, usd: Any, until: Any) -> Edit:
+    """
+    Give the budget of a scope for a period another amount until a moment; None for `usd` ends that.
+
+    Raises NoSuchPlace when there is no such budget. Of two for one period, each is raised.
+    """
+
+    def edit(draft: Draft) -> None:
+        path = scope_place(draft, scope)
+        held = draft.at((*path, "budget"))
+        listed = held is not None and held.kind == "list"
+        nodes = [] if held is None else held.items if listed else [held]
+        found = [at for at, node in enumerate(nodes) if _value(node, "per") == per]
+        if not found:
+            raise NoSuchPlace(f"{quoted(scope)} has no budget per {per}", (*path, "budget"))
+        for at in found:
+            place = (*path, "budget", at, "raise") if listed else (*path, "budget", "raise")
+            if usd is None:
+                draft.remove(place)
+            else:
+                draft.set(place, documents.from_data({"usd": usd, "until": until}))
+
+    return edit
+
+
 def _set_limits(draft: Draft, path: Path, limits: Mapping[str, Any]) -> None:
     for name, value in limits.items():
-        if value is None:
+        if name == "burst" and isinstance(value, Mapping):
+            _set_limits(draft, (*path, name), value)
+        elif value is None:
             draft.remove((*path, name))
         else:
             draft.set((*path, name), documents.from_data(value))

@@ -212,8 +212,8 @@ def rekeyed(document: str, secrets: KeySecrets) -> str:
 def _publishable(root: Node, secrets: KeySecrets | None) -> str:
     """Write the document with every caller's key as its hash, and without anchors and comments."""
     hashes: dict[int, str] = {}
-    for organization in _nodes(root.get("organizations")):
-        for team in _nodes(organization.get("teams")):
+    for _, organization in references.organizations_in(root):
+        for team in _nodes(organization.node.get("teams")):
             for key in _nodes(team.get("keys")):
                 node = key.get("key")
                 digest = references.caller_key_hash(node)

@@ -551,7 +551,9 @@ class Member(Section):
     budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
 
 
-Members = dict[Annotated[str, Text()], Member]
+Members = dict[Annotated[str, Text(".+", what="a name")], Member]
+# How deep organizations may lie in organizations, the outermost counted.
+MOST_LEVELS = 4
 # Under this name stands what holds for each that has no entry of its own.
 DEFAULT_MEMBER = "default"
 

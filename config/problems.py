@@ -78,6 +78,10 @@ def mistake(expected: str, *, remedy: str = "", choices: Iterable[str] = ()) -> 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Give the known name that `word` most likely meant, or an empty text."""
     names = list(known)
+    for name in names:
+        # Two letters that changed places are the likeliest slip of all.
+        if name != word and sorted(name) == sorted(word):
+            return name
     folded = {name.casefold(): name for name in reversed(names)}
     close = difflib.get_close_matches(word.casefold()[:200], list(folded), n=1, cutoff=0.6)
     return folded[close[0]] if close else ""

@@ -8,12 +8,15 @@ together with all others. Whatever has the wrong shape is passed over here; the 
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 
 from pydantic_core import PydanticCustomError
 
 from config.document import Entry, Node
 from config.keys import VARIABLE, KeySecrets
 from config.models import (
+    DEFAULT_MEMBER,
+    MOST_LEVELS,
     PROTOCOLS,
     SPOKEN_PROTOCOLS,
     AdminSettings,
@@ -32,6 +35,9 @@ OWNED_HEADERS = frozenset(
         *("te", "trailer", "transfer-encoding", "upgrade", "accept-encoding", "content-encoding"),
     }
 )
+# Longer than this no bucket may take to refill: its arithmetic stays exact, and nobody waits for more.
+LONGEST_REFILL_S = 31 * 86_400
+_WINDOWS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 _LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
 _ONLY_REFERENCES = re.compile(r"(?:[A-Za-z]+ )?(?:\$\{[A-Za-z_][A-Za-z0-9_]*(?::-)?\})+")
@@ -69,6 +75,7 @@ def check(root: Node, *, published: bool, secrets: KeySecrets | None = None) -> 
 
 def _providers(root: Node) -> Iterator[Clash]:
     for name, provider in _members(root, "providers"):
+        yield from _limited(("providers", name), provider.node)
         headers = provider.node.get("headers")
         seen: dict[str, str] = {}
         for header, entry in headers.entries.items() if headers else ():
@@ -108,6 +115,7 @@ def _models(root: Node) -> Iterator[Clash]:
         path: Path = ("models", name)
         yield from _repeats((*path, "tags"), model.node.get("tags"))
         yield from _too_much_output(path, model.node)
+        yield from _limited(path, model.node)
         placed = model.node.get("deployments")
         deployments = placed.items if placed else []
         for at, deployment in enumerate(deployments):
@@ -115,6 +123,7 @@ def _models(root: Node) -> Iterator[Clash]:
             node = deployment.get("provider")
             yield from _dangling((*here, "provider"), node, providers, "provider")
             yield from _unspoken((*here, "provider"), node, providers)
+            yield from _limited(here, deployment)
         ids = deployment_ids(
             name,
             [(_text(each.get("provider")) or "", _text(each.get("id"))) for each in deployments],
@@ -182,15 +191,27 @@ def _routes(root: Node) -> Iterator[Clash]:
 def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
     askable = {name: each for part in ("models", "routes") for name, each in _members(root, part)}
     owners: dict[str, str] = {}
-    for organization, organization_entry in _members(root, "organizations"):
-        path: Path = ("organizations", organization)
-        yield from _budgets(path, organization_entry.node)
+    for path, organization_entry in organizations_in(root):
+        if len(path) == 2 * (MOST_LEVELS + 1):
+            yield Clash(
+                path,
+                organization_entry.line,
+                organization_entry.column,
+                f"organizations have at most {MOST_LEVELS} levels",
+                remedy="make it a team, or a part of one further up",
+            )
+        yield from _limited(path, organization_entry.node)
+        for kind in ("users", "applications", "business_lines"):
+            for member, member_entry in _members(organization_entry.node, kind):
+                yield from _limited((*path, kind, member), member_entry.node)
+                if (kind, member) == ("users", DEFAULT_MEMBER):
+                    yield from _lasting((*path, kind, member), member_entry.node)
         for team, team_entry in _members(organization_entry.node, "teams"):
             team_path = (*path, "teams", team)
-            yield from _budgets(team_path, team_entry.node)
+            yield from _limited(team_path, team_entry.node)
             for name, entry in _members(team_entry.node, "keys"):
                 here = (*team_path, "keys", name)
-                yield from _budgets(here, entry.node)
+                yield from _limited(here, entry.node)
                 models = entry.node.get("models")
                 yield from _references((*here, "models"), models, askable, "model or route")
                 node = entry.node.get("key")
@@ -231,6 +252,83 @@ def caller_key_hash(node: Node | None) -> str | None:
         return None
 
 
+def organizations_in(node: Node, above: Path = ()) -> Iterator[tuple[Path, Entry]]:
+    """Give every organization of a document, each before its parts, with its path."""
+    for name, entry in _members(node, "organizations"):
+        path = (*above, "organizations", name)
+        yield path, entry
+        yield from organizations_in(entry.node, path)
+
+
+def _limited(path: Path, scope: Node) -> Iterator[Clash]:
+    """Check the limits and the budgets of a scope."""
+    yield from _bursts(path, scope)
+    yield from _budgets(path, scope)
+    yield from _raises(path, scope)
+
+
+def _bursts(path: Path, scope: Node) -> Iterator[Clash]:
+    limits = scope.get("limits")
+    for rate, entry in _members(scope, "limits", "burst"):
+        limit, burst = limits.get(rate) if limits is not None else None, _whole(entry.node)
+        place = (*path, "limits", "burst", rate)
+        if limit is None:
+            yield Clash(
+                place,
+                entry.line,
+                entry.column,
+                f"there is no {rate} whose burst this could be",
+                remedy=f"add {rate}, or take this out",
+            )
+            continue
+        amount = _whole(limit)
+        window_s = _WINDOWS_S.get(rate[-1:])
+        if burst and amount and window_s and burst * window_s > LONGEST_REFILL_S * amount:
+            yield Clash(
+                place,
+                entry.line,
+                entry.column,
+                f"at {amount} a bucket of {burst} would take longer than 31 days to refill",
+                remedy="make it smaller",
+            )
+
+
+def _each_budget(path: Path, scope: Node) -> Iterator[tuple[Path, Node]]:
+    written = scope.get("budget")
+    if written is not None and written.kind == "list":
+        for at, budget in enumerate(written.items):
+            yield (*path, "budget", at), budget
+    elif written is not None:
+        yield (*path, "budget"), written
+
+
+def _raises(path: Path, scope: Node) -> Iterator[Clash]:
+    for place, budget in _each_budget(path, scope):
+        usd, raised = _amount(budget.get("usd")), _amount(budget.get("raise", "usd"))
+        node = budget.get("raise", "usd")
+        if node is not None and usd is not None and raised is not None and raised <= usd:
+            yield Clash(
+                (*place, "raise", "usd"),
+                node.line,
+                node.column,
+                f"a raise to no more than the {usd:f} USD of the budget",
+                remedy="write the amount that holds until then, not what is added",
+            )
+
+
+def _lasting(path: Path, scope: Node) -> Iterator[Clash]:
+    for place, budget in _each_budget(path, scope):
+        per = budget.get("per")
+        if per is not None and _text(per) == "total":
+            yield Clash(
+                (*place, "per"),
+                per.line,
+                per.column,
+                "what users without an entry of their own have spent is not kept for ever",
+                remedy="name the user, or choose a period",
+            )
+
+
 def _budgets(path: Path, scope: Node) -> Iterator[Clash]:
     written = scope.get("budget")
     if written is None:
@@ -249,6 +347,7 @@ def _budgets(path: Path, scope: Node) -> Iterator[Clash]:
     if written.kind != "list":
         return
     seen: set[tuple[str | None, str]] = set()
+    zones: dict[str | None, str | None] = {}
     for at, budget in enumerate(written.items):
         per, mode = _text(budget.get("per")), _text(budget.get("mode")) or "soft"
         if per is not None and (per, mode) in seen:
@@ -260,6 +359,16 @@ def _budgets(path: Path, scope: Node) -> Iterator[Clash]:
                 remedy="keep the smaller one",
             )
         seen.add((per, mode))
+        zone = budget.get("time_zone")
+        if zones.setdefault(per, _text(zone)) != _text(zone):
+            where = zone or budget
+            yield Clash(
+                (*path, "budget", at),
+                where.line,
+                where.column,
+                f"two budgets per {per} in different time zones",
+                remedy="give both the same time_zone",
+            )
 
 
 def _addresses(root: Node) -> Iterator[Clash]:
@@ -301,11 +410,11 @@ def _secrets_in_clear(root: Node) -> Iterator[Clash]:
         for header, entry in headers.entries.items() if headers else ():
             if _TELLING.search(header):
                 places.append((("providers", name, "headers", header), entry.node, ""))
-    for organization, entry in _members(root, "organizations"):
+    for above, entry in organizations_in(root):
         for team, team_entry in _members(entry.node, "teams"):
             for name, key in _members(team_entry.node, "keys"):
-                path: Path = ("organizations", organization, "teams", team, "keys", name, "key")
-                places.append((path, key.node.get("key"), " or sha256:<64 hex>"))
+                here: Path = (*above, "teams", team, "keys", name, "key")
+                places.append((here, key.node.get("key"), " or sha256:<64 hex>"))
     for path, node, other in places:
         if _is_in_clear(node):
             assert node is not None
@@ -344,6 +453,17 @@ def _whole(node: Node | None) -> int | None:
     if not isinstance(text, Plain) or not re.fullmatch(r"[0-9][0-9_]{0,30}", text):
         return None
     return int(text.replace("_", ""))
+
+
+def _amount(node: Node | None) -> Decimal | None:
+    text = _text(node)
+    if not isinstance(text, Plain):
+        return None
+    try:
+        found = Decimal(text.replace("_", ""))
+    except InvalidOperation:
+        return None
+    return found if found.is_finite() else None
 
 
 def _address(node: Node | None, default: str) -> tuple[str, int] | None:

@@ -106,7 +106,9 @@ def _sections() -> list[tuple[str, type[Section]]]:
     """Give every section once, with its place in the file; those of many places last."""
     places: dict[type[Section], list[str]] = {}
 
-    def visit(section: type[Section], place: str) -> None:
+    def visit(section: type[Section], place: str, above: tuple[type[Section], ...] = ()) -> None:
+        if section in above:
+            return  # a part of an organization is an organization
         places.setdefault(section, []).append(place)
         for name, field in written_fields(section).items():
             annotation, inner = bare(field.annotation), f"{place}.{name}" if place else name
@@ -115,14 +117,21 @@ def _sections() -> list[tuple[str, type[Section]]]:
             elif get_origin(annotation) is tuple:
                 annotation, inner = bare(get_args(annotation)[0]), f"{inner}[]"
             if isinstance(annotation, type) and issubclass(annotation, Section):
-                visit(annotation, inner)
+                visit(annotation, inner, (*above, section))
 
     visit(Config, "")
     once = [
         (found[0] or "top level", section) for section, found in places.items() if not found[1:]
     ]
     often = [
-        (found[0].split(".")[-1].removesuffix("[]"), section)
+        (
+            ", ".join(
+                dict.fromkeys(
+                    each.removesuffix(".<name>").split(".")[-1].removesuffix("[]") for each in found
+                )
+            ),
+            section,
+        )
         for section, found in places.items()
         if found[1:]
     ]
@@ -189,7 +198,9 @@ def _link(reference: str) -> str:
     name = reference.rsplit("/", 1)[-1]
     for title, section in _sections():
         if section.__name__ == name:
-            anchor = "".join(each for each in title.lower() if each.isalnum() or each in "_-")
+            anchor = "".join(
+                each for each in title.lower().replace(" ", "-") if each.isalnum() or each in "_-"
+            )
             return f"[`{title}`](#{anchor})"
     raise LookupError(f"no section is called {name}")
 

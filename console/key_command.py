@@ -165,8 +165,8 @@ def _show(gateway: Gateway, options: argparse.Namespace) -> int:
 
 
 def _parts(key: str) -> list[str]:
-    parts = key.split("/")
-    if len(parts) != 3 or not all(parts):
+    parts = key.rsplit("/", 2)
+    if len(parts) != 3 or not all(key.split("/")):
         raise Misuse(f"{key!r}: expected ORG/TEAM/NAME")
     return parts
 

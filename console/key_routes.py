@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from config.changes import Draft, add_key, place_of, remove, set_key_hash
+from config.changes import Draft, add_key, organizations_of, place_of, remove, set_key_hash
 from config.differences import as_data
 from config.problems import quoted, spell
 from config.secrets import hash_key
@@ -42,11 +42,11 @@ async def _list(call: Call) -> web.Response:
         draft = Draft(version.document, call.door.environ)
         return [
             _shown(draft, f"{organization}/{team}/{name}")
-            for organization in draft.names(("organizations",))
+            for organization, path in organizations_of(draft)
             if wanted[0] in {None, organization}
-            for team in draft.names(("organizations", organization, "teams"))
+            for team in draft.names((*path, "teams"))
             if wanted[1] in {None, team}
-            for name in draft.names(("organizations", organization, "teams", team, "keys"))
+            for name in draft.names((*path, "teams", team, "keys"))
         ]
 
     keys = await asyncio.to_thread(refusals, found)
@@ -76,7 +76,7 @@ async def _create(call: Call) -> web.Response:
     # Each part by itself: a slash in one must not lead into another team
     for part in ("organization", "team", "name"):
         text = getattr(asked, part)
-        if "/" in text or not text:
+        if ("/" in text and part != "organization") or not text:
             raise Refused(422, "invalid", f"{part}: expected a name without '/'", path=part)
     key = make_key()
     section: dict[str, Any] = {"key": hash_key(key)}
@@ -105,11 +105,11 @@ async def _revoke(call: Call) -> web.Response:
 
 def _id(call: Call) -> str:
     names = [call.names[name] for name in ("organization", "team", "name")]
-    if any("/" in name for name in names):
+    if any("/" in name for name in names[1:]):
         raise Refused(
             404,
             "not_found",
-            "names of organizations, teams and keys have no '/'",
+            "names of teams and keys have no '/'",
             path="organizations",
         )
     return "/".join(names)

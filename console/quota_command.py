@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from config.changes import SCOPES
 from console.gateway import Gateway, Misuse
 from console.operating import (
     add_change_options,
@@ -23,8 +24,6 @@ from console.operating import (
 )
 
 __all__ = ["run"]
-
-SCOPES = "key:ORG/TEAM/NAME, team:ORG/TEAM, org:ORG, model:NAME or deployment:ID"
 
 
 def run(argv: Sequence[str]) -> int:
@@ -129,7 +128,7 @@ def _print(quotas: Sequence[dict[str, Any]]) -> None:
                     f"USD per {budget['per']}, {budget['mode']}",
                     f"{budget['usd']:,.2f}",
                     _usd(budget["remaining_usd"]) + held,
-                    f"at {budget['resets_at']}",
+                    f"at {budget['resets_at']}" if budget["resets_at"] else "never",
                 ]
             )
         if not each["limits"] and not each["budgets"]:

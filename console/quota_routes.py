@@ -1,15 +1,15 @@
 """The routes of `/v1/quotas`: what scopes may, what they hold right now, and how that is tuned."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from config.changes import Draft, scope_place, set_quota
+from config.changes import Draft, organizations_of, scope_place, set_quota, time_zone_at
 from config.differences import as_data
-from config.models import deployment_ids
+from config.models import DEFAULT_MEMBER, deployment_ids
 from config.problems import Path
 from console import shapes
 from console.answers import json_answer
@@ -21,18 +21,29 @@ from ratelimit.upkeep import read_scope
 __all__ = ["ROUTES", "clock", "deployments_in", "quotas_of"]
 
 
+class Shown(NamedTuple):
+    """A scope, its section, and the time zone of its budgets that do not say theirs."""
+
+    scope: str
+    settings: dict[str, Any]
+    time_zone: str
+
+
 async def _list(call: Call) -> web.Response:
     version = await Desk(call.door).current()
 
-    def found() -> list[tuple[str, dict[str, Any]]]:
+    def found() -> list[Shown]:
         draft = Draft(version.document, call.door.environ)
         sections = (
-            (scope, as_data(draft.at(path), path, resolved=True)) for scope, path in _scopes(draft)
+            Shown(
+                scope,
+                as_data(draft.at(path), path, resolved=True) or {},
+                time_zone_at(draft, path),
+            )
+            for scope, path in _scopes(draft)
         )
         return [
-            (scope, settings)
-            for scope, settings in sections
-            if settings and (settings.get("limits") or settings.get("budget"))
+            each for each in sections if each.settings.get("limits") or each.settings.get("budget")
         ]
 
     scopes = await asyncio.to_thread(refusals, found)
@@ -58,22 +69,27 @@ async def _put(call: Call) -> web.Response:
 async def _one(call: Call, document: str) -> dict[str, Any]:
     scope = call.names["scope"]
 
-    def found() -> dict[str, Any]:
+    def found() -> Shown:
         draft = Draft(document, call.door.environ)
         path = scope_place(draft, scope)
-        return as_data(draft.at(path), path, resolved=True) or {}
+        if draft.at(path) is None:
+            # Who has no entry of his own has what holds for all.
+            path = (*path[:-1], DEFAULT_MEMBER)
+        settings = as_data(draft.at(path), path, resolved=True) or {}
+        return Shown(scope, settings, time_zone_at(draft, path))
 
-    settings = await asyncio.to_thread(refusals, found)
-    (said,) = await quotas_of(call.door, [(scope, settings)])
+    (said,) = await quotas_of(call.door, [await asyncio.to_thread(refusals, found)])
     return said
 
 
-async def quotas_of(door: Door, scopes: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return what scopes may and hold, each given as its name and its section."""
+async def quotas_of(door: Door, scopes: Iterable[Shown]) -> list[dict[str, Any]]:
+    """Return what scopes may and hold."""
     at = await clock(door)
     return [
-        quota(scope, settings, await read_scope(door.client, scope), at)
-        for scope, settings in scopes
+        quota(
+            each.scope, each.settings, await read_scope(door.client, each.scope), at, each.time_zone
+        )
+        for each in scopes
     ]
 
 
@@ -84,14 +100,18 @@ async def clock(door: Door) -> datetime:
 
 
 def _scopes(draft: Draft) -> Iterator[tuple[str, Path]]:
-    for organization in draft.names(("organizations",)):
-        path: Path = ("organizations", organization)
+    for organization, path in organizations_of(draft):
         yield f"org:{organization}", path
+        for kind in ("user", "application", "business_line"):
+            for member in draft.names((*path, f"{kind}s")):
+                yield f"{kind}:{organization}#{member}", (*path, f"{kind}s", member)
         for team in draft.names((*path, "teams")):
             inner = (*path, "teams", team)
             yield f"team:{organization}/{team}", inner
             for key in draft.names((*inner, "keys")):
                 yield f"key:{organization}/{team}/{key}", (*inner, "keys", key)
+    for provider in draft.names(("providers",)):
+        yield f"provider:{provider}", ("providers", provider)
     for model in draft.names(("models",)):
         yield f"model:{model}", ("models", model)
     for name, path in deployments_in(draft):

@@ -2,68 +2,82 @@
 What a scope is granted and what it holds right now, for people.
 
 What is granted comes from the live document, what is held from the store's counters, read at the
-store's own time. The arithmetic is that of `lua/gcra.lua` and `governance/lua/budget.lua`: a limit
-of N per minute is a bucket, a period ends by the calendar in UTC.
+store's own time. The arithmetic is that of `lua/gcra.lua` and `governance/lua/budget.lua`: a rate
+is a bucket, a period ends by the calendar of its time zone.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from ratelimit.limits import ScopeState
+from config.scalars import moment_of
+from ratelimit.limits import KINDS, RATES, RateState, ScopeState, depth_us
 
 __all__ = ["period_end", "period_ids", "quota"]
 
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
-MINUTE_US = 60_000_000
 NANO = 10**9
 
 
-def period_ids(at: datetime) -> dict[str, int]:
-    """Return the ids of the day, the week and the month that hold a moment, as the scripts count them."""
-    days = (at - EPOCH).days
-    return {"day": days + 1, "week": days // 7 + 1, "month": at.year * 12 + at.month}
+def period_ids(at: datetime, time_zone: str = "UTC") -> dict[str, int]:
+    """Return the ids of the periods that hold a moment in a time zone, as the scripts count them."""
+    day = at.astimezone(ZoneInfo(time_zone)).date()
+    days = (day - EPOCH.date()).days
+    return {
+        "day": days + 1,
+        "week": days // 7 + 1,
+        "month": day.year * 12 + day.month,
+        "quarter": day.year * 4 + (day.month + 2) // 3,
+        "total": 1,
+    }
 
 
-def period_end(at: datetime, per: str) -> datetime:
-    """Return when the period that holds a moment ends."""
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+def period_end(at: datetime, per: str, time_zone: str = "UTC") -> datetime | None:
+    """Return when the period that holds a moment ends in a time zone, None for the total."""
+    zone = ZoneInfo(time_zone)
+    day = at.astimezone(zone).date()
+    if per == "total":
+        return None
     if per == "day":
-        return midnight + timedelta(days=1)
-    if per == "week":
-        return midnight + timedelta(days=7 - midnight.weekday())
-    return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
+        end = day + timedelta(days=1)
+    elif per == "week":
+        end = day + timedelta(days=7 - day.weekday())
+    else:
+        month = day.month + 1 if per == "month" else (day.month + 2) // 3 * 3 + 1
+        end = date(day.year + (month > 12), month if month <= 12 else 1, 1)
+    return datetime(end.year, end.month, end.day, tzinfo=zone).astimezone(UTC)
 
 
 def quota(
-    scope: str, settings: dict[str, Any], state: ScopeState | None, at: datetime
+    scope: str,
+    settings: dict[str, Any],
+    state: ScopeState | None,
+    at: datetime,
+    time_zone: str = "UTC",
 ) -> dict[str, Any]:
     """
     Return what a scope may and holds; `settings` is its section, `state` None where the store knows none.
 
+    `time_zone` is that of budgets that do not say theirs.
     A limit that nothing was taken from yet is whole; one that cannot be read here (its variable is not
     set where the control runs) is left out.
     """
     in_flight = 0 if state is None else state.in_flight
+    said = settings.get("limits") or {}
+    bursts = said.get("burst") or {}
     limits: dict[str, Any] = {}
-    for name, limit in (settings.get("limits") or {}).items():
+    for name, limit in said.items():
         if not isinstance(limit, int):
             continue
         if name == "concurrency":
-            limits[name] = _left(limit, max(0, limit - in_flight), None)
-        elif name in {"rpm", "tpm"}:
-            tat = 0.0
-            if state is not None:
-                tat = state.requests_tat_us if name == "rpm" else state.tokens_tat_us
-            ahead = max(0.0, tat - _us(at))
-            remaining = int((MINUTE_US - ahead) * limit / MINUTE_US + 1e-6)
-            limits[name] = _left(limit, max(0, remaining), -int(-ahead // 1000))
-        else:
-            limits[name] = _left(limit, None, None)
-    said = settings.get("budget") or []
+            limits[name] = _left(limit, limit, max(0, limit - in_flight), None)
+        elif name in RATES:
+            limits[name] = _rate(name, limit, bursts.get(name), state, at)
+    written = settings.get("budget") or []
     budgets = [
-        _budget(each, state, at)
-        for each in (said if isinstance(said, list) else [said])
-        if isinstance(each["usd"], int | float) and each["per"] in period_ids(at)
+        _budget(each, state, at, time_zone)
+        for each in (written if isinstance(written, list) else [written])
+        if isinstance(each["usd"], int | float) and each["per"] in KINDS
     ]
     return {
         "scope": scope,
@@ -74,31 +88,71 @@ def quota(
     }
 
 
-def _left(limit: int, remaining: int | None, resets_in_ms: int | None) -> dict[str, Any]:
-    return {"limit": limit, "remaining": remaining, "resets_in_ms": resets_in_ms}
+def _rate(
+    name: str, limit: int, said: object, state: ScopeState | None, at: datetime
+) -> dict[str, Any]:
+    burst = said if isinstance(said, int) else limit
+    known = None if state is None else state.rates.get(name)
+    tat_us = 0.0 if known is None else known.tat_us
+    ahead_us = max(0.0, tat_us - _us(at))
+    rate = RateState(limit, burst, depth_us(name, limit, burst), tat_us)
+    return _left(limit, burst, rate.remaining(name, _us(at)), -int(-ahead_us // 1000))
+
+
+def _left(limit: int, burst: int, remaining: int, resets_in_ms: int | None) -> dict[str, Any]:
+    return {
+        "limit": limit,
+        "burst": burst,
+        "remaining": remaining,
+        "resets_in_ms": resets_in_ms,
+    }
 
 
 def _us(at: datetime) -> float:
     return (at - EPOCH) / timedelta(microseconds=1)
 
 
-def _budget(said: dict[str, Any], state: ScopeState | None, at: datetime) -> dict[str, Any]:
+def _budget(
+    said: dict[str, Any], state: ScopeState | None, at: datetime, time_zone: str
+) -> dict[str, Any]:
     per = str(said["per"])
+    zone = str(said.get("time_zone") or time_zone)
     found = None if state is None else state.budgets.get(per)
     # What was spent in a period that is over counts no more
-    is_now = found is not None and found.period >= period_ids(at)[per]
+    is_now = found is not None and found.period >= period_ids(at, zone)[per]
     spent = found.spent_nusd if found is not None and is_now else 0
     held = found.held_nusd if found is not None and is_now else 0
-    amount = round(said["usd"] * NANO)
+    raised = _raised(said.get("raise"), zone)
+    amount = said["usd"]
+    if raised is not None and raised[1] > at:
+        amount = raised[0]
+    end = period_end(at, per, zone)
     return {
         "usd": float(said["usd"]),
         "per": per,
         "mode": str(said.get("mode", "soft")),
+        "time_zone": zone,
+        "raised_usd": None if raised is None else float(raised[0]),
+        "raised_until": None if raised is None else _stamp(raised[1]),
         "spent_usd": usd(spent),
         "held_usd": usd(held),
-        "remaining_usd": usd(max(0, amount - spent - held)),
-        "resets_at": period_end(at, per).isoformat().replace("+00:00", "Z"),
+        "remaining_usd": usd(max(0, round(amount * NANO) - spent - held)),
+        "resets_at": None if end is None else _stamp(end),
     }
+
+
+def _raised(said: object, zone: str) -> tuple[float, datetime] | None:
+    """Return what a budget is raised to and until when, None when it is not, or cannot be read here."""
+    if not isinstance(said, dict) or not isinstance(said.get("usd"), int | float):
+        return None
+    try:
+        return said["usd"], moment_of(str(said.get("until")), zone).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
 
 
 def usd(nusd: int) -> str:

@@ -310,6 +310,7 @@ class RateShape(Shape):
     """A limit and what is left of it."""
 
     limit: int
+    burst: int = Field(description="Most at once: what its bucket holds.")
     remaining: int | None
     resets_in_ms: int | None = Field(description="When the bucket is full again.")
 
@@ -320,10 +321,13 @@ class BudgetShape(Shape):
     usd: float
     per: str
     mode: str
+    time_zone: str
+    raised_usd: float | None = Field(description="The amount until `raised_until`.")
+    raised_until: str | None
     spent_usd: str
     held_usd: str
     remaining_usd: str
-    resets_at: str
+    resets_at: str | None = Field(description="When its period ends; null for a total.")
 
 
 class Quota(Shape):

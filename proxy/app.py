@@ -45,7 +45,6 @@ from proxy.wire.headers import AnswerHeaders, RequestHeaders
 from ratelimit.asks import Boot, replica_name
 from ratelimit.degraded import Rule
 from ratelimit.gate import Gate
-from ratelimit.limits import records
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import seed
 from store.lane import Lane, LaneLost
@@ -182,8 +181,7 @@ class Edge:
     async def reseed(self, keys: list[str]) -> None:
         """Write limits that the store has lost."""
         live = self.live
-        known = dict(records(live.config, live.version))
-        await seed(self._client, [(key, known[key]) for key in keys if key in known], live.version)
+        await seed(self._client, live.records_for(keys), live.version)
 
     def rule(self, scope: str) -> Rule | None:
         """Return what a scope declares for when the store is away."""

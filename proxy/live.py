@@ -8,9 +8,10 @@ A new version makes a new `Live`; exchanges that run keep theirs until they end.
 import os
 import ssl
 from bisect import bisect_left
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from urllib.parse import urlsplit
 
 import msgpack
@@ -29,7 +30,7 @@ from proxy.wire import translate
 from proxy.wire.endpoints import ENDPOINTS, GENERATING, PROTOCOLS, Endpoint
 from proxy.wire.headers import RequestHead
 from ratelimit.degraded import rules
-from ratelimit.limits import MOST_OUTPUT, Candidate, Plan
+from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, records
 from routing.catalogue import Rates, bound
 from routing.eligibility import Option, Pool, UnknownModel
 
@@ -213,9 +214,10 @@ class Live:
                     f"its provider speaks {option.provider.protocol},"
                     f" in which {endpoint.route} cannot be asked"
                 )
-            elif caller.strict and option.rates is None:
+            elif option.rates is None and (caller.strict or self._is_strict(option)):
+                over = "this key" if caller.strict else "it"
                 reasons[option.placed.id] = (
-                    "its price is unknown, and a strict budget stands over this key"
+                    f"its price is unknown, and a strict budget stands over {over}"
                     f" (set models.{option.placed.model}.price)"
                 )
             else:
@@ -234,17 +236,35 @@ class Live:
                 caller.scopes,
                 tuple(_candidate(option, input_bound) for option in eligible),
                 self._entry(caller, asked, endpoint, places[0], stream=stream),
+                caller.users,
             ),
             places=places,
             ways=ways,
             translates=any(way.translation is not None for way in ways),
-            strict=caller.strict,
+            strict=caller.strict or any(map(self._is_strict, eligible)),
             caller=caller,
             asked=asked,
             most_input=max(option.context or UNBOUNDED for option in eligible),
             ok=self._metrics.counter("penstock_requests_total", endpoint.word, asked, "200"),
             duration=self._metrics.histogram("penstock_duration_seconds", asked),
         )
+
+    def _is_strict(self, option: Option) -> bool:
+        """Whether a strict budget stands over a deployment, its model or its provider."""
+        budgets = (
+            *option.placed.deployment.budgets,
+            *self.config.models[option.placed.model].budgets,
+            *option.provider.budgets,
+        )
+        return any(budget.mode == "strict" for budget in budgets)
+
+    @cached_property
+    def _records(self) -> dict[str, bytes]:
+        return dict(records(self.config, self.version))
+
+    def records_for(self, keys: Iterable[str]) -> list[tuple[str, bytes]]:
+        """Return the limits to write where the store lacks some keys."""
+        return missing(self._records, keys)
 
     def _entry(
         self, caller: Caller, asked: str, endpoint: Endpoint, place: Place, *, stream: bool
@@ -385,6 +405,7 @@ def _candidate(option: Option, input_bound: int) -> Candidate:
         most=option.max_output or MOST_OUTPUT,
         provider=option.placed.deployment.provider,
         request=rates.request_nusd,
+        limited_provider=is_limited(option.provider),
     )
 
 

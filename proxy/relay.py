@@ -546,6 +546,7 @@ class Attempt:
                 ttft_us=ttft_us,
                 cool_us=self.cool_us,
                 streamed=self.reported,
+                user=exchange.user,
                 # The order is the ledger's.
                 entry=_pack(
                     (

@@ -394,4 +394,4 @@ class Admission:
             outage.answer(self._asks.popleft())
 
     def _void(self, ask: Ask, boot: Boot, void_to: int = 0) -> None:
-        self._settle(voided(ask.plan, boot, ask.attempt_id, void_to))
+        self._settle(voided(ask.plan, boot, ask.attempt_id, ask.user, void_to))

@@ -137,6 +137,14 @@ class Ask:
         # Sendings below this number may still be granted, though somebody else has answered the ask.
         self.void_to = 0
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The caller's scopes: the plan's, then the user's."""
+        plan = self.plan
+        if not plan.users or not self.user:
+            return plan.scopes
+        return (*plan.scopes, *plan.user_scopes(self.user))
+
 
 class Grant:
     """
@@ -241,7 +249,7 @@ class Settlement:
         )
 
 
-def voided(plan: Plan, boot: Boot, attempt_id: str, void_to: int = 0) -> Settlement:
+def voided(plan: Plan, boot: Boot, attempt_id: str, user: str = "", void_to: int = 0) -> Settlement:
     """Return what gives a lease back as if it had never been."""
     return Settlement(
         plan,
@@ -256,6 +264,7 @@ def voided(plan: Plan, boot: Boot, attempt_id: str, void_to: int = 0) -> Settlem
         cool_us=0,
         streamed=False,
         entry=b"",
+        user=user,
         void=True,
         void_to=void_to,
     )
@@ -377,13 +386,10 @@ def numbered(command: Command) -> tuple[str, int]:
 
 def denied(ask: Ask, row: list[Any]) -> Denied:
     """Read a refusal."""
-    what, number, which = DENIED_WORDS[row[1]], row[2], row[7]
-    scopes = ask.plan.scopes
+    what, which = DENIED_WORDS[row[1]], row[7]
     return Denied(
         what=what,
-        scope=scopes[number - 1]
-        if number <= len(scopes)
-        else ask.plan.user_scopes(ask.user)[number - len(scopes) - 1],
+        scope=ask.scopes[row[2] - 1],
         limit=row[3],
         retry_us=row[4],
         at_us=row[5],

@@ -10,7 +10,7 @@ What holds when the store does not answer: each limit does what it declares, on 
 | a limit or soft budget that declares `closed` | closes |
 
 "Live replicas" are those that the last answered beat saw; when that is not known, everything closes.
-Limits of deployments and models are held in the same way, so that no vendor's quota is exceeded.
+Limits of deployments, models and providers are held in the same way, so that no vendor's quota is exceeded.
 
 The rules are this file's own, not a copy of the scripts'.
 Their law: over all replicas, what passes in an outage never exceeds the limit times the time since its beginning.
@@ -23,18 +23,22 @@ Nothing here does I/O or reads a clock: times are monotonic microseconds, given 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil, inf
+from types import MappingProxyType
 from typing import NamedTuple
 
 from config.models import Budget, Config, Limits
 from ratelimit.asks import LOST_DIGITS, Ask, Boot, Denied, Grant, Nobody
-from ratelimit.limits import Candidate, Plan
+from ratelimit.limits import RATES, WINDOWS_US, Candidate, declared
 from ratelimit.sight import Sight
 
-MINUTE_US = 60_000_000
+# For how long before an outage a budget's being spent is remembered.
+REMEMBER_US = 60_000_000
+# Most scopes that are held at a time: callers may name users without end.
+MOST_SCOPES = 100_000
 # An outage may cost a soft budget one part in so many of its amount, over all replicas together.
 SOFT_PARTS = 20
-# For how long before an outage a budget's being spent is remembered.
-REMEMBER_US = MINUTE_US
+# What a rate's name begins with says what it counts.
+COUNTED = MappingProxyType({"r": "requests", "t": "tokens", "it": "input", "ot": "output"})
 # What to say of something that frees with the store.
 RETRY_US = 1_000_000
 
@@ -42,11 +46,17 @@ _ONLY, _ORDER, _LOAD, _LEAST_BAD = 1, 2, 3, 4
 
 
 class Rate(NamedTuple):
-    """So much of something in a window: `requests`, `tokens`."""
+    """
+    So much of something in a window, under its name (`rpm`): `requests`, `tokens`, `input`, `output`.
+
+    `burst` is the most at once, and no more than the amount of one window: an outage lends nothing.
+    """
 
     what: str
     amount: int
     window_us: int
+    burst: int
+    name: str
 
 
 class Fund(NamedTuple):
@@ -95,27 +105,15 @@ def rules(config: Config) -> dict[str, Rule]:
 
 def _rules(config: Config) -> Iterator[tuple[str, Rule]]:
     default = config.store.when_down
-    for name, organization in config.organizations.items():
-        yield f"org:{name}", rule_of(organization.limits, organization.budgets, default=default)
-        for team_name, team in organization.teams.items():
-            team_id = f"{name}/{team_name}"
-            yield f"team:{team_id}", rule_of(team.limits, team.budgets, default=default)
-            for key_name, key in team.keys.items():
-                yield (
-                    f"key:{team_id}/{key_name}",
-                    rule_of(key.limits, key.budgets, default=default),
-                )
-    for name, model in config.models.items():
-        yield f"model:{name}", rule_of(model.limits, default=default)
-    for placed in config.deployments.values():
-        deployment = placed.deployment
+    for scope in declared(config):
         yield (
-            f"deployment:{placed.id}",
+            scope.name,
             rule_of(
-                deployment.limits,
+                scope.limits,
+                scope.budgets,
                 default=default,
-                weight=deployment.weight,
-                drained=deployment.drained,
+                weight=scope.weight or 1,
+                drained=scope.drained,
             ),
         )
 
@@ -130,10 +128,11 @@ def rule_of(
 ) -> Rule:
     """Return what a scope declares; `default` is for those that do not say what they do."""
     rates = []
-    if limits.rpm:
-        rates.append(Rate("requests", limits.rpm, MINUTE_US))
-    if limits.tpm:
-        rates.append(Rate("tokens", limits.tpm, MINUTE_US))
+    for name in RATES:
+        limit = getattr(limits, name)
+        if limit is not None:
+            burst = min(getattr(limits.burst, name) or limit, limit)
+            rates.append(Rate(COUNTED[name[:-2]], limit, WINDOWS_US[name[-1]], burst, name))
     return Rule(
         rates=tuple(rates),
         concurrency=limits.concurrency or 0,
@@ -176,7 +175,8 @@ class _State:
         self.tats: list[float] = []
         for rate in rule.rates:
             each = rate.window_us * count / rate.amount
-            full = max(float(rate.window_us), each) if rate.what == "requests" else rate.window_us
+            whole = rate.window_us * rate.burst / rate.amount
+            full = max(whole, each) if rate.what == "requests" else whole
             self.spans.append((each, full))
             self.tats.append(entered_us + full)
         self.left_nusd = [fund.amount_nusd // SOFT_PARTS // count for fund in rule.funds]
@@ -204,14 +204,14 @@ class _State:
 
 
 class _Place:
-    """A candidate: its deployment and its model."""
+    """A candidate: its deployment, and the others of its scopes with the word for each that has no room."""
 
-    __slots__ = ("candidate", "deployment", "model")
+    __slots__ = ("candidate", "deployment", "states")
 
-    def __init__(self, candidate: Candidate, deployment: _State, model: _State) -> None:
+    def __init__(self, candidate: Candidate, states: list[_State]) -> None:
         self.candidate = candidate
-        self.deployment = deployment
-        self.model = model
+        self.deployment = states[0]
+        self.states = list(zip(states, ("", "model_limit", "provider_limit"), strict=False))
 
 
 class Degraded:
@@ -245,17 +245,17 @@ class Degraded:
             self._spent[denied.scope, denied.period] = now_us
 
     def enter(
-        self, replicas: Replicas | None, live: Iterable[tuple[Plan, int]], now_us: int
+        self, replicas: Replicas | None, live: Iterable[tuple[Ask, int]], now_us: int
     ) -> None:
-        """Begin an outage; `live` are the attempts that run here, each a plan and its candidate (from 0)."""
+        """Begin an outage; `live` are the attempts that run here, each an ask and its candidate (from 0)."""
         self.active = True
         self._outage += 1
         self._replicas = replicas
         self._entered_us = now_us
         self._states = {}
         running: dict[str, int] = {}
-        for plan, candidate in live:
-            for name in _scopes(plan, candidate):
+        for ask, candidate in live:
+            for name in _scopes(ask, candidate):
                 running[name] = running.get(name, 0) + 1
         self._running = running
         old = now_us - REMEMBER_US
@@ -272,7 +272,9 @@ class Degraded:
         found = self._states.get(name)
         if found is None and self._replicas is not None:
             rule = self._rule(name)
-            if rule is not None:
+            if rule is None and name.startswith("user:"):
+                rule = self._rule("users:" + name[5:].partition("#")[0])
+            if rule is not None and len(self._states) < MOST_SCOPES:
                 found = self._states[name] = _State(
                     rule, self._replicas, self._entered_us, self._running.pop(name, 0)
                 )
@@ -288,9 +290,8 @@ class Degraded:
         """
         if self._replicas is None:
             return Closed("how many gateways share the limits is not known")
-        plan = ask.plan
         scopes: list[_State] = []
-        for name in plan.scopes:
+        for name in ask.scopes:
             state = self._state(name)
             closed = self._closed(name, state)
             if closed is not None or state is None:
@@ -322,27 +323,26 @@ class Degraded:
     ) -> Denied | None:
         """Return the refusal of the caller's limit that frees last, None when all have room."""
         worst = -1.0
-        binding = ("", "", 0, "")
-        for name, state in zip(ask.plan.scopes, scopes, strict=True):
+        binding = ("", "", 0, "", "")
+        for name, state in zip(ask.scopes, scopes, strict=True):
             rule = state.rule
             for at, rate in enumerate(rule.rates):
-                if rate.what != "requests" and ask.input > rate.amount:
+                if rate.what in {"tokens", "input"} and ask.input > rate.burst:
                     wait, what = inf, "too_large"
                 else:
-                    wait, what = (
-                        state.wait_us(at, _units(rate, debit, first=ask.first), now_us),
-                        rate.what,
-                    )
+                    units = _units(rate, ask.input, debit, first=ask.first)
+                    wait = state.wait_us(at, units, now_us)
+                    what = "requests" if rate.what == "requests" else "tokens"
                 if wait > 0.5 and wait > worst:
-                    worst, binding = wait, (what, name, rate.amount, "")
+                    worst, binding = wait, (what, name, rate.amount, "", rate.name)
             if rule.concurrency and state.in_flight >= state.places and worst < 0:
-                worst, binding = 0.0, ("concurrency", name, rule.concurrency, "")
+                worst, binding = 0.0, ("concurrency", name, rule.concurrency, "", "")
             for fund in rule.funds:
                 if (name, fund.period) in self._spent:
-                    worst, binding = inf, ("budget", name, fund.amount_nusd, fund.period)
+                    worst, binding = inf, ("budget", name, fund.amount_nusd, fund.period, "")
         if worst < 0:
             return None
-        what, scope, limit, period = binding
+        what, scope, limit, period, rate_name = binding
         return Denied(
             what=what,
             scope=scope,
@@ -352,6 +352,7 @@ class Degraded:
             limits=_tightest(scopes, now_us),
             period=period,
             degraded=self.share,
+            rate=rate_name,
         )
 
     def _choose(
@@ -369,12 +370,11 @@ class Degraded:
         waits: list[float] = []
         places: list[_Place | None] = []
         for number, candidate in enumerate(ask.plan.candidates, 1):
-            deployment = self._state(f"deployment:{candidate.deployment}")
-            model = self._state(f"model:{candidate.model}")
-            if deployment is None or model is None:
+            states = [state for name in candidate.scopes if (state := self._state(name))]
+            if len(states) < len(candidate.scopes):
                 place, word, wait = None, "drained", 0.0
             else:
-                place = _Place(candidate, deployment, model)
+                place = _Place(candidate, states)
                 word, wait = self._fitness(ask, number, place, debit, now_us)
             places.append(place)
             lost.append(word)
@@ -404,9 +404,9 @@ class Degraded:
             (ask.input * candidate.input_estimate + most * ask.n * candidate.output) / 1000
         )
         for state in scopes:
-            _take(state, debit, estimate, now_us, first=ask.first)
-        for state in (place.deployment, place.model):
-            _take(state, debit, estimate, now_us, first=True)
+            _take(state, ask.input, debit, estimate, now_us, first=ask.first)
+        for state, _ in place.states:
+            _take(state, ask.input, debit, estimate, now_us, first=True)
         ask.taken = Taken(self._outage, debit, ask.input, estimate)
         digits = "".join(LOST_DIGITS[word] for word in lost)
         row = [1, chosen + 1, 0, at_us, _tightest(scopes, now_us), why, digits]
@@ -424,15 +424,19 @@ class Degraded:
         wait: float = self._sight.throttled_us(name, now_us)
         if wait > 0:
             return "throttled", wait
-        for state, of_model in ((place.deployment, False), (place.model, True)):
+        for state, of_others in place.states:
             rule = state.rule
             if rule.closed or (rule.concurrency and state.in_flight >= state.places):
-                return ("model_limit" if of_model else "concurrency"), 0.0
+                return of_others or "concurrency", 0.0
             for at, rate in enumerate(rule.rates):
-                wait = state.wait_us(at, _units(rate, debit, first=True), now_us)
+                units = _units(rate, ask.input, debit, first=True)
+                wait = state.wait_us(at, units, now_us)
                 if wait > 0.5:
                     word = "requests" if rate.what == "requests" else "tokens"
-                    return ("model_limit" if of_model else word), wait
+                    return of_others or word, wait
+            for fund, left in zip(rule.funds, state.left_nusd, strict=True):
+                if fund.closed or left <= 0:
+                    return "own_budget", 0.0
         wait = self._sight.rests_us(name, now_us)
         return ("cooling" if wait > 0 else "feasible"), wait
 
@@ -457,7 +461,7 @@ class Degraded:
         """Replace what a running attempt holds here by the truth; `tokens` are input and output."""
         taken = ask.taken
         ours = taken is not None and taken.outage == self._outage
-        for name in _scopes(ask.plan, candidate):
+        for name in _scopes(ask, candidate):
             state = self._states.get(name)
             if state is None:
                 if self._running.get(name):
@@ -469,28 +473,37 @@ class Degraded:
                 continue
             for at, rate in enumerate(state.rule.rates):
                 if rate.what != "requests":
-                    held = _units(rate, taken.debit, first=False)
-                    state.tats[at] += (tokens - held) * state.spans[at][0]
+                    held = _units(rate, taken.input, taken.debit, first=False)
+                    used = _counted(rate, input_tokens, tokens)
+                    state.tats[at] += (used - held) * state.spans[at][0]
             for at in range(len(state.left_nusd)):
                 state.left_nusd[at] += taken.estimate_nusd - cost
 
 
-def _scopes(plan: Plan, candidate: int) -> tuple[str, ...]:
+def _scopes(ask: Ask, candidate: int) -> tuple[str, ...]:
     """Return every scope that an attempt counts in."""
-    one = plan.candidates[candidate]
-    return (*plan.scopes, f"deployment:{one.deployment}", f"model:{one.model}")
+    return (*ask.scopes, *ask.plan.candidates[candidate].scopes)
 
 
-def _units(rate: Rate, debit: int, *, first: bool) -> int:
-    """Return how much of a rate an attempt takes; no debit is larger than the limit itself."""
+def _counted(rate: Rate, input_tokens: int, tokens: int) -> int:
+    """Return what of an attempt a rate of tokens counts; `tokens` are input and output."""
+    if rate.what == "tokens":
+        return tokens
+    return input_tokens if rate.what == "input" else tokens - input_tokens
+
+
+def _units(rate: Rate, input_tokens: int, debit: int, *, first: bool) -> int:
+    """Return how much of a rate an attempt takes; no debit is larger than the bucket itself."""
     if rate.what == "requests":
         return 1 if first else 0
-    return min(debit, rate.amount)
+    return min(_counted(rate, input_tokens, debit), rate.burst)
 
 
-def _take(state: _State, debit: int, estimate: int, now_us: int, *, first: bool) -> None:
+def _take(
+    state: _State, input_tokens: int, debit: int, estimate: int, now_us: int, *, first: bool
+) -> None:
     for at, rate in enumerate(state.rule.rates):
-        units = _units(rate, debit, first=first)
+        units = _units(rate, input_tokens, debit, first=first)
         if units:
             state.take(at, units, now_us)
     state.in_flight += 1
@@ -507,8 +520,9 @@ def _tightest(scopes: list[_State], now_us: int) -> tuple[int, ...]:
             share = int(full / each + 1e-6)
             remaining = state.remaining(at, now_us)
             part = remaining / share if share else 0.0
-            if rate.what not in found or part < found[rate.what][0]:
+            what = "requests" if rate.what == "requests" else "tokens"
+            if what not in found or part < found[what][0]:
                 reset = max(int(state.tats[at] - now_us), 0)
-                found[rate.what] = (part, share, remaining, reset)
+                found[what] = (part, share, remaining, reset)
     none = (0.0, 0, 0, 0)
     return (*found.get("requests", none)[1:], *found.get("tokens", none)[1:])

@@ -5,10 +5,10 @@ A scope's key is `{c0}:s:<scope>`, a deployment's `{c0}:d:<id>`; `{c0}` is the c
 The layout of a record stands in `lua/scope.lua`, that of a plan in `lua/admit.lua`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -127,65 +127,112 @@ def _raised(budget: Budget, zone: str) -> tuple[int, int]:
     return int(budget.raised.usd * NANO), until.days * WINDOWS_US["d"] + until.seconds * 10**6
 
 
-def records(config: Config, version: int) -> Iterator[tuple[str, bytes]]:
-    """Yield the key and the packed limits of every scope and deployment that a configuration names."""
+class Declared(NamedTuple):
+    """
+    What a configuration says of one scope.
 
-    def record(scope: str, section: Any, zone: str = "UTC") -> tuple[str, bytes]:
-        limits, budgets = section.limits, section.budgets
-        return scope_key(scope), pack_limits(version, limits, budgets, time_zone=zone)
+    `name` is `team:acme/support`, `deployment:<id>` and so on; `weight` is 0 but for deployments.
+    `users:<organization>` is no scope itself: it says what holds for users without an entry of their own.
+    """
+
+    name: str
+    limits: Limits
+    budgets: tuple[Budget, ...]
+    time_zone: str = "UTC"
+    weight: int = 0
+    drained: bool = False
+
+
+def declared(config: Config) -> Iterator[Declared]:
+    """Yield every scope and deployment that a configuration names."""
+
+    def scope(name: str, section: Any, time_zone: str = "UTC") -> Declared:
+        return Declared(name, section.limits, section.budgets, time_zone)
 
     for place in config.placed_organizations():
         organization, zone = place.organization, place.time_zone
-        yield record(f"org:{place.id}", organization, zone)
+        yield scope(f"org:{place.id}", organization, zone)
         for team_name, team in organization.teams.items():
-            yield record(f"team:{place.id}/{team_name}", team, zone)
+            yield scope(f"team:{place.id}/{team_name}", team, zone)
             for key_name, key in team.keys.items():
-                yield record(f"key:{place.id}/{team_name}/{key_name}", key, zone)
+                yield scope(f"key:{place.id}/{team_name}/{key_name}", key, zone)
         # What users have in common comes last: whose record is older than it has none any more.
         for name, user in organization.users.items():
             if name != DEFAULT_MEMBER:
-                yield record(f"user:{place.id}#{name}", user, zone)
+                yield scope(f"user:{place.id}#{name}", user, zone)
         if organization.users:
             common = organization.users.get(DEFAULT_MEMBER, Member())
-            yield record(f"users:{place.id}", common, zone)
-    for scope, member, zone in _members(config):
-        yield record(scope, member, zone)
+            yield scope(f"users:{place.id}", common, zone)
+    for name, member, zone in _members(config):
+        yield scope(name, member, zone)
     for name, provider in config.providers.items():
         if is_limited(provider):
-            yield record(f"provider:{name}", provider)
+            yield scope(f"provider:{name}", provider)
     for name, model in config.models.items():
-        yield record(f"model:{name}", model)
+        yield scope(f"model:{name}", model)
     for placed in config.deployments.values():
-        yield (
-            deployment_key(placed.id),
-            pack_limits(
-                version,
-                placed.deployment.limits,
-                placed.deployment.budgets,
-                weight=placed.deployment.weight,
-                drained=placed.deployment.drained,
-            ),
+        deployment = placed.deployment
+        yield Declared(
+            f"deployment:{placed.id}",
+            deployment.limits,
+            deployment.budgets,
+            weight=deployment.weight,
+            drained=deployment.drained,
         )
 
 
 def _members(config: Config) -> Iterator[tuple[str, Member, str]]:
     """Yield the scopes of applications and business lines: those that are named, and those of keys that the default holds for."""
+    seen = set()
     for place in config.placed_organizations():
         for kind in ("application", "business_line"):
             named: dict[str, Member] = getattr(place.organization, f"{kind}s")
             for name, member in named.items():
                 if name != DEFAULT_MEMBER:
+                    seen.add(f"{kind}:{place.id}#{name}")
                     yield f"{kind}:{place.id}#{name}", member, place.time_zone
-    seen = set()
     for placed in config.placed_keys():
         for place in placed.place.chain:
             for kind in ("application", "business_line"):
                 named = getattr(place.organization, f"{kind}s")
                 name = getattr(placed.key, kind)
                 scope = f"{kind}:{place.id}#{name}"
-                if name and name not in named and DEFAULT_MEMBER in named and scope not in seen:
+                if name and DEFAULT_MEMBER in named and scope not in seen:
                     seen.add(scope)
                     yield scope, named[DEFAULT_MEMBER], place.time_zone
+
+
+def records(config: Config, version: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the key and the packed limits of every scope and deployment that a configuration names."""
+    for scope in declared(config):
+        yield (
+            key_of(scope.name),
+            pack_limits(
+                version,
+                scope.limits,
+                scope.budgets,
+                weight=scope.weight,
+                drained=scope.drained,
+                time_zone=scope.time_zone,
+            ),
+        )
+
+
+def missing(known: Mapping[str, bytes], keys: Iterable[str]) -> list[tuple[str, bytes]]:
+    """
+    Return the records, of those that are known, that a store lacks which has not got some keys.
+
+    Where it has lost what holds for the users of an organization, it may have lost what holds for single ones as well.
+    """
+    wanted = set(keys)
+    lost = [
+        scope_key(f"user:{scope_of(key)[6:]}#") for key in wanted if scope_of(key)[:6] == "users:"
+    ]
+    return [
+        (key, packed)
+        for key, packed in known.items()
+        if key in wanted or any(key.startswith(each) for each in lost)
+    ]
 
 
 def is_limited(section: Any) -> bool:
@@ -213,6 +260,12 @@ class Candidate:
     provider: str
     request: int = 0
     limited_provider: bool = False
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes of its own: the deployment, its model, and its provider where that is limited."""
+        provider = (f"provider:{self.provider}",) if self.limited_provider else ()
+        return f"deployment:{self.deployment}", f"model:{self.model}", *provider
 
 
 class Plan:

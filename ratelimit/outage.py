@@ -68,7 +68,7 @@ class Outage:
         self._granted_before = self._stats.degraded_granted
         self._judge.enter(
             self._replicas,
-            [(ask.plan, grant.candidate) for ask, grant in self._live.values()],
+            [(ask, grant.candidate) for ask, grant in self._live.values()],
             int(now * 1_000_000),
         )
         shares = (

@@ -267,7 +267,7 @@ class Settling:
                 settlement.attempt_id,
                 error.__class__.__name__,
             )
-            return voided(settlement.plan, settlement.boot, settlement.attempt_id)
+            return voided(settlement.plan, settlement.boot, settlement.attempt_id, settlement.user)
 
     def _settled(self, batch: _Batch, answer: Any) -> None:
         if self._closing:

@@ -1,7 +1,7 @@
 """
 What the store says is held: leases, calls in flight, budgets' reservations, entries that wait.
 
-Read from the outside, with a decoder of its own: two packed values per scope and one hash of leases per replica, as `ratelimit/lua/scope.lua` documents them.
+Read from the outside, with a decoder of its own: a packed state per scope and one hash of leases per replica, as `ratelimit/lua/scope.lua` documents them.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -13,9 +13,12 @@ from redis.asyncio import Redis
 CELL = "{c0}"
 LEASES = f"{CELL}:l:"
 STREAM = f"{CELL}:led"
-# Of a scope's state: calls in flight, and what its three budgets (day, week, month) hold.
-_IN_FLIGHT = 2
-_HELD = (5, 8, 11)
+# Of a scope's state: which limits it was written under, and calls in flight.
+_SHAPE, _IN_FLIGHT = 0, 1
+# A bit for each rate; then so many values of a deployment's health, a value for each rate, and rows of
+# so many values for each budget, of which one is what it holds.
+_RATES = 0x3FF
+_HEALTH, _MONEY, _HELD = 5, 6, 3
 
 
 @dataclass(slots=True)
@@ -36,12 +39,14 @@ class Holds:
         return asdict(self)
 
 
-def held_in(state: bytes | None) -> tuple[int, int]:
+def held_in(state: bytes | None, *, deployment: bool = False) -> tuple[int, int]:
     """Return calls in flight and nano-USD held of a scope's packed state."""
     if not state:
         return 0, 0
     values = msgpack.unpackb(state, raw=True)
-    return int(values[_IN_FLIGHT]), int(sum(values[at] for at in _HELD))
+    rates = (int(values[_SHAPE]) & _RATES).bit_count()
+    money = values[_IN_FLIGHT + 1 + (_HEALTH if deployment else 0) + rates :]
+    return int(values[_IN_FLIGHT]), int(sum(money[_HELD::_MONEY]))
 
 
 async def ask(client: Redis, *command: str | bytes) -> Any:
@@ -58,7 +63,8 @@ async def read_holds(client: Redis) -> Holds:
             found.leases[name.decode().removeprefix(LEASES)] = int(count)
     for kind in ("s", "d"):
         async for name in client.scan_iter(match=f"{CELL}:{kind}:*", count=1000):
-            in_flight, held = held_in(await ask(client, "HGET", name, "s"))
+            state = await ask(client, "HGET", name, "s2")
+            in_flight, held = held_in(state, deployment=kind == "d")
             scope = name.decode().removeprefix(f"{CELL}:")
             if in_flight:
                 found.in_flight[scope] = in_flight

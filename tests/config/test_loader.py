@@ -245,7 +245,7 @@ def test_every_mistake_is_reported_at_once() -> None:
         "penstock.yaml:28: routes.auto.models[0]: no model named \"gpt-4\"; did you mean 'gpt-4.1'?",
         (
             'penstock.yaml:32: organizations.acme.budget.per: found "fortnight",'
-            " expected day | week | month"
+            " expected day | week | month | quarter | total"
         ),
         (
             "penstock.yaml:41: organizations.acme.teams.no.keys.helpdesk.biz_level:"

@@ -51,13 +51,17 @@ def test_what_is_never_shown() -> None:
         assert not is_private(other)
 
 
-def every_section(section: type[Section], path: Path) -> Iterator[tuple[Path, type[Section]]]:
+def every_section(
+    section: type[Section], path: Path, above: tuple[type[Section], ...] = ()
+) -> Iterator[tuple[Path, type[Section]]]:
+    if section in above:
+        return  # a part of an organization is an organization
     yield path, section
     for name in written_fields(section):
         for more in ((name,), (name, "any"), (name, 0)):
             inner = section_at((*path, *more))
             if inner is not None:
-                yield from every_section(inner, (*path, *more))
+                yield from every_section(inner, (*path, *more), (*above, section))
                 break
 
 

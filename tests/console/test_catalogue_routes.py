@@ -144,8 +144,8 @@ async def test_a_deployment_is_drained_weighed_and_limited(api: Api) -> None:
     assert said["kind"] == "deployment.set"
     after = {each["path"].rpartition(".")[2]: each["after"] for each in said["changes"]}
     assert after == {"weight": 7, "rpm": None, "tpm": 5, "drained": True}
-    packed = msgpack.unpackb(await api.redis.hget(deployment_key("demo/beta"), "l"), raw=True)
-    assert packed[5:] == [7, 1]
+    packed = msgpack.unpackb(await api.redis.hget(deployment_key("demo/beta"), "l2"), raw=True)
+    assert packed[3:5] == [7, 1]
     shown = await api.done("GET", BETA)
     assert (shown["drained"], shown["weight"], shown["model"]) == (True, 7, "demo")
     await api.done("PATCH", BETA, {"drained": False, "weight": None, "why": "back"})
@@ -160,8 +160,9 @@ async def test_deployments_are_listed_with_what_happens_there(api: Api) -> None:
     await api.done("PATCH", BETA, {"weight": 4, "why": "seed"})
     state = await read_scope(api.redis, "deployment:demo/beta")
     assert state is not None
-    values = [0, 0, 2, *([0] * 9), 0, 0, 3, 2**52, 0]
-    await api.redis.hset(deployment_key("demo/beta"), "s", msgpack.packb(values))
+    shape = msgpack.unpackb(await api.redis.hget(deployment_key("demo/beta"), "l2"))[1]
+    values = [shape, 2, 0, 0, 3, 2**52, 0]
+    await api.redis.hset(deployment_key("demo/beta"), "s2", msgpack.packb(values))
     said = (await api.done("GET", "/v1/deployments"))["deployments"]
     assert [each["id"] for each in said] == ["demo/alpha", "demo/beta", "spare"]
     assert [each["drained"] for each in said] == [False, False, True]

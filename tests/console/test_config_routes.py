@@ -70,7 +70,7 @@ async def test_a_document_is_compared_applied_noted_and_taken_back(api: Api) -> 
     assert "api_key: clear-canary-of-beta" in await api.document()
     state = await read_scope(api.redis, "org:acme")
     assert state is not None
-    assert (state.rpm, state.version) == (7000, 2), "the next admission obeys"
+    assert (state.limit("rpm"), state.version) == (7000, 2), "the next admission obeys"
     said = await api.done("POST", ROLLBACK, {"version": 1, "why": "too much", "expected": 2})
     assert (said["version"], said["kind"], said["by"]) == (3, "config.rollback", "admin")
     first = await live.version(api.redis, 1)
@@ -78,7 +78,7 @@ async def test_a_document_is_compared_applied_noted_and_taken_back(api: Api) -> 
     assert await api.document() == first.document
     state = await read_scope(api.redis, "org:acme")
     assert state is not None
-    assert (state.rpm, state.version) == (6000, 3)
+    assert (state.limit("rpm"), state.version) == (6000, 3)
     said = await api.done("GET", "/v1/config/versions")
     assert [(each["version"], each["by"], each["kind"]) for each in said["versions"]] == [
         (3, "admin", "config.rollback"),

@@ -103,7 +103,7 @@ async def test_a_control_from_its_start_to_its_end(
         assert "sk-penstock" not in version.document
         said = await live.acknowledgements(ledger.redis)
         assert [(ack.number, ack.error) for ack in said.values()] == [(1, None)]
-        assert await ledger.redis.hget("{c0}:s:org:acme", "l") is not None
+        assert await ledger.redis.hget("{c0}:s:org:acme", "l2") is not None
         await ledger.append("a.1", cost_nusd=7, model="demo")
         assert (await eventually(lambda: entered(role)))["rows"][0]["cost_nusd"] == 7
         status, page = await role.get("/metrics")
@@ -258,12 +258,12 @@ async def test_each_version_is_seeded_and_acknowledged(role: Control, ledger: Le
     await eventually(lambda: runs(role, 1))
     version = await live.current(ledger.redis)
     assert version is not None
-    before = await ledger.redis.hget("{c0}:s:org:acme", "l")
+    before = await ledger.redis.hget("{c0}:s:org:acme", "l2")
     changed = version.document.replace("6000", "60")
     assert changed != version.document
     await live.publish(ledger.redis, changed, by="test", why="less", expected=1)
     await eventually(lambda: runs(role, 2))
-    assert await ledger.redis.hget("{c0}:s:org:acme", "l") != before
+    assert await ledger.redis.hget("{c0}:s:org:acme", "l2") != before
 
 
 async def test_a_version_that_cannot_be_taken_is_refused_aloud(

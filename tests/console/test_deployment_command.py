@@ -20,8 +20,8 @@ async def test_a_deployment_is_drained_weighed_and_taken_back(operator: Api) -> 
     ):
         ended = await typed(words)
         assert ended.code == 0, ended.err
-        packed = await operator.redis.hget(deployment_key("demo/beta"), "l")
-        assert msgpack.unpackb(packed, raw=True)[5:] == [weight, drained]
+        packed = await operator.redis.hget(deployment_key("demo/beta"), "l2")
+        assert msgpack.unpackb(packed, raw=True)[3:5] == [weight, drained]
     listed = await typed("deployment list")
     assert [line.split()[0] for line in listed.out.splitlines()[1:]] == [
         "demo/alpha",

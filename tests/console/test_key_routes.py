@@ -106,7 +106,7 @@ async def test_keys_are_listed_without_the_keys(api: Api) -> None:
         ({"why": "w" * 501}, 422, "invalid"),
         ({"key": "sk-my-own-key-0123456789"}, 422, "invalid"),
         ({"limits": {"rpm": -1}}, 422, "mistakes"),
-        ({"limits": {"rps": 1}}, 422, "mistakes"),
+        ({"limits": {"rpw": 1}}, 422, "mistakes"),
         ({"limits": {"rpm": "5/s"}}, 422, "mistakes"),
         ({"limits": 5}, 422, "invalid"),
         ({"budgets": [{"usd": 1}]}, 422, "mistakes"),

@@ -20,13 +20,13 @@ async def test_limits_and_budgets_are_set_and_shown(operator: Api) -> None:
     assert "USD per month, strict" in ended.out
     state = await read_scope(operator.redis, "team:acme/support")
     assert state is not None
-    assert (state.tpm, state.concurrency, state.rpm) == (800_000, 9, 0)
+    assert (state.limit("tpm"), state.concurrency, state.limit("rpm")) == (800_000, 9, 0)
     assert list(state.budgets) == ["month"]
     ended = await typed("quota set team:acme/support tpm=none budget=none")
     assert "nothing" in ended.out
     state = await read_scope(operator.redis, "team:acme/support")
     assert state is not None
-    assert (state.tpm, state.concurrency, state.budgets) == (0, 9, {})
+    assert (state.rates, state.concurrency, state.budgets) == ({}, 9, {})
     ended = await typed("quota set team:acme/support concurrency=9")
     assert (ended.code, "Nothing to change" in ended.out) == (0, True)
     await typed(
@@ -63,7 +63,7 @@ async def test_limits_and_budgets_are_set_and_shown(operator: Api) -> None:
         ("quota set org:acme", 2),
         ("quota set org:nope rpm=5", 2),
         ("quota set acme rpm=5", 2),
-        ("quota set model:demo budget=3/day", 2),
+        ("quota set model:demo budget=3/fortnight", 2),
         ("quota set org:acme rpm=5 --expected 3", 2),
         ("quota show org:nope", 2),
         ("quota tune", 2),

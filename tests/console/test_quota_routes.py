@@ -10,7 +10,7 @@ import pytest
 
 from console.desk import EPOCH_US
 from console.quotas import EPOCH, period_ids
-from ratelimit.limits import deployment_key, scope_key
+from ratelimit.limits import decode_scope, deployment_key, scope_key
 from ratelimit.upkeep import read_scope, seed
 
 Api = Any  # the fixture of this folder's conftest
@@ -26,9 +26,10 @@ async def test_a_quota_is_in_the_store_before_the_answer(api: Api) -> None:
         assert (said["version"], said["kind"]) == (number, "quota.set")
         state = await read_scope(api.redis, "key:acme/support/helpdesk")
         assert state is not None
-        assert (state.rpm, state.tpm, state.version) == (rpm, 6000, number)
+        assert (state.limit("rpm"), state.limit("tpm"), state.version) == (rpm, 6000, number)
         assert said["quota"]["limits"]["rpm"] == {
             "limit": rpm,
+            "burst": rpm,
             "remaining": rpm,
             "resets_in_ms": 0,
         }
@@ -43,7 +44,7 @@ async def test_a_quota_is_in_the_store_before_the_answer(api: Api) -> None:
     )
     state = await read_scope(api.redis, "key:acme/support/helpdesk")
     assert state is not None
-    assert (state.rpm, state.tpm, state.concurrency) == (0, 0, 0)
+    assert (state.rates, state.concurrency) == ({}, 0)
     assert (state.budgets["month"].amount_nusd, state.budgets["month"].strict) == (5 * 10**8, True)
     assert said["quota"]["limits"] == {}
 
@@ -65,7 +66,8 @@ async def test_every_kind_of_scope_can_be_tuned(api: Api, scope: str, key: str) 
     for path in (f"{QUOTAS}/{scope}", f"{QUOTAS}/{quote(scope, safe='')}"):
         said = await api.done("PUT", path, {"limits": {"tpm": 77}, "why": "w"})
         assert said["quota"]["limits"]["tpm"]["limit"] == 77
-        assert msgpack.unpackb(await api.redis.hget(key, "l"), raw=True)[2] == 77
+        held = decode_scope(await api.redis.hget(key, "l2"), None)
+        assert held.limit("tpm") == 77
     assert (await api.done("GET", f"{QUOTAS}/{scope}"))["scope"] == scope
 
 
@@ -77,9 +79,10 @@ async def test_what_a_scope_holds_is_told(api: Api) -> None:
     now_us = seconds * 1_000_000 + micros - EPOCH_US
     ids = period_ids(EPOCH + timedelta(microseconds=now_us))
     # 30 requests taken a moment ago; a day with money, a week that is over
-    state = [now_us + 30_000_000, 0, 3, ids["day"], 10**9, 5 * 10**8, ids["week"] - 1, 9, 9]
-    state += [ids["month"], 0, 0, 0, 0, 0, 0, 0]
-    await api.redis.hset(scope_key("team:acme/support"), "s", msgpack.packb(state))
+    shape = msgpack.unpackb(await api.redis.hget(scope_key("team:acme/support"), "l2"))[1]
+    state = [shape, 3, now_us + 30_000_000, 1, ids["day"], 10**9, 5 * 10**8, 0, 0]
+    state += [2, ids["week"] - 1, 9, 9, 0, 0]
+    await api.redis.hset(scope_key("team:acme/support"), "s2", msgpack.packb(state))
     said = await api.done("GET", f"{QUOTAS}/team:acme/support")
     assert (said["in_flight"], said["seeded"]) == (3, True)
     rpm = said["limits"]["rpm"]
@@ -93,7 +96,12 @@ async def test_what_a_scope_holds_is_told(api: Api) -> None:
     assert day["resets_at"].endswith("T00:00:00Z")
     assert (week["spent_usd"], week["remaining_usd"]) == ("0.000000000", "10.000000000")
     said = await api.done("GET", f"{QUOTAS}/org:acme")
-    assert said["limits"]["concurrency"] == {"limit": 5, "remaining": 5, "resets_in_ms": None}
+    assert said["limits"]["concurrency"] == {
+        "limit": 5,
+        "burst": 5,
+        "remaining": 5,
+        "resets_in_ms": None,
+    }
     assert said["budgets"][0]["remaining_usd"] == "100.000000000"
 
 
@@ -169,4 +177,4 @@ async def test_changes_without_a_version_do_not_undo_one_another(api: Api) -> No
     for at, scope in enumerate(scopes):
         state = await read_scope(api.redis, scope)
         assert state is not None
-        assert (state.tpm, state.concurrency) == (5 + at, 5 + at)
+        assert (state.limit("tpm"), state.concurrency) == (5 + at, 5 + at)

@@ -19,20 +19,32 @@ async def test_periods_are_those_of_the_scripts(redis_client: Redis) -> None:
     """Day, week and month of any moment, as Lua counts them."""
     body = scripts.bundle("governance", "budget")
     at = [EPOCH + timedelta(days=37 * n, seconds=7919 * n) for n in range(1500)]
-    script = f"{body}\nlocal a = {{}}\nfor i, m in ipairs(ARGV) do a[i] = period_ids(tonumber(m)) end\nreturn a"
+    script = f"""{body}
+    local a = {{}}
+    for i, m in ipairs(ARGV) do
+      calendars = {{}}
+      a[i] = period_ids('', tonumber(m))
+    end
+    return a"""
     found = await redis_client.eval(
         script, 0, *(int((each - EPOCH) / timedelta(microseconds=1)) for each in at)
     )
     assert [list(period_ids(each).values()) for each in at] == found
 
 
-@given(moments, st.sampled_from(["day", "week", "month"]))
-def test_a_period_ends_where_the_next_begins(at: datetime, per: str) -> None:
-    """At midnight UTC, and not a microsecond earlier."""
-    end = period_end(at, per)
-    assert at < end <= at + timedelta(days=31)
-    assert period_ids(end)[per] == period_ids(at)[per] + 1
-    assert period_ids(end - timedelta(microseconds=1))[per] == period_ids(at)[per]
+@given(
+    moments,
+    st.sampled_from(["day", "week", "month", "quarter"]),
+    st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Beirut", "Africa/Cairo"]),
+)
+def test_a_period_ends_where_the_next_begins(at: datetime, per: str, zone: str) -> None:
+    """At midnight there, or where that is skipped right after it, and not a microsecond earlier."""
+    end = period_end(at, per, zone)
+    assert end is not None
+    assert at < end <= at + timedelta(days=93)
+    assert period_ids(end, zone)[per] == period_ids(at, zone)[per] + 1
+    assert period_ids(end - timedelta(microseconds=1), zone)[per] == period_ids(at, zone)[per]
+    assert period_end(at, "total", zone) is None
 
 
 @pytest.mark.parametrize(
@@ -45,16 +57,15 @@ def test_money_is_exact(nusd: int, words: str) -> None:
 
 
 def test_what_nothing_was_taken_from_is_whole() -> None:
-    """A scope that the store does not know, and limits that are not of this kind."""
+    """A scope that the store does not know."""
     settings = {
-        "limits": {"rpm": 6, "concurrency": 2, "other": 9},
+        "limits": {"rpm": 6, "concurrency": 2},
         "budget": {"usd": 1, "per": "week"},
     }
     said = quota("org:x", settings, None, EPOCH)
     assert (said["seeded"], said["in_flight"]) == (False, 0)
-    assert said["limits"]["rpm"] == {"limit": 6, "remaining": 6, "resets_in_ms": 0}
+    assert said["limits"]["rpm"] == {"limit": 6, "burst": 6, "remaining": 6, "resets_in_ms": 0}
     assert said["limits"]["concurrency"]["remaining"] == 2
-    assert said["limits"]["other"] == {"limit": 9, "remaining": None, "resets_in_ms": None}
     assert said["budgets"][0]["resets_at"] == "2024-01-08T00:00:00Z"
     assert quota("org:x", {}, None, EPOCH)["budgets"] == []
     unset = {"limits": {"rpm": "${RPM}"}, "budget": [{"usd": "${USD}", "per": "day"}]}

@@ -67,8 +67,73 @@ def test_a_key_is_found_with_all_that_the_ledger_says() -> None:
         "prefer_cost": "low",
         "models": frozenset(),
         "scopes": ("key:acme/support/helpdesk", "team:acme/support", "org:acme"),
+        "users": (),
         "strict": False,
     }
+
+
+def nested(key: dict[str, Any], **sections: Any) -> Caller:
+    """Find a caller whose team hangs on `acme/emea`; `acme` and `emea` are more of their sections."""
+    emea = {"teams": {"support": {"keys": {"helpdesk": {"key": KEY} | key}}}}
+    acme = {"organizations": {"emea": emea | sections.get("emea", {})}} | sections.get("acme", {})
+    text = json.dumps({"organizations": {"acme": acme}})
+    found = Directory(load_text(text, source="test", environ={}).config, SECRETS).find(KEY)
+    assert found is not None
+    return found
+
+
+def test_every_organization_above_limits_a_caller() -> None:
+    """Innermost first, and with its applications, business lines and users wherever they are limited."""
+    assert nested({}).scopes == (
+        "key:acme/emea/support/helpdesk",
+        "team:acme/emea/support",
+        "org:acme/emea",
+        "org:acme",
+    )
+    limited = {"limits": {"rpm": 5}}
+    caller = nested(
+        {"application": "desk", "business_line": "service"},
+        acme={
+            "applications": {"desk": limited, "other": limited},
+            "business_lines": {"default": limited},
+            "users": {"ann": limited},
+        },
+        emea={"applications": {"default": limited}},
+    )
+    assert (caller.organization, caller.team) == ("acme/emea", "support")
+    assert caller.scopes == (
+        "key:acme/emea/support/helpdesk",
+        "application:acme/emea#desk",
+        "application:acme#desk",
+        "team:acme/emea/support",
+        "business_line:acme#service",
+        "org:acme/emea",
+        "org:acme",
+    )
+    assert caller.users == ("acme",)
+
+
+def test_who_names_no_application_is_limited_by_none() -> None:
+    """The default is for applications that have a name."""
+    limited = {"limits": {"rpm": 5}}
+    sections = {"applications": {"default": limited}, "business_lines": {"default": limited}}
+    assert len(nested({}, acme=sections).scopes) == 4
+
+
+@pytest.mark.parametrize(
+    ("acme", "strict"),
+    [
+        ({"users": {"ann": {"budget": {"usd": 1, "per": "day", "mode": "strict"}}}}, True),
+        ({"applications": {"desk": {"budget": {"usd": 1, "per": "day", "mode": "strict"}}}}, True),
+        ({"applications": {"else": {"budget": {"usd": 1, "per": "day", "mode": "strict"}}}}, False),
+        ({"users": {"ann": {"budget": {"usd": 1, "per": "day"}}}}, False),
+    ],
+)
+def test_a_strict_budget_of_a_user_or_an_application_counts(
+    acme: dict[str, Any], strict: bool
+) -> None:
+    """Of a user because any request may name him."""
+    assert nested({"application": "desk"}, acme=acme).strict == strict
 
 
 def test_each_key_is_its_own_caller() -> None:

@@ -210,7 +210,7 @@ class Gateway:
             held = 0
             for pattern in ("{c0}:s:*", "{c0}:d:*"):
                 async for key in client.scan_iter(match=pattern):
-                    limits, state = await client.hmget(key, ["l", "s"])
+                    limits, state = await client.hmget(key, ["l2", "s2"])
                     scope = decode_scope(limits, state)
                     held += scope.in_flight + sum(b.held_nusd for b in scope.budgets.values())
             return held

@@ -715,7 +715,7 @@ class Rig:
         found: dict[str, ScopeState] = {}
         for pattern in ("{c0}:s:*", "{c0}:d:*"):
             async for key in self.redis.scan_iter(match=pattern):
-                limits, state = await self.redis.hmget(key, ["l", "s"])
+                limits, state = await self.redis.hmget(key, ["l2", "s2"])
                 found[key.decode()] = decode_scope(limits, state)
         return found
 

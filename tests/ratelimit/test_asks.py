@@ -8,6 +8,7 @@ import pytest
 from ratelimit import asks
 from ratelimit.asks import (
     BEATS,
+    EVENTS,
     LEDGER,
     TOTALS,
     Ask,
@@ -82,11 +83,11 @@ def test_a_settlement_carries_what_its_script_declares() -> None:
     keys = {name: found[name] for name in ("leases", "seen", "bar", "graves", "parts")}
     assert keys == {name: [getattr(BOOT, name)] for name in keys}
     assert (found["ledger"], found["totals"]) == ([LEDGER], [TOTALS])
-    assert found["scopes"] == list(plan.keys)
+    assert found["scopes"] == [*plan.keys, EVENTS]
     assert (found["now"], found["number"], found["void_to"]) == ([""], [12], [9])
     assert found["plans"][0] == plan.packed
     first = msgpack.unpackb(found["plans"][1], raw=True)
-    assert first == [1, b"q1.1", 1, 1, 2, 3, 1, 4, 5, 0, 1, b"\x93\x01\x02\xff"]
+    assert first == [1, b"q1.1", 1, 1, 2, 3, 1, 4, 5, 0, 1, b"\x93\x01\x02\xff", b""]
     assert [msgpack.unpackb(row, raw=True)[9:11] for row in found["plans"][2:]] == [[1, 0], [1, 1]]
 
 
@@ -96,7 +97,7 @@ def test_nothing_travels_as_a_type_that_the_server_cannot_unpack() -> None:
         row = settle_command("s", BOOT, 1, [settlement(plan_of(), entry=b"\xff" * size)])[-1]
         assert isinstance(row, bytes)
         # Read back, a binary would be bytes.
-        entry = msgpack.unpackb(row, unicode_errors="surrogateescape")[-1]
+        entry = msgpack.unpackb(row, unicode_errors="surrogateescape")[-2]
         assert entry == "\udcff" * size
 
 
@@ -122,8 +123,8 @@ def test_a_plan_names_each_key_once() -> None:
         "{c0}:s:key:o/t/k",
         "{c0}:s:org:o",
         "{c0}:d:d1",
-        "{c0}:d:d2",
         "{c0}:s:model:m",
+        "{c0}:d:d2",
     )
 
 
@@ -138,8 +139,13 @@ def test_a_refusal_names_the_scope_that_binds() -> None:
     """By the plan's own word; a budget says its period, too."""
     row = [0, 4, 3, 500, 0, 99, [0] * 6, 2]
     assert denied(ask(plan_of()), row) == Denied("budget", "org:o", 500, 0, 99, [0] * 6, "week")
-    row = [0, 2, 1, 500, 70, 99, [0] * 6]
-    assert denied(ask(plan_of()), row) == Denied("tokens", "key:o/t/k", 500, 70, 99, [0] * 6, "")
+    row = [0, 2, 1, 500, 70, 99, [0] * 6, 5]
+    said = denied(ask(plan_of()), row)
+    assert said == Denied("tokens", "key:o/t/k", 500, 70, 99, [0] * 6, rate="tpm")
+    plain = plan_of()
+    plan = Plan(plain.scopes, plain.candidates, b"", ("o/e", "o"))
+    said = denied(ask(plan), [0, 3, 5, 2, 0, 99, [0] * 6, 0])
+    assert (said.scope, said.rate) == ("user:o#ü", "")
 
 
 def test_every_number_of_the_scripts_has_its_word() -> None:
@@ -147,7 +153,7 @@ def test_every_number_of_the_scripts_has_its_word() -> None:
     text = scripts.read("ratelimit", "admit")
     assert set(asks.DENIED_WORDS) == {1, 2, 3, 4, 5}
     assert set(asks.WHY_WORDS) == {1, 2, 3, 4}
-    assert set(asks.LOST_WORDS) == set("0123456789")
+    assert set(asks.LOST_WORDS) == set("0123456789ab")
     for said in (
         "1 requests, 2 tokens, 3 concurrency, 4 budget",
         "1 drained, 2 cooling",

@@ -57,7 +57,7 @@ def judge_of(
     replicas: Replicas | None = ALONE,
     *,
     sight: Sight | None = None,
-    live: tuple[tuple[Plan, int], ...] = (),
+    live: tuple[tuple[Ask, int], ...] = (),
     at_us: int = 0,
 ) -> Degraded:
     """Return a judge in an outage that began at a moment; scopes that are not named have no limits."""
@@ -148,7 +148,9 @@ def test_what_runs_already_counts_where_it_runs() -> None:
     """Whoever admitted it: a place is free again when an attempt ends."""
     plan = plan_of("d1")
     judge = judge_of(
-        {KEY: rule_of(Limits(concurrency=2))}, live=((plan, 0), (plan, 0)), at_us=SECOND
+        {KEY: rule_of(Limits(concurrency=2))},
+        live=((ask_of(plan), 0), (ask_of(plan), 0)),
+        at_us=SECOND,
     )
     assert isinstance(judged(judge, SECOND), Denied)
     judge.release(ask_of(plan), 0, 10, 30, 5)
@@ -158,7 +160,7 @@ def test_what_runs_already_counts_where_it_runs() -> None:
 
 def test_an_attempt_that_ends_before_its_scope_is_looked_at_leaves_its_place() -> None:
     """What ended unseen does not count for ever."""
-    judge = judge_of({KEY: rule_of(Limits(concurrency=1))}, live=((PLAN, 0),))
+    judge = judge_of({KEY: rule_of(Limits(concurrency=1))}, live=((ask_of(), 0),))
     judge.release(ask_of(), 0, 0, 0, 0)
     assert isinstance(judged(judge, SECOND), Grant)
 

@@ -3,14 +3,25 @@
 from dataclasses import replace
 from decimal import Decimal
 
-import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.models import Budget, Config, Deployment, Key, Limits, Model, Organization, Team
+from config.models import (
+    Budget,
+    Burst,
+    Config,
+    Deployment,
+    Key,
+    Limits,
+    Model,
+    Organization,
+    Raise,
+    Team,
+)
 from ratelimit.limits import (
-    BudgetState,
+    KINDS,
+    RATES,
     decode_scope,
     deployment_key,
     pack_limits,
@@ -18,20 +29,23 @@ from ratelimit.limits import (
     scope_key,
 )
 from tests.ratelimit.cell import Cell
-from tests.ratelimit.test_laws import KEY, MONTH, NOW, Drive, strict
+from tests.ratelimit.test_laws import KEY, MONTH, NOW, Drive, moment, strict
 
+amounts = st.none() | st.integers(1, 10**6)
 limits = st.builds(
     Limits,
-    rpm=st.none() | st.integers(1, 10**7),
-    tpm=st.none() | st.integers(1, 10**10),
-    concurrency=st.none() | st.integers(1, 10**6),
+    **dict.fromkeys(RATES, amounts),
+    concurrency=amounts,
+    burst=st.builds(Burst, **dict.fromkeys(RATES, amounts)),
 )
 budgets = st.lists(
     st.builds(
         Budget,
         usd=st.decimals(Decimal("0.000000001"), 9_000_000, places=9),
-        per=st.sampled_from(["day", "week", "month"]),
+        per=st.sampled_from(list(KINDS)),
         mode=st.sampled_from(["strict", "soft"]),
+        time_zone=st.sampled_from([None, "UTC", "Europe/Berlin"]),
+        raised=st.none() | st.just(Raise(usd=Decimal(9), until="2030-01-01")),
     ),
     unique_by=lambda budget: budget.per,
 ).map(tuple)
@@ -41,21 +55,49 @@ budgets = st.lists(
 def test_a_record_says_what_was_configured(
     version: int, limits: Limits, budgets: tuple[Budget, ...]
 ) -> None:
-    """To the nano-USD; what is not limited is 0."""
+    """To the nano-USD; what is not limited is not there."""
     found = decode_scope(pack_limits(version, limits, budgets), None)
     assert found.version == version
-    assert (found.rpm, found.tpm) == (limits.rpm or 0, limits.tpm or 0)
+    for name in RATES:
+        limit = getattr(limits, name)
+        assert found.limit(name) == (limit or 0)
+        if limit is not None:
+            burst = getattr(limits.burst, name) or limit
+            assert (found.rates[name].burst, found.rates[name].tat_us) == (burst, 0)
+            assert found.rates[name].remaining(name, 10**12) == burst
     assert found.concurrency == (limits.concurrency or 0)
-    assert found.budgets == {
-        one.per: BudgetState(one.limit_nusd, one.mode == "strict", 0, 0, 0) for one in budgets
+    assert {one.per: found.budgets[one.per].amount_nusd for one in budgets} == {
+        one.per: one.usd * 10**9 for one in budgets
     }
-    assert all(Decimal(found.budgets[one.per].amount_nusd) / 10**9 == one.usd for one in budgets)
+    for one in budgets:
+        state = found.budgets[one.per]
+        assert state.strict == (one.mode == "strict")
+        assert state.raised_nusd == (9 * 10**9 if one.raised else 0)
+        assert (state.raised_until_us > 0) == (one.raised is not None)
+
+
+def test_a_raise_ends_when_the_clocks_of_its_zone_say_so() -> None:
+    """A moment without an offset is one of the budget's own time zone; one with an offset is where it is."""
+
+    def until(text: str, zone: str | None, default: str = "UTC") -> int:
+        raised = Raise(usd=Decimal(9), until=text)
+        budget = Budget(usd=Decimal(1), per="day", time_zone=zone, raised=raised)
+        packed = pack_limits(1, Limits(), (budget,), time_zone=default)
+        return decode_scope(packed, None).budgets["day"].raised_until_us
+
+    hour = 3600 * 10**6
+    summer = until("2026-07-01", "UTC")
+    assert summer == moment(2026, 7, 1)
+    assert until("2026-07-01", "Europe/Berlin") == summer - 2 * hour
+    assert until("2026-07-01", None, "Europe/Berlin") == summer - 2 * hour
+    assert until("2026-07-01T02:30+03:00", "Europe/Berlin") == summer - hour // 2
 
 
 def test_a_deployment_carries_its_weight_and_whether_it_is_drained() -> None:
-    """The last two places of its record."""
-    packed = pack_limits(3, Limits(rpm=5), weight=7, drained=True)
-    assert msgpack.unpackb(packed) == [3, 5, 0, 0, [], 7, 1]
+    """No other scope has a weight, or the health that goes with it."""
+    found = decode_scope(pack_limits(3, Limits(rpm=5), weight=7, drained=True), None)
+    assert (found.limit("rpm"), found.weight, found.drained) == (5, 7, True)
+    assert decode_scope(pack_limits(3, Limits(rpm=5)), None).weight == 0
 
 
 def test_every_scope_of_a_configuration_has_a_record() -> None:
@@ -85,7 +127,7 @@ def test_every_scope_of_a_configuration_has_a_record() -> None:
         },
     )
     found = {key: decode_scope(packed, None) for key, packed in records(config, 9)}
-    assert {key: state.rpm for key, state in found.items()} == {
+    assert {key: state.limit("rpm") for key, state in found.items()} == {
         scope_key("org:o"): 4,
         scope_key("team:o/t"): 5,
         scope_key("key:o/t/k"): 6,
@@ -108,14 +150,16 @@ def test_a_state_is_read_as_the_scripts_leave_it(cell: Cell) -> None:
         ask = drive.ask()
         drive.send(ask)
         drive.settle(drive.truth(ask, health=health, cool=cool, cost=0))
-    found = decode_scope(*cell.client.hmget(scope_key(KEY), "l", "s"))
-    assert (found.rpm, found.tpm, found.concurrency, found.in_flight) == (60, 60_000, 3, 1)
+    found = decode_scope(*cell.client.hmget(scope_key(KEY), "l2", "s2"))
+    assert (found.limit("rpm"), found.limit("tpm")) == (60, 60_000)
+    assert (found.concurrency, found.in_flight) == (3, 1)
     assert found.budgets["month"].spent_nusd == 40
     assert found.budgets["month"].held_nusd == 4106
     assert found.budgets["month"].strict
-    assert found.requests_tat_us == NOW + 6 * 10**6
-    assert found.tokens_tat_us > NOW
-    served = decode_scope(*cell.client.hmget(deployment_key("d1"), "l", "s"))
+    assert found.rates["rpm"].tat_us == NOW + 6 * 10**6
+    assert found.rates["rpm"].remaining("rpm", NOW) == 54
+    assert found.rates["tpm"].tat_us > NOW
+    served = decode_scope(*cell.client.hmget(deployment_key("d1"), "l2", "s2"))
     assert (served.latency_us, served.failures) == (5_000_000, 3)
     assert served.cooling_until_us == NOW + 1_000_000
     assert served.throttled_until_us == NOW + 5_000_000

@@ -24,7 +24,7 @@ async def test_seeding_writes_what_is_missing_or_older(redis_client: redis.async
     assert await seed(redis_client, [], 3) == 0
     found = await read_scope(redis_client, "key:o/t/999")
     assert found is not None
-    assert found.rpm == MANY
+    assert found.limit("rpm") == MANY
     assert await read_scope(redis_client, "key:o/t/unknown") is None
 
 

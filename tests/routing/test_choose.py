@@ -24,13 +24,13 @@ DRIVER = (
     scripts.read("routing", "choose")
     + """
 local d, at = { s = {} }, tonumber(ARGV[2])
-for i = 1, 17 do d.s[i] = 0 end
+for i = 1, 7 do d.s[i] = 0 end
 for _, lesson in ipairs(cjson.decode(ARGV[1])) do
   d.lat = nil
   learn(d, lesson[1], lesson[2], lesson[3], lesson[4])
 end
 d.lat = nil
-return cjson.encode({ latency(d, at), cooling(d, at), throttled(d, at), d.s[15] })
+return cjson.encode({ latency(d, at), cooling(d, at), throttled(d, at), d.s[5] })
 """
 )
 
