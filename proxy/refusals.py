@@ -4,6 +4,7 @@ What a caller is told when an exchange ends before its first byte.
 Pure functions from what the gate, the retry machine and the last attempt know to an error of `proxy.errors`.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import (
@@ -17,12 +18,15 @@ from proxy.errors import (
 )
 from proxy.live import Offer
 from ratelimit.asks import Denied, Nobody
+from ratelimit.limits import WINDOW_WORDS
 
 if TYPE_CHECKING:
     from proxy.relay import Attempt
 
 # Most of a provider's own words that an error of ours repeats.
 FAILURE_CHARS: Final = 500
+# Of the store's clock.
+EPOCH: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def degraded_line(share: str) -> bytes:
@@ -30,34 +34,44 @@ def degraded_line(share: str) -> bytes:
     return b"x-penstock-degraded: %b\r\n" % share.encode()
 
 
+def scope_words(scope: str) -> str:
+    """Return a scope as it is said to callers: `user ann of acme`, `team acme/support`."""
+    kind, _, name = scope.partition(":")
+    kind = {"org": "organization"}.get(kind, kind.replace("_", " "))
+    organization, hash_, member = name.partition("#")
+    return f"{kind} {member} of {organization}" if hash_ else f"{kind} {name}"
+
+
+def rate_words(rate: str) -> str:
+    """Return what a rate limits: `itpm` is `input tokens per minute`."""
+    counted = {"r": "requests", "t": "tokens", "it": "input tokens", "ot": "output tokens"}
+    return f"{counted[rate[:-2]]} per {WINDOW_WORDS[rate[-1]]}"
+
+
 def denied_error(denied: Denied) -> GatewayError:
-    """Return the error for a limit of the caller's."""
-    scope = denied.scope.replace(":", " ", 1)
+    """Return the error for a limit of the caller's: which one binds, and when it frees."""
+    scope = scope_words(denied.scope)
     if denied.what == "budget":
         return BudgetExhausted(
-            f"The budget of {scope} for this {denied.period}"
-            f" ({denied.limit / 1e9:.2f} USD) is spent or reserved.",
-            limits=denied.limits,
-            degraded=denied.degraded,
+            _spent(denied, scope), limits=denied.limits, degraded=denied.degraded
         )
     if denied.what == "too_large":
         return QuotaTooSmall(
-            f"The request's input is larger than the limit of {scope}:"
-            f" {denied.limit} tokens per minute. Send less.",
+            f"The request's input is larger than what {scope} may use at once:"
+            f" {denied.limit} of its {rate_words(denied.rate)}. Send less.",
             code="request_too_large",
             limits=denied.limits,
             degraded=denied.degraded,
         )
-    unit = {"requests": "requests per minute", "tokens": "tokens per minute"}.get(
-        denied.what, "concurrent requests"
-    )
+    unit = rate_words(denied.rate) if denied.rate else "concurrent requests"
+    frees = f" It frees in {denied.retry_us / 1e6:.3f} s." if denied.retry_us else ""
     shared = (
         " The store does not answer, and this gateway holds its share of it alone."
         if denied.degraded
         else ""
     )
     return QuotaExceeded(
-        f"The limit of {scope} is reached: {denied.limit} {unit}.{shared}",
+        f"The limit of {scope} is reached: {denied.limit} {unit}.{frees}{shared}",
         code=f"{denied.what}_limit",
         retry_after_us=denied.retry_us or 1_000_000,
         limits=denied.limits,
@@ -65,12 +79,23 @@ def denied_error(denied: Denied) -> GatewayError:
     )
 
 
+def _spent(denied: Denied, scope: str) -> str:
+    amount = f"{denied.limit / 1e9:.2f} USD"
+    if denied.period == "total":
+        return f"The whole budget of {scope} ({amount}) is spent or reserved."
+    said = f"The budget of {scope} for this {denied.period} ({amount}) is spent or reserved."
+    if not denied.retry_us:
+        return said
+    begins = EPOCH + timedelta(microseconds=denied.at_us + denied.retry_us)
+    return f"{said} It begins anew at {begins:%Y-%m-%dT%H:%M:%SZ}."
+
+
 def nobody_error(offer: Offer, nobody: Nobody) -> GatewayError:
     """Return the error when no candidate can take the call now, with the reason for each."""
     words = "; ".join(
         f"{place.id}: {word}" for place, word in zip(offer.places, nobody.lost, strict=True)
     )
-    full = {"requests", "tokens", "model_limit", "throttled", "concurrency"}
+    full = {"requests", "tokens", "model_limit", "provider_limit", "throttled", "concurrency"}
     return NoDeployment(
         f"No deployment of '{offer.asked}' can take the request now ({words}).",
         status=429 if set(nobody.lost) <= full else 503,

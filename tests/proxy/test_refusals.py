@@ -10,16 +10,24 @@ from proxy.relay import Attempt
 from ratelimit.asks import Denied, Nobody
 
 
-def refusal(what: str, limit: int, retry_us: int = 0, period: str = "") -> GatewayError:
+def refusal(
+    what: str,
+    limit: int,
+    retry_us: int = 0,
+    period: str = "",
+    rate: str = "",
+    scope: str = "team:acme/support",
+) -> GatewayError:
     """Make the error for one of the caller's limits."""
     denied = Denied(
         what=what,
-        scope="team:acme/support",
+        scope=scope,
         limit=limit,
         retry_us=retry_us,
         at_us=0,
         limits=(1, 0, 5, 0, 0, 0),
         period=period,
+        rate=rate,
     )
     return denied_error(denied)
 
@@ -27,16 +35,29 @@ def refusal(what: str, limit: int, retry_us: int = 0, period: str = "") -> Gatew
 @pytest.mark.parametrize(
     ("error", "status", "code", "words", "retry_us"),
     [
-        (refusal("requests", 60, 5), 429, "requests_limit", "60 requests per minute", 5),
-        (refusal("tokens", 1000, 7), 429, "tokens_limit", "1000 tokens per minute", 7),
-        (refusal("concurrency", 5), 429, "concurrency_limit", "5 concurrent requests", 1_000_000),
-        (refusal("too_large", 900), 429, "request_too_large", "900 tokens per minute", None),
         (
-            refusal("budget", 2_500_000_000, 0, "month"),
+            refusal("requests", 60, 5_000_000, rate="rpm"),
+            *(429, "requests_limit", "60 requests per minute. It frees in 5.000 s.", 5_000_000),
+        ),
+        (refusal("requests", 9, 5, rate="rps"), 429, "requests_limit", "9 requests per second", 5),
+        (refusal("tokens", 10, 7, rate="tpd"), 429, "tokens_limit", "10 tokens per day", 7),
+        (refusal("tokens", 10, 7, rate="itpm"), 429, "tokens_limit", "10 input tokens per min", 7),
+        (refusal("tokens", 10, 7, rate="otpd"), 429, "tokens_limit", "10 output tokens per day", 7),
+        (refusal("concurrency", 5), 429, "concurrency_limit", "5 concurrent requests", 1_000_000),
+        (
+            refusal("too_large", 900, rate="tpm"),
+            *(429, "request_too_large", "900 of its tokens per minute", None),
+        ),
+        (
+            refusal("budget", 2_500_000_000, 86_400_000_000, "month"),
             402,
             "budget_exhausted",
-            "month (2.50 USD)",
+            "month (2.50 USD) is spent or reserved. It begins anew at 2024-01-02T00:00:00Z.",
             None,
+        ),
+        (
+            refusal("budget", 2_500_000_000, 0, "total"),
+            *(402, "budget_exhausted", "The whole budget of team acme/support (2.50 USD)", None),
         ),
     ],
 )
@@ -49,6 +70,20 @@ def test_a_limit_says_which_one_and_when(
     assert "team acme/support" in error.message
     assert error.retry_after_us == retry_us
     assert error.limits == (1, 0, 5, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [
+        ("user:acme/emea#ann#1", "of user ann#1 of acme/emea is"),
+        ("business_line:acme#retail", "of business line retail of acme is"),
+        ("org:acme/emea", "of organization acme/emea is"),
+        ("key:acme/support/helpdesk", "of key acme/support/helpdesk is"),
+    ],
+)
+def test_a_scope_is_said_in_words(scope: str, words: str) -> None:
+    """Its kind, and its name as the caller may know it."""
+    assert words in refusal("requests", 5, 1, rate="rpm", scope=scope).message
 
 
 class Standing:
