@@ -10,7 +10,7 @@ from proxy.relay import Attempt
 from ratelimit.asks import Denied, Nobody
 
 
-def refusal(
+def refusal(  # noqa: PLR0917 - a table is made of it
     what: str,
     limit: int,
     retry_us: int = 0,
