@@ -145,7 +145,6 @@ end
 
 -- Takes a scope and what is wanted. Takes it.
 local function take(st, wanted)
-  if st.free then return end
   local l, s, at = st.l, st.s, st.at
   for r = 7, l[6], 6 do
     at = at + 1

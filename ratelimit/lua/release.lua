@@ -33,7 +33,7 @@ local function give_back(memo, now, head, plan, input, output, cost, live, event
   taken[4] = taken[2] - taken[3]
 
   local function settle_scope(st)
-    if not st or st.free then return st end
+    if not st then return st end
     local l, s, at = st.l, st.s, st.at
     for r = 7, l[6], 6 do
       at = at + 1

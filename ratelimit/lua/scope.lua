@@ -31,7 +31,6 @@ local stepped_back = false
 
 -- Limits that scopes without limits of their own share, by their key.
 local shared = {}
-local FREE = { l = { 0, 0, 0, 0, 0, 6 }, s = { 0, 0 }, at = 2, money = 3, free = true }
 
 -- Takes limits. Returns a state in which nothing has happened.
 local function fresh(l)
@@ -112,10 +111,6 @@ local function scope(memo, key, now, default)
       return false
     end
     if not l or l[1] < common[1] then l, passing = common, true end
-    if passing and #l == 6 and l[3] == 0 then
-      memo[key] = FREE
-      return FREE
-    end
   elseif not l then
     memo[key] = false
     return false

@@ -154,11 +154,6 @@ class Limits:
             found.setdefault(one.kind, one)
         return found
 
-    @property
-    def is_free(self) -> bool:
-        """Whether nothing is limited."""
-        return not (self.rates or self.concurrency or self.budgets)
-
 
 @dataclass
 class Money:
@@ -426,17 +421,6 @@ class Store:
         if own is not None and own.version >= common.version:
             return own
         return common
-
-    def passes(self, scope: str) -> bool:
-        """Whether nothing is kept of a scope: a user whom nothing limits."""
-        limits = self.limits_of(scope)
-        own = self.limits.get(scope)
-        return (
-            scope.startswith("user:")
-            and own is not limits
-            and limits is not None
-            and limits.is_free
-        )
 
     def boot(self, name: str) -> Boot:
         """Return what is known of a boot."""
@@ -753,8 +737,6 @@ class Store:
                 money.held += amount
                 held.append((scope, kind, money.period, amount))
         for scope in (*self.mine, *c.scopes):
-            if self.passes(scope):
-                continue
             state = world[scope]
             for rate in self._limits(scope).rates:
                 amount = wants[rate.counts]
@@ -853,7 +835,7 @@ class Store:
     def _touch(self, scope: str, now: int) -> State | None:
         """Return a scope to change, brought up to date once per call."""
         limits = self.limits_of(scope)
-        if limits is None or self.passes(scope):
+        if limits is None:
             return None
         if scope not in self.touched:
             self.touched.add(scope)
