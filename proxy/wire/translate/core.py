@@ -117,7 +117,8 @@ class Reasoning(Struct, frozen=True, gc=False):
     """
     What the model thought, as far as it says so.
 
-    `signature` proves the text to its `maker`; `redacted` is reasoning that only its maker can read.
+    `signature` proves the text to its `maker`; `redacted` is reasoning that only its maker can read, of
+    which `text` is what is shown.
     """
 
     text: str = ""

@@ -85,7 +85,7 @@ class ReasoningSigned(Struct, frozen=True, gc=False):
 
 
 class ReasoningRedacted(Struct, frozen=True, gc=False):
-    """A piece of reasoning that only its maker can read."""
+    """Reasoning that only its maker can read; what was told before (maybe nothing) is shown of it."""
 
     data: str
     maker: Maker
@@ -265,6 +265,17 @@ class Collector:
         gathered.open.append(text)
         self.size += len(text)
 
+    def _thought(self, choice: int) -> tuple[str, _Gathered]:
+        """Take the reasoning that grows, to which a proof belongs that comes now."""
+        gathered = self._of(choice)
+        text = ""
+        if gathered.growing == "reasoning":
+            text = "".join(gathered.open)
+            gathered.open.clear()
+            gathered.growing = ""
+        self._close(gathered)
+        return text, gathered
+
     @staticmethod
     def _close(gathered: _Gathered) -> None:
         if not gathered.growing:
@@ -289,17 +300,12 @@ class Collector:
             case RefusalDelta():
                 self._grow(event.choice, "refusal", event.text)
             case ReasoningSigned():
-                gathered = self._of(event.choice)
-                text = "".join(gathered.open) if gathered.growing == "reasoning" else ""
-                if gathered.growing == "reasoning":
-                    gathered.open.clear()
-                    gathered.growing = ""
-                self._close(gathered)
+                text, gathered = self._thought(event.choice)
                 gathered.parts.append(Reasoning(text, event.signature, maker=event.maker))
             case ReasoningRedacted():
-                gathered = self._of(event.choice)
-                self._close(gathered)
-                gathered.parts.append(Reasoning(redacted=event.data, maker=event.maker))
+                text, gathered = self._thought(event.choice)
+                hidden = Reasoning(text, redacted=event.data, maker=event.maker)
+                gathered.parts.append(hidden)
             case ToolCallStarted():
                 gathered = self._of(event.choice)
                 self._close(gathered)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 import msgspec
 from msgspec import Struct
 
-from proxy.wire.translate import chat, gemini, messages
+from proxy.wire.translate import chat, gemini, messages, responses
 from proxy.wire.translate.core import Answer, Conversation, Failure, Reply, Target, Written
 from proxy.wire.translate.events import StreamReader, StreamWriter
 from proxy.wire.translate.failures import WrittenError
@@ -57,6 +57,17 @@ _MESSAGES = Protocol(
     read_error=messages.read_error,
     write_error=messages.write_error,
 )
+_RESPONSES = Protocol(
+    name="openai.responses",
+    read_request=responses.read_request,
+    write_request=responses.write_request,
+    read_answer=responses.read_answer,
+    write_answer=responses.write_answer,
+    reader=responses.ResponsesReader,
+    writer=responses.ResponsesWriter,
+    read_error=responses.read_error,
+    write_error=responses.write_error,
+)
 _GEMINI = Protocol(
     name="gemini.generate",
     read_request=gemini.read_request,
@@ -75,5 +86,5 @@ GEMINI_ARRAY = msgspec.structs.replace(
 )
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {protocol.name: protocol for protocol in (_CHAT, _MESSAGES, _GEMINI)}
+    {protocol.name: protocol for protocol in (_CHAT, _RESPONSES, _MESSAGES, _GEMINI)}
 )

@@ -27,6 +27,7 @@ from proxy.wire.translate.failures import WrittenError, failure_of
 from proxy.wire.translate.fields import Fields, encode, parse_object
 
 __all__ = [
+    "error_words",
     "failure_of_vendor",
     "finish_of",
     "read_answer",
@@ -281,14 +282,20 @@ def write_error(failure: Failure, request_id: str) -> WrittenError:
     )
 
 
+def error_words(failure: Failure) -> tuple[str, str | None]:
+    """Give the type and the code of an error."""
+    _, type_, code = _ERRORS[failure.kind]
+    return type_, code or failure.code
+
+
 def write_failure(failure: Failure, request_id: str) -> bytes:
     """Write the event that ends a stream which broke off: an error, and no [DONE] after it."""
-    _, type_, code = _ERRORS[failure.kind]
+    type_, code = error_words(failure)
     error = {
         "message": failure.message,
         "type": type_,
         "param": failure.param,
-        "code": code or failure.code,
+        "code": code,
         "request_id": request_id,
     }
     return b"data: " + encode({"error": error}) + b"\n\n"

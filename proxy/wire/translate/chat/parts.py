@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from proxy.wire.look import BadField
 from proxy.wire.translate.core import Maker, Reasoning, Refusal, Text, ToolCall
 from proxy.wire.translate.fields import Fields, encode
@@ -49,6 +51,9 @@ def read_reasoning(message: Fields) -> list[Reasoning]:
     if any(part.text for part in details):
         return details
     text = _text(plain) or _text(other)
+    if text and details and details[0].redacted is not None:
+        # What is shown of reasoning that is hidden.
+        return [msgspec.structs.replace(details[0], text=text), *details[1:]]
     return ([Reasoning(text)] if text else []) + details
 
 

@@ -44,12 +44,7 @@ def add_thought(found: list[Any], text: str, signature: str | None) -> None:
     proof = reasoning_of(signature) if signature else Reasoning()
     text = text or proof.text
     before = found[-1] if found else None
-    if (
-        isinstance(before, Reasoning)
-        and not before.signature
-        and not before.redacted
-        and proof.redacted is None
-    ):
+    if isinstance(before, Reasoning) and not before.signature and not before.redacted:
         found[-1] = msgspec.structs.replace(proof, text=before.text + text)
     else:
         found.append(msgspec.structs.replace(proof, text=text))

@@ -41,7 +41,7 @@ def read_redacted(data: str) -> Reasoning:
 
 def write_thinking(part: Reasoning) -> dict[str, Any]:
     """Write reasoning for a caller: whatever of another vendor it holds is wrapped."""
-    if part.redacted is not None:
+    if part.redacted is not None and (part.maker == "anthropic" or not part.text):
         data = part.redacted if part.maker == "anthropic" else wrap(part)
         return {"type": "redacted_thinking", "data": data}
     return {"type": "thinking", "thinking": part.text, "signature": signature_of(part)}
@@ -49,9 +49,11 @@ def write_thinking(part: Reasoning) -> dict[str, Any]:
 
 def signature_of(part: Reasoning) -> str:
     """Give what to write as the signature of reasoning; "" when nobody signed it."""
-    if part.signature is None:
+    if part.signature is None and part.redacted is None:
         return ""
-    return part.signature if part.maker == "anthropic" else wrap(part)
+    if part.maker == "anthropic":
+        return part.signature or ""
+    return wrap(part)
 
 
 def joined(texts: Iterable[str]) -> str:

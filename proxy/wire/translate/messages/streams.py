@@ -276,14 +276,15 @@ class MessagesWriter:
                 self._argue(event, out)
             case ReasoningSigned():
                 self._think(out)
-                part = Reasoning("", event.signature, maker=event.maker)
-                delta = {"type": "signature_delta", "signature": blocks.signature_of(part)}
-                out.append(self._event("content_block_delta", {"delta": delta}))
-                self._close(out)
+                self._sign(Reasoning("", event.signature, maker=event.maker), out)
             case ReasoningRedacted():
                 part = Reasoning(redacted=event.data, maker=event.maker)
-                self._open("redacted", blocks.write_thinking(part), out)
-                self._close(out)
+                if self._kind == "thinking" and event.maker != "anthropic":
+                    # What was shown of it stands in the block that is open.
+                    self._sign(part, out)
+                else:
+                    self._open("redacted", blocks.write_thinking(part), out)
+                    self._close(out)
             case ToolCallStarted():
                 self._start_call(event, out)
             case ToolCallEnded():
@@ -344,6 +345,11 @@ class MessagesWriter:
     def _think(self, out: list[bytes]) -> None:
         if self._kind != "thinking":
             self._open("thinking", {"type": "thinking", "thinking": "", "signature": ""}, out)
+
+    def _sign(self, part: Reasoning, out: list[bytes]) -> None:
+        delta = {"type": "signature_delta", "signature": blocks.signature_of(part)}
+        out.append(self._event("content_block_delta", {"delta": delta}))
+        self._close(out)
 
     # Calls...
 

@@ -24,11 +24,11 @@ def sse(document: Any, name: str = "") -> bytes:
     return (b"event: %b\n" % name.encode() if name else b"") + b"data: %b\n\n" % text
 
 
-def ways(data: bytes) -> Iterator[list[bytes]]:
-    """Whole, byte by byte, and cut in two at every boundary."""
+def ways(data: bytes, step: int = 1) -> Iterator[list[bytes]]:
+    """Give the bytes whole, one by one, and cut in two at every boundary (or every so many)."""
     yield [data]
     yield [data[at : at + 1] for at in range(len(data))]
-    for at in range(1, len(data)):
+    for at in range(1, len(data), step):
         yield [data[:at], data[at:]]
 
 

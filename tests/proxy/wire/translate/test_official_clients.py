@@ -325,3 +325,53 @@ def test_googles_client_sees_an_error_before_a_stream(
     client = google_client(error.body, error.status, error.headers)
     with pytest.raises(genai_errors.ClientError, match="RESOURCE_EXHAUSTED"):
         client.models.generate_content(model="m", contents="hi")
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_openais_client_reads_every_vendors_stream_as_a_response(
+    vendor: str, openai_client: Callable[..., openai.OpenAI]
+) -> None:
+    """Its own accumulator, which checks that every event fits to those before it."""
+    client = openai_client(translated(vendor, "openai.responses"))
+    with client.responses.stream(model="m", input="hi") as stream:
+        seen = {event.type for event in stream}
+        response = stream.get_final_response()
+    assert "response.output_text.delta" in seen
+    assert response.output_text == "Let me see: "
+    calls = [item for item in response.output if item.type == "function_call"]
+    assert [(call.name, call.arguments) for call in calls] == [
+        ("weather", '{"city":"Köln"}'),
+        ("time", "{}"),
+    ]
+    assert response.usage is not None
+    assert (response.usage.input_tokens, response.usage.output_tokens) == (1110, 50)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_openais_client_reads_every_vendors_answer_as_a_response(
+    vendor: str, openai_client: Callable[..., openai.OpenAI]
+) -> None:
+    """Typed; and what it would send back says the same as was said."""
+    client = openai_client(whole(vendor, "openai.responses"))
+    response = client.responses.create(model="m", input="hi")
+    assert response.status == "completed"
+    sent = [item.model_dump(exclude_none=True, mode="json") for item in response.output]
+    body = msgspec.json.encode({"model": "m", "input": sent})
+    again = PROTOCOLS["openai.responses"].read_request(body)
+    assert again.turns[0].parts[:2] == (
+        Reasoning("hm", "c2ln", maker="anthropic"),
+        Text("Let me see: "),
+    )
+
+
+def test_openais_client_sees_an_error_in_a_response(
+    openai_client: Callable[..., openai.OpenAI],
+) -> None:
+    """A stream that breaks off raises."""
+    client = openai_client(broken("openai.responses"))
+    with (
+        client.responses.create(model="m", input="hi", stream=True) as stream,
+        pytest.raises(openai.APIError, match="busy"),
+    ):
+        for _ in stream:
+            pass

@@ -64,6 +64,13 @@ def said(answer: Answer, *names: str) -> tuple[Any, ...]:
     )
 
 
+def sayable(conversation: Conversation, *names: str) -> Conversation:
+    """Give what can be asked through the protocols `names`: Responses have no stop sequences."""
+    if "openai.responses" in names:
+        return msgspec.structs.replace(conversation, stop=())
+    return conversation
+
+
 def streamed(protocol: Protocol, answer: Answer) -> bytes:
     return protocol.writer(REPLY).write(list(play(answer)))
 
@@ -131,9 +138,9 @@ def test_a_stream_is_the_same_however_it_arrives(name: str) -> None:
     protocol = PROTOCOLS[name]
     stream = streamed(protocol, ANSWER)
     expected = read(lambda: protocol.reader(None), [stream])
-    for reads in ways(stream):
+    for reads in ways(stream, step=max(len(stream) // 700, 1)):
         assert read(lambda: protocol.reader(None), reads) == expected
-    for reads in ways(stream.replace(b"\n", b"\r\n")):
+    for reads in ways(stream.replace(b"\n", b"\r\n"), step=max(len(stream) // 200, 1)):
         assert read(lambda: protocol.reader(None), reads) == expected
 
 
@@ -148,7 +155,11 @@ def test_a_cut_anywhere_ends_with_an_error_in_the_callers_protocol(
     """
     theirs = streamed(PROTOCOLS[vendor], ANSWER)
     whole = 0
-    for cut in range(len(theirs)):
+    # Every byte for one caller of each vendor, and the same few hundred for the others: how a stream
+    # is read does not depend on who gets it.
+    every = NAMES[NAMES.index(vendor) - 1] == caller
+    step = 1 if every else max(len(theirs) // 200, 1)
+    for cut in range(0, len(theirs), step):
         reader, writer = PROTOCOLS[vendor].reader(None), PROTOCOLS[caller].writer(REPLY)
         ours = writer.write(reader.feed(theirs[:cut])) + writer.write(reader.eof())
         events = read(lambda: PROTOCOLS[caller].reader(None), [ours])
@@ -163,7 +174,7 @@ def test_a_cut_anywhere_ends_with_an_error_in_the_callers_protocol(
             assert last.failure.code != "bad_answer"
         assert writer.write([Failed(last.failure)] if isinstance(last, Failed) else []) == b""
     # The end is short: no answer is taken as complete much before it is.
-    assert whole < len(theirs) // 3
+    assert whole * step < len(theirs) // 3
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -171,6 +182,7 @@ def test_a_cut_anywhere_ends_with_an_error_in_the_callers_protocol(
 def test_a_request_keeps_its_meaning(name: str, conversation: Conversation) -> None:
     """Written and read again it asks the same, and written once more it is the same bytes."""
     protocol = PROTOCOLS[name]
+    conversation = sayable(conversation, name)
     written = protocol.write_request(conversation, TARGET)
     again = protocol.read_request(written.body)
     expected = meaning(conversation)
@@ -188,11 +200,12 @@ def test_a_request_keeps_its_meaning(name: str, conversation: Conversation) -> N
 @pytest.mark.parametrize(("caller", "vendor"), PAIRS)
 def test_every_pair_keeps_a_conversation(caller: str, vendor: str) -> None:
     """System, images, parallel calls with their results, tools, caps and stops arrive."""
-    asked = PROTOCOLS[caller].read_request(PROTOCOLS[caller].write_request(FULL, TARGET).body)
+    full = sayable(FULL, caller, vendor)
+    asked = PROTOCOLS[caller].read_request(PROTOCOLS[caller].write_request(full, TARGET).body)
     written = PROTOCOLS[vendor].write_request(asked, TARGET)
     assert written.dropped == ()
     again = PROTOCOLS[vendor].read_request(written.body)
-    expected = meaning(FULL) | {"stream": again.stream}
+    expected = meaning(full) | {"stream": again.stream}
     assert meaning(again) == expected
 
 

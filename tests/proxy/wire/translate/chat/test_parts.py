@@ -26,7 +26,7 @@ HIDDEN = Reasoning(redacted="xx", maker="openai")
         ),
         (
             {"reasoning_content": "hm", "reasoning_details": [parts.detail_of(HIDDEN, 0)]},
-            [Reasoning("hm"), HIDDEN],
+            [Reasoning("hm", redacted="xx", maker="openai")],
         ),
         (
             {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "sig"}]},
