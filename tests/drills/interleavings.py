@@ -33,7 +33,7 @@ import redis
 from config.loader import load_text
 from loadtests.drills import report
 from ratelimit import limits
-from tests.drills.server import server
+from tests.drills.server import FIELDS, scripts_of, server
 from tests.ratelimit import oracle
 from tests.ratelimit.cell import LIFE, PLACES, Cell, entry_of
 
@@ -41,14 +41,17 @@ START = 700 * 24 * oracle.HOUR + 10 * oracle.HOUR
 SCOPES = ("key:o/t/k", "team:o/t", "org:o")
 # A lease holds 20 nano-USD: a second one fits into the strict budget of 35 when the first has settled for 15 or less.
 CONFIG = """
-providers: {p: {protocol: openai, base_url: "http://127.0.0.1:1"}}
+providers: {p: {protocol: openai, base_url: "http://127.0.0.1:1", limits: {concurrency: 3}}}
 models:
   m:
     limits: {concurrency: 3}
-    deployments: [{provider: p, id: one, limits: {concurrency: 1}}, {provider: p, id: two}]
+    deployments:
+      - {provider: p, id: one, limits: {concurrency: 1}, budget: {usd: 0.0000001, per: day, mode: soft}}
+      - {provider: p, id: two}
 organizations:
   o:
     budget: {usd: 0.0000001, per: month, mode: soft}
+    users: {u: {limits: {concurrency: 2}, budget: {usd: 0.0000001, per: total, mode: strict}}}
     teams:
       t:
         limits: {concurrency: 2}
@@ -66,11 +69,15 @@ CANDIDATES = tuple(
         most=4096,
         provider="p",
         request=0,
+        limited_provider=True,
     )
     for name in ("one", "two")
 )
-PLAN = oracle.Plan(SCOPES, CANDIDATES, entry_of("", outcome="reaped"))
+PLAN = oracle.Plan(SCOPES, CANDIDATES, entry_of("", outcome="reaped"), users=("o",))
+USER = "u"
 INPUT, CAP, PART = 10, 5, 2
+SERVED_BY = slice(11, 14)  # model, deployment and provider in a ledger entry
+LIMITS, STATE = (name.encode() for name in FIELDS)
 SAID_AGAIN = frozenset({"SEEN", "LATE", "FENCED", "ALIVE"})
 FAULTS = frozenset({"admit again", "give up", "settle, answer lost", "void, answer lost"})
 
@@ -258,7 +265,7 @@ def ask(replica: int, attempt: int) -> oracle.Ask:
         first=True,
         excluded=(),
         tie=replica + attempt,
-        user="u",
+        user=USER,
     )
 
 
@@ -273,6 +280,9 @@ def truth(replica: int, one: Settle) -> oracle.Settlement:
     output, cost = used(replica, one.attempt)
     void = one.void_to >= 0
     name = attempt_id(replica, one.attempt)
+    served_by = CANDIDATES[one.candidate - 1]
+    entry = list(entry_of(name, input=INPUT, output=output, cost=cost))
+    entry[SERVED_BY] = served_by.model, served_by.deployment, served_by.provider
     return oracle.Settlement(
         plan=PLAN,
         attempt_id=name,
@@ -283,7 +293,8 @@ def truth(replica: int, one: Settle) -> oracle.Settlement:
         health=0 if void else 1,
         ttft=1000,
         cool=0,
-        entry=None if void else entry_of(name, input=INPUT, output=output, cost=cost),
+        entry=None if void else tuple(entry),
+        user=USER,
     )
 
 
@@ -595,6 +606,8 @@ class Explorer:
         """Yield the laws that do not hold in a state."""
         books = Books(look.content)
         for scope, held in books.scopes.items():
+            if scope.startswith("users:"):
+                continue  # what users have in common, no scope of its own
             if held.in_flight != books.in_flight[scope]:
                 yield f"{scope}: in flight {held.in_flight}, leases {books.in_flight[scope]}"
             if held.in_flight < 0 or (held.concurrency and held.in_flight > held.concurrency):
@@ -603,8 +616,8 @@ class Explorer:
                 leased = books.held[scope, period]
                 if budget.held_nusd != leased:
                     yield f"{scope} per {period}: holds {budget.held_nusd}, leases hold {leased}"
-                if budget.spent_nusd != books.cost:
-                    yield f"{scope} per {period}: spent {budget.spent_nusd}, ledger {books.cost}"
+                if budget.spent_nusd != books.cost[scope]:
+                    yield f"{scope} per {period}: spent {budget.spent_nusd}, ledger {books.cost[scope]}"
                 if budget.spent_nusd < 0 or budget.held_nusd < 0:
                     yield f"{scope} per {period}: {budget}"
                 over = budget.spent_nusd + budget.held_nusd - budget.amount_nusd
@@ -651,14 +664,16 @@ class Books:
         self.leased: dict[str, set[int]] = _sets()
         self.graves: dict[str, set[int]] = _sets()
         self.unsettled: dict[str, set[int]] = _sets()
-        self.sums = self.totals = (0, 0, 0, 0)
-        self.cost = self.corrected = 0
+        self.sums: tuple[int, ...] = (0, 0, 0, 0)
+        self.totals = self.sums
+        self.cost: Counter[str] = Counter()
+        self.corrected = 0
         for key, value in content.items():
             kind, _, name = key.removeprefix(limits.CELL + ":").partition(":")
             if kind in {"s", "d"}:
                 scope = f"deployment:{name}" if kind == "d" else name
                 fields = dict(value)
-                self.scopes[scope] = limits.decode_scope(fields[b"l"], fields.get(b"s"))
+                self.scopes[scope] = limits.decode_scope(fields[LIMITS], fields.get(STATE))
             elif kind == "l":
                 self._leases(name, value)
             elif kind == "z":
@@ -677,11 +692,13 @@ class Books:
             unpacker.feed(packed)
             head = next(unpacker)
             candidate = CANDIDATES[head[0] - 1]
-            for scope in (*SCOPES, *candidate.scopes):
+            callers = (*SCOPES, *PLAN.user_scopes(USER))
+            for scope in (*callers, *candidate.scopes):
                 self.in_flight[scope] += 1
             for at in range(0, len(head[3]), 4):
                 which, kind, _, amount = head[3][at : at + 4]
-                self.held[SCOPES[which - 1], limits.PERIODS[kind]] += amount
+                scope = callers[which - 1] if which > 0 else candidate.scopes[-which - 1]
+                self.held[scope, limits.PERIODS[kind]] += amount
             self.leased[attempt.decode()].add(int(name.rpartition(".")[2]))
 
     def _graves(self, name: str, value: Iterable[tuple[bytes, bytes]]) -> None:
@@ -699,8 +716,11 @@ class Books:
             sum(entry[PLACES["output"]] for entry in entries),
             sum(entry[PLACES["cost"]] for entry in entries),
         )
-        self.cost = self.sums[3]
         for entry in entries:
+            model, deployment, provider = entry[SERVED_BY]
+            served_by = (f"deployment:{deployment}", f"model:{model}", f"provider:{provider}")
+            for scope in (*SCOPES, *PLAN.user_scopes(USER), *served_by):
+                self.cost[scope] += entry[PLACES["cost"]]
             base, _, correction = entry[0].partition("+")
             self.charged[base] += entry[PLACES["cost"]]
             if correction:
@@ -749,6 +769,7 @@ def main(arguments: list[str] | None = None) -> int:
             {
                 "drill": "interleavings",
                 "machine": report.machine(version),
+                "scripts": scripts_of(),
                 "scope": scope,
                 "found": found,
             },

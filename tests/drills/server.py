@@ -1,6 +1,7 @@
 """A server of a drill's own, as the tests have theirs."""
 
 import contextlib
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,7 +9,11 @@ from pathlib import Path
 
 import redis
 
-from tests.conftest import RedisServer
+from store import scripts
+from tests.servers import RedisServer
+
+# The fields of a scope's hash, limits and state, as `ratelimit/lua/scope.lua` names them.
+FIELDS = ("l2", "s2")
 
 
 @contextlib.contextmanager
@@ -24,6 +29,13 @@ def server() -> Iterator[tuple["redis.Redis[bytes]", str]]:
         client.close()
         ours.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def scripts_of() -> dict[str, str]:
+    """Return the SHA-1 of the scripts as the server knows them: what a record was made with."""
+    names = ("admit", "settle", "reap", "fence", "beat", "progress", "seed")
+    texts = {name: scripts.load("ratelimit", name).text for name in names}
+    return {name: hashlib.sha1(text.encode()).hexdigest()[:12] for name, text in texts.items()}
 
 
 def version_of(client: "redis.Redis[bytes]") -> str:

@@ -21,12 +21,12 @@ import hypothesis
 from hypothesis import strategies as st
 
 from loadtests.drills import report
-from tests.drills.server import server
+from tests.drills.server import scripts_of, server
 from tests.ratelimit import oracle, test_timelines
 from tests.ratelimit.cell import Cell
 from tests.ratelimit.test_timelines import Timeline
 
-SHORTEST, LONGEST = 15, 35
+SHORTEST, LONGEST = 10, 20
 DRAWN = 40
 
 
@@ -58,7 +58,7 @@ class Pools:
 
 def pools_of(seed: int, draws: int) -> Pools:
     """Draw worlds and happenings by the strategies of the test."""
-    scopes = test_timelines.CALLER_SCOPES + test_timelines.SERVING_SCOPES
+    scopes = test_timelines.SCOPES
     found = Pools(limits={scope: [] for scope in scopes})
 
     @hypothesis.seed(seed)
@@ -177,18 +177,20 @@ def tell_one(cell: Cell, pools: Pools, seed: int, number: int, found: Findings) 
             pools=pools,
         )
         timeline.check()
-        for step, (what, *args) in enumerate(story, 1):
+        for what, *args in story:
+            step += 1
             timeline.happen(what, *args)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+    except Exception as error:
         words = "".join(traceback.format_exception_only(error)).strip()
         found.broken.append(f"timeline {number} of seed {seed}, step {step}: {words[:2000]}")
     found.timelines += 1
     found.steps += step
 
 
-def tell_some(seed: int, draws: int, first: int, count: int) -> Findings:
-    """Tell so many timelines to a server of one's own."""
+def tell_some(seed: int, draws: int, first: int, count: int, within_s: float) -> Findings:
+    """Tell so many timelines to a server of one's own, or as many as the time allows."""
     found = Findings()
+    until = time.monotonic() + within_s
     pools = pools_of(seed, draws)
 
     def event(words: str) -> None:
@@ -200,7 +202,7 @@ def tell_some(seed: int, draws: int, first: int, count: int) -> Findings:
             cell = QuickCell(client)
             for number in range(first, first + count):
                 tell_one(cell, pools, seed, number, found)
-                if len(found.broken) >= 10:
+                if len(found.broken) >= 10 or time.monotonic() > until:
                     break
     finally:
         test_timelines.event = before
@@ -213,6 +215,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timelines", type=int, default=100_000, help="how many (100000)")
     parser.add_argument("--draws", type=int, default=1500, help="worlds in the pools (1500)")
     parser.add_argument("--processes", type=int, default=1, help="processes, a server each (1)")
+    parser.add_argument(
+        "--within", type=float, default=6 * 3600.0, metavar="S", help="end after so long (6 h)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn (1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write raw results and machine")
     given = parser.parse_args(arguments)
@@ -229,6 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
                 given.draws,
                 first,
                 min(share, given.timelines - first),
+                given.within,
             )
             for first in range(0, given.timelines, share)
         ]
@@ -249,6 +255,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "seed": given.seed,
                 "took_s": took_s,
                 "draws": given.draws,
+                "scripts": scripts_of(),
                 "machine": report.machine(version),
                 "found": asdict(found) | {"happened": dict(sorted(found.happened.items()))},
             },
