@@ -459,7 +459,11 @@ class Explorer:
         assert r.waiting is not None
         one = r.waiting
         answer = self._world.admit(
-            boot(number, r.life), [ask(number, one.attempt)], one.number, self._now(state), again=one.again
+            boot(number, r.life),
+            [ask(number, one.attempt)],
+            one.number,
+            self._now(state),
+            again=one.again,
         )
         if isinstance(answer, str):
             assert answer == "FENCED", answer
@@ -502,7 +506,9 @@ class Explorer:
         one = r.waiting
         late = tuple(sorted((*r.late, Copy(one.attempt, r.life, one.number, one.again))))
         void = Settle(one.attempt, r.life, 1, one.number + 1, 0)
-        return self._next(r._replace(waiting=None, late=late, queue=(*r.queue, void)), number), "said"
+        return self._next(
+            r._replace(waiting=None, late=late, queue=(*r.queue, void)), number
+        ), "said"
 
     def _late_copy(self, state: State, r: Replica, number: int, at: int) -> tuple[Replica, str]:
         copy = r.late[at]
@@ -520,7 +526,9 @@ class Explorer:
 
     # Settling...
 
-    def _send(self, state: State, r: Replica, number: int, one: Settle) -> tuple[Replica, Settle, str]:
+    def _send(
+        self, state: State, r: Replica, number: int, one: Settle
+    ) -> tuple[Replica, Settle, str]:
         """Send a settlement for the first time."""
         batch = r.settled[one.life - 1] + 1
         one = one._replace(number=batch)
@@ -555,7 +563,9 @@ class Explorer:
         r, one, said = self._send(state, r, number, one)
         return self._end(r, one), said
 
-    def _settle_answer_lost(self, state: State, r: Replica, number: int, at: int) -> tuple[Replica, str]:
+    def _settle_answer_lost(
+        self, state: State, r: Replica, number: int, at: int
+    ) -> tuple[Replica, str]:
         r, one = self._take(r, at)
         r, one, said = self._send(state, r, number, one)
         return self._end(r, one)._replace(unanswered=one), said
@@ -565,7 +575,9 @@ class Explorer:
         r, one, said = self._send(state, r._replace(queue=tuple(rest)), number, one)
         return self._end(r, one), said
 
-    def _void_answer_lost(self, state: State, r: Replica, number: int, _: int) -> tuple[Replica, str]:
+    def _void_answer_lost(
+        self, state: State, r: Replica, number: int, _: int
+    ) -> tuple[Replica, str]:
         one, *rest = r.queue
         r, one, said = self._send(state, r._replace(queue=tuple(rest)), number, one)
         return self._end(r, one)._replace(unanswered=one), said
@@ -596,7 +608,9 @@ class Explorer:
         if said == "FENCED" and r.life < self._scope.lives:
             waiting = r.waiting
             if waiting is not None and waiting.again:
-                r = r._replace(queue=(*r.queue, Settle(waiting.attempt, r.life, 1, waiting.number + 1, 0)))
+                r = r._replace(
+                    queue=(*r.queue, Settle(waiting.attempt, r.life, 1, waiting.number + 1, 0))
+                )
             return self._reborn(state, r, number), "reborn"
         return r, said
 
@@ -683,7 +697,8 @@ class Books:
             elif kind == "tot":
                 found = {field.decode(): int(number) for field, number in value}
                 self.totals = tuple(
-                    found[each] for each in ("entries", "input_tokens", "output_tokens", "cost_nusd")
+                    found[each]
+                    for each in ("entries", "input_tokens", "output_tokens", "cost_nusd")
                 )
 
     def _leases(self, name: str, value: Iterable[tuple[bytes, bytes]]) -> None:
@@ -752,11 +767,19 @@ def tell(scope: Scope, found: Findings) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the drill; gives 0, or 1 when a law is broken or the time was too short."""
-    parser = argparse.ArgumentParser(prog="python -m tests.drills.interleavings", description=__doc__)
-    parser.add_argument("--attempts", type=int, nargs=2, default=(2, 2), metavar="N", help="of each replica (2 2)")
-    parser.add_argument("--faults", type=int, default=1, help="lost connections and given up sendings, in all (1)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.drills.interleavings", description=__doc__
+    )
+    parser.add_argument(
+        "--attempts", type=int, nargs=2, default=(2, 2), metavar="N", help="of each replica (2 2)"
+    )
+    parser.add_argument(
+        "--faults", type=int, default=1, help="lost connections and given up sendings, in all (1)"
+    )
     parser.add_argument("--lives", type=int, default=2, help="boot ids of each replica (2)")
-    parser.add_argument("--within", type=float, default=3600.0, metavar="S", help="give up after so long (3600)")
+    parser.add_argument(
+        "--within", type=float, default=3600.0, metavar="S", help="give up after so long (3600)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write raw results and machine")
     given = parser.parse_args(arguments)
     scope = Scope(attempts=tuple(given.attempts), lives=given.lives, faults=given.faults)

@@ -127,7 +127,10 @@ def configuration() -> Config:
             "o": {
                 "limits": {"concurrency": 1500},
                 "budget": {"usd": ALL_USD, "per": "total", "mode": "strict"},
-                "users": {"u1": {"limits": {"concurrency": 30}}, "default": {"limits": {"rpm": 3000}}},
+                "users": {
+                    "u1": {"limits": {"concurrency": 30}},
+                    "default": {"limits": {"rpm": 3000}},
+                },
                 "applications": {"batch": {"limits": {"concurrency": 40}}},
                 "teams": teams,
             }
@@ -486,9 +489,7 @@ class Watch:
 
     async def seed(self) -> None:
         """Write the limits of the running version."""
-        await upkeep.seed(
-            self._async, limits.records(self._config, self._version), self._version
-        )
+        await upkeep.seed(self._async, limits.records(self._config, self._version), self._version)
 
     async def look(self) -> None:
         """Read every scope at one instant, and hold it to the laws."""
@@ -559,9 +560,7 @@ class Watch:
         await self._async.aclose()
 
 
-def _client(
-    path: str, number: int, seed: int, target: int, results: Any, *, mortal: bool
-) -> None:
+def _client(path: str, number: int, seed: int, target: int, results: Any, *, mortal: bool) -> None:
     try:
         results.put(Rogue(path, number, seed, mortal=mortal).run(target))
     except Exception as error:
@@ -618,9 +617,7 @@ async def drill(
     return found
 
 
-def judge(
-    found: Findings, parts: list[Client], watch: Watch, totals: tuple[int, int]
-) -> None:
+def judge(found: Findings, parts: list[Client], watch: Watch, totals: tuple[int, int]) -> None:
     """Add up what the clients found, and say in words which laws do not hold."""
     granted_us: dict[str, list[int]] = {}
     for part in parts:
@@ -690,9 +687,7 @@ def tell(found: Findings) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the drill; gives 0, or 1 when a law is broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.drills.overshoot", description=__doc__)
-    parser.add_argument(
-        "--admissions", type=int, default=1_000_000, help="grants in all (1000000)"
-    )
+    parser.add_argument("--admissions", type=int, default=1_000_000, help="grants in all (1000000)")
     parser.add_argument("--seed", type=int, default=1, help="of the clients (1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write raw results and machine")
     given = parser.parse_args(arguments)

@@ -81,9 +81,7 @@ def test_a_planted_fault_is_found(
     assert "after [Step(" in found.broken[0]
 
 
-def test_the_command_tells_and_records(
-    capsys: pytest.CaptureFixture[str], tmp_path: Any
-) -> None:
+def test_the_command_tells_and_records(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
     """A scope of one attempt each, and a time that is too short."""
     record = tmp_path / "found.json"
     given = ["--attempts", "1", "0", "--lives", "1", "--faults", "0", "--json", str(record)]

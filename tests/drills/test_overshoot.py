@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RedisServer
 from tests.drills import overshoot
 from tests.drills.overshoot import Client, Findings, Rate, judge, most_above
+from tests.servers import RedisServer
 
 RATE = Rate(limit=60, window_us=60_000_000, burst=5)
 
