@@ -187,6 +187,11 @@ class EdgeSettings(Section):
         description="Output tokens that are reserved for a request that names no cap, where the"
         " model's `max_output` is not known to be lower; settled to the truth afterwards.",
     )
+    queue_timeout_ms: Annotated[int, Whole(0, 60_000)] = Field(
+        default=1000,
+        description="How long a call may wait for a place when every deployment that could serve it"
+        " is at a limit of its own; 0 refuses at once. A caller's `x-deadline-ms` shortens it.",
+    )
     max_attempts: Annotated[int, Whole(1, 20)] = Field(
         default=3, description="Most deployments that one exchange may try before its first byte."
     )
@@ -541,6 +546,11 @@ class Team(Section):
 
     limits: Limits = Field(default_factory=Limits, description="Limits over all its keys.")
     budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
+    weight: Annotated[int, Whole(1, 1000)] = Field(
+        default=1,
+        description="How much it gets of deployments that are full, beside other teams whose calls"
+        " of the same business level wait for them.",
+    )
     keys: dict[PlainName, Key] = Field(default_factory=dict, description="Its keys by name.")
 
 

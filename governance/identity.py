@@ -32,6 +32,13 @@ class Caller:
     """The organizations that limit their users, innermost first."""
     strict: bool
     """Whether a strict budget stands over this caller, or may stand over one of its users."""
+    weight: int = 1
+    """How much its team gets of deployments that are full."""
+
+    @property
+    def tenant(self) -> str:
+        """Who shares full deployments with others: its team."""
+        return self.key.rpartition("/")[0]
 
     def may_ask_for(self, model: str) -> bool:
         """Whether the key may name this model or route."""
@@ -84,6 +91,7 @@ class Directory:
                 ),
                 users=tuple(each.id for each in users),
                 strict=any(budget.mode == "strict" for budget in budgets),
+                weight=team.weight,
             )
 
     def __len__(self) -> int:

@@ -224,6 +224,7 @@ class Edge:
         pool = self.pool
         return {
             ("penstock_in_flight",): len(self.exchanges),
+            ("penstock_waiting",): self.gate.waiting,
             ("penstock_tasks",): len(asyncio.all_tasks()),
             ("penstock_client_connections",): len(self.server.connections),
             ("penstock_upstream_connections", "idle"): pool.idle,

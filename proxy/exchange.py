@@ -22,6 +22,7 @@ from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
 from proxy.attempts import Attempts
+from proxy.declared import level_of, patience_s
 from proxy.errors import (
     BadRequest,
     GatewayError,
@@ -66,6 +67,7 @@ class Exchange:
         "edge",
         "endpoint",
         "failure",
+        "level",
         "offer",
         "passed",
         "read_at",
@@ -77,6 +79,7 @@ class Exchange:
         "status",
         "usage",
         "user",
+        "wait_until",
     )
 
     def __init__(self, edge: "Edge", request: Request, endpoint: Endpoint) -> None:
@@ -97,6 +100,8 @@ class Exchange:
         self.body = b""
         self.passed = b""
         self.user = ""
+        self.level = 0
+        self.wait_until = 0.0
         self.cost_nusd = 0
         self.usage: Usage | None = None
         # What is asked, in words of no protocol; where something must be said in another one.
@@ -168,6 +173,10 @@ class Exchange:
             raise BadRequest(
                 f"user is longer than {MAX_USER} characters", code="invalid_value", param="user"
             )
+        headers = self.request.message.headers
+        self.level = level_of(caller, headers, seen.hints)
+        patience = patience_s(live.config.edge.queue_timeout_ms / 1000, headers)
+        self.wait_until = self.started_at + patience
         self.passed = edge.request_headers[protocol].block(request.message.raw_headers)
         self.offer = offer = live.offer(
             caller, seen.model, endpoint, stream=seen.stream, input_bound=seen.input_bound
@@ -317,9 +326,14 @@ class Exchange:
             excluded=tuple(candidate + 1 for candidate in attempts.tried),
             tie=edge.next_tie(),
             user=self.user,
+            level=self.level,
+            may_wait=self.wait_until > self.read_at,
         )
         try:
-            return await edge.gate.admit(ask)
+            answer = await edge.gate.admit(ask)
+            if isinstance(answer, Nobody) and answer.queued:
+                answer = await self._wait(ask, answer)
+            return answer
         except asyncio.CancelledError:
             # It may have been granted in the very moment in which the caller left.
             edge.gate.abandon(ask)
@@ -330,6 +344,20 @@ class Exchange:
                 retry_after_us=1_000_000,
                 degraded=error.degraded,
             ) from None
+
+    async def _wait(self, ask: Ask, answer: Nobody) -> Grant | Denied | Nobody:
+        """Wait for a place at a full deployment; the wait is not counted as what the gateway adds."""
+        edge = self.edge
+        begun = monotonic()
+        outcome = "left"
+        try:
+            last = await edge.gate.wait(ask, answer, self.wait_until)
+            outcome = "granted" if isinstance(last, Grant) else "refused"
+            return last
+        finally:
+            waited = monotonic() - begun
+            self.read_at += waited
+            edge.metrics.histogram("penstock_wait_seconds", outcome).observe(waited)
 
     def _pass_on(self, attempt: Attempt) -> None:
         """Give the caller the upstream's own words about its request."""

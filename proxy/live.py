@@ -237,6 +237,8 @@ class Live:
                 tuple(_candidate(option, input_bound) for option in eligible),
                 self._entry(caller, asked, endpoint, places[0], stream=stream),
                 caller.users,
+                tenant=caller.tenant,
+                weight=caller.weight,
             ),
             places=places,
             ways=ways,

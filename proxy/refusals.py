@@ -95,7 +95,10 @@ def nobody_error(offer: Offer, nobody: Nobody) -> GatewayError:
     words = "; ".join(
         f"{place.id}: {word}" for place, word in zip(offer.places, nobody.lost, strict=True)
     )
-    full = {"requests", "tokens", "model_limit", "provider_limit", "throttled", "concurrency"}
+    full = {
+        *("requests", "tokens", "concurrency", "model_limit", "provider_limit"),
+        *("throttled", "others_wait"),
+    }
     return NoDeployment(
         f"No deployment of '{offer.asked}' can take the request now ({words}).",
         status=429 if set(nobody.lost) <= full else 503,

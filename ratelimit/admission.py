@@ -272,7 +272,13 @@ class Admission:
                 future.set_result(grant)
             elif kind == NOBODY:
                 future.set_result(
-                    Nobody(row[1], tuple(LOST_WORDS[word] for word in row[2]), row[3], row[4])
+                    Nobody(
+                        row[1],
+                        tuple(LOST_WORDS[word] for word in row[2]),
+                        row[3],
+                        row[4],
+                        queued=row[5] == 1,
+                    )
                 )
             elif kind == UNKNOWN:
                 unknown.append(ask)

@@ -43,6 +43,7 @@ LOST_WORDS = {
     "9": "throttled",
     "a": "own_budget",
     "b": "provider_limit",
+    "c": "others_wait",
 }
 
 LOST_DIGITS = {word: digit for digit, word in LOST_WORDS.items()}
@@ -75,9 +76,16 @@ def boot_of(member: str) -> Boot:
     )
 
 
+def calls_of(replica: str) -> str:
+    """Return the channel on which the store calls the asks of a replica whose turn has come."""
+    return f"{CELL}:w:{replica}"
+
+
 class Ask:
     """
     What an attempt asks for; tokens as estimated, `cap` and `assumed` in output tokens per choice.
+
+    `level` is 1 premium, 2 normal, 3 economy; an ask that `may_wait` gets a ticket when every place is taken.
 
     `excluded` are candidates counted from 1, as the script does.
     """
@@ -93,6 +101,8 @@ class Ask:
         "excluded",
         "first",
         "input",
+        "level",
+        "may_wait",
         "n",
         "plan",
         "reseeds",
@@ -116,6 +126,8 @@ class Ask:
         excluded: tuple[int, ...],
         tie: int,
         user: str,
+        level: int = 2,
+        may_wait: bool = False,
     ) -> None:
         self.plan = plan
         self.attempt_id = attempt_id
@@ -128,6 +140,8 @@ class Ask:
         self.excluded = excluded
         self.tie = tie
         self.user = user
+        self.level = level
+        self.may_wait = may_wait
         self.answer: asyncio.Future[Grant | Denied | Nobody]
         self.boot: Boot
         self.deadline = 0.0
@@ -190,13 +204,18 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Nobody:
-    """No candidate can serve it now: one word for each, and when the first one frees (0: unknown)."""
+    """
+    No candidate can serve it now: one word for each, and when the first one frees (0: unknown).
+
+    `queued`: it has a ticket, which is good while it is asked again.
+    """
 
     retry_us: int
     lost: tuple[str, ...]
     at_us: int
     limits: tuple[int, ...]
     degraded: str = ""
+    queued: bool = False
 
 
 class Settlement:
@@ -322,6 +341,8 @@ def admit_command(
                 ask.excluded,
                 ask.tie,
                 ask.user,
+                ask.level,
+                1 if ask.may_wait else 0,
             )
         )
         for ask in asks

@@ -21,12 +21,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ratelimit.admission import Admission
-from ratelimit.asks import BEATS, Ask, Boot, Denied, Grant, Nobody, Settlement, boot_of
+from ratelimit.asks import BEATS, Ask, Boot, Denied, Grant, Nobody, Settlement, boot_of, calls_of
 from ratelimit.degraded import Replicas, Rule
 from ratelimit.outage import PROBE_S, Outage
 from ratelimit.settling import Settling
 from ratelimit.troubles import GateStats, Observe, StoreUnavailable, Troubles
 from ratelimit.upkeep import living, run
+from ratelimit.waiting import WaitingRoom
 from store.lane import Lane
 
 # Progress goes with the beat: a crash may forget two seconds of a stream, of which half a one is for lags.
@@ -95,6 +96,7 @@ class Gate:
             observe=observe,
             outage=self._outage,
         )
+        self._room = WaitingRoom(self.admit)
 
     @property
     def boot(self) -> Boot:
@@ -105,6 +107,11 @@ class Gate:
     def idle(self) -> bool:
         """Whether no ask is under way and nothing waits to be settled."""
         return self._admission.idle and not self._settling.unsettled
+
+    @property
+    def waiting(self) -> int:
+        """Return how many asks wait for a place."""
+        return len(self._room)
 
     @property
     def degraded(self) -> bool:
@@ -125,6 +132,10 @@ class Gate:
         The future raises `StoreUnavailable` for what is closed then. A grant must be settled. Whoever stops waiting says so with `abandon`.
         """
         return self._admission.admit(ask)
+
+    async def wait(self, ask: Ask, answer: Nobody, until: float) -> Grant | Denied | Nobody:
+        """Wait for a place, with the ticket that `answer` has given, until a moment of `time.monotonic`; as `admit`."""
+        return await self._room.wait(ask, answer, until)
 
     def abandon(self, ask: Ask) -> None:
         """Give up an ask whose caller has stopped waiting; a lease that it got, or still gets, is given back."""
@@ -153,6 +164,7 @@ class Gate:
         except (RedisError, OSError, hiredis.HiredisError) as error:
             raise StoreUnavailable(f"cannot reach the store: {error}") from error
         self._spawn(self._beating())
+        self._spawn(self._room.listen(self._client, calls_of(self._replica)))
         self._tick = self._loop.call_later(WATCH_S, self._watch)
 
     async def drain(self, timeout_s: float) -> bool:

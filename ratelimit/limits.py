@@ -273,7 +273,8 @@ class Plan:
     Everything of an ask that does not change from call to call: made once per caller, model and kind of call.
 
     `scopes` are names such as `team:acme/support`, outermost last; `entry` is the packed ledger entry that a reaper completes;
-    `users` are the organizations that limit their users, whose scopes are named call by call.
+    `users` are the organizations that limit their users, whose scopes are named call by call;
+    `tenant` and `weight` are whose service counts where calls wait for a place, and for how much (`lua/queue.lua`).
     """
 
     __slots__ = ("candidates", "keys", "packed", "scopes", "users")
@@ -284,6 +285,9 @@ class Plan:
         candidates: tuple[Candidate, ...],
         entry: bytes,
         users: tuple[str, ...] = (),
+        *,
+        tenant: str = "",
+        weight: int = 1,
     ) -> None:
         if not candidates:
             raise ValueError("a plan needs at least one candidate")
@@ -309,11 +313,9 @@ class Plan:
         defaults = [scope_key(f"users:{organization}") for organization in users]
         keys = [*scope_keys, *(key for row in rows for key in (row[0], row[1], row[9]) if key)]
         self.keys = tuple(dict.fromkeys([*keys, *defaults]))
-        packed: list[Any] = [scope_keys, rows, entry]
-        if users:
-            prefixes = [scope_key(prefix) for prefix in self.users]
-            packed.append([key for pair in zip(prefixes, defaults, strict=True) for key in pair])
-        self.packed: bytes = _pack(packed)
+        prefixes = [scope_key(prefix) for prefix in self.users]
+        of_users = [key for pair in zip(prefixes, defaults, strict=True) for key in pair]
+        self.packed: bytes = _pack((scope_keys, rows, entry, of_users, tenant, weight))
 
     def user_scopes(self, user: str) -> list[str]:
         """Return the scopes of one user, innermost organization first."""

@@ -21,15 +21,17 @@
 --         {{deployment key, model key, tier, input, output, input_estimate, most, provider,
 --           request, provider's scope key or ''}, ...},
 --         entry,
---         {what a user's scope key begins with, key of the limits of users without their own, ...}}
+--         {what a user's scope key begins with, key of the limits of users without their own, ...},
+--         tenant, weight}
 --        input, output: dearest nano-USD per thousand tokens; input_estimate: the usual rate;
 --        request: nano-USD per attempt; most: output tokens that the model can give at most;
---        provider, entry: for the reaper, opaque here; the last one may be left out
+--        provider, entry: for the reaper, opaque here; tenant, weight: see queue.lua
 --   ask  {plan number, attempt id, input estimate, input bound, cap, assumed, n, first, excluded,
---         tie, user}
+--         tie, user, level, may_wait}
 --        cap: output tokens the caller allows per choice, 0 when not said; assumed: what to expect
 --        then; n: choices, 0 when there is no output; first: 1 unless a retry (which asks no second request of the caller);
---        excluded: candidate numbers; tie: any integer; user: whose scopes these are, and for the reaper
+--        excluded: candidate numbers; tie: any integer; user: whose scopes these are, and for the reaper;
+--        level: 1 premium, 2 normal, 3 economy; may_wait: 1 takes a ticket when all is full, 0 gives it back
 --
 -- Returns a list with one packed answer per ask, the word FENCED when this replica's life
 -- has ended in the eyes of the store, or the word LATE when nobody waits for this sending any more.
@@ -39,16 +41,19 @@
 --        scope number: the plan's scopes, then the user's; which: the limit's code, or the budget's
 --        kind; 0 for concurrency; retry_us: for a budget until its period ends, 0 when it never does
 --   {2, keys ...}                                                                   unknown scopes
---   {3, retry_us, lost, now, limits}                                                nobody to serve it
+--   {3, retry_us, lost, now, limits, queued}                                        nobody to serve it
+--        queued: 1 when a ticket was given: to be asked again within a tenth of a second, or when called
 --   limits {limit, remaining, reset_us of requests, limit, remaining, reset_us of tokens}
 --   lost   one sign per candidate: 0 chosen or feasible, 1 drained, 2 cooling, 3 concurrency,
 --          4 requests, 5 tokens, 6 its model's limits, 7 budget, 8 excluded, 9 throttled,
---          a the budget of its deployment, model or provider, b its provider's limits
+--          a the budget of its deployment, model or provider, b its provider's limits,
+--          c what is free there is for those who wait
 --   why    1 the only candidate, 2 declared order, 3 load, 4 all were failing: the least bad
 
 --- @include gcra
 --- @include governance:budget
 --- @include scope
+--- @include queue
 --- @include routing:choose
 
 local now = clock(ARGV[1])
@@ -62,6 +67,9 @@ local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
 local memo, plans, answers, leases = {}, {}, {}, {}
 local plan_count = tonumber(ARGV[5])
 local LEAST_CAP = 256
+-- What a candidate loses by that frees by itself, and soon.
+local SATURATED = { [3] = true, [4] = true, [5] = true, [6] = true, b = true, c = true }
+local replica = string.match(ARGV[2], '^(.*)%.') or ARGV[2]
 -- Less than what is off where limits are compared by their scale alone.
 local almost_now = now - 1
 -- What the ask in hand wants: {requests, tokens, input tokens, output tokens}.
@@ -76,7 +84,7 @@ for i = 1, plan_count do
     if found then plan.scopes[j] = found else unknown[#unknown + 1] = key end
   end
   for j, c in ipairs(plan[2]) do
-    local d, m, p = scope(memo, c[1], now), scope(memo, c[2], now), nil
+    local d, m, p = scope(memo, c[1], now, nil, true), scope(memo, c[2], now), nil
     if not d then unknown[#unknown + 1] = c[1] end
     if not m then unknown[#unknown + 1] = c[2] end
     if c[10] and c[10] ~= '' then
@@ -95,7 +103,7 @@ end
 -- those that are unknown.
 local function scopes_of(plan, user)
   local users = plan[4]
-  if not users or user == '' then return plan.scopes end
+  if #users == 0 or user == '' then return plan.scopes end
   local scopes, unknown = { unpack(plan.scopes) }, {}
   for k = 1, #users, 2 do
     local found = scope(memo, users[k] .. user, now, users[k + 1])
@@ -231,6 +239,29 @@ local function hold(st, number, most, expected, held)
   end
 end
 
+-- Takes a candidate that has room. Returns for how many such calls it has.
+local function places(c)
+  local n = math.huge
+  for _, st in ipairs({ c.d, c.m, c.p }) do
+    local l, s, at = st.l, st.s, st.at
+    if l[3] > 0 and l[3] - s[2] < n then n = l[3] - s[2] end
+    for r = 7, l[6], 6 do
+      at = at + 1
+      local amount = theirs[l[r]]
+      if amount > 0 then n = math.min(n, math.max(floor(left(l, r, s[at], now) / amount), 1)) end
+    end
+  end
+  return n
+end
+
+-- Takes a plan's candidates, but for one perhaps, and an attempt id. Gives back its tickets.
+local function leave_all(candidates, but, id)
+  for j, c in ipairs(candidates) do
+    local q = j ~= but and queue_of(c.d, now)
+    if q and leave(q, id) then c.d.requeued = true end
+  end
+end
+
 -- Takes the caller's scopes, the number of one and the place of its budget. Returns the refusal.
 local function unaffordable(scopes, i, b)
   local l = scopes[i].l
@@ -284,6 +315,7 @@ local function decide(plan, ask)
   local lost, waits, caps, holds = {}, {}, {}, {}
   local tier, feasible, known, known_sum = nil, 0, 0, 0
   local panic, panic_wait, last_m, m_wait
+  local mine = { ask[2], replica, ask[12], plan[5], now, 0 }
   for j, c in ipairs(candidates) do
     local d, m, p = c.d, c.m, c.p
     local word, wait, failing = 0, 0, false
@@ -329,6 +361,8 @@ local function decide(plan, ask)
         holds[j] = input_cost + priced(enforce * n, c.output)
         if room and holds[j] > room then word = poor end
       end
+      local q = word == 0 and queue_of(d, now)
+      if q and ahead(q, mine) >= places(c) then word = 'c' end
       if word == 0 then
         wait = cooling(d, now)
         if wait > 0 then word, failing = 2, true end
@@ -375,7 +409,15 @@ local function decide(plan, ask)
       if waits[j] > 0 and (not soonest or waits[j] < soonest) then soonest = waits[j] end
     end
     if poor and not others then return unaffordable(scopes, strict_scope, strict_budget) end
-    return { 3, soonest or 0, table.concat(lost), now, tightest(scopes) }
+    local queued = 0
+    if ask[13] == 1 then
+      for j, word in ipairs(lost) do
+        if SATURATED[word] and join(candidates[j].d, now, { unpack(mine) }) then queued = 1 end
+      end
+    else
+      leave_all(candidates, 0, ask[2])
+    end
+    return { 3, soonest or 0, table.concat(lost), now, tightest(scopes), queued }
   end
 
   -- Take it.
@@ -388,6 +430,8 @@ local function decide(plan, ask)
     take(st, wanted)
     if #st.l > st.l[6] then hold(st, i, holds[chosen], estimate, held) end
   end
+  if queue_of(c.d, now) then serve(c.d, mine, debit / plan[6]) end
+  leave_all(candidates, chosen, ask[2])
   take(c.d, theirs)
   take(c.m, theirs)
   if c.p then take(c.p, theirs) end
@@ -420,4 +464,5 @@ end
 
 if #leases > 0 or stepped_back then write_scopes(memo) end
 if #leases > 0 then redis.call('HSET', KEYS[2], unpack(leases)) end
+write_queues(memo)
 return answers

@@ -60,7 +60,7 @@ local function give_back(memo, now, head, plan, input, output, cost, live, event
     for k = 1, #users, 2 do settle_scope(scope(memo, users[k] .. user, now, users[k + 1])) end
   end
   local c = plan[2][head[1]]
-  local d = settle_scope(scope(memo, c[1], now))
+  local d = settle_scope(scope(memo, c[1], now, nil, true))
   settle_scope(scope(memo, c[2], now))
   if c[10] and c[10] ~= '' then settle_scope(scope(memo, c[10], now)) end
 

@@ -96,12 +96,17 @@ local function shared_limits(key)
 end
 
 -- Takes the batch's memo, a key, now, and perhaps the key of the limits that hold where the scope has
--- none of its own (or older ones: they were taken away since). Returns the scope, or false when the
--- server does not know its limits.
-local function scope(memo, key, now, default)
+-- none of its own (or older ones: they were taken away since), and whether others may wait there (see
+-- queue.lua). Returns the scope, or false when the server does not know its limits.
+local function scope(memo, key, now, default, waited_for)
   local found = memo[key]
   if found ~= nil then return found end
-  local raw = redis.call('HMGET', key, 'l2', 's2')
+  local raw
+  if waited_for then
+    raw = redis.call('HMGET', key, 'l2', 's2', 'w')
+  else
+    raw = redis.call('HMGET', key, 'l2', 's2')
+  end
   local l = raw[1] and cmsgpack.unpack(raw[1])
   local passing = false
   if default then
@@ -149,7 +154,7 @@ local function scope(memo, key, now, default)
     end
   end
   -- at: the place before the tats; money: of the first money.
-  found = { l = l, s = s, key = key, at = first, money = at + 1, dirty = dirty }
+  found = { l = l, s = s, key = key, at = first, money = at + 1, dirty = dirty, w = raw[3] }
   if passing then found.passing = true end
   memo[key] = found
   return found

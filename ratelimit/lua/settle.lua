@@ -33,6 +33,7 @@
 --- @include gcra
 --- @include governance:budget
 --- @include scope
+--- @include queue
 --- @include routing:choose
 --- @include release
 
@@ -70,7 +71,7 @@ local function unsent(plan, id, grave)
   return pack(e)
 end
 
-local entries, input_sum, output_sum, cost_sum, events = {}, 0, 0, 0, {}
+local entries, input_sum, output_sum, cost_sum, events, freed = {}, 0, 0, 0, {}, {}
 for i, one in ipairs(settlements) do
   local plan = plans[one[1]]
   local input, output, cost = one[4], one[5], one[6]
@@ -79,6 +80,10 @@ for i, one in ipairs(settlements) do
   if lease then
     local _, head = unpack_one(lease)
     d = give_back(memo, now, head, plan, input, output, cost, true, events)
+    if d and queue_of(d, now) then
+      freed[d] = (freed[d] or 0) + 1
+      correct(d, plan[5], (input + output - head[3]) / plan[6])
+    end
   else
     local void = one[10] == 1
     local grave = read_graves[one[2]]
@@ -125,4 +130,6 @@ if #streamed > 0 then redis.call('HDEL', KEYS[5], unpack(streamed)) end
 if #graves > 0 then redis.call('HSET', KEYS[4], unpack(graves)) end
 book(KEYS[6], KEYS[7], entries, input_sum, output_sum, cost_sum)
 announce(KEYS[6], events)
+write_queues(memo)
+call_next(freed, string.match(KEYS[1], '^(.-:)') .. 'w:')
 return #settlements

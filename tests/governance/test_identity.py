@@ -69,7 +69,9 @@ def test_a_key_is_found_with_all_that_the_ledger_says() -> None:
         "scopes": ("key:acme/support/helpdesk", "team:acme/support", "org:acme"),
         "users": (),
         "strict": False,
+        "weight": 1,
     }
+    assert caller.tenant == "acme/support"
 
 
 def nested(key: dict[str, Any], **sections: Any) -> Caller:

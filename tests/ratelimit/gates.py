@@ -36,7 +36,7 @@ SCOPES = (KEY, TEAM, ORG)
 DEPLOYMENTS = ("d1", "d2")
 
 
-def plan_of(*deployments: str) -> Plan:
+def plan_of(*deployments: str, tenant: str = "o/t", weight: int = 1) -> Plan:
     """Return a plan over some deployments at one nano-USD per token."""
     return Plan(
         SCOPES,
@@ -45,6 +45,8 @@ def plan_of(*deployments: str) -> Plan:
             for name in deployments or DEPLOYMENTS
         ),
         msgpack.packb(entry_of("", outcome="reaped")),
+        tenant=tenant,
+        weight=weight,
     )
 
 

@@ -58,7 +58,12 @@ def test_an_admission_carries_what_its_script_declares() -> None:
     sha = scripts.load("ratelimit", "admit").sha
     found = laid_out(
         admit_command(
-            sha, BOOT, [ask(one), ask(two, 2), ask(one, 3)], number=7, again=True, now="8"
+            sha,
+            BOOT,
+            [ask(one), ask(two, 2, level=3, may_wait=True), ask(one, 3)],
+            number=7,
+            again=True,
+            now="8",
         ),
         "admit",
     )
@@ -70,7 +75,8 @@ def test_an_admission_carries_what_its_script_declares() -> None:
     assert found["plans"][:2] == [one.packed, two.packed]
     rows = [msgpack.unpackb(row) for row in found["plans"][2:]]
     assert [row[:2] for row in rows] == [[1, "q1.1"], [2, "q2.1"], [1, "q3.1"]]
-    assert rows[0][2:] == [1, 2, 3, 4, 5, 0, [2], 6, "ü"]
+    assert rows[0][2:] == [1, 2, 3, 4, 5, 0, [2], 6, "ü", 2, 0]
+    assert rows[1][11:] == [3, 1]
 
 
 def test_a_settlement_carries_what_its_script_declares() -> None:
@@ -153,7 +159,7 @@ def test_every_number_of_the_scripts_has_its_word() -> None:
     text = scripts.read("ratelimit", "admit")
     assert set(asks.DENIED_WORDS) == {1, 2, 3, 4, 5}
     assert set(asks.WHY_WORDS) == {1, 2, 3, 4}
-    assert set(asks.LOST_WORDS) == set("0123456789ab")
+    assert set(asks.LOST_WORDS) == set("0123456789abc")
     for said in (
         "1 requests, 2 tokens, 3 concurrency, 4 budget",
         "1 drained, 2 cooling",
