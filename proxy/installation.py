@@ -25,7 +25,7 @@ from proxy.supervisor import Alive, Ready, Role
 from store import topology
 from store.embedded import Server, find_server
 from store.filelock import FileLock
-from store.places import CHECKOUT, Places
+from store.places import CHECKOUT, Places, UnsafePlace
 
 MOST_EDGES = 8
 """`workers: auto` starts one edge per core, and no more than this: an edge is seldom what a machine lacks."""
@@ -191,8 +191,16 @@ async def prepared(
     Raises `CannotStart`, `store.embedded.StoreFailed` or OSError; nothing has been started then.
     """
     config = loaded.config
-    places.make()
-    lock = FileLock(places.var / "penstock.lock")
+    try:
+        places.make()
+        lock = FileLock(places.var / "penstock.lock")
+    except UnsafePlace:
+        raise
+    except OSError as error:
+        raise CannotStart(
+            f"cannot write in {places.var}: {error.strerror or error}\n"
+            "everything that is written lies there; PENSTOCK_VAR names another place"
+        ) from error
     try:
         if not lock.take():
             raise CannotStart(

@@ -86,4 +86,7 @@ def words(error: Any) -> str:
         )
     if isinstance(error, LaneLost):
         return "no connection"
+    if isinstance(error, OSError) and error.strerror:
+        # The system's own words for the number: a full disk, a file that may not be written.
+        return f"{error.__class__.__name__}: {error.strerror}"
     return str(error.__class__.__name__)

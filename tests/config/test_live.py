@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -42,13 +42,11 @@ class Watcher:
                     self.seen.append(version)
                     self._came.notify_all()
 
-    async def until(
-        self, document: str, count: int = 1, within_s: float = WITHIN_S
-    ) -> live.Version:
+    async def until(self, document: str, count: int = 1) -> live.Version:
         def came() -> bool:
             return len(self.seen) >= count and self.seen[-1].document == document
 
-        async with asyncio.timeout(within_s), self._came:
+        async with asyncio.timeout(WITHIN_S), self._came:
             await self._came.wait_for(came)
         return self.seen[-1]
 
@@ -218,7 +216,7 @@ async def test_a_watcher_gets_the_current_version_then_each_change_at_once(
         await watcher.until("first")
         for n in range(5):
             await publish(redis_client, f"change {n}")
-            await watcher.until(f"change {n}", within_s=1)
+            await watcher.until(f"change {n}")
     assert [each.number for each in watcher.seen] == [1, 2, 3, 4, 5, 6]
 
 
@@ -245,6 +243,49 @@ async def test_a_lost_message_is_made_good_by_the_poll(redis_client: Redis) -> N
         await watcher.until("silent")
 
 
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not await condition():  # noqa: ASYNC110  (a server announces nothing)
+            await asyncio.sleep(0.005)
+
+
+async def polls(client: Redis, times: int) -> None:
+    """Wait until the store has been asked so often more for what a watcher polls."""
+
+    async def asked() -> int:
+        return int((await client.info("commandstats"))["cmdstat_hget"]["calls"])
+
+    before = await asked()
+
+    async def enough() -> bool:
+        return await asked() >= before + times
+
+    await until(enough)
+
+
+def count_tries(client: Redis, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Awaitable[None]]:
+    """Count how often a watcher begins anew; what is returned waits for so many more."""
+    begun = 0
+    subscribe = client.pubsub
+
+    def counted(**options: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        return subscribe(**options)
+
+    monkeypatch.setattr(client, "pubsub", counted)
+
+    async def tries(more: int) -> None:
+        wanted = begun + more
+
+        async def enough() -> bool:
+            return begun >= wanted
+
+        await until(enough)
+
+    return tries
+
+
 async def test_a_flush_changes_nothing_and_the_next_version_is_taken(redis_client: Redis) -> None:
     """After FLUSHALL a watcher is silent, then takes the next version though its number fell."""
     for n in range(3):
@@ -252,7 +293,7 @@ async def test_a_flush_changes_nothing_and_the_next_version_is_taken(redis_clien
     async with watching(redis_client, poll_s=0.02) as watcher:
         await watcher.until("document 2")
         await redis_client.flushall()
-        await asyncio.sleep(0.1)  # several polls of nothing
+        await polls(redis_client, 3)
         assert len(watcher.seen) == 1
         await publish(redis_client, "after the flush")
         assert (await watcher.until("after the flush")).number == 1
@@ -271,30 +312,34 @@ async def test_a_flush_to_the_same_number_and_text_is_a_new_version(redis_client
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_a_watcher_survives_restarts_of_the_store(
-    make_redis: Callable[..., Any], end: str
+    make_redis: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     """While the store is away nothing happens; when it is back, what was published since is given."""
     server = make_redis("--appendonly", "yes", "--appendfsync", "always")
     retry = Retry(NoBackoff(), 0)
     async with Redis.from_url(server.url, retry=retry) as client:
         await publish(client, "before")
+        tries = count_tries(client, monkeypatch)
         async with watching(client, poll_s=0.1) as watcher:
             await watcher.until("before")
             getattr(server, end)()
-            await asyncio.sleep(0.5)
+            await tries(2)
             server.start()
             assert (await publish(client, "after", expected=1)).number == 2
             await watcher.until("after")
         assert [each.document for each in watcher.seen] == ["before", "after"]
 
 
-async def test_a_watcher_may_start_before_the_store(make_redis: Callable[..., Any]) -> None:
+async def test_a_watcher_may_start_before_the_store(
+    make_redis: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A replica that starts first waits, and begins with the version that is there then."""
     server = make_redis("--appendonly", "yes")
     server.stop()
     client = Redis.from_url(server.url, retry=Retry(NoBackoff(), 0))
+    tries = count_tries(client, monkeypatch)
     async with client, watching(client) as watcher:
-        await asyncio.sleep(0.3)
+        await tries(2)
         server.start()
         await publish(client, "first")
         await watcher.until("first")
@@ -319,12 +364,11 @@ async def test_closing_a_watcher_gives_its_connection_back(redis_client: Redis) 
     async with aclosing(live.watch(redis_client)) as versions:
         await anext(versions)
         assert await redis_client.pubsub_numsub(live.LIVE_KEY) == [(b"{c0}:cfg", 1)]
-    for _ in range(200):  # the server hears of it a little later
-        if await redis_client.pubsub_numsub(live.LIVE_KEY) == [(b"{c0}:cfg", 0)]:
-            break
-        await asyncio.sleep(0.01)
-    else:
-        pytest.fail("the subscription outlived the watcher")
+
+    async def gone() -> bool:
+        return await redis_client.pubsub_numsub(live.LIVE_KEY) == [(b"{c0}:cfg", 0)]
+
+    await until(gone)  # the server hears of it a little later
 
 
 async def test_a_cancelled_watcher_ends_at_whatever_point(redis_url: str) -> None:

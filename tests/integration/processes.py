@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -197,6 +198,15 @@ class Gateway:
         start = b"-" if since == b"-" else b"(" + since
         found = self.ask_store(lambda client: client.xrange("{c0}:led", start))
         return [decode(fields[b"e"]) for _, fields in found]
+
+    def takes_connections(self) -> bool:
+        """Whether the data port is open."""
+        address = urlsplit(self.url)
+        try:
+            socket.create_connection((address.hostname, address.port), 5).close()
+        except ConnectionRefusedError:
+            return False
+        return True
 
     def place(self) -> bytes:
         """Give the place of the ledger's end."""

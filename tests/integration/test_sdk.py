@@ -286,6 +286,7 @@ class Readers:
 
     def __init__(self, gateway: Gateway, count: int) -> None:
         self.ended: list[str] = []
+        self.chunks = 0
         self._gateway = gateway
         self._threads = [threading.Thread(target=self._read) for _ in range(count)]
         for thread in self._threads:
@@ -299,7 +300,7 @@ class Readers:
                     model="endless", messages=[HELLO], stream=True
                 )
                 for _ in stream:
-                    pass
+                    self.chunks += 1
                 self.ended.append("complete")
             except openai.APIError as error:
                 self.ended.append(error.code or type(error).__name__)
@@ -366,7 +367,9 @@ def test_a_told_edge_drains_and_a_second_word_hurries_it(own: Gateway) -> None:
     readers = Readers(gateway, 3)
     wait_until(lambda: gateway.vendor_books()["totals"]["in_flight"] == 3, "3 streams")
     gateway.edge.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    wait_until(lambda: not gateway.takes_connections(), "the drain to begin")
+    before = readers.chunks
+    wait_until(lambda: readers.chunks > before + 9, "the streams to go on")
     assert gateway.edge.poll() is None
     assert readers.ended == []
     gateway.edge.send_signal(signal.SIGTERM)

@@ -169,6 +169,18 @@ async def test_a_second_installation_on_the_same_directory_is_refused(
     await roles(ours)
 
 
+async def test_a_place_that_cannot_be_written_is_said_before_anything_starts(
+    tmp_path: Path,
+) -> None:
+    """Which one, why, and what moves it."""
+    (tmp_path / "file").touch()
+    elsewhere = places.places({"PENSTOCK_VAR": str(tmp_path / "file")})
+    with pytest.raises(CannotStart) as caught:
+        await roles(elsewhere)
+    assert f"cannot write in {tmp_path / 'file'}: File exists" in str(caught.value)
+    assert "PENSTOCK_VAR" in str(caught.value)
+
+
 async def test_a_redis_that_is_not_there_is_said_before_anything_starts(
     ours: places.Places,
 ) -> None:

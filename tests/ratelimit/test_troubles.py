@@ -38,6 +38,8 @@ def test_each_reason_is_said_once_until_it_works_again(caplog: pytest.LogCapture
         (ResponseError("user_script:9: canary"), "ResponseError at user_script:9"),
         (LaneLost("cannot reach canary"), "no connection"),
         (ValueError("canary"), "ValueError"),
+        (OSError(28, "No space left on device", "/var/canary"), "OSError: No space left on device"),
+        (OSError("canary"), "OSError"),
     ],
 )
 def test_words_show_no_keys_and_no_contents(error: Exception, said: str) -> None:
