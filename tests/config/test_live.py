@@ -42,11 +42,13 @@ class Watcher:
                     self.seen.append(version)
                     self._came.notify_all()
 
-    async def until(self, document: str, count: int = 1) -> live.Version:
+    async def until(
+        self, document: str, count: int = 1, within_s: float = WITHIN_S
+    ) -> live.Version:
         def came() -> bool:
             return len(self.seen) >= count and self.seen[-1].document == document
 
-        async with asyncio.timeout(WITHIN_S), self._came:
+        async with asyncio.timeout(within_s), self._came:
             await self._came.wait_for(came)
         return self.seen[-1]
 

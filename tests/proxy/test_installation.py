@@ -192,17 +192,6 @@ async def test_a_redis_that_is_not_there_is_said_before_anything_starts(
     assert "hunter2" not in str(caught.value)
 
 
-async def test_a_store_url_that_cannot_be_read_is_said_before_anything_starts(
-    ours: places.Places, tmp_path: Path
-) -> None:
-    """What was expected, and nothing of the value."""
-    with pytest.raises(CannotStart) as caught:
-        await roles(ours, redis=f"unix://{tmp_path}/none.sock?password=hunter2hunter2")
-    assert "store.redis" in str(caught.value)
-    assert "password" in str(caught.value)
-    assert "hunter2" not in str(caught.value)
-
-
 async def test_ports_are_chosen_before_roles_are_told(ours: places.Places) -> None:
     """Port 0 means one free port for all edges, not one each."""
     made = await roles(ours)
