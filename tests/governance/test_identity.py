@@ -158,6 +158,15 @@ def test_nobody_else_is_found(token: str) -> None:
     assert directory().find(token) is None
 
 
+def test_who_calls_again_is_the_same_caller() -> None:
+    """What is remembered of a first call is who it was, and nobody else comes in by it."""
+    known = directory()
+    first = known.find(KEY)
+    assert first is not None
+    assert known.find(KEY) is first
+    assert known.find(KEY + "x") is None
+
+
 def test_the_hash_is_no_key() -> None:
     """Whoever reads the published configuration has the hash, and cannot call with it."""
     digest = sha256(KEY.encode()).hexdigest()
