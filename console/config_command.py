@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 CONFIG_NAME = "penstock.yaml"
+KINDS = ("provider", "model", "route", "organization", "team")
+_NUMBER = re.compile(r"-?[0-9][0-9_]{0,30}(\.[0-9]{1,30})?")
 _FROM = re.compile(r"# version: ([1-9][0-9]{0,14})")
 
 
@@ -125,9 +127,29 @@ def _parser() -> argparse.ArgumentParser:
         help="which replica runs which version",
         description="Exit code 0: every live replica runs the current version; 1: one does not.",
     )
-    for one in (diff, apply, export, history, rollback, status):
+    show = verbs.add_parser(
+        "show",
+        help="one provider, model, route, organization or team, or all of a kind",
+        description="Prints what is configured as JSON; secrets that were written in clear are ***.",
+    )
+    put = verbs.add_parser(
+        "put",
+        help="make one of them what a file says",
+        description="Makes it what the file says (YAML or JSON, without its name), be it there or not."
+        " An organization keeps its teams and a team its keys unless the file says others; *** keeps"
+        " what is live there.",
+        epilog="example: ./penstock config put model qwen-32b qwen.yaml --why 'a second deployment'",
+    )
+    remove = verbs.add_parser("remove", help="take one of them away")
+    for one in (show, put, remove):
+        one.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
+    show.add_argument("name", metavar="NAME", nargs="?", help="which one (default: all)")
+    for one in (put, remove):
+        one.add_argument("name", metavar="NAME", help="a team's is ORG/TEAM")
+    put.add_argument("file", metavar="FILE", help="what it is to be; - reads standard input")
+    for one in (diff, apply, export, history, rollback, status, show, put, remove):
         add_common(one)
-    for one in (apply, rollback):
+    for one in (apply, rollback, put, remove):
         add_change_options(one)
     return parser
 
@@ -254,6 +276,68 @@ def _status(gateway: Gateway, options: argparse.Namespace) -> int:
     return 0 if answer["everywhere"] else 1
 
 
+# Sections by name...
+
+
+def _show(gateway: Gateway, options: argparse.Namespace) -> int:
+    if options.name is None:
+        if options.kind == "team":
+            raise Misuse("teams are shown with their organization, or one by one: ORG/TEAM")
+        answer = gateway.ask("GET", path_to(f"{options.kind}s"))
+        found = answer["sections"]
+    else:
+        answer = gateway.ask("GET", _place(options))
+        found = answer["section"]
+    print_json(answer if options.json else found)
+    return 0
+
+
+def _put(gateway: Gateway, options: argparse.Namespace) -> int:
+    section = _section(options.file)
+    where = _place(options)
+    _since_now(gateway, options)
+    answer, code = change(gateway, options, "PUT", where, **{options.kind: section})
+    return _tell(answer, code, options)
+
+
+def _remove(gateway: Gateway, options: argparse.Namespace) -> int:
+    answer, code = change(gateway, options, "DELETE", _place(options))
+    return _tell(answer, code, options)
+
+
+def _place(options: argparse.Namespace) -> str:
+    """Return the path of what a command line means."""
+    names = options.name.split("/") if options.kind == "team" else [options.name]
+    if not all(names) or len(names) != (2 if options.kind == "team" else 1):
+        raise Misuse(f"{options.name!r}: expected ORG/TEAM")
+    return path_to(f"{options.kind}s", *names)
+
+
+def _section(file: str) -> Any:
+    """Read a section from YAML or JSON; its references stay references."""
+    from config import document  # noqa: PLC0415 - to read YAML takes longer than all the rest
+
+    root, flaws = document.compose(_text(file))
+    if root is None or flaws:
+        first = flaws[0]
+        raise Misuse(f"{file}: line {first.line}: {first.message}; {first.remedy}")
+    return _plain(root)
+
+
+def _plain(node: Any) -> Any:
+    """Return a tree as JSON has it: what is written without quotes is a number, a switch or nothing where it looks so."""
+    if node.kind == "mapping":
+        return {name: _plain(entry.node) for name, entry in node.entries.items()}
+    if node.kind == "list":
+        return [_plain(each) for each in node.items]
+    if not node.plain:
+        return node.raw
+    if _NUMBER.fullmatch(node.raw):
+        digits = node.raw.replace("_", "")
+        return float(digits) if "." in digits else int(digits)
+    return {"": None, "~": None, "null": None, "true": True, "false": False}.get(node.raw, node.raw)
+
+
 def _text(file: str) -> str:
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -269,4 +353,7 @@ _LIVE = {
     "history": _history,
     "rollback": _rollback,
     "status": _status,
+    "show": _show,
+    "put": _put,
+    "remove": _remove,
 }

@@ -320,6 +320,9 @@ TYPED = {
     "deployment drain": ["demo/beta"],
     "deployment undrain": ["demo/beta"],
     "deployment weight": ["demo/beta", "2"],
+    "config show": ["model", "demo"],
+    "config put": ["route", "other", "SECTION"],
+    "config remove": ["route", "auto"],
     "config history": [],
     "config schema": [],
     "config status": [],
@@ -327,6 +330,12 @@ TYPED = {
 }
 # What each place on a command line refuses.
 BAD_PLACES: dict[str, tuple[str, ...]] = {
+    "model": ("models", "team", "\x07"),
+    "demo": ("nowhere", "\x07", LONG, "a//b"),
+    "route": ("routes", "team", "organization", "\x07"),
+    "other": ("demo", "\x07", LONG),
+    "auto": ("nowhere", "\x07", LONG),
+    "SECTION": ("no-such-file.yaml", ".", "BAD", "ODD"),
     "FILE": ("no-such-file.yaml", ".", "BAD"),
     "acme/support/new": ("new", "acme/support", "a/b/c/d", "acme/nowhere/x", "acme/support/a\x1bb"),
     "acme": ("a/b/c", "/", "acme/"),
@@ -392,7 +401,10 @@ async def test_every_bad_command_line_ends_with_2_and_changes_nothing(
     """Whether it was the command or the gateway that found it; what is said says what is wrong."""
     (tmp_path / "good.yaml").write_text("organizations: {new: {}}\n")
     (tmp_path / "bad.yaml").write_text("organizations: {new: {limits: {rpm: -1}}}\n")
-    files = {"FILE": str(tmp_path / "good.yaml"), "BAD": str(tmp_path / "bad.yaml")}
+    (tmp_path / "section.yaml").write_text("models: [demo]\n")
+    (tmp_path / "odd.yaml").write_text("models: [no\x00where]\n")
+    names = {"FILE": "good", "BAD": "bad", "SECTION": "section", "ODD": "odd"}
+    files = {word: str(tmp_path / f"{name}.yaml") for word, name in names.items()}
     before = await operator.everything()
     for line in bad_lines(verb, verbs()[verb]):
         ended = await typed([files.get(word, word) for word in line])

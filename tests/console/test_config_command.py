@@ -216,3 +216,46 @@ async def test_status_is_an_exit_code(operator: Api) -> None:
     assert ended.code == 1
     assert "no such file" in ended.out
     assert (await typed("config status --json")).json["everywhere"] is False
+
+
+async def test_sections_are_shown_put_and_removed(operator: Api, tmp_path: Path) -> None:
+    """Of every kind, by the same path as everything else; what the file does not say of is not there, but for what is inside."""
+    sections = {
+        (
+            "provider",
+            "gamma",
+        ): "protocol: openai\nbase_url: http://127.0.0.1:9\napi_key: ${VENDOR_KEY}\n",
+        (
+            "model",
+            "Qwen/new",
+        ): "deployments: [{provider: alpha, weight: 2}]\nprice: {input: 0.5, output: 2}\n",
+        ("route", "other"): '{"models": ["demo"]}',
+        ("organization", "acme"): "limits: {rpm: 5_000}\n",
+        ("team", "acme/new"): "limits: {concurrency: 4}\n",
+    }
+    for (kind, name), text in sections.items():
+        file = tmp_path / "section.yaml"
+        file.write_text(text)
+        ended = await typed(["config", "put", kind, name, str(file), "--why", "w"])
+        assert ended.code == 0, ended
+        shown = await typed(["config", "show", kind, name])
+        assert shown.code == 0
+        if kind == "organization":
+            assert "support" in shown.json["teams"]
+            assert shown.json["limits"] == {"rpm": 5000}
+        else:
+            ended = await typed(["config", "remove", kind, name, "--why", "w"])
+            assert ended.code == 0, ended
+            assert (await typed(["config", "show", kind, name])).code == 2
+    said = (await typed("config show provider")).json
+    assert said["beta"]["api_key"] == "***"
+    assert (await typed("config show model --json")).json["sections"]["demo"]
+    assert (await typed("config show team")).code == 2
+
+
+async def test_a_section_that_was_shown_is_put_back_as_it_is(operator: Api, tmp_path: Path) -> None:
+    """Masks keep what is live: nothing changes."""
+    file = tmp_path / "beta.json"
+    file.write_text((await typed("config show provider beta")).out)
+    ended = await typed(["config", "put", "provider", "beta", str(file)])
+    assert (ended.code, "Nothing to change" in ended.out) == (0, True), ended
