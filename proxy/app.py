@@ -78,6 +78,10 @@ class Edge:
         self.replica = replica_name(options.worker)
         self.metrics = Metrics()
         self.added = self.metrics.histogram("penstock_added_seconds")
+        self.waits = {
+            outcome: self.metrics.histogram("penstock_wait_seconds", outcome)
+            for outcome in ("granted", "refused", "left")
+        }
         # The loop's own clock has a grain of a millisecond; this one is the same clock, finer.
         self.pool = Pool(self.loop, Wheel(self.loop, clock=monotonic))
         self.answer_headers = AnswerHeaders()

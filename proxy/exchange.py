@@ -16,7 +16,7 @@ The whole story of one request, from the first look to settlement.
 import asyncio
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
@@ -32,6 +32,7 @@ from proxy.errors import (
     Unauthorized,
 )
 from proxy.live import Offer
+from proxy.observe import AccessLine
 from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error
 from proxy.relay import Attempt
 from proxy.server import Request, Written, read_body
@@ -357,7 +358,7 @@ class Exchange:
         finally:
             waited = monotonic() - begun
             self.read_at += waited
-            edge.metrics.histogram("penstock_wait_seconds", outcome).observe(waited)
+            edge.waits[outcome].observe(waited)
 
     def _pass_on(self, attempt: Attempt) -> None:
         """Give the caller the upstream's own words about its request."""
@@ -424,39 +425,34 @@ class Exchange:
             ).value += 1
         if edge.access.wanted:
             usage = self.usage
-            line: dict[str, Any] = {
-                "at_us": edge.unix_us(),
-                "request_id": self.request_id,
-                "protocol": self.endpoint.word,
-                "status": status,
-                "outcome": self.refusal,
-                "duration_us": int(duration * 1_000_000),
-            }
+            line = AccessLine(
+                at_us=edge.unix_us(),
+                request_id=self.request_id,
+                protocol=self.endpoint.word,
+                status=status,
+                outcome=self.refusal,
+                duration_us=int(duration * 1_000_000),
+            )
             if offer is not None:
                 caller = offer.caller
-                line |= {
-                    "organization": caller.organization,
-                    "team": caller.team,
-                    "key": caller.key,
-                    "application": caller.application,
-                    "model_asked": offer.asked,
-                    "stream": self.seen.stream,
-                    "attempts": self.attempts.made,
-                }
+                line.organization = caller.organization
+                line.team = caller.team
+                line.key = caller.key
+                line.application = caller.application
+                line.model_asked = offer.asked
+                line.stream = self.seen.stream
+                line.attempts = self.attempts.made
             if last is not None:
-                ended = last.ended
-                line |= {
-                    "outcome": "internal" if ended is None else ended.outcome,
-                    "model": last.place.model,
-                    "deployment": last.place.id,
-                    "reason": last.why,
-                    "input_tokens": 0 if usage is None else usage.input_tokens,
-                    "output_tokens": 0 if usage is None else usage.output_tokens,
-                    "cost_nusd": self.cost_nusd,
-                    "ttft_us": int((last.first_at - last.sent_at) * 1e6) if last.first_at else 0,
-                    "added_us": last.added_us,
-                    "bytes": self.bytes_out,
-                }
+                line.outcome = "internal" if last.ended is None else last.ended.outcome
+                line.model = last.place.model
+                line.deployment = last.place.id
+                line.reason = last.why
+                line.input_tokens = 0 if usage is None else usage.input_tokens
+                line.output_tokens = 0 if usage is None else usage.output_tokens
+                line.cost_nusd = self.cost_nusd
+                line.ttft_us = int((last.first_at - last.sent_at) * 1e6) if last.first_at else 0
+                line.added_us = last.added_us
+                line.bytes = self.bytes_out
             edge.access.add(line)
 
     def cut(self, error: UpstreamError) -> None:

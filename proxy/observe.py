@@ -13,15 +13,17 @@ import select
 import stat
 import sys
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import orjson
+import msgspec
+from msgspec import UNSET, UnsetType
 
 SEPARATOR = "\x1f"
+
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 # How often a writer that waits for its reader looks whether it is still wanted.
 POLL_MS = 50
@@ -248,6 +250,37 @@ class Metrics:
         return row
 
 
+class AccessLine(msgspec.Struct, gc=False):
+    """
+    One exchange in the access log; what it never came to know is left out.
+
+    A struct, because it is made for every exchange: a dictionary costs three times as much to fill and to write, and one more object to collect.
+    """
+
+    at_us: int
+    request_id: str
+    protocol: str
+    status: int
+    outcome: str
+    duration_us: int
+    organization: str | UnsetType = UNSET
+    team: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    application: str | UnsetType = UNSET
+    model_asked: str | UnsetType = UNSET
+    stream: bool | UnsetType = UNSET
+    attempts: int | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    deployment: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    input_tokens: int | UnsetType = UNSET
+    output_tokens: int | UnsetType = UNSET
+    cost_nusd: int | UnsetType = UNSET
+    ttft_us: int | UnsetType = UNSET
+    added_us: int | UnsetType = UNSET
+    bytes: int | UnsetType = UNSET
+
+
 class AccessLog:
     """
     One JSON line per exchange, written in batches by a thread of its own.
@@ -259,7 +292,7 @@ class AccessLog:
     def __init__(
         self, where: str, dropped: Counter, *, most: int = 20_000, patience_s: float = 1.0
     ) -> None:
-        self._lines: deque[dict[str, Any]] = deque()
+        self._lines: list[AccessLine] = []
         self._dropped = dropped
         self._most = most
         self._patience_s = patience_s
@@ -283,7 +316,7 @@ class AccessLog:
         """Whether lines go anywhere at all."""
         return self._writer is not None
 
-    def add(self, line: dict[str, Any]) -> None:
+    def add(self, line: AccessLine) -> None:
         """Take one line; it is written with the next flush."""
         if len(self._lines) >= self._most:
             self._dropped.value += 1
@@ -296,7 +329,7 @@ class AccessLog:
             return
         if self._writing is not None and not self._writing.done():
             return
-        lines, self._lines = self._lines, deque()
+        lines, self._lines = self._lines, []
         self._writing = asyncio.get_running_loop().run_in_executor(self._writer, self._write, lines)
         self._writing.add_done_callback(self._count)
 
@@ -321,9 +354,9 @@ class AccessLog:
         if not written.cancelled():
             self._dropped.value += written.result()
 
-    def _write(self, lines: deque[dict[str, Any]]) -> int:
+    def _write(self, lines: list[AccessLine]) -> int:
         """Write lines from the writer's thread. Returns how many were lost."""
-        data = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
+        data = _encode_lines(lines)
         at = 0
         try:
             if stat.S_ISREG(os.fstat(self._file).st_mode):

@@ -7,12 +7,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from governance.ledger import OUTCOMES
-from proxy.observe import METRICS, SEPARATOR, AccessLog, Counter, Histogram, Metrics
+from proxy.observe import METRICS, SEPARATOR, AccessLine, AccessLog, Counter, Histogram, Metrics
 
 # Metrics...
 
@@ -142,9 +141,9 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
     made.close()
 
 
-def line(number: int) -> dict[str, Any]:
+def line(number: int, filler: str = "x" * 200) -> AccessLine:
     """Make a line of some size."""
-    return {"number": number, "filler": "x" * 200}
+    return AccessLine(number, filler, "openai.chat", 200, "ok", 5)
 
 
 async def test_lines_are_written_in_order(tmp_path: Path) -> None:
@@ -157,7 +156,7 @@ async def test_lines_are_written_in_order(tmp_path: Path) -> None:
         if number % 100 == 0:
             log.flush()
     await log.close()
-    assert [json.loads(each)["number"] for each in path.read_text().splitlines()] == list(
+    assert [json.loads(each)["at_us"] for each in path.read_text().splitlines()] == list(
         range(1000)
     )
     assert path.stat().st_mode & 0o777 == 0o640
@@ -189,7 +188,7 @@ async def test_standard_output_gets_whole_lines(pipe: Pipe) -> None:
     for number in range(100):
         log.add(line(number))
     await log.close()
-    numbers = [json.loads(each)["number"] for each in pipe.take().splitlines()]
+    numbers = [json.loads(each)["at_us"] for each in pipe.take().splitlines()]
     assert numbers == list(range(100))
 
 
@@ -229,7 +228,7 @@ async def test_a_reader_that_comes_back_misses_nothing_that_was_kept(pipe: Pipe)
         taken += pipe.take()
         await asyncio.sleep(0.001)
     taken += pipe.take()
-    assert [json.loads(each)["number"] for each in taken.splitlines()] == list(range(1000))
+    assert [json.loads(each)["at_us"] for each in taken.splitlines()] == list(range(1000))
     assert dropped.value == 0
 
 
@@ -247,7 +246,7 @@ async def test_a_reader_that_is_gone_is_no_failure(pipe: Pipe) -> None:
 async def test_a_long_line_is_written_all_the_same(pipe: Pipe) -> None:
     """One that is longer than a pipe takes at once."""
     log = AccessLog("stdout", Counter())
-    log.add({"filler": "x" * 50_000})
-    log.add({"filler": "y"})
+    log.add(line(1, "x" * 50_000))
+    log.add(line(2, "y"))
     await log.close()
-    assert [len(json.loads(each)["filler"]) for each in pipe.take().splitlines()] == [50_000, 1]
+    assert [len(json.loads(each)["request_id"]) for each in pipe.take().splitlines()] == [50_000, 1]
