@@ -65,12 +65,13 @@ from proxy.wire.translate.events import (
     play,
 )
 from proxy.wire.translate.failures import WrittenError
-from proxy.wire.translate.protocols import GEMINI_ARRAY, PROTOCOLS, Protocol
+from proxy.wire.translate.protocols import GEMINI_ARRAY, OLLAMA_GENERATE, PROTOCOLS, Protocol
 
 __all__ = [
     "COMPATIBLE",
     "DIALECTS",
     "GEMINI_ARRAY",
+    "OLLAMA_GENERATE",
     "OPENAI",
     "PROTOCOLS",
     "Answer",

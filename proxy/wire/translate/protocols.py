@@ -6,12 +6,12 @@ from types import MappingProxyType
 import msgspec
 from msgspec import Struct
 
-from proxy.wire.translate import chat, gemini, messages, responses
+from proxy.wire.translate import chat, gemini, messages, ollama, responses
 from proxy.wire.translate.core import Answer, Conversation, Failure, Reply, Target, Written
 from proxy.wire.translate.events import StreamReader, StreamWriter
 from proxy.wire.translate.failures import WrittenError
 
-__all__ = ["GEMINI_ARRAY", "PROTOCOLS", "Protocol"]
+__all__ = ["GEMINI_ARRAY", "OLLAMA_GENERATE", "PROTOCOLS", "Protocol"]
 
 
 class Protocol(Struct, frozen=True, kw_only=True):
@@ -80,11 +80,32 @@ _GEMINI = Protocol(
     write_error=gemini.write_error,
 )
 
+_OLLAMA = Protocol(
+    name="ollama.chat",
+    read_request=ollama.read_request,
+    write_request=ollama.write_request,
+    read_answer=ollama.read_answer,
+    write_answer=ollama.write_answer,
+    reader=ollama.OllamaReader,
+    writer=ollama.OllamaWriter,
+    read_error=ollama.read_error,
+    write_error=ollama.write_error,
+    stream_type="application/x-ndjson",
+)
+
+# What callers may ask at /api/generate: a conversation of one turn.
+OLLAMA_GENERATE = msgspec.structs.replace(
+    _OLLAMA,
+    name="ollama.generate",
+    read_request=ollama.read_generate,
+    write_answer=ollama.write_generated,
+    writer=ollama.GenerateWriter,
+)
 # The same where the caller did not ask for ``alt=sse``: a stream is one array, in pieces.
 GEMINI_ARRAY = msgspec.structs.replace(
     _GEMINI, writer=gemini.ArrayWriter, stream_type="application/json"
 )
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {protocol.name: protocol for protocol in (_CHAT, _RESPONSES, _MESSAGES, _GEMINI)}
+    {protocol.name: protocol for protocol in (_CHAT, _RESPONSES, _MESSAGES, _GEMINI, _OLLAMA)}
 )

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
+import httpx
 import httpx2
 import msgspec
+import ollama
 import openai
 import pytest
 from google import genai
@@ -25,7 +27,8 @@ from proxy.wire.translate.events import Failed, Started, TextDelta, play
 from proxy.wire.translate.protocols import PROTOCOLS
 from tests.proxy.wire.translate.samples import REPLY
 
-VENDORS = list(PROTOCOLS)
+# Ollama says less: neither proofs nor what was cached.
+VENDORS = [name for name in PROTOCOLS if name != "ollama.chat"]
 ANSWER = Answer(
     (
         Choice(
@@ -375,3 +378,60 @@ def test_openais_client_sees_an_error_in_a_response(
     ):
         for _ in stream:
             pass
+
+
+@pytest.fixture
+def ollama_client() -> Iterator[Callable[..., ollama.Client]]:
+    """Make official Ollama clients, closed at the end."""
+    made: list[ollama.Client] = []
+
+    def make(body: bytes, status: int = 200) -> ollama.Client:
+        def answer(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(status, content=body)
+
+        made.append(ollama.Client(host="http://x", transport=httpx.MockTransport(answer)))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_ollamas_client_reads_every_vendors_stream(
+    vendor: str, ollama_client: Callable[..., ollama.Client]
+) -> None:
+    """Thinking, text, whole calls, and what was used."""
+    client = ollama_client(translated(vendor, "ollama.chat"))
+    lines = list(client.chat("m", HI, stream=True))
+    assert "".join(line.message.thinking or "" for line in lines) == "hm"
+    assert "".join(line.message.content or "" for line in lines) == "Let me see: "
+    calls = [call for line in lines for call in line.message.tool_calls or ()]
+    assert [(call.function.name, call.function.arguments) for call in calls] == [
+        ("weather", {"city": "Köln"}),
+        ("time", {}),
+    ]
+    assert lines[-1].done
+    assert (lines[-1].prompt_eval_count, lines[-1].eval_count) == (1110, 50)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_ollamas_client_reads_every_vendors_answer(
+    vendor: str, ollama_client: Callable[..., ollama.Client]
+) -> None:
+    """Typed."""
+    client = ollama_client(whole(vendor, "ollama.chat"))
+    answer = client.chat("m", HI)
+    assert answer.message.content == "Let me see: "
+    assert answer.done_reason == "stop"
+
+
+def test_ollamas_client_sees_errors(ollama_client: Callable[..., ollama.Client]) -> None:
+    """In a stream and before it."""
+    client = ollama_client(broken("ollama.chat"))
+    with pytest.raises(ollama.ResponseError, match="busy"):
+        list(client.chat("m", HI, stream=True))
+    error = PROTOCOLS["ollama.chat"].write_error(FAILURE, "r")
+    with pytest.raises(ollama.ResponseError, match="busy") as raised:
+        ollama_client(error.body, error.status).chat("m", HI)
+    assert raised.value.status_code == 503

@@ -38,7 +38,10 @@ TARGET = Target(model="served", max_output=32000)
 
 
 # What a protocol has no field for: it is not in what it says.
-UNSAID: dict[str, dict[str, int]] = {"gemini.generate": {"cache_write_tokens": 0}}
+UNSAID: dict[str, dict[str, int]] = {
+    "gemini.generate": {"cache_write_tokens": 0},
+    "ollama.chat": {"cache_write_tokens": 0, "cached_tokens": 0, "reasoning_tokens": 0},
+}
 
 
 def said(answer: Answer, *names: str) -> tuple[Any, ...]:
@@ -53,6 +56,8 @@ def said(answer: Answer, *names: str) -> tuple[Any, ...]:
                 [
                     (part.name, msgspec.json.decode(part.arguments or "{}"))
                     if isinstance(part, ToolCall)
+                    else Reasoning(part.text)
+                    if isinstance(part, Reasoning) and "ollama.chat" in names
                     else part
                     for part in choice.parts
                 ],
@@ -65,9 +70,11 @@ def said(answer: Answer, *names: str) -> tuple[Any, ...]:
 
 
 def sayable(conversation: Conversation, *names: str) -> Conversation:
-    """Give what can be asked through the protocols `names`: Responses have no stop sequences."""
+    """Give what can be asked through all of the protocols `names`."""
     if "openai.responses" in names:
-        return msgspec.structs.replace(conversation, stop=())
+        conversation = msgspec.structs.replace(conversation, stop=())
+    if "ollama.chat" in names:
+        conversation = msgspec.structs.replace(conversation, tool_choice=None)
     return conversation
 
 
@@ -167,7 +174,7 @@ def test_a_cut_anywhere_ends_with_an_error_in_the_callers_protocol(
         assert not any(isinstance(event, Ended | Failed) for event in before)
         if isinstance(last, Ended):
             whole += 1
-            assert said(collected(events))[0] == said(ANSWER)[0]
+            assert said(collected(events))[0] == said(ANSWER, vendor, caller)[0]
         else:
             assert isinstance(last, Failed)
             assert last.failure.kind in {"lost", "internal"}
