@@ -20,7 +20,8 @@ from ratelimit.asks import Ask, Denied, Grant, Nobody
 
 # A ticket is good for four times as long (`TICKET_US` in `lua/queue.lua`).
 REPEAT_S = 0.1
-# How long a lost subscription rests before it is tried again.
+# For how long one listens at a time, and rests when that was in vain.
+LISTEN_S = 10.0
 REST_S = 1.0
 
 Answer = Grant | Denied | Nobody
@@ -75,8 +76,10 @@ class WaitingRoom:
             pubsub: Any = client.pubsub(ignore_subscribe_messages=True)
             try:
                 await pubsub.subscribe(channel)
-                async for message in pubsub.listen():
-                    self.call(message["data"].decode())
+                while True:
+                    message = await pubsub.get_message(timeout=LISTEN_S)
+                    if message is not None:
+                        self.call(message["data"].decode())
             except (RedisError, OSError):
                 # Tickets are renewed all the same; that is how those who wait go on.
                 await asyncio.sleep(REST_S)
