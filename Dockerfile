@@ -4,7 +4,11 @@
 #   docker run -p 8080:8080 -p 127.0.0.1:8081:8081 -v penstock:/var/lib/penstock -v ./penstock.yaml:/etc/penstock.yaml:ro penstock
 #
 # In the configuration, listen on 0.0.0.0 (edge.listen, admin.listen): 127.0.0.1 is the container's own.
-# One role alone: docker run … penstock edge --listen 0.0.0.0:8080 --run-dir /var/lib/penstock/run
+# One role alone, with the same REDIS_URL and PENSTOCK_KEY_SECRET for all (-e):
+#   docker run … penstock edge --listen 0.0.0.0:8080 --run-dir /var/lib/penstock/run
+#   docker run … --no-healthcheck --entrypoint python penstock -m console serve --config /etc/penstock.yaml --listen 0.0.0.0:8081
+#
+# It writes to its volume only, so that `--read-only` works; a directory in the volume's place has to belong to user 10001.
 
 FROM python:3.13-slim AS packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1

@@ -126,6 +126,8 @@ def failed_error(last: "Attempt | None", failure: str, *, in_vain: bool = False)
             code="upstream_rate_limited",
             status=429 if outcome == "rate_limited" else 503,
             retry_after_us=last.cool_us or 1_000_000,
+            limits=last.grant.limits,
+            degraded=last.grant.degraded,
         )
     if outcome == "upstream_refused" and ended.status >= 300:
         passed = ended.status if ended.status in {500, 502, 503, 504} else 502
@@ -134,6 +136,8 @@ def failed_error(last: "Attempt | None", failure: str, *, in_vain: bool = False)
             code="upstream_refused",
             status=passed,
             retry_after_us=last.cool_us or None,
+            limits=last.grant.limits,
+            degraded=last.grant.degraded,
         )
     if outcome == "connect_failed":
         # The reason names an address of ours; where a provider is, is none of the caller's business.
@@ -144,4 +148,6 @@ def failed_error(last: "Attempt | None", failure: str, *, in_vain: bool = False)
         f"The provider of '{last.place.model}' gave no answer ({made}): {failure}.",
         code=outcome,
         status=503 if outcome == "drained" else 504 if timed_out else 502,
+        limits=last.grant.limits,
+        degraded=last.grant.degraded,
     )

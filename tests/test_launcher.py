@@ -408,6 +408,24 @@ def test_help_needs_no_environment(checkout: Checkout, word: str) -> None:
     assert not (checkout.root / ".venv").exists()
 
 
+@pytest.mark.parametrize("verb", ["test", "check"])
+def test_help_of_what_the_launcher_itself_does_needs_no_environment(
+    checkout: Checkout, verb: str
+) -> None:
+    """Nobody waits for a hundred packages to read ten lines."""
+    said = checkout.run(verb, "--help")
+    assert said.returncode == 0
+    assert said.stdout.startswith(f"usage: penstock {verb}")
+    assert not (checkout.root / ".venv").exists()
+
+
+def test_a_check_of_something_is_misuse(checkout: Checkout) -> None:
+    """It checks everything; to leave a word aside in silence would be to lie about what was checked."""
+    said = checkout.run("check", "proxy")
+    assert said.returncode == 2
+    assert "check takes no arguments" in said.stderr
+
+
 def test_without_a_command_it_shows_the_commands(checkout: Checkout) -> None:
     """As misuse: exit code 2, on standard error."""
     said = checkout.run()

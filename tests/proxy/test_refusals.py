@@ -119,6 +119,9 @@ def test_nobody_says_why_each_candidate_fell_out(lost: tuple[str, ...], status: 
     assert nobody_error(offer, Nobody(0, lost, 0, ())).retry_after_us == 1_000_000
 
 
+LIMITS = (9, 8, 7, 0, 0, 0)
+
+
 class Failed:
     """What `failed_error` looks at of the last attempt."""
 
@@ -127,6 +130,7 @@ class Failed:
 
     def __init__(self, outcome: str, status: int = 0, secret: bytes = b"") -> None:
         self.ended = Ended(outcome, status)
+        self.grant = type("Grant", (), {"limits": LIMITS, "degraded": "store; share=1/2"})
         self.place = type(
             "Place",
             (),
@@ -162,6 +166,20 @@ def test_the_last_failure_decides_the_status(
     error = failed_error(last, "it went away")
     assert (error.http_status, error.code) == (status, code)
     assert "2 attempts" in error.message
+    # The admission took something of the caller's, and it may want to know what is left.
+    assert (error.limits, error.degraded) == (LIMITS, "store; share=1/2")
+    assert error.should_retry
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"), [("rate_limited", 429), ("overloaded", 529), ("upstream_refused", 500)]
+)
+def test_a_refusal_that_is_final_is_passed_on_as_final(outcome: str, status: int) -> None:
+    """When each provider has said that to ask again would be in vain, the caller is told as much."""
+    last: Attempt = Failed(outcome, status)  # type: ignore[assignment]
+    error, usual = failed_error(last, "", in_vain=True), failed_error(last, "")
+    assert not error.should_retry
+    assert (error.http_status, error.code) == (usual.http_status, usual.code)
 
 
 def test_a_vendors_words_are_short_and_without_secrets() -> None:

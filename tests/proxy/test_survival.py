@@ -335,9 +335,13 @@ async def test_when_all_fail_the_last_failure_decides(
 ) -> None:
     """Status, envelope and headers say whether to come back, and when; the vendor's own words stay away."""
     name, status, code, after = case
-    rig = await edge(models={"m": [name]}, provider={"first_byte_timeout_s": 0.15})
+    rig = await edge(
+        models={"m": [name]}, provider={"first_byte_timeout_s": 0.15}, key={"limits": {"rpm": 9}}
+    )
     answer = await rig.ask(chat(stream=stream))
     assert answer.status == status
+    assert answer.header("x-ratelimit-limit-requests") == "9"
+    assert answer.header("x-ratelimit-remaining-requests") == "8"
     assert answer.error["code"] == code
     assert answer.error["type"] == "api_error"
     assert answer.error["param"] is None
