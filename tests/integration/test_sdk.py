@@ -166,9 +166,20 @@ def test_responses(call: Call, books: Books) -> None:
     with pytest.raises(openai.BadRequestError) as behind:
         call("responses.create", model="plain", input="x", background=True)
     assert behind.value.param == "background"
-    with pytest.raises(openai.BadRequestError) as foreign:
-        call("responses.create", model="claude", input="x")
-    assert foreign.value.code == "none_eligible"
+
+
+def test_responses_of_the_other_protocol(call: Call, books: Books) -> None:
+    """Translated both ways; what only OpenAI could go on from cannot be said."""
+    whole = call("responses.create", model="claude", input="Say something.")
+    assert (whole.status, whole.output_text) == ("completed", words.say(24))
+    assert whole.usage.input_tokens_details.cached_tokens == 3
+    events = call("responses.create", model="claude", input="Say something.", stream=True)
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.usage.output_tokens == 26
+    books.agree(2)
+    with pytest.raises(openai.BadRequestError) as kept:
+        call("responses.create", model="claude", input="x", previous_response_id="resp_1")
+    assert (kept.value.code, kept.value.param) == ("cannot_express", "previous_response_id")
 
 
 def test_embeddings(call: Call, books: Books) -> None:
