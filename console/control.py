@@ -11,6 +11,7 @@ Then the admin port opens (live, not yet ready), and the chores begin:
 | keeper | publishes what runs again when the store has lost it | no |
 | ledger | moves entries from the stream to the database | yes |
 | reaper | settles what dead replicas held | yes |
+| reckoner | tells a store that has forgotten what was spent | no |
 | metrics | asks the workers for their counts | no |
 
 *Led* chores are done by one of several controls at a time; each of them bears a second leader.
@@ -46,6 +47,7 @@ from config.scalars import split_listen
 from console.admin import Door, check_listen, make_app
 from console.chores import Chore, Chores
 from console.metrics import Fleet, control_snapshot
+from console.reckoner import Reckoner
 from governance.drain import LedgerWriter
 from governance.ledger import STREAM
 from ratelimit.limits import records
@@ -181,6 +183,7 @@ async def serve(
                 Fleet(options.run_dir),
                 environ,
                 end=stop.set,
+                alone=options.redis == places(environ).store_url,
                 former=lambda: former_documents(options.config_file, environ),
             )
             token = loaded.config.admin.token
@@ -222,7 +225,8 @@ class Control:
 
     `store` answers in bytes; `environ` resolves the references of published configurations and says the
     key secret; `end` is called when the role cannot do its work at all, and `refusal` says why; `former` reads
-    the file as it was published under former key secrets (`config.loader.former_documents`).
+    the file as it was published under former key secrets (`config.loader.former_documents`);
+    `alone` says that the store is this installation's own.
     """
 
     def __init__(
@@ -235,6 +239,7 @@ class Control:
         *,
         end: Callable[[], None] = lambda: None,
         former: Callable[[], Collection[str]] = tuple,
+        alone: bool = False,
     ) -> None:
         self.refusal: BadKeySecret | None = None
         self._end = end
@@ -247,6 +252,8 @@ class Control:
         self._fleet = fleet
         self._environ = environ
         self._running: live.Version | None = None
+        self._config: tuple[Config, int] | None = None
+        reckoner = Reckoner(store, writer.path, fleet, lambda: self._config, alone=alone)
         self._reaped = 0
         self._leading = {"ledger": False, "reaper": False}
         self._chores = Chores(
@@ -254,6 +261,7 @@ class Control:
                 Chore("config", self._follow),
                 Chore("keeper", self._keep),
                 Chore("ledger", lambda: self._led("ledger", self._writer.run)),
+                Chore("reckoner", reckoner.run),
                 Chore("reaper", lambda: self._led("reaper", self._reap)),
                 Chore("metrics", self._ask),
             ),
@@ -400,6 +408,7 @@ class Control:
         written = await seed(self._store, records(config, version.number), version.number)
         await live.acknowledge(self._store, self.replica, version.number, None)
         self._running = version
+        self._config = config, version.number
         _log.info("version %d of the configuration runs, %d limits set", version.number, written)
 
     async def _keep(self) -> None:

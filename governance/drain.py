@@ -112,6 +112,11 @@ class LedgerWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._connection: sqlite3.Connection | None = None
 
+    @property
+    def path(self) -> Path:
+        """Where the database lies."""
+        return self._path
+
     async def __aenter__(self) -> Self:
         return self
 

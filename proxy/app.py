@@ -239,6 +239,8 @@ class Edge:
             ("penstock_journalled_total",): stats.journalled,
             ("penstock_recalled_total",): stats.recalled,
             ("penstock_degraded",): int(self.gate.degraded),
+            ("penstock_learning",): int(self.gate.learning),
+            ("penstock_asserted_total",): stats.asserted,
             ("penstock_degraded_admissions_total", "granted"): stats.degraded_granted,
             ("penstock_degraded_admissions_total", "denied"): stats.degraded_denied,
             ("penstock_degraded_admissions_total", "closed"): stats.degraded_closed,

@@ -137,6 +137,14 @@ METRICS = (
         "Edges that judge admissions themselves, because the store does not answer.",
     ),
     Metric(
+        "penstock_learning",
+        "gauge",
+        "Edges whose store does not know what was spent, so that strict budgets are closed.",
+    ),
+    Metric(
+        "penstock_asserted_total", "counter", "Leases that the store had forgotten and was told of."
+    ),
+    Metric(
         "penstock_degraded_admissions_total",
         "counter",
         "Admissions judged without the store; answer is granted, denied or closed.",

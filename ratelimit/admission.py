@@ -1,6 +1,7 @@
 """
 Admission: asks on their way to the store, and its answers.
 
+Whatever the store may have forgotten is asserted first (`ratelimit.assertion`).
 While one call is in flight, the asks that arrive form the next (at most 64): an idle gateway waits for nobody, a busy one amortizes.
 
 Failure stance: every ask is answered in time, and nothing is held that nobody waits for.
@@ -35,6 +36,7 @@ from ratelimit.asks import (
     denied,
     voided,
 )
+from ratelimit.assertion import AGAIN_S, Assertion
 from ratelimit.outage import Outage
 from ratelimit.troubles import GateStats, Observe, StoreUnavailable, Troubles, words
 from store import scripts
@@ -97,6 +99,7 @@ class Admission:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         observe: Observe | None,
         outage: Outage,
+        caught_up: Callable[[], bool],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lane = lane
@@ -112,21 +115,39 @@ class Admission:
         self._script = scripts.load("ratelimit", "admit")
         self._asks: deque[Ask] = deque()
         self._under_way: _Batch | None = None
+        # Asks under strict budgets, while the store does not know what was spent.
+        self._learners: deque[Ask] = deque()
         self._scheduled = False
         self._sendings = 0
         self._closing = False
+        # When it is next worth a try to assert, though nobody asks.
+        self._assert_at = 0.0
+        self._assertion = Assertion(
+            lane,
+            outage,
+            caught_up=caught_up,
+            number=self._next_number,
+            seed=seed,
+            stats=stats,
+        )
 
     @property
     def idle(self) -> bool:
         """Whether no call is under way."""
         return self._under_way is None
 
+    @property
+    def learning(self) -> bool:
+        """Whether the store does not know what was spent."""
+        return not self._assertion.known
+
     # Life.
 
     async def load(self) -> None:
-        """Load the script."""
+        """Load the scripts."""
         # By the lane: a client may still be at a server that has become a replica.
-        await self._lane.ask("SCRIPT", "LOAD", self._script.text)
+        for script in (self._script, self._assertion.script):
+            await self._lane.ask("SCRIPT", "LOAD", script.text)
 
     def watch(self, now: float) -> None:
         """Look for a call that the store does not answer."""
@@ -140,6 +161,17 @@ class Admission:
             # Nothing after it would be answered either: a new connection is the quickest way out.
             batch.flying = False
             self._lane.drop()
+        while self._learners and self._learners[0].deadline < now:
+            self._refuse_learner(self._learners.popleft())
+        boot = self._life.boot
+        if (
+            batch is None
+            and now >= self._assert_at
+            and self._lane.connected
+            and self._assertion.is_due(boot)
+        ):
+            self._assert_at = now + AGAIN_S
+            self._send(_Batch([], boot))
 
     def close(self) -> None:
         """Take no more asks."""
@@ -147,8 +179,13 @@ class Admission:
 
     def refuse_all(self) -> None:
         """Refuse every ask that waits."""
-        waiting = [*self._asks, *(self._under_way.asks if self._under_way is not None else ())]
+        waiting = [
+            *self._asks,
+            *self._learners,
+            *(self._under_way.asks if self._under_way is not None else ()),
+        ]
         self._asks.clear()
+        self._learners.clear()
         for ask in waiting:
             self._refuse(ask, "this gateway is shutting down")
 
@@ -199,12 +236,26 @@ class Admission:
             if not ask.answer.done():
                 asks.append(ask)
         if asks:
-            self._send(_Batch(asks, self._life.boot))
+            batch = _Batch(asks, self._life.boot)
+            batch.again = any(ask.again for ask in asks)
+            self._send(batch)
+
+    def _next_number(self) -> int:
+        self._sendings += 1
+        return self._sendings
 
     def _send(self, batch: _Batch) -> None:
-        """Send a batch, under a number of its own."""
+        """Send a batch, under a number of its own; what the store may have forgotten goes first."""
         self._under_way = batch
-        self._sendings = batch.number = self._sendings + 1
+        if self._assertion.is_due(batch.boot):
+            self._spawn(self._assert_first(batch))
+            return
+        if not self._assertion.known:
+            self._hold_learners(batch)
+        if not batch.asks:
+            self._go_on(batch)
+            return
+        batch.number = self._next_number()
         try:
             command = admit_command(
                 self._script.sha,
@@ -226,6 +277,50 @@ class Admission:
             batch.flying = True
         except LaneLost as lost:
             self._spawn(self._recover(batch, lost))
+
+    async def _assert_first(self, batch: _Batch) -> None:
+        """Assert what this replica holds, then send the batch."""
+        answer: Any
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._assertion.make(batch.boot)
+        except TimeoutError:
+            self._lane.drop()
+            answer = LaneLost("the store did not answer in time")
+        except Exception as error:  # noqa: BLE001 - limits that cannot be seeded are the caller's to judge
+            answer = error
+        if answer is None:
+            if self._assertion.known:
+                self._asks.extendleft(reversed(self._learners))
+                self._learners.clear()
+            self._outage.heard()
+            self._go_on(batch)
+        elif answer == b"LATE":
+            # Something that was settled meanwhile has given this sending up; the next leaves it out.
+            self._go_on(batch)
+        else:
+            await self._recover(batch, answer)
+
+    def _hold_learners(self, batch: _Batch) -> None:
+        """Keep asks under strict budgets back until the store knows what was spent."""
+        fit = []
+        for ask in batch.asks:
+            if self._outage.is_strict(ask):
+                ask.again = ask.again or batch.again
+                self._learners.append(ask)
+            else:
+                fit.append(ask)
+        batch.asks = fit
+
+    def _refuse_learner(self, ask: Ask) -> None:
+        if ask.again and not ask.answer.done():
+            self._void(ask, self._life.boot, self._sendings + 1)
+        self._refuse(
+            ask,
+            "the store has come back, and the strict budget over this call is closed"
+            " until it knows again what was spent",
+            "learning",
+        )
 
     def _weed(self, batch: _Batch) -> None:
         """Give the asks that cannot be sent (a number beyond 64 bits) their error, and go on with the others."""
@@ -352,6 +447,8 @@ class Admission:
 
     def _go_on(self, batch: _Batch) -> None:
         """Send a batch again if somebody waits for it, or else the next."""
+        if self._closing:
+            return
         if batch.asks:
             self._send(batch)
         else:
@@ -381,16 +478,19 @@ class Admission:
         if self._under_way is None:
             self._send_asks()
 
-    def _refuse(self, ask: Ask, why: str) -> None:
+    def _refuse(self, ask: Ask, why: str, degraded: str = "") -> None:
         if not ask.answer.done():
             self._stats.unavailable += 1
-            ask.answer.set_exception(StoreUnavailable(why))
+            ask.answer.set_exception(StoreUnavailable(why, degraded))
 
     def _do_without(self, why: str, *, refused: bool) -> None:
         """Answer everybody who waits, as the store cannot."""
         outage = self._outage
-        outage.begin(why, refused=refused)
         batch = self._under_way
+        if not outage.active:
+            waiting = [*self._asks, *(batch.asks if batch is not None else ())]
+            born = [ask.deadline - self._timeout_s for ask in waiting if not ask.answer.done()]
+            outage.begin(why, refused=refused, since=min(born, default=monotonic()))
         if batch is not None:
             for ask in batch.asks:
                 if not ask.answer.done():

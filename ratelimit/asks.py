@@ -20,6 +20,7 @@ BEATS = f"{CELL}:r"
 LEDGER = f"{CELL}:led"
 EVENTS = f"{CELL}:ev"
 TOTALS = f"{CELL}:tot"
+EPOCH = f"{CELL}:e"
 
 # Most asks, or settlements, that travel in one call.
 BATCH = 64
@@ -91,6 +92,7 @@ class Ask:
     """
 
     __slots__ = (
+        "again",
         "answer",
         "assumed",
         "attempt_id",
@@ -148,6 +150,8 @@ class Ask:
         self.reseeds = 0
         # What a grant without the store took from this replica's shares.
         self.taken: Any = None
+        # Whether a sending of it may have been granted without an answer.
+        self.again = False
         # Sendings below this number may still be granted, though somebody else has answered the ask.
         self.void_to = 0
 
@@ -360,6 +364,58 @@ def admit_command(
         boot.member,
         number,
         "1" if again else "0",
+        len(plans.packed),
+        *plans.packed,
+        *rows,
+    )
+
+
+def assert_command(
+    sha: str,
+    boot: Boot,
+    held: Iterable[tuple[Ask, Grant]],
+    *,
+    number: int,
+    last: bool,
+    partly: bool = False,
+    now: str = "",
+) -> Command:
+    """Return the EVALSHA command that asserts leases which the store may have forgotten, as the sending of that number."""
+    plans = Plans()
+    rows = [
+        _pack(
+            (
+                plans.number_for(ask.plan, ask.user),
+                ask.attempt_id,
+                ask.input,
+                ask.bound,
+                ask.cap,
+                ask.assumed,
+                ask.n,
+                1 if ask.first else 0,
+                ask.user,
+                grant.candidate + 1,
+                grant.at_us,
+                grant.cap,
+            )
+        )
+        for ask, grant in held
+    ]
+    keys = plans.keys
+    return (
+        "EVALSHA",
+        sha,
+        4 + len(keys),
+        BEATS,
+        boot.leases,
+        boot.bar,
+        EPOCH,
+        *keys,
+        now,
+        boot.member,
+        number,
+        "1" if last else "0",
+        "1" if partly else "0",
         len(plans.packed),
         *plans.packed,
         *rows,

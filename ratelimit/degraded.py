@@ -271,9 +271,7 @@ class Degraded:
     def _state(self, name: str) -> _State | None:
         found = self._states.get(name)
         if found is None and self._replicas is not None:
-            rule = self._rule(name)
-            if rule is None and name.startswith("user:"):
-                rule = self._rule("users:" + name[5:].partition("#")[0])
+            rule = self._declared(name)
             if rule is not None and len(self._states) < MOST_SCOPES:
                 found = self._states[name] = _State(
                     rule, self._replicas, self._entered_us, self._running.pop(name, 0)
@@ -281,6 +279,19 @@ class Degraded:
         return found
 
     # Judging.
+
+    def is_strict(self, ask: Ask) -> bool:
+        """Whether a strict budget stands over an ask."""
+        names = {name for at in range(len(ask.plan.candidates)) for name in _scopes(ask, at)}
+        found = (self._declared(name) for name in names)
+        return any(fund.strict for rule in found if rule is not None for fund in rule.funds)
+
+    def _declared(self, name: str) -> Rule | None:
+        """Return what a scope declares; users without an entry of their own share one."""
+        rule = self._rule(name)
+        if rule is None and name.startswith("user:"):
+            rule = self._rule("users:" + name[5:].partition("#")[0])
+        return rule
 
     def judge(self, ask: Ask, boot: Boot, *, now_us: int, at_us: int) -> Judgement:
         """

@@ -21,7 +21,18 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ratelimit.admission import Admission
-from ratelimit.asks import BEATS, Ask, Boot, Denied, Grant, Nobody, Settlement, boot_of, calls_of
+from ratelimit.asks import (
+    BATCH,
+    BEATS,
+    Ask,
+    Boot,
+    Denied,
+    Grant,
+    Nobody,
+    Settlement,
+    boot_of,
+    calls_of,
+)
 from ratelimit.degraded import Replicas, Rule
 from ratelimit.outage import PROBE_S, Outage
 from ratelimit.settling import Settling
@@ -83,6 +94,7 @@ class Gate:
             troubles=self._troubles,
             spawn=self._spawn,
             observe=observe,
+            is_ill=lambda: self._outage.active,
         )
         self._admission = Admission(
             admit_lane,
@@ -95,6 +107,7 @@ class Gate:
             spawn=self._spawn,
             observe=observe,
             outage=self._outage,
+            caught_up=lambda: self._settling.caught_up,
         )
         self._room = WaitingRoom(self.admit)
 
@@ -117,6 +130,11 @@ class Gate:
     def degraded(self) -> bool:
         """Whether asks are judged here, because the store does not answer."""
         return self._outage.active
+
+    @property
+    def learning(self) -> bool:
+        """Whether the store does not know what was spent, so that strict budgets are closed."""
+        return self._admission.learning
 
     @property
     def unsettled(self) -> int:
@@ -215,7 +233,32 @@ class Gate:
             self.stats.boots += 1
             log.warning("%s was taken for dead; going on as %s", fenced.member, self._boot.member)
         await self._be_born()
+        await self._carry_over(fenced)
         return self._boot
+
+    async def _carry_over(self, fenced: Boot) -> None:
+        """
+        Let attempts live on that a boot held when the store forgot it.
+
+        Those that were reaped stay where they are: their settlement corrects what was charged.
+        Nobody adds leases to a boot that has ended, so that what is not there now will not be.
+        """
+        held = [ask.attempt_id for ask, _ in self._outage.held_under(fenced)]
+        for start in range(0, len(held), BATCH):
+            ids = held[start : start + BATCH]
+            together: Any = self._client.pipeline(transaction=True)
+            async with together:
+                together.hmget(fenced.leases, ids)
+                together.hmget(fenced.graves, ids)
+                leases, graves = await together.execute()
+            self._outage.move(
+                (
+                    attempt_id
+                    for attempt_id, lease, grave in zip(ids, leases, graves, strict=True)
+                    if lease is None and grave is None
+                ),
+                self._boot,
+            )
 
     async def _beating(self) -> None:
         while True:

@@ -8,7 +8,7 @@ A store that answers beats and refuses admissions (out of memory, read-only) is 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic, time_ns
 from typing import Final
 
@@ -58,8 +58,12 @@ class Outage:
 
     # Its beginning and its end.
 
-    def begin(self, why: str, *, refused: bool) -> None:
-        """Judge here from now on; `refused` when the store answers, but not what it should."""
+    def begin(self, why: str, *, refused: bool, since: float) -> None:
+        """
+        Judge here from now on; `refused` when the store answers, but not what it should.
+
+        `since` is when the first was asked that was not answered: since then nothing was admitted, and shares are regained.
+        """
         if self.active:
             return
         self._refused = refused
@@ -69,7 +73,7 @@ class Outage:
         self._judge.enter(
             self._replicas,
             [(ask, grant.candidate) for ask, grant in self._live.values()],
-            int(now * 1_000_000),
+            int(min(since, now) * 1_000_000),
         )
         shares = (
             "closed"
@@ -92,7 +96,12 @@ class Outage:
     def beaten(self, replicas: Replicas, seconds: float) -> None:
         """Take a beat that the store has answered, and how long it took."""
         self._replicas = replicas
-        if self.active and not self._refused and seconds < self._timeout_s:
+        if seconds < self._timeout_s:
+            self.heard()
+
+    def heard(self) -> None:
+        """Take any answer in time: it ends an outage of silence, not one of refusals."""
+        if not self._refused:
             self.over()
 
     def wants_probe(self) -> bool:
@@ -133,6 +142,21 @@ class Outage:
         ask.answer.set_result(judged)
 
     # What runs here.
+
+    def held_under(self, boot: Boot) -> list[tuple[Ask, Grant]]:
+        """Return what was granted under a boot and is not settled."""
+        return [held for held in self._live.values() if held[1].boot is boot]
+
+    def move(self, attempt_ids: Iterable[str], boot: Boot) -> None:
+        """Let attempts live on under another boot, those that are not settled meanwhile."""
+        for attempt_id in attempt_ids:
+            found = self._live.get(attempt_id)
+            if found is not None:
+                found[1].boot = boot
+
+    def is_strict(self, ask: Ask) -> bool:
+        """Whether a strict budget stands over an ask."""
+        return self._judge.is_strict(ask)
 
     def granted(self, ask: Ask, grant: Grant) -> None:
         """Note what the store has granted."""

@@ -54,7 +54,7 @@ class Settling:
     """
     The settlements of one replica on their way to the store.
 
-    `spawn` runs a coroutine that somebody awaits at the end.
+    `spawn` runs a coroutine that somebody awaits at the end; while the store `is_ill`, settlements go to the journal at once.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Settling:
         troubles: Troubles,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         observe: Observe | None,
+        is_ill: Callable[[], bool] = lambda: False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lane = lane
@@ -79,6 +80,7 @@ class Settling:
         self._troubles = troubles
         self._spawn = spawn
         self._observe = observe
+        self._is_ill = is_ill
         self._script = scripts.load("ratelimit", "settle")
         self._journal = Journal(journal_dir, boot.member.replace("/", "_"))
         self._queue: deque[Settlement] = deque()
@@ -87,10 +89,13 @@ class Settling:
         self._kept: deque[_Batch] = deque()
         self._lane_life = lane.lives
         self._scheduled = False
+        self._noting = False
         self._flying = False
         self._dropped = False
         self._pause_s = 0.0
         self._numbers = {boot.member: 0}
+        # What has to be confirmed until the store knows as much as before the last reconnect.
+        self._owed: set[_Batch] = set()
         self._drained = asyncio.Event()
         self._drained.set()
         self._closing = False
@@ -99,6 +104,12 @@ class Settling:
     def unsettled(self) -> int:
         """Return how many settlements the store has not confirmed."""
         return len(self._queue) + sum(batch.size for batch in self._batches)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that the store has forgotten was sent to it again."""
+        lane = self._lane
+        return lane.connected and self._lane_life == lane.lives and not self._owed
 
     # Life.
 
@@ -173,9 +184,18 @@ class Settling:
         """Hand over the truth about an attempt; it reaches the store exactly once, sooner or later."""
         self._queue.append(settlement)
         self._drained.clear()
+        if self._is_ill() and not self._noting:
+            # Nobody else knows of it: it must outlive this process, with those that come in this moment.
+            self._noting = True
+            self._loop.call_later(PAUSE_S, self._note)
         if not self._flying and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._send)
+
+    def _note(self) -> None:
+        self._noting = False
+        if not self._closing:
+            self._keep_in_journal()
 
     def _send(self) -> None:
         self._scheduled = False
@@ -211,7 +231,9 @@ class Settling:
             self._batches.popleft()
         if self._kept:
             places = dict.fromkeys(numbered(batch.command)[0] for batch in self._kept)
-            self._batches.appendleft(_Batch(("MGET", *places), 0, list(self._kept)))
+            question = _Batch(("MGET", *places), 0, list(self._kept))
+            self._batches.appendleft(question)
+            self._owed = {question}
 
     def _keep(self, batch: _Batch) -> None:
         """Keep what was confirmed until it is surely on the store's disk; while the store is gone nothing grows old."""
@@ -239,6 +261,7 @@ class Settling:
             self._stats.recalled += sum(batch.size for batch in lost)
             self._kept = known_still
             self._batches.extendleft(reversed(lost))
+            self._owed.update(lost)
 
     def _next_batch(self) -> _Batch:
         queue = self._queue
@@ -275,13 +298,14 @@ class Settling:
             return
         if batch.kept is not None and answer.__class__ is list:
             self._flying = False
-            self._batches.popleft()
+            self._owed.discard(self._batches.popleft())
             self._recall(batch.kept, batch.command[1:], answer)
             self._send()
             return
         if answer.__class__ is int or answer == b"SEEN":
             self._flying = False
             self._pause_s = 0.0
+            self._owed.discard(batch)
             self._keep(self._batches.popleft())
             if batch.journalled and not (self._batches and self._batches[0].journalled):
                 self._journal.clear()

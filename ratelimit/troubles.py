@@ -49,6 +49,7 @@ class GateStats:
     reseeded: int = 0
     recalled: int = 0
     boots: int = 0
+    asserted: int = 0
     degraded_granted: int = 0
     degraded_denied: int = 0
     degraded_closed: int = 0

@@ -16,6 +16,7 @@ import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, settings
 
+from ratelimit.reckoning import Sum, reckon
 from tests.servers import Cluster, RedisServer, SentinelSet
 
 __all__ = ["RedisServer"]
@@ -121,3 +122,15 @@ async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     await client.flushall()
     yield client
     await client.aclose()
+
+
+async def open_strict_budgets(client: redis.asyncio.Redis) -> None:
+    """Do as the control does when an installation begins: nobody holds anything, and nothing was spent."""
+
+    async def nobody_holds() -> bool:
+        return True
+
+    async def nothing() -> tuple[Sum, ...]:
+        return ()
+
+    await reckon(client, nobody_holds=nobody_holds, sums=nothing)

@@ -2,7 +2,7 @@
 What Redis, and the ledger's database, may do to us: each fault is a coroutine that begins it, bears it and ends it.
 
 A fault returns what it has done: the marks of calls whose entries it has legitimately lost, whether counters went with
-them, and for how long no progress could be reported.
+them, for how long no progress could be reported, for how long the store was away, and for how long it then has to learn.
 """
 
 import asyncio
@@ -25,6 +25,10 @@ from loadtests.drills.holds import STREAM, ask
 from loadtests.drills.site import Site, kill
 
 _USER = 7
+# Longer than an admission waits (store.admit_timeout_ms).
+SLOW_S = 1.5
+# A lease's life: for so long after a flush strict budgets are closed.
+LEARNING_S = 10.0
 
 
 class Store:
@@ -35,7 +39,11 @@ class Store:
         self._server = server
         self.socket = ground.path / "st.sock"
         self.data = ground.path / "st"
-        self.url = f"unix://{self.socket}?db=0"
+        # The gateway comes by way of what may be slow; the drill's own clients do not.
+        self.way = ground.path / "way.sock"
+        self.url = f"unix://{self.way}?db=0"
+        self.direct_url = f"unix://{self.socket}?db=0"
+        self._delay: Child | None = None
         self.version = ""
         self.pid = 0
         self._keeper: Child
@@ -54,6 +62,20 @@ class Store:
         )
         told = self._keeper.wait_for_line(r"^ready (\S+) pid (\d+) (.+)$")
         self.pid, self.version = int(told[2]), told[3]
+        if self._delay is None:
+            self._delay = self._ground.start(
+                "delay",
+                [
+                    *(sys.executable, "-m", "loadtests.drills.delay", "--seconds", str(SLOW_S)),
+                    *("--listen", str(self.way), "--to", str(self.socket)),
+                ],
+            )
+            self._delay.wait_for_line(r"^listening on ")
+
+    def delay(self, *, slow: bool) -> None:
+        """Hold the store's answers to the gateway up, or let them through again."""
+        assert self._delay is not None
+        os.kill(self._delay.pid, signal.SIGUSR1 if slow else signal.SIGUSR2)
 
     def kill(self) -> None:
         """Kill the server; its keeper ends with it."""
@@ -70,7 +92,7 @@ class Store:
 
     def client(self) -> Redis:
         """Return a client; the caller closes it."""
-        return Redis.from_url(self.url, socket_timeout=5)
+        return Redis.from_url(self.direct_url, socket_timeout=5)
 
 
 @dataclass(slots=True)
@@ -81,6 +103,9 @@ class Harm:
     new_book: bool = False
     lost_tail: bool = False
     mute_s: float = 0.0
+    outage_s: float = 0.0
+    learning_s: float = 0.0
+    edge_killed: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -107,12 +132,20 @@ async def lost_tail(store: Store, _: float, __: Site) -> Harm:
     return Harm(lost_tail=True, notes={"bytes_cut": cut})
 
 
+async def slow(store: Store, seconds: float, _: Site) -> Harm:
+    """Hold every answer up for longer than an admission waits."""
+    store.delay(slow=True)
+    await asyncio.sleep(seconds)
+    store.delay(slow=False)
+    return Harm(outage_s=seconds)
+
+
 async def frozen(store: Store, seconds: float, _: Site) -> Harm:
     """SIGSTOP: connections stay, nothing answers."""
     os.kill(store.pid, signal.SIGSTOP)
     await asyncio.sleep(seconds)
     os.kill(store.pid, signal.SIGCONT)
-    return Harm()
+    return Harm(outage_s=seconds)
 
 
 async def edge_killed(store: Store, seconds: float, site: Site) -> Harm:
@@ -124,7 +157,7 @@ async def edge_killed(store: Store, seconds: float, site: Site) -> Harm:
         kill(pid)
     await asyncio.sleep(seconds * 0.2)
     os.kill(store.pid, signal.SIGCONT)
-    return Harm(mute_s=seconds)
+    return Harm(mute_s=seconds, outage_s=seconds, edge_killed=True)
 
 
 async def scripts_flushed(store: Store, seconds: float, _: Site) -> Harm:
@@ -148,7 +181,9 @@ async def flushed(store: Store, seconds: float, _: Site) -> Harm:
         msgpack.unpackb(fields[b"e"], raw=True)[_USER].decode() for _, fields in waiting
     )
     await asyncio.sleep(seconds)
-    return Harm(lost=lost, new_book=True, notes={"entries_lost": len(waiting)})
+    return Harm(
+        lost=lost, new_book=True, learning_s=LEARNING_S, notes={"entries_lost": len(waiting)}
+    )
 
 
 async def out_of_memory(store: Store, seconds: float, _: Site) -> Harm:
@@ -156,7 +191,7 @@ async def out_of_memory(store: Store, seconds: float, _: Site) -> Harm:
     await _do(store, "CONFIG", "SET", "maxmemory", "1mb")
     await asyncio.sleep(seconds)
     await _do(store, "CONFIG", "SET", "maxmemory", "0")
-    return Harm()
+    return Harm(outage_s=seconds)
 
 
 async def read_only(store: Store, seconds: float, _: Site) -> Harm:
@@ -164,7 +199,7 @@ async def read_only(store: Store, seconds: float, _: Site) -> Harm:
     await _do(store, "REPLICAOF", "127.0.0.1", "1")
     await asyncio.sleep(seconds)
     await _do(store, "REPLICAOF", "NO", "ONE")
-    return Harm()
+    return Harm(outage_s=seconds)
 
 
 async def disconnected(store: Store, seconds: float, _: Site) -> Harm:
@@ -188,6 +223,7 @@ async def ledger_locked(_: Store, seconds: float, site: Site) -> Harm:
 FAULTS: dict[str, Fault] = {
     "killed": killed,
     "lost_tail": lost_tail,
+    "slow": slow,
     "frozen": frozen,
     "edge_killed": edge_killed,
     "scripts_flushed": scripts_flushed,

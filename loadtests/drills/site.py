@@ -32,18 +32,27 @@ _END_S = 40.0
 
 
 def configuration(
-    vendor_url: str, *, edges: int, store: str = "embedded", keys: dict[str, int] | None = None
+    vendor_url: str,
+    *,
+    edges: int,
+    store: str = "embedded",
+    keys: dict[str, int] | None = None,
+    lenient: bool = False,
 ) -> str:
     """
     Return the configuration of a drill, as YAML (which JSON is).
 
     `keys` are further callers by name, `sk-drill-<name>-key-of-24-characters`, with a limit of requests per minute.
+    The main caller and they stand under a strict budget, unless they are `lenient`.
     """
     price = {"input": INPUT_NUSD / 1000, "output": OUTPUT_NUSD / 1000}
     limits = {"rpm": 600_000, "tpm": 100_000_000, "concurrency": 2000}
     callers: dict[str, Any] = {"main": {"key": KEY, "limits": limits}}
-    for name, rpm in (keys or {}).items():
-        callers[name] = {"key": key_of(name), "limits": {"rpm": rpm}}
+    others = {
+        name: {"key": key_of(name), "limits": {"rpm": rpm}} for name, rpm in (keys or {}).items()
+    }
+    if not lenient:
+        callers |= others
     document = {
         "store": {"redis": store},
         "edge": {
@@ -72,7 +81,8 @@ def configuration(
                         "budget": {"usd": 10_000, "per": "day", "mode": "strict"},
                         "keys": callers,
                     }
-                },
+                }
+                | ({"two": {"limits": limits, "keys": others}} if lenient else {}),
             }
         },
     }

@@ -123,7 +123,9 @@ end
 
 -- Write. The number comes first: whatever happens from here on, nothing is applied twice.
 redis.call('SET', KEYS[2], ARGV[2], 'EX', REMEMBER)
-if ARGV[3] ~= '0' then redis.call('SET', KEYS[3], ARGV[3], 'EX', REMEMBER) end
+if tonumber(ARGV[3]) > tonumber(redis.call('GET', KEYS[3]) or 0) then
+  redis.call('SET', KEYS[3], ARGV[3], 'EX', REMEMBER)
+end
 write_scopes(memo)
 redis.call('HDEL', KEYS[1], unpack(ids))
 if #streamed > 0 then redis.call('HDEL', KEYS[5], unpack(streamed)) end

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from config.loader import check_text
 from config.models import Config
+from loadtests.drills.faults import FAULTS as DRILLED
 from proxy.observe import METRICS
 from store.places import CHECKOUT
 
@@ -255,3 +256,27 @@ def test_the_changelog_is_for_operators() -> None:
     assert entries
     assert all(re.match(r"- [A-Z`].*\.$", entry) for entry in entries)
     assert len(set(entries)) == len(entries)
+
+
+FAILURES = re.search(r"### The failure table\n(.*?)\n\nWhile", READ_BY_OPERATORS, re.DOTALL)
+TESTS = "\n".join(
+    path.read_text(encoding="utf-8") for path in sorted((CHECKOUT / "tests").rglob("test_*.py"))
+)
+
+
+def faults() -> list[str]:
+    assert FAILURES is not None
+    rows = [line for line in FAILURES[1].splitlines() if line.startswith("| ")]
+    return rows[1:]
+
+
+@pytest.mark.parametrize("row", faults(), ids=lambda row: row.split("|")[1].strip()[:30])
+def test_every_fault_of_the_table_is_held_by_tests(row: str) -> None:
+    """Each cell says something, and what holds the row exists: tests by their names, drills by theirs."""
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert len(cells) == 10
+    assert all(cells)
+    held = re.findall(r"`(\w+)`", cells[-1])
+    assert held
+    known = set(re.findall(r"def (test_\w+)\(", TESTS)) | set(DRILLED)
+    assert set(held) <= known

@@ -27,6 +27,7 @@ from config.loader import load_text
 from governance.ledger import Entry, decode
 from ratelimit.limits import decode_scope
 from store.places import CHECKOUT
+from tests.conftest import open_strict_budgets
 
 KEY = "sk-integration-0123456789"
 VENDOR_KEY = "sk-vendor-canary-0123456789"
@@ -161,6 +162,7 @@ class Gateway:
         )
         client = Redis.from_url(self.redis_url)
         await publish_file(client, loaded.document, by="test", why="test")
+        await open_strict_budgets(client)
         await client.aclose()
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ from loadtests import mock
 from proxy.app import Edge
 from proxy.options import EdgeOptions
 from ratelimit.limits import ScopeState, decode_scope
+from tests.conftest import open_strict_budgets
 
 CALLER_KEY = "sk-caller-canary-5b1f0c7e9d3a2468"
 VENDOR_KEY = "sk-vendor-canary-90e1d2c3b4a59687"
@@ -605,6 +606,7 @@ class Rig:
             self.vendors[name] = await Vendor().start()
         self.said = said
         await self.publish()
+        await open_strict_budgets(self.redis)
         loop = asyncio.get_running_loop()
         self.edge = Edge(EdgeOptions(self._url, "127.0.0.1:0", self._run_dir))
         self._task = loop.create_task(self.edge.run())

@@ -106,7 +106,7 @@ async def test_what_is_closed_says_so_and_when_to_come_back(
 async def test_a_rate_is_held_at_this_edges_share(
     edge: Callable[..., Awaitable[Rig]], server: RedisServer
 ) -> None:
-    """The first call of an outage comes too early for an empty bucket, and is told when to come."""
+    """The first call of an outage comes too early for an empty bucket, and is told when to come: 100 ms it has waited."""
     rig = await edge(models={"m": ["sim;tokens=3;prompt=7"]}, key={"limits": {"rpm": 60}})
     assert (await rig.ask(chat("m"))).status == 200
     with stopped(server):
@@ -114,6 +114,7 @@ async def test_a_rate_is_held_at_this_edges_share(
         assert refused.status == 429
         assert refused.header("x-penstock-degraded") == MADE_HERE
         assert refused.header("retry-after") == "1"
+        assert 800 < int(refused.header("retry-after-ms") or 0) < 901
         error = json.loads(refused.body)["error"]
         assert error["code"] == "requests_limit"
         assert "holds its share of it alone" in error["message"]

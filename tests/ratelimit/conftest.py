@@ -99,3 +99,17 @@ async def meddler(redis_server: RedisServer) -> AsyncIterator[Meddler]:
     await one.start()
     yield one
     await one.close()
+
+
+@pytest.fixture
+async def durable(
+    make_redis: Callable[..., RedisServer],
+) -> AsyncIterator[tuple[World, RedisServer]]:
+    """Hand out a world on a server of its own that keeps an append-only file."""
+    # The file may be cut by the test: what it has not cut must be there, and everysec may put off a write.
+    server = make_redis(
+        *("--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", "no")
+    )
+    world = World(server.url)
+    yield world, server
+    await world.close()

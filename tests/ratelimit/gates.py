@@ -23,10 +23,12 @@ from ratelimit.limits import (
     key_of,
     pack_limits,
 )
+from ratelimit.reckoning import TOLD, Sum, ask, reckon
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import read_scope, seed
 from store import topology
 from store.lane import Lane
+from tests.conftest import RedisServer
 from tests.ratelimit.cell import entry_of
 from tests.store.peers import FakeRedis
 
@@ -127,6 +129,17 @@ class World:
         limits = self.limits.get(scope)
         return None if limits is None else rule_of(limits, self.budgets.get(scope, ()))
 
+    async def reckon(self, *sums: Sum) -> bool:
+        """Do as the control does: say what was spent; when an installation begins, nobody holds anything."""
+
+        async def nobody_holds() -> bool:
+            return not sums
+
+        async def found() -> tuple[Sum, ...]:
+            return sums
+
+        return await reckon(self.client, nobody_holds=nobody_holds, sums=found)
+
     # Asks.
 
     def ask(self, **wish: Any) -> Ask:
@@ -159,7 +172,7 @@ class World:
         self.settled.append(settlement.row[4])
         gate.settle(settlement)
 
-    async def exchange(self, gate: Gate, **wish: Any) -> Answer:
+    async def exchange(self, gate: Gate, *, cost: int | None = None, **wish: Any) -> Answer:
         """Ask and, when granted, settle."""
         ask = self.ask(**wish)
         try:
@@ -167,7 +180,7 @@ class World:
         except StoreUnavailable as refused:
             return refused
         if isinstance(answer, Grant):
-            self.settle(gate, ask, answer)
+            self.settle(gate, ask, answer, cost=cost)
         return answer
 
     # What the store holds.
@@ -191,6 +204,18 @@ class World:
         """Return how many entries were booked, and their cost."""
         found = await self.client.hgetall(TOTALS)
         return int(found.get(b"entries", 0)), int(found.get(b"cost_nusd", 0))
+
+    async def told(self) -> None:
+        """Wait until every replica has said what it holds."""
+
+        async def is_told() -> bool:
+            return (await ask(self.client))[1] >= TOLD
+
+        await until(is_told)
+
+    async def settles_only(self, gate: Gate, within_s: float = 5.0) -> None:
+        """Wait until nothing of a gate is unsettled, whatever others hold."""
+        assert await gate.drain(within_s)
 
     async def settles_down(self, gate: Gate, within_s: float = 5.0) -> None:
         """Wait until nothing is unsettled, nothing held and nothing in flight."""
@@ -251,3 +276,9 @@ class Meddler(FakeRedis):
         if self._connection is not None:
             self._connection[1].transport.abort()
         await super().close()
+
+
+def log_of(server: RedisServer) -> Path:
+    """Return the file to which a server appends what is written to it."""
+    (found,) = server.folder.glob("appendonlydir/*.incr.aof")
+    return found

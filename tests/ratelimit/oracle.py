@@ -781,7 +781,7 @@ class Store:
         self.touched = set()
         boot.seen = number
         if void_to:
-            boot.bar = void_to
+            boot.bar = max(boot.bar or 0, void_to)
         for one in batch:
             self._settle_one(boot, one, now)
         return len(batch)

@@ -661,6 +661,22 @@ def test_a_clock_that_steps_back_grants_nothing_extra_and_heals(cell: Cell) -> N
         assert [row[0] for row in rows] == [1] * 5 + [0]
 
 
+def test_a_clock_that_steps_forward_gives_one_bucket_and_the_next_period(cell: Cell) -> None:
+    """However far: no more than a full bucket, and what runs is settled in the period in which it began."""
+    for step in (MINUTE, 3 * HOUR, 400 * 24 * HOUR):
+        cell.client.flushall()
+        drive = Drive(cell, key=Limits(rpm=5), team=strict(1000))
+        asks = [drive.ask(cap=90) for _ in range(5)]
+        assert [row[0] for row in drive.send(*asks)] == [1] * 5
+        drive.cell.beat(drive.boot, NOW + step, fresh=True)
+        rows = drive.send(*(drive.ask(cap=90) for _ in range(6)), now=NOW + step)
+        assert [row[0] for row in rows] == [1] * 5 + [0]
+        drive.settle(*(drive.truth(ask) for ask in asks), now=NOW + step)
+        spent, held = drive.money(TEAM, DAY)
+        same_day = (NOW + step) // (24 * HOUR) == NOW // (24 * HOUR)
+        assert (spent, held) == (75 if same_day else 0, 500)
+
+
 def test_a_clock_that_steps_back_over_midnight_brings_no_second_budget(cell: Cell) -> None:
     """Back and forth over the end of a day: the new day's budget is spent once, and the old day's is not begun anew."""
     midnight = moment(2026, 6, 18)

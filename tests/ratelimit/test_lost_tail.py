@@ -5,36 +5,20 @@ The gate over a store that comes back without the last second of what it had con
 """
 
 import os
-from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
 from config.models import Budget
 from ratelimit.gate import Gate
 from tests.conftest import RedisServer
-from tests.ratelimit.gates import TEAM, World, until
+from tests.ratelimit.gates import TEAM, World, log_of, until
 
 
-@pytest.fixture
-async def durable(
-    make_redis: Callable[..., RedisServer],
-) -> AsyncIterator[tuple[World, RedisServer]]:
-    """Hand out a world on a server of its own that keeps an append-only file."""
-    # The file is cut by the test: what it has not cut must be there, and everysec may put off a write.
-    server = make_redis(
-        *("--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", "no")
-    )
-    world = World(server.url)
-    world.budgets[TEAM] = (Budget(usd=Decimal(1), per="month", mode="strict"),)
-    yield world, server
-    await world.close()
-
-
-def log_of(server: RedisServer) -> Path:
-    (found,) = server.folder.glob("appendonlydir/*.incr.aof")
-    return found
+@pytest.fixture(autouse=True)
+def budget(durable: tuple[World, RedisServer]) -> None:
+    """Put a strict budget over the team."""
+    durable[0].budgets[TEAM] = (Budget(usd=Decimal(1), per="month", mode="strict"),)
 
 
 def lose(server: RedisServer, size: int) -> None:

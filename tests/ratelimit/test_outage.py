@@ -39,7 +39,7 @@ def stopped(server: RedisServer) -> Iterator[None]:
 async def gate_of(world_at: WorldAt) -> tuple[World, RedisServer, Gate]:
     """Hand out a gate that knows its rules, over a server of its own."""
     world, server = world_at()
-    gate = await world.gate(timeout_s=0.1, rule=world.rule)
+    gate = await world.gate(timeout_s=0.25, rule=world.rule)
     await world.exchange(gate)
     await world.settles_down(gate)
     return world, server, gate
@@ -113,6 +113,8 @@ async def test_strict_budgets_close_and_open_again(
     world, server, gate = gate_of
     world.budgets[TEAM] = (Budget(usd=1, per="month", mode="strict"),)
     await world.seed([f"{{c0}}:s:{TEAM}"])
+    await world.reckon()
+    await until(lambda: gate._admission._assertion.known)
     pair = await world.granted(gate)
     with stopped(server):
         for _ in range(2):
@@ -160,17 +162,20 @@ async def test_each_replica_holds_its_share(world_at: WorldAt) -> None:
 async def test_a_rate_goes_on_at_its_share_from_an_empty_bucket(
     gate_of: tuple[World, RedisServer, Gate],
 ) -> None:
-    """600 a minute are one in a tenth of a second, and no burst at the beginning."""
+    """600 a minute are one in a tenth of a second since the store was asked in vain, and no burst at the beginning."""
     world, server, gate = gate_of
     world.limits[ORG] = Limits(rpm=600)
     with stopped(server):
-        [(_, first)] = await calls(world, gate, 1)
-        assert isinstance(first, Denied)
-        assert first.what == "requests"
-        assert 0 < first.retry_us <= 100_000
         begun = monotonic()
+        answers = [answer for _, answer in await calls(world, gate, 5)]
+        granted = sum(isinstance(one, Grant) for one in answers)
+        assert 1 <= granted <= (monotonic() - begun) * 10
+        refused = answers[-1]
+        assert isinstance(refused, Denied)
+        assert refused.what == "requests"
+        assert 0 < refused.retry_us <= 100_000
         await until(lambda: isinstance(gate.admit(world.ask()).result(), Grant))
-        assert gate.stats.degraded_granted <= (monotonic() - begun + 0.1) * 10
+        assert gate.stats.degraded_granted <= (monotonic() - begun) * 10
 
 
 async def test_what_the_store_granted_too_late_is_settled_with_the_call(
@@ -247,7 +252,7 @@ async def test_a_store_that_refuses_is_tried_now_and_then(
         assert isinstance(await world.exchange(gate), Grant)
         await asyncio.sleep(0.01)
     assert gate.degraded
-    assert 2 <= meddler.refused - before <= 6
+    assert 2 <= meddler.refused - before <= 10
     meddler.refusal = b""
 
     async def admits() -> bool:
@@ -299,6 +304,22 @@ async def test_a_store_that_is_slow_is_left_alone_until_it_is_quick(
         world.settle(gate, ask, answer)
     await world.settles_down(gate)
     await world.assert_books()
+
+
+async def test_what_is_settled_in_an_outage_is_on_disk_at_once(
+    gate_of: tuple[World, RedisServer, Gate],
+) -> None:
+    """Also while the store only stands still, and nobody knows yet that it will not answer."""
+    world, server, gate = gate_of
+    with stopped(server):
+        for ask, answer in await calls(world, gate, 5):
+            assert isinstance(answer, Grant)
+            world.settle(gate, ask, answer)
+        await until(lambda: gate.stats.journalled >= 5, within_s=0.4)
+    await is_well(gate)
+    await world.settles_down(gate)
+    await world.assert_books()
+    assert list(world.journal.iterdir()) == []
 
 
 async def test_a_crash_in_an_outage_loses_nothing_that_was_settled(world_at: WorldAt) -> None:

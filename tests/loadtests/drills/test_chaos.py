@@ -45,6 +45,7 @@ def test_a_fault_gives_back_of_a_limit_only_what_it_says():
     assert most_of_tight(60.0, Harm(new_book=True)) == 181
     assert most_of_tight(60.0, Harm(lost_tail=True), forgotten=13) == 134
     assert most_of_tight(60.0, Harm(), forgotten=13) == 121
+    assert most_of_tight(60.0, Harm(outage_s=3.0)) == 124
 
 
 def test_a_fault_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]):
