@@ -4,6 +4,7 @@ Running Locust: each run is a process of its own, so that gevent's patches stay 
 The key goes by the environment, where other users of the machine do not see it.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -127,7 +128,8 @@ def run(
     """
     Run Locust to its end; gives its exit code: 2 when it could not start.
 
-    On Ctrl-C Locust, which gets it too, ends the run and writes its report; that is waited for, and then `KeyboardInterrupt` raised.
+    On Ctrl-C Locust is told once, ends the run and writes its report; that is waited for, and then `KeyboardInterrupt` raised.
+    A second Ctrl-C ends it at once.
     """
     make_folder(folder)
     # What an earlier run left must not be taken for this one's.
@@ -141,31 +143,36 @@ def run(
         stdout=output,
         stderr=subprocess.PIPE if quiet else None,
         text=True,
+        # Out of the terminal's reach: twice told, it would break off what it does on being told once.
+        process_group=0,
     )
     try:
         _, said = process.communicate()
     except KeyboardInterrupt:
-        _end(process)
+        _end(process, within_s=float(options.get("drain") or 0) + _END_S)
         raise
     except BaseException:
-        process.kill()
+        _tell(process, signal.SIGKILL)
         raise
     if quiet and process.returncode != 0:
         print(said.strip(), file=sys.stderr)
     return process.returncode
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """See a run to its end that was interrupted; whoever has no terminal has not told it yet."""
+def _end(process: subprocess.Popen[str], within_s: float) -> None:
+    """See a run to its end that was interrupted: open calls get their time, and the report is written."""
+    _tell(process, signal.SIGINT)
     try:
-        process.wait(2)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.communicate(timeout=within_s)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        _tell(process, signal.SIGKILL)
+        process.wait()
+
+
+def _tell(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal to Locust and to the processes that it made."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def measure(
@@ -190,7 +197,7 @@ def measure(
     try:
         code = run([scenario], {**options, "bases": file}, folder, quiet=quiet, processes=processes)
     finally:
-        file.unlink()
+        file.unlink(missing_ok=True)
     if code != 0:
         raise RunFailed(f"the run of {scenario} could not be made (Locust ended with {code})")
     return Run(folder)

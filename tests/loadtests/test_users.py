@@ -174,7 +174,7 @@ def test_messages_are_streamed_from_those_who_speak_them(tmp_path):
 def test_ctrl_c_still_writes_the_report(vendor, tmp_path):
     """`./penstock load`, and what a terminal does to it: what was seen until then is told; open calls end or are called unfinished."""
     words = ["--host", vendor, "--model", "sim;tokens=1000;interval_ms=100", "--load", "20"]
-    words += ["--scenario", "chat-stream", "--duration", "10m", "--drain", "0.2"]
+    words += ["--scenario", "chat-stream", "--duration", "10m", "--drain", "3"]
     process = subprocess.Popen(
         [sys.executable, "-m", "loadtests", *words, "--out", str(tmp_path)],
         cwd=ROOT,
