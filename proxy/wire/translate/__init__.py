@@ -34,7 +34,7 @@ A reader that gives `Failed` before anything else but `Started` (or nothing at a
 nothing: the attempt may be made elsewhere. Translations hold no state but that of their stream, and
 what they hold of it is bounded.
 
-`protocols` has the table of protocols; `dialects` what the vendors of OpenAI's family do differently;
+`protocols` has the table of protocols; `embeddings` and `rerank` have tables of their own; `dialects` what the vendors of OpenAI's family do differently;
 `words` what each protocol calls things, for errors and ``x-penstock-dropped``; `carried` how one
 vendor's signed reasoning passes through another's protocol; `effort` how words for thinking and
 numbers of tokens compare; `failures` how errors are sorted; `fields`, `frames` and `reading` the
@@ -54,6 +54,7 @@ from proxy.wire.translate.core import (
     addressed,
 )
 from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect, of_host
+from proxy.wire.translate.embeddings import EMBEDDERS, GEMINI_ONE
 from proxy.wire.translate.events import (
     Collector,
     Ended,
@@ -66,14 +67,18 @@ from proxy.wire.translate.events import (
 )
 from proxy.wire.translate.failures import WrittenError
 from proxy.wire.translate.protocols import GEMINI_ARRAY, OLLAMA_GENERATE, PROTOCOLS, Protocol
+from proxy.wire.translate.rerank import RERANKERS
 
 __all__ = [
     "COMPATIBLE",
     "DIALECTS",
+    "EMBEDDERS",
     "GEMINI_ARRAY",
+    "GEMINI_ONE",
     "OLLAMA_GENERATE",
     "OPENAI",
     "PROTOCOLS",
+    "RERANKERS",
     "Answer",
     "BadAnswer",
     "BadField",
