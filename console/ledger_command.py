@@ -109,7 +109,7 @@ def _said(verdict: Verdict) -> list[str]:
     if verdict.is_equal():
         lines = [
             style("The books agree", "green", out, environ)
-            + f": the counters are what stream and database hold, {count(counters.entries)} entries,"
+            + f": the counters are what stream and database hold, {_entries(counters.entries)},"
             f" {count(counters.input_tokens)} input and {count(counters.output_tokens)} output tokens,"
             f" {usd(counters.cost_nusd)} USD."
         ]
@@ -131,9 +131,13 @@ def _said(verdict: Verdict) -> list[str]:
         cost = usd(earlier.cost_nusd)
         lines += [
             "",
-            f"Not compared: {count(earlier.entries)} entries, {cost} USD, of earlier stores.",
+            f"Not compared: {_entries(earlier.entries)}, {cost} USD, of earlier stores.",
         ]
     return lines
+
+
+def _entries(number: int) -> str:
+    return f"{count(number)} {'entry' if number == 1 else 'entries'}"
 
 
 def _balances(verdict: Verdict) -> list[str]:

@@ -399,9 +399,7 @@ class Exchange:
             param=error.param,
             request_id=self.request_id,
         )
-        transport = self.client.transport
-        if transport is not None:
-            transport.write(edge.server.answer(self.status, body, headers, close=self.close))
+        self.write(edge.server.answer(self.status, body, headers, close=self.close))
 
     def finish(self) -> None:
         """Count the exchange and write its access line."""
@@ -432,6 +430,7 @@ class Exchange:
                 status=status,
                 outcome=self.refusal,
                 duration_us=int(duration * 1_000_000),
+                bytes=self.bytes_out,
             )
             if offer is not None:
                 caller = offer.caller
@@ -452,7 +451,6 @@ class Exchange:
                 line.cost_nusd = self.cost_nusd
                 line.ttft_us = int((last.first_at - last.sent_at) * 1e6) if last.first_at else 0
                 line.added_us = last.added_us
-                line.bytes = self.bytes_out
             edge.access.add(line)
 
     def cut(self, error: UpstreamError) -> None:

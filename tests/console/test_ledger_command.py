@@ -66,7 +66,7 @@ async def test_different_books_are_1_and_every_difference_is_said(
     assert "1.000000001 USD of cost missing in the books" in said
     assert "output tokens missing" not in said
     assert "Rejected: 1" in said
-    assert "Not compared: 1 entries" in said
+    assert "Not compared: 1 entry" in said
     assert await call("verify", "--json") == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["equal"] is False

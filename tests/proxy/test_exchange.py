@@ -752,6 +752,7 @@ async def test_metrics_and_the_access_line_tell_of_it(edge: Edge) -> None:
     assert (served["input_tokens"], served["output_tokens"]) == (10, 3)
     assert served["cost_nusd"] == entries[0].cost_nusd
     assert (refused["outcome"], refused["status"]) == ("not_found", 404)
+    assert refused["bytes"] > 100
     assert "model" not in refused
 
 
