@@ -40,8 +40,13 @@ class Sum(NamedTuple):
 
 async def ask(client: Redis) -> tuple[str, int]:
     """Return the life of the store's memory, and whether it is `LEARNING`, `TOLD` (by all replicas) or `KNOWN`."""
-    life, knows = await run(client, "reckon", [EPOCH, BEATS], ["", "", _MORE])
-    return life.decode(), knows
+    life, knows, _ = await _ask(client)
+    return life, knows
+
+
+async def _ask(client: Redis) -> tuple[str, int, bool]:
+    life, knows, blank = await run(client, "reckon", [EPOCH, BEATS], ["", "", _MORE])
+    return life.decode(), knows, blank == 1
 
 
 async def reckon(
@@ -57,10 +62,11 @@ async def reckon(
     `sums` is asked then, or when every replica has told what it holds, and may seed what it names: what the store does not know
     keeps the budgets closed.
     """
-    life, knows = await ask(client)
+    life, knows, blank = await _ask(client)
     if knows == KNOWN:
         return False
-    alone = await nobody_holds()
+    # Where something is remembered, it is remembered who lived.
+    alone = blank and await nobody_holds()
     if knows == LEARNING and not alone:
         return False
     found = await sums()
@@ -78,5 +84,5 @@ async def _tell(client: Redis, life: str, step: int, sums: Iterable[Sum]) -> int
         place = keys.setdefault(one.key, 3 + len(keys))
         default = keys.setdefault(one.default, 3 + len(keys)) if one.default else 0
         rows.append(_pack((place, default, one.kind, one.ends_us, one.spent_nusd)))
-    _, knows = await run(client, "reckon", [EPOCH, BEATS, *keys], ["", life, step, *rows])
+    _, knows, _ = await run(client, "reckon", [EPOCH, BEATS, *keys], ["", life, step, *rows])
     return int(knows)

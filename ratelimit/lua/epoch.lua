@@ -19,13 +19,13 @@ local function this_life()
 end
 
 -- Takes the epoch's key, the beats' key, now, and the replica.boot that has asserted (nil when none
--- has). Returns this life, and what it is: 2 known, 1 told, 0 learning.
+-- has). Returns this life, what it is (2 known, 1 told, 0 learning), and 1 when nothing is remembered.
 local function learn(key, beats, now, member)
   local life = this_life()
   local e = {}
   local flat = redis.call('HGETALL', key)
   for i = 1, #flat, 2 do e[flat[i]] = flat[i + 1] end
-  if e.known == life then return life, 2 end
+  if e.known == life then return life, 2, 0 end
   if e.learning ~= life or tonumber(e.since) > now then
     e = { learning = life, since = string.format('%.0f', now), known = e.known,
       blank = e.known and '0' or '1', told = '0' }
@@ -36,9 +36,10 @@ local function learn(key, beats, now, member)
     redis.call('HSET', key, 'a:' .. member, 1)
     e['a:' .. member] = '1'
   end
-  if e.told == '1' then return life, 1 end
+  local blank = tonumber(e.blank)
+  if e.told == '1' then return life, 1, blank end
   local told = now - tonumber(e.since) >= BEAT_LIFE
-  if not told and e.blank == '0' then
+  if not told and blank == 0 then
     -- Whoever has not beaten for a life before the last beat of all was dead before this life began.
     local found = redis.call('ZRANGE', beats, 0, -1, 'WITHSCORES')
     local last = tonumber(found[#found] or 0)
@@ -49,7 +50,7 @@ local function learn(key, beats, now, member)
     end
   end
   if told then redis.call('HSET', key, 'told', 1) end
-  return life, told and 1 or 0
+  return life, told and 1 or 0, blank
 end
 
 -- Takes the epoch's key and this life. From now on strict budgets are admitted.
