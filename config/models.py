@@ -53,7 +53,7 @@ HIGHEST_PRICE_USD = 100_000
 NANO = 10**9
 
 Protocol = Literal["openai", "anthropic", "gemini", "bedrock"]
-SPOKEN_PROTOCOLS = ("openai", "anthropic")
+SPOKEN_PROTOCOLS = ("openai", "anthropic", "gemini")
 Period = Literal["day", "week", "month", "quarter", "total"]
 Mode = Literal["strict", "soft"]
 BizLevel = Literal["premium", "normal", "economy"]
@@ -382,8 +382,8 @@ class Provider(Section):
     """A vendor or server that speaks a protocol at a base URL."""
 
     protocol: Annotated[Protocol, Word.of(Protocol)] = Field(
-        description="What it speaks. `openai` and `anthropic` are spoken now; the others can be"
-        " declared, but a deployment cannot use them yet."
+        description="What it speaks. `openai`, `anthropic` and `gemini` are spoken now; `bedrock` can be"
+        " declared, but a deployment cannot use it yet."
     )
     base_url: Annotated[str, BaseUrl()] = Field(
         description="Where its paths begin, e.g. `https://api.openai.com/v1` or"
@@ -391,8 +391,8 @@ class Provider(Section):
     )
     api_key: Secret | None = Field(
         default=None,
-        description="Sent as the protocol has it: `Authorization: Bearer …`, or `x-api-key` to"
-        " Anthropic. Write it as `${VARIABLE}`: then it is in no file and not in Redis.",
+        description="Sent as the protocol has it: `Authorization: Bearer …`, `x-api-key` to"
+        " Anthropic, `x-goog-api-key` to Google. Write it as `${VARIABLE}`: then it is in no file and not in Redis.",
     )
     headers: Annotated[
         dict[

@@ -5,14 +5,25 @@ One table from path and method to a handler; whatever can spend goes to `proxy.e
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
 from proxy.exchange import NO_LIMITS, credential, serve
 from proxy.live import Live
 from proxy.server import Request, Written
-from proxy.wire.endpoints import ANTHROPIC, ENDPOINTS, OPENAI, Endpoint, Protocol
+from proxy.wire.endpoints import (
+    ANTHROPIC,
+    ENDPOINTS,
+    GEMINI,
+    OLLAMA,
+    OPENAI,
+    VERBS,
+    Endpoint,
+    Protocol,
+)
 
 if TYPE_CHECKING:
     from proxy.app import Edge
@@ -26,8 +37,15 @@ class Doors:
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._routes: dict[str, dict[str, Handler]] = {
-            **{endpoint.route: {"POST": self._spend(endpoint)} for endpoint in ENDPOINTS},
+            **{
+                endpoint.route: {"POST": self._spend(endpoint)}
+                for endpoint in ENDPOINTS
+                if "{model}" not in endpoint.route
+            },
             "/v1/models": {"GET": self._models},
+            "/v1beta/models": {"GET": self._models},
+            "/api/tags": {"GET": self._models},
+            "/api/version": {"GET": self._version},
             "/": {"HEAD": self._root, "GET": self._root},
             "/health/live": {"GET": self._alive, "HEAD": self._alive},
             "/health/ready": {"GET": self._is_ready, "HEAD": self._is_ready},
@@ -35,9 +53,12 @@ class Doors:
 
     @property
     def routes(self) -> dict[str, tuple[str, ...]]:
-        """Every path with its methods; `/v1/models/{id}` besides."""
+        """Every path with its methods, those that name a model included."""
+        named = {endpoint.route: ("POST",) for endpoint in VERBS.values()}
         return {path: tuple(methods) for path, methods in self._routes.items()} | {
-            "/v1/models/{id}": ("GET",)
+            "/v1/models/{id}": ("GET",),
+            "/v1beta/models/{id}": ("GET",),
+            **named,
         }
 
     async def answer(self, request: Request) -> Written:
@@ -51,9 +72,8 @@ class Doors:
                 path = message.url.raw_path
             methods = self._routes.get(path)
             if methods is None:
-                if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
-                    methods = {"GET": self._model}
-                else:
+                methods = self._named(path, message.path)
+                if methods is None:
                     return self._refuse(
                         request, 404, f"There is no route {_shown(path)} here.", "unknown_route"
                     )
@@ -68,9 +88,23 @@ class Doors:
             )
         return await handler(request)
 
-    def _spend(self, endpoint: Endpoint) -> Handler:
+    def _named(self, path: str, target: str) -> dict[str, Handler] | None:
+        """Find the route of a path that names a model; None where there is none."""
+        found = _NAMED.fullmatch(path)
+        if found is None:
+            return None
+        model, verb = unquote(found["model"]), found["verb"]
+        if verb is None:
+            return {"GET": self._model}
+        query = target.partition("?")[2]
+        if "alt=sse" in query.split("&") and f"{verb}?alt=sse" in VERBS:
+            verb = f"{verb}?alt=sse"
+        endpoint = VERBS.get(verb)
+        return None if endpoint is None else {"POST": self._spend(endpoint, model)}
+
+    def _spend(self, endpoint: Endpoint, model: str = "") -> Handler:
         def handler(request: Request) -> Awaitable[Written]:
-            return serve(self._edge, request, endpoint)
+            return serve(self._edge, request, endpoint, model)
 
         return handler
 
@@ -80,7 +114,7 @@ class Doors:
 
     async def _model(self, request: Request) -> Written:
         protocol = _spoken_by(request)
-        wanted = request.message.url.path.removeprefix("/v1/models/")
+        wanted = request.message.url.path.partition("/models/")[2]
 
         def one(live: Live, names: list[str]) -> object:
             if wanted not in names:
@@ -108,6 +142,9 @@ class Doors:
 
     async def _root(self, request: Request) -> Written:
         return self._say(request, 200, {"name": "penstock"})
+
+    async def _version(self, request: Request) -> Written:
+        return self._say(request, 200, {"version": _OLLAMA_VERSION})
 
     async def _alive(self, request: Request) -> Written:
         return self._say(request, 200, {"status": "live"})
@@ -176,11 +213,26 @@ class Doors:
         return edge.server.closing if close else edge.server.kept
 
 
+# A model's name may hold slashes; what Gemini's clients want of it stands behind a colon.
+_NAMED = re.compile(r"/v1(?:beta1?)?/models/(?P<model>.+?)(?::(?P<verb>[a-zA-Z]+))?")
+# The version of Ollama's API that is spoken here.
+_OLLAMA_VERSION = "0.12.0"
+
+
 def _spoken_by(request: Request) -> Protocol:
     """Say which protocol a request is in that no row of the table tells: by its path, or by what its client sends along."""
     message = request.message
-    if message.path.startswith("/v1/messages") or "anthropic-version" in message.headers:
+    path = message.path
+    if path.startswith("/v1/messages") or "anthropic-version" in message.headers:
         return ANTHROPIC
+    if path.startswith("/api/"):
+        return OLLAMA
+    if (
+        path.startswith("/v1beta")
+        or "x-goog-api-key" in message.headers
+        or "key=" in path.partition("?")[2]
+    ):
+        return GEMINI
     return OPENAI
 
 
@@ -223,9 +275,49 @@ def _anthropic_list(live: Live, names: list[str]) -> dict[str, object]:
     }
 
 
+def _gemini_card(live: Live, name: str) -> dict[str, object]:
+    card = _anthropic_card(live, name)
+    return {
+        "name": f"models/{name}",
+        "displayName": name,
+        "inputTokenLimit": card["max_input_tokens"],
+        "outputTokenLimit": card["max_tokens"],
+        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+    }
+
+
+def _gemini_list(live: Live, names: list[str]) -> dict[str, object]:
+    return {"models": [_gemini_card(live, name) for name in names]}
+
+
+def _ollama_card(live: Live, name: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": _CREATED,
+        "size": 0,
+        "digest": "",
+        "details": {"format": "", "family": "", "families": None, "parameter_size": ""},
+    }
+
+
+def _ollama_list(live: Live, names: list[str]) -> dict[str, object]:
+    return {"models": [_ollama_card(live, name) for name in names]}
+
+
 # How each protocol shows a model, and all that a key may use.
-_CARDS = {OPENAI: _openai_card, ANTHROPIC: _anthropic_card}
-_LISTS = {OPENAI: _openai_list, ANTHROPIC: _anthropic_list}
+_CARDS = {
+    OPENAI: _openai_card,
+    ANTHROPIC: _anthropic_card,
+    GEMINI: _gemini_card,
+    OLLAMA: _ollama_card,
+}
+_LISTS = {
+    OPENAI: _openai_list,
+    ANTHROPIC: _anthropic_list,
+    GEMINI: _gemini_list,
+    OLLAMA: _ollama_list,
+}
 
 
 def _shown(text: str) -> str:

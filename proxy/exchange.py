@@ -69,6 +69,7 @@ class Exchange:
         "endpoint",
         "failure",
         "level",
+        "model",
         "offer",
         "passed",
         "read_at",
@@ -83,11 +84,13 @@ class Exchange:
         "wait_until",
     )
 
-    def __init__(self, edge: "Edge", request: Request, endpoint: Endpoint) -> None:
+    def __init__(self, edge: "Edge", request: Request, endpoint: Endpoint, model: str = "") -> None:
         self.edge = edge
         self.request = request
         self.client = request.client
         self.endpoint = endpoint
+        # The model that the URL names, in protocols whose bodies do not.
+        self.model = model
         self.request_id = edge.next_request_id()
         self.started_at = monotonic()
         self.read_at = self.started_at
@@ -166,6 +169,8 @@ class Exchange:
         self.read_at = monotonic()
         try:
             self.seen = seen = endpoint.look(body)
+            if self.model:
+                seen.model = self.model
         except BadField as error:
             raise self._unreadable(error) from None
         self.body = body
@@ -243,9 +248,13 @@ class Exchange:
         ways = self.offer.ways
         problem: BadField | translate.CannotExpress | None = None
         conversation = None
+        protocol = endpoint.translation
+        assert protocol is not None
         try:
-            conversation = translate.PROTOCOLS[endpoint.word].read_request(self.body)
-        except BadField as error:
+            conversation = translate.addressed(
+                protocol.read_request(self.body), self.seen.model, stream=self.seen.stream
+            )
+        except (BadField, translate.CannotExpress) as error:
             problem = error
         self.conversation = conversation
         judged: dict[object, bool] = {}
@@ -459,9 +468,9 @@ class Exchange:
             self.current.connection.fail(error)
 
 
-async def serve(edge: "Edge", request: Request, endpoint: Endpoint) -> Written:
+async def serve(edge: "Edge", request: Request, endpoint: Endpoint, model: str = "") -> Written:
     """Serve one request that may spend money; every way out of here is settled and answered."""
-    exchange = Exchange(edge, request, endpoint)
+    exchange = Exchange(edge, request, endpoint, model)
     edge.exchanges.add(exchange)
     try:
         if edge.draining:
@@ -513,6 +522,10 @@ def credential(request: Request, protocol: Protocol) -> str:
                     "Send the key as 'Authorization: Bearer KEY'.", code="invalid_api_key"
                 )
         return str(value.strip())
+    if protocol.key_in_query:
+        key = request.message.url.query.get("key")
+        if key:
+            return key
     raise Unauthorized(
         "No API key. Send it as 'Authorization: Bearer KEY', 'x-api-key' or 'api-key'.",
         code="missing_api_key",

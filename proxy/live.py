@@ -9,10 +9,10 @@ import os
 import ssl
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgpack
 import msgspec
@@ -79,6 +79,8 @@ class Way:
     cap_field: str
     translation: Translation | None = None
     """Where the caller's protocol is another one than the provider's."""
+    streamed: "Way | None" = None
+    """Where a stream is asked for in another way than a whole answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +232,10 @@ class Live:
                 param="model",
             )
         places = tuple(self._places[option.placed.id] for option in eligible)
-        ways = tuple(place.ways[endpoint] for place in places)
+        ways = tuple(
+            (way.streamed or way) if stream else way
+            for way in (place.ways[endpoint] for place in places)
+        )
         return Offer(
             plan=Plan(
                 caller.scopes,
@@ -297,7 +302,9 @@ class Live:
         provider, placed = option.provider, option.placed
         protocol = _SPOKEN[provider.protocol]
         parts = urlsplit(provider.base_url)
-        base = parts.path.rstrip("/").removesuffix(protocol.base)
+        base = parts.path.rstrip("/")
+        for ending in protocol.bases:
+            base = base.removesuffix(ending)
         # What a caller says for itself, and what is sent where it does not: twice would be no value.
         said = {name for name, _ in protocol.defaults}
         extra = {
@@ -312,7 +319,7 @@ class Live:
 
         def head(endpoint: Endpoint) -> RequestHead:
             return RequestHead(
-                path=base + endpoint.path,
+                path=base + endpoint.path.replace("{model}", quote(placed.upstream_name)),
                 host=parts.netloc,
                 user_agent=USER_AGENT,
                 credentials=credentials,
@@ -353,27 +360,29 @@ def _ways(
     ways = {
         endpoint: Way(endpoint, head(endpoint), endpoint.cap_field or cap_field)
         for endpoint in ENDPOINTS
-        if endpoint.protocol is protocol
+        # A row without a path is one that callers may ask, and providers are not.
+        if endpoint.protocol is protocol and endpoint.path
     }
-    target = GENERATING[protocol]
     facts = translate.Target(
         model=option.placed.upstream_name,
         max_output=option.max_output,
         dialect=_dialect(provider, origin.host),
     )
     for endpoint in ENDPOINTS:
-        if endpoint not in ways and endpoint.word in translate.PROTOCOLS:
-            ways[endpoint] = Way(
-                target,
-                ways[target].head,
-                target.cap_field or cap_field,
-                Translation(
-                    caller=translate.PROTOCOLS[endpoint.word],
-                    vendor=translate.PROTOCOLS[target.word],
-                    target=facts,
-                ),
+        if endpoint not in ways and endpoint.translation is not None:
+            whole, streamed = (
+                _translated(ways[target], endpoint.translation, facts)
+                for target in GENERATING[protocol]
             )
+            ways[endpoint] = whole if whole == streamed else replace(whole, streamed=streamed)
     return ways
+
+
+def _translated(way: Way, caller: translate.Protocol, facts: translate.Target) -> Way:
+    """Return the same way for callers of another protocol."""
+    vendor = way.endpoint.translation
+    assert vendor is not None
+    return replace(way, translation=Translation(caller=caller, vendor=vendor, target=facts))
 
 
 def _dialect(provider: Provider, host: str) -> translate.Dialect:

@@ -16,15 +16,24 @@ from typing import Protocol as Shape
 from proxy.wire import (
     anthropic,
     anthropic_answers,
+    gemini,
+    gemini_answers,
+    ollama,
     openai,
     openai_answers,
     responses,
     responses_answers,
+    translate,
 )
 from proxy.wire.envelopes import (
     anthropic_error,
     anthropic_event,
     anthropic_lines,
+    array_event,
+    gemini_error,
+    gemini_event,
+    ollama_error,
+    ollama_event,
     openai_error,
     openai_event,
     openai_lines,
@@ -33,7 +42,18 @@ from proxy.wire.envelopes import (
 from proxy.wire.look import Look
 from proxy.wire.meter import Grammar, Usage
 
-__all__ = ["ANTHROPIC", "ENDPOINTS", "GENERATING", "OPENAI", "PROTOCOLS", "Endpoint", "Protocol"]
+__all__ = [
+    "ANTHROPIC",
+    "ENDPOINTS",
+    "GEMINI",
+    "GENERATING",
+    "OLLAMA",
+    "OPENAI",
+    "PROTOCOLS",
+    "VERBS",
+    "Endpoint",
+    "Protocol",
+]
 
 
 class _Error(Shape):
@@ -70,8 +90,9 @@ class Protocol:
     `word` is the configuration's and the ledger's. `credentials` are the headers in which callers may
     present their key, the one that counts first; `credential` makes the header that presents ours to a
     provider. `error` and `lines` are of `envelopes`. `passed` are the caller's headers that go
-    upstream besides the common ones, `defaults` what is sent where the caller says nothing. `base` is
-    what a provider's base URL may end with although the paths below begin with it.
+    upstream besides the common ones, `defaults` what is sent where the caller says nothing. `bases` are
+    what a provider's base URL may end with although the paths below begin so. `key_in_query` says
+    whether callers may present their key as ``?key=``.
     """
 
     word: str
@@ -81,7 +102,8 @@ class Protocol:
     lines: Callable[[Sequence[int], str, Callable[[], int]], bytes]
     passed: tuple[str, ...] = ()
     defaults: tuple[tuple[str, str], ...] = ()
-    base: str = ""
+    bases: tuple[str, ...] = ()
+    key_in_query: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +116,8 @@ class Endpoint:
     its way; `meter` reads the usage of a whole answer (None: it reports none), `tokens_in` estimates the
     output of a decoded one, `grammar` is how its streams are metered (None: it never streams).
     `event` writes the error that ends a cut one, see `envelopes`. `generates` says whether there is output to reserve; `cap_field` is where an output cap is written,
-    None where providers differ.
+    None where providers differ. `translation` is the protocol's record in `translate`, None for what is
+    never translated.
     """
 
     word: str
@@ -109,6 +132,7 @@ class Endpoint:
     event: Callable[[str, str, str], bytes]
     generates: bool = True
     cap_field: str | None = None
+    translation: translate.Protocol | None = None
 
 
 def _bearer(key: str) -> tuple[str, str]:
@@ -118,6 +142,11 @@ def _bearer(key: str) -> tuple[str, str]:
 def _anthropic_credential(key: str) -> tuple[str, str]:
     # Tokens of OAuth are taken as a bearer only.
     return _bearer(key) if key.startswith("sk-ant-oat") else ("x-api-key", key)
+
+
+def _google_credential(key: str) -> tuple[str, str]:
+    # Tokens of OAuth are taken as a bearer only.
+    return _bearer(key) if key.startswith("ya29.") else ("x-goog-api-key", key)
 
 
 def _in_beta(endpoint: Endpoint) -> Endpoint:
@@ -144,10 +173,28 @@ ANTHROPIC = Protocol(
     passed=("anthropic-version", "anthropic-beta"),
     # A version is the caller's to choose; without one the vendor would refuse the call.
     defaults=(("anthropic-version", "2023-06-01"),),
-    base="/v1",
+    bases=("/v1",),
 )
 
-PROTOCOLS = (OPENAI, ANTHROPIC)
+GEMINI = Protocol(
+    word="gemini",
+    credentials=("x-goog-api-key", "Authorization", "x-api-key", "api-key"),
+    credential=_google_credential,
+    error=gemini_error,
+    lines=openai_lines,
+    bases=("/v1beta", "/v1"),
+    key_in_query=True,
+)
+
+OLLAMA = Protocol(
+    word="ollama",
+    credentials=("Authorization", "x-api-key", "api-key", "x-goog-api-key"),
+    credential=_bearer,
+    error=ollama_error,
+    lines=openai_lines,
+)
+
+PROTOCOLS = (OPENAI, ANTHROPIC, GEMINI, OLLAMA)
 
 _MESSAGES = Endpoint(
     word="anthropic.messages",
@@ -161,6 +208,7 @@ _MESSAGES = Endpoint(
     grammar=anthropic_answers.EVENTS,
     event=anthropic_event,
     cap_field="max_tokens",
+    translation=translate.PROTOCOLS["anthropic.messages"],
 )
 _COUNT_TOKENS = Endpoint(
     word="anthropic.count_tokens",
@@ -176,6 +224,71 @@ _COUNT_TOKENS = Endpoint(
     generates=False,
     cap_field="max_tokens",
 )
+_GEMINI = {
+    verb: Endpoint(
+        word=word,
+        protocol=GEMINI,
+        route=f"/v1beta/models/{{model}}:{verb}",
+        path=f"/v1beta/models/{{model}}:{verb}",
+        look=look,
+        rewrite=gemini.rewrite,
+        meter=meter,
+        tokens_in=gemini_answers.tokens_in,
+        grammar=grammar,
+        event=gemini_event,
+        generates=generates,
+        cap_field="generationConfig.maxOutputTokens",
+        translation=translate.PROTOCOLS["gemini.generate"] if generates else None,
+    )
+    for verb, word, look, meter, grammar, generates in (
+        (
+            "generateContent",
+            "gemini.generate",
+            gemini.look_whole,
+            gemini_answers.meter_answer,
+            None,
+            True,
+        ),
+        (
+            "streamGenerateContent?alt=sse",
+            "gemini.stream",
+            gemini.look_stream,
+            gemini_answers.meter_answer,
+            gemini_answers.CHUNKS,
+            True,
+        ),
+        (
+            "countTokens",
+            "gemini.count_tokens",
+            gemini.look_count,
+            gemini_answers.meter_count,
+            None,
+            False,
+        ),
+    )
+}
+# A stream without ``alt=sse`` is one array in pieces; providers are asked for events all the same.
+_ARRAY = replace(
+    _GEMINI["streamGenerateContent?alt=sse"],
+    word="gemini.array",
+    route="/v1beta/models/{model}:streamGenerateContent",
+    path="",
+    event=array_event,
+    translation=translate.GEMINI_ARRAY,
+)
+_OLLAMA_CHAT = Endpoint(
+    word="ollama.chat",
+    protocol=OLLAMA,
+    route="/api/chat",
+    path="",
+    look=ollama.look_chat,
+    rewrite=ollama.as_it_is,
+    meter=openai_answers.meter_json,
+    tokens_in=openai_answers.tokens_in,
+    grammar=None,
+    event=ollama_event,
+    translation=translate.PROTOCOLS["ollama.chat"],
+)
 
 ENDPOINTS = (
     Endpoint(
@@ -189,6 +302,7 @@ ENDPOINTS = (
         tokens_in=openai_answers.tokens_in,
         grammar=openai_answers.CHUNKS,
         event=openai_event,
+        translation=translate.PROTOCOLS["openai.chat"],
     ),
     Endpoint(
         word="openai.completions",
@@ -229,16 +343,30 @@ ENDPOINTS = (
         grammar=responses_answers.EVENTS,
         event=responses_event,
         cap_field="max_output_tokens",
+        translation=translate.PROTOCOLS["openai.responses"],
     ),
     _MESSAGES,
     _in_beta(_MESSAGES),
     _COUNT_TOKENS,
     _in_beta(_COUNT_TOKENS),
+    *_GEMINI.values(),
+    _ARRAY,
+    _OLLAMA_CHAT,
+    replace(
+        _OLLAMA_CHAT,
+        word="ollama.generate",
+        route="/api/generate",
+        look=ollama.look_generate,
+        translation=translate.OLLAMA_GENERATE,
+    ),
 )
 
-# What a provider is asked by when its caller speaks another protocol: rows that `translate` knows by their words.
+# By the verb behind the colon; `{model}` is the URL's, and may hold slashes.
+VERBS = {endpoint.route.rpartition(":")[2]: endpoint for endpoint in (*_GEMINI.values(), _ARRAY)}
+
+# What a provider is asked by when its caller speaks another protocol: for a whole answer, and for a stream.
 GENERATING = {
-    endpoint.protocol: endpoint
-    for endpoint in ENDPOINTS
-    if endpoint.route in {"/v1/chat/completions", "/v1/messages"}
+    OPENAI: (ENDPOINTS[0], ENDPOINTS[0]),
+    ANTHROPIC: (_MESSAGES, _MESSAGES),
+    GEMINI: (_GEMINI["generateContent"], _GEMINI["streamGenerateContent?alt=sse"]),
 }

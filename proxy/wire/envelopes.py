@@ -15,6 +15,11 @@ __all__ = [
     "anthropic_error",
     "anthropic_event",
     "anthropic_lines",
+    "array_event",
+    "gemini_error",
+    "gemini_event",
+    "ollama_error",
+    "ollama_event",
     "openai_error",
     "openai_event",
     "openai_lines",
@@ -197,3 +202,69 @@ def _instant(now_us: int, in_us: int) -> bytes:
 def _rfc3339(unix_s: int) -> bytes:
     """Write a second as RFC 3339 has it; many answers name the same one."""
     return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(unix_s)).encode()
+
+
+# Gemini: https://cloud.google.com/apis/design/errors
+
+_GOOGLE_STATUSES: Final = {
+    401: "UNAUTHENTICATED",
+    402: "FAILED_PRECONDITION",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def gemini_error(
+    status: int,
+    message: str,
+    type_: str,
+    code: str | None = None,
+    *,
+    param: str | None = None,
+    request_id: str = "",
+) -> bytes:
+    """Write an error in Google's envelope, whose word follows from the status; the message names the field."""
+    word = _GOOGLE_STATUSES.get(status) or ("INVALID_ARGUMENT" if status < 500 else "INTERNAL")
+    return msgspec.json.encode({"error": {"code": status, "message": message, "status": word}})
+
+
+def gemini_event(message: str, code: str, request_id: str) -> bytes:
+    """Write the event that ends a stream which was cut: an error, which the official clients raise."""
+    return b"data: %b\r\n\r\n" % gemini_error(_status_of(code), message, "")
+
+
+def array_event(message: str, code: str, request_id: str) -> bytes:
+    """Write the end of a stream that is one JSON array: an error as its last element."""
+    return b",\r\n%b]" % gemini_error(_status_of(code), message, "")
+
+
+def _status_of(code: str) -> int:
+    if code.endswith("timed_out"):
+        return 504
+    return 503 if code == "drained" else 502
+
+
+# Ollama: https://docs.ollama.com/api/errors
+
+
+def ollama_error(
+    status: int,
+    message: str,
+    type_: str,
+    code: str | None = None,
+    *,
+    param: str | None = None,
+    request_id: str = "",
+) -> bytes:
+    """Write an error as Ollama does: a message and nothing else."""
+    return msgspec.json.encode({"error": message})
+
+
+def ollama_event(message: str, code: str, request_id: str) -> bytes:
+    """Write the line that ends a stream which was cut: an error, which the official client raises."""
+    return ollama_error(0, message, "") + b"\n"

@@ -59,6 +59,7 @@ __all__ = [
 # A file: text and picture of each page; 100 pages of 1,500 likely, 4,000 at most. A model's context
 # ends it earlier, so whoever uses the bound takes the smaller of the two.
 FILE_TOKENS = (5_000, 400_000)
+VIDEO_TOKENS = (10_000, 400_000)
 # What a chat template adds: for the answer's start, for tools (Anthropic documents 346, and Qwen's
 # template is about 200), and per message.
 ANSWER_START = 3

@@ -25,6 +25,7 @@ from proxy.wire.look import (
     SMALL_TOOLS,
     TEMPLATE_BOUND,
     TOOLS_BOUND,
+    VIDEO_TOKENS,
     Anything,
     BadField,
     Look,
@@ -53,7 +54,6 @@ DEARER_TIERS = frozenset({"priority", "fast", "scale"})
 # 2833 + 5667 for each of 8 tiles. Low detail is 85, and 2833 on gpt-4o-mini.
 IMAGE_TOKENS = (800, 48_169)
 LOW_DETAIL_TOKENS = (85, 2_833)
-VIDEO_TOKENS = (10_000, 400_000)
 # Audio, per base64 character: 10 tokens/s at 64 kbit/s likely, 32 tokens/s (Gemini) at 8 kbit/s most.
 AUDIO_CHARS_PER_TOKEN = (1_066, 41)
 

@@ -10,7 +10,7 @@ edge: {}
 providers:
   p: {protocol: openai, base_url: http://h}
   q/r: {protocol: openai, base_url: http://h}
-  g: {protocol: gemini, base_url: http://h}
+  g: {protocol: bedrock, base_url: http://h}
 models:
   m: {deployments: [{provider: p}]}
   n: {deployments: [{provider: p}]}
@@ -47,8 +47,8 @@ def test_the_base_is_sound() -> None:
             "m: {deployments: [{provider: g}]}",
             [
                 (
-                    'f:8: models.m.deployments[0].provider: provider "g" speaks gemini, which is'
-                    " not spoken yet; spoken now: openai, anthropic; take this deployment out, or reach the"
+                    'f:8: models.m.deployments[0].provider: provider "g" speaks bedrock, which is'
+                    " not spoken yet; spoken now: openai, anthropic, gemini; take this deployment out, or reach the"
                     " vendor at an endpoint that speaks it"
                 )
             ],

@@ -18,6 +18,7 @@ ON_UVLOOP = {
     "test_exchange",
     "test_outage",
     "test_passage",
+    "test_protocols",
     "test_messages",
     "test_server",
     "test_survival",

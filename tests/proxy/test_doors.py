@@ -32,13 +32,29 @@ BODIES = {
     MESSAGES: message(),
     COUNT_TOKENS: message(max_tokens=None),
 }
+CONTENTS = b'{"contents":[{"parts":[{"text":"x"}]}]}'
+NAMED = {
+    f"/v1beta/models/{{model}}:{verb}": CONTENTS
+    for verb in (
+        "generateContent",
+        "streamGenerateContent",
+        "streamGenerateContent?alt=sse",
+        "countTokens",
+    )
+}
+BODIES |= {
+    "/api/chat": b'{"model":"m","messages":[{"role":"user","content":"x"}]}',
+    "/api/generate": b'{"model":"m","prompt":"x"}',
+}
+BODIES |= NAMED
 BODIES |= {f"{path}?beta=true": body for path, body in BODIES.items() if path.startswith(MESSAGES)}
-SERVED = {"m": ["sim"], "c": [at("messages", "sim")]}
+GOOGLE = {"google": {"protocol": "gemini", "base_url": "http://127.0.0.1:9"}}
+SERVED = {"m": ["sim"], "c": [at("messages", "sim")], "g": [at("google", "sim")]}
 
 
 async def test_every_route_that_can_spend_passes_admission(edge: MakeEdge) -> None:
     """Walk all routes with admission broken: none of them reaches a vendor, and each POST asks for admission."""
-    rig = await edge(models=SERVED)
+    rig = await edge(models=SERVED, providers=GOOGLE)
     asked: list[str] = []
 
     def admit(ask: Any) -> "asyncio.Future[Any]":
@@ -54,7 +70,8 @@ async def test_every_route_that_can_spend_passes_admission(edge: MakeEdge) -> No
     for path, methods in routes.items():
         for method in methods:
             before = len(asked)
-            answer = await rig.ask(BODIES.get(path), path=path.replace("{id}", "m"), method=method)
+            target = path.replace("{id}", "m").replace("{model}", "g")
+            answer = await rig.ask(BODIES.get(path), path=target, method=method)
             if method == "POST":
                 assert answer.status == 503
                 assert len(asked) == before + 1
@@ -76,8 +93,15 @@ async def test_the_routes_are_those_that_are_documented(edge: MakeEdge) -> None:
         "/v1/messages?beta=true": ("POST",),
         "/v1/messages/count_tokens": ("POST",),
         "/v1/messages/count_tokens?beta=true": ("POST",),
+        "/api/chat": ("POST",),
+        "/api/generate": ("POST",),
+        "/api/tags": ("GET",),
+        "/api/version": ("GET",),
         "/v1/models": ("GET",),
         "/v1/models/{id}": ("GET",),
+        "/v1beta/models": ("GET",),
+        "/v1beta/models/{id}": ("GET",),
+        **dict.fromkeys(NAMED, ("POST",)),
         "/": ("HEAD", "GET"),
         "/health/live": ("GET", "HEAD"),
         "/health/ready": ("GET", "HEAD"),
@@ -145,6 +169,21 @@ async def test_models_are_shown_as_the_client_knows_them(edge: MakeEdge) -> None
     assert one.json == listed.json["data"][0]
     assert (one.json["type"], one.json["display_name"]) == ("model", "m")
     assert (one.json["max_input_tokens"], one.json["max_tokens"]) == (1000, 100)
+    key = f"x-goog-api-key: {rig.caller_key}"
+    for google in (
+        await rig.ask(None, key, method="GET", path="/v1/models", key=None),
+        await rig.ask(None, method="GET", path=f"/v1beta/models?key={rig.caller_key}", key=None),
+    ):
+        assert [one["name"] for one in google.json["models"]] == [
+            "models/m",
+            "models/n",
+            "models/auto",
+        ]
+    one = await rig.ask(None, method="GET", path="/v1beta/models/m")
+    assert (one.json["name"], one.json["inputTokenLimit"]) == ("models/m", 1000)
+    tags = await rig.ask(None, method="GET", path="/api/tags")
+    assert [one["model"] for one in tags.json["models"]] == ["m", "n", "auto"]
+    assert set((await rig.ask(None, method="GET", path="/api/version")).json) == {"version"}
     gone = await rig.ask(None, version, method="GET", path="/v1/models/x")
     assert (gone.status, gone.json["error"]["type"]) == (404, "not_found_error")
     assert gone.json["request_id"] == gone.header("request-id")
@@ -161,7 +200,7 @@ async def test_a_wrong_route_is_refused_in_its_protocol(
     edge: MakeEdge, path: str, method: str, status: int, kind: str
 ) -> None:
     """Below Anthropic's paths the envelope is Anthropic's."""
-    rig = await edge(models=SERVED)
+    rig = await edge(models=SERVED, providers=GOOGLE)
     answer = await rig.ask(None, path=path, method=method)
     assert (answer.status, answer.json["type"], answer.json["error"]["type"]) == (
         status,

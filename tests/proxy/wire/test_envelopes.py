@@ -10,6 +10,11 @@ from proxy.wire.envelopes import (
     anthropic_error,
     anthropic_event,
     anthropic_lines,
+    array_event,
+    gemini_error,
+    gemini_event,
+    ollama_error,
+    ollama_event,
     openai_error,
     openai_event,
     openai_lines,
@@ -146,3 +151,38 @@ def test_anthropics_limits_name_the_instant_of_their_reset() -> None:
         b"anthropic-ratelimit-tokens-remaining: 0\r\n"
         b"anthropic-ratelimit-tokens-reset: 2023-11-14T22:13:20Z\r\n"
     )
+
+
+# Gemini and Ollama...
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (400, "INVALID_ARGUMENT"),
+        (413, "INVALID_ARGUMENT"),
+        (429, "RESOURCE_EXHAUSTED"),
+        (500, "INTERNAL"),
+        (503, "UNAVAILABLE"),
+        (504, "DEADLINE_EXCEEDED"),
+    ],
+)
+def test_googles_error_has_the_word_of_its_status(status: int, word: str) -> None:
+    """And the status besides."""
+    body = gemini_error(status, "bad", "api_error", "x", param="model", request_id="req_1")
+    assert json.loads(body) == {"error": {"code": status, "message": "bad", "status": word}}
+
+
+def test_googles_cut_streams_end_in_an_error() -> None:
+    """As an event, and as the last element of an array."""
+    [(_, data)] = sse.decode(gemini_event("cut", "idle_timed_out", "req_1"))
+    assert json.loads(data)["error"]["code"] == 504
+    assert json.loads(gemini_event("cut", "drained", "")[6:])["error"]["code"] == 503
+    array = json.loads(b'[{"candidates":[]}' + array_event("cut", "upstream_lost", "req_1"))
+    assert array[1]["error"]["code"] == 502
+
+
+def test_ollamas_error_is_a_message() -> None:
+    """Whole, and as the last line of a stream."""
+    assert ollama_error(400, "bad", "x") == b'{"error":"bad"}'
+    assert ollama_event("cut", "upstream_lost", "req_1") == b'{"error":"cut"}\n'

@@ -1,0 +1,251 @@
+"""
+A look at a Gemini request: what the gateway must know of it, and the few bytes it changes.
+
+The model and whether the answer is streamed stand in the URL, so that a body has neither; only the output
+cap in it ever changes. Names are read in both of their spellings (``maxOutputTokens``,
+``max_output_tokens``), as Google does; how a body is looked at, and how tokens are estimated, stands in
+`look`.
+
+Protocol: https://ai.google.dev/api/generate-content
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from proxy.wire import json_edit
+from proxy.wire.look import (
+    ABSENT,
+    FILE_TOKENS,
+    MESSAGE_BOUND,
+    MESSAGE_TOKENS,
+    SMALL_TOOLS,
+    TEMPLATE_BOUND,
+    TOOLS_BOUND,
+    VIDEO_TOKENS,
+    BadField,
+    Look,
+    carve,
+    checked_cap,
+    checked_choices,
+    decode,
+    escape_surplus,
+    inner,
+    is_plain,
+    splice,
+)
+
+__all__ = ["look_count", "look_stream", "look_whole", "rewrite"]
+
+# An image is 258 tokens for each tile of 768 x 768 (documented); a film 300 a second, a sound 32.
+IMAGE_TOKENS = (516, 5_000)
+
+_KEYS = re.compile(rb'"(?:contents|generationconfig|generation_config)"')
+_CONFIGS = ("generationConfig", "generation_config")
+_CAPS = ("maxOutputTokens", "max_output_tokens")
+# Tools that Google runs itself, and bills besides.
+_RUN_BY_CALLER = frozenset({"functionDeclarations", "function_declarations", "computerUse"})
+
+
+class _Config(msgspec.Struct, gc=False):
+    maxOutputTokens: int | None = None  # noqa: N815 - the protocol's name
+    max_output_tokens: int | None = None
+    candidateCount: int | None = None  # noqa: N815 - the protocol's name
+    candidate_count: int | None = None
+
+
+class _Request(msgspec.Struct, gc=False):
+    contents: Raw
+    systemInstruction: Raw = ABSENT  # noqa: N815 - the protocol's name
+    system_instruction: Raw = ABSENT
+    tools: Raw = ABSENT
+    generationConfig: _Config | None = None  # noqa: N815 - the protocol's name
+    generation_config: _Config | None = None
+    cachedContent: str | None = None  # noqa: N815 - the protocol's name
+    cached_content: str | None = None
+
+
+class _Blob(msgspec.Struct, gc=False):
+    mimeType: str | None = None  # noqa: N815 - the protocol's name
+    mime_type: str | None = None
+    data: Raw = ABSENT
+
+
+class _Part(msgspec.Struct, gc=False):
+    inlineData: _Blob | None = None  # noqa: N815 - the protocol's name
+    inline_data: _Blob | None = None
+    fileData: _Blob | None = None  # noqa: N815 - the protocol's name
+    file_data: _Blob | None = None
+
+
+class _Content(msgspec.Struct, gc=False):
+    parts: list[_Part] | None = None
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+_CONTENTS = msgspec.json.Decoder(list[_Content])
+_PLAIN = msgspec.json.Decoder(list[dict[str, Raw]])
+_TOOLS = msgspec.json.Decoder(list[dict[str, Raw]])
+
+UNSEEN_TOKENS = 1 << 40
+
+
+def look_whole(body: bytes) -> Look:
+    """Look at a request of generateContent; the model's name is the URL's to say. Raises `BadField`."""
+    return _look(body, stream=False)
+
+
+def look_stream(body: bytes) -> Look:
+    """Look at a request of streamGenerateContent. Raises `BadField`."""
+    return _look(body, stream=True)
+
+
+def look_count(body: bytes) -> Look:
+    """Look at a request of countTokens, which uses none. Raises `BadField`."""
+    decode(_ANY, body)
+    return Look("", False, True, None, (), 1, None, 0, 0, None, 1, body, (), True, (), False)
+
+
+_ANY = msgspec.json.Decoder(dict[str, Raw])
+
+
+def _look(body: bytes, *, stream: bool) -> Look:
+    doc: _Request = decode(_REQUEST, body)
+    large = [
+        (name, raw)
+        for name, raw in (
+            ("contents", doc.contents),
+            ("tools", doc.tools),
+            ("systemInstruction", doc.systemInstruction),
+            ("system_instruction", doc.system_instruction),
+        )
+        if name == "contents" or len(raw) > SMALL_TOOLS
+    ]
+    frame, cuts = carve(body, large)
+    configs = (doc.generationConfig, doc.generation_config)
+    given = [config for config in configs if config is not None]
+    if len(given) > 1:
+        raise BadField(
+            "generationConfig", "generationConfig is given in two spellings; keep one", "duplicate"
+        )
+    # Members of another case than ours are Google's own spellings, and no twins.
+    plain = is_plain(
+        frame.replace(b'"generationConfig"', b'"generationconfig"'), _KEYS, 1 + len(given)
+    )
+    config = given[0] if given else _Config()
+    named = config.maxOutputTokens, config.max_output_tokens
+    caps = [
+        checked_cap("generationConfig.maxOutputTokens", cap) for cap in named if cap is not None
+    ]
+    choices = config.candidateCount or config.candidate_count or 1
+    count, payload, likely, most = _measure(doc.contents)
+    text = (
+        len(doc.contents)
+        + len(doc.systemInstruction)
+        + len(doc.system_instruction)
+        + len(doc.tools)
+        - payload
+    )
+    bound = len(body) - payload + MESSAGE_BOUND * count + TEMPLATE_BOUND + TOOLS_BOUND + most
+    if b"\\" in body and b"\\u" in body:
+        saved = escape_surplus(body)
+        text = max(text - saved, 0)
+        bound -= saved
+    kept = doc.cachedContent or doc.cached_content
+    return Look(
+        "",
+        stream,
+        # Usage is a part of every answer, asked for or not.
+        True,
+        max(caps) if caps else None,
+        ("generationConfig.maxOutputTokens",) if caps else (),
+        checked_choices("generationConfig.candidateCount", choices),
+        None,
+        (text + 3) // 4 + MESSAGE_TOKENS * count + likely,
+        UNSEEN_TOKENS if kept else bound,
+        None,
+        count,
+        frame,
+        cuts,
+        plain,
+        (),
+        False,
+        _dearer(doc),
+        "cachedContent" if kept else None,
+    )
+
+
+def rewrite(
+    body: bytes,
+    seen: Look,
+    *,
+    upstream_model: str,
+    include_usage: bool,
+    output_cap: int | None,
+    cap_field: str | None,
+) -> bytes:
+    """
+    Give the body that goes upstream; `body` itself when nothing has to change.
+
+    `seen` is what a look found in this very body. Only the output cap is in it; the model's name is in the URL.
+    """
+    if output_cap is None or seen.output_cap == output_cap:
+        return body
+    frame = seen.frame
+    new = {"maxOutputTokens": b"%d" % output_cap}
+    for name in _CONFIGS:
+        span = json_edit.locate(frame, name)
+        if span is None:
+            continue
+        config = frame[span[0] : span[1]]
+        if not config.startswith(b"{"):  # null
+            config = b"{}"
+        return splice(body, seen, [(*span, json_edit.edit(config, insert=new, remove=_CAPS))])
+    brace = frame.index(b"{") + 1
+    return splice(
+        body, seen, [(brace, brace, b'"generationConfig":{"maxOutputTokens":%d},' % output_cap)]
+    )
+
+
+def _dearer(doc: _Request) -> tuple[str, str] | None:
+    if len(doc.tools) > 2 and bytes(doc.tools) != b"null":
+        for tool in inner(_TOOLS, doc.tools, "tools", "an array of tools"):
+            for name in tool:
+                if name not in _RUN_BY_CALLER:
+                    return "tools", name
+    return None
+
+
+def _measure(raw: Raw) -> tuple[int, int, int, int]:
+    """Count the contents, the bytes of payload among their text, and the tokens of that: likely, most."""
+    try:
+        contents = _CONTENTS.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Parts of another shape count as text: too much rather than too little.
+        contents = []
+        count = len(inner(_PLAIN, raw, "contents", "an array of content objects"))
+    else:
+        count = len(contents)
+    if not count:
+        raise BadField("contents", "contents is empty; send at least one")
+    payload = likely = most = 0
+    for blob in _blobs(contents):
+        kind = (blob.mimeType or blob.mime_type or "").partition("/")[0]
+        tokens = {"image": IMAGE_TOKENS, "video": VIDEO_TOKENS, "audio": VIDEO_TOKENS}.get(
+            kind, FILE_TOKENS
+        )
+        payload += len(blob.data)
+        likely += tokens[0]
+        most += tokens[1]
+    return count, payload, likely, most
+
+
+def _blobs(contents: list[Any]) -> Iterator[_Blob]:
+    for content in contents:
+        for part in content.parts or ():
+            for blob in (part.inlineData, part.inline_data, part.fileData, part.file_data):
+                if blob is not None:
+                    yield blob

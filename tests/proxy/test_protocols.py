@@ -1,0 +1,313 @@
+"""
+Every caller at every provider: what is said is what is read, and what it cost is in the books once.
+
+The callers speak six protocols, the providers three; where both speak the same, bytes pass.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from loadtests.mock import words
+from tests.proxy.edge_rig import (
+    CHAT,
+    INPUT_NUSD,
+    MESSAGES,
+    OUTPUT_NUSD,
+    PROMPT,
+    VENDOR_KEY,
+    Line,
+    Rig,
+    at,
+    booked,
+    caller_gets,
+    caller_sends,
+    chat,
+    event,
+    message,
+    piece,
+    request,
+    sse_head,
+    tell,
+    vendor_gets,
+    vendor_says,
+    whole,
+)
+
+Edge = Callable[..., Awaitable[Rig]]
+SAID = words.say(3)
+CONTENTS = {"contents": [{"role": "user", "parts": [{"text": PROMPT}]}]}
+GEMINI = "/v1beta/models/m:generateContent"
+GEMINI_STREAM = "/v1beta/models/m:streamGenerateContent"
+
+
+def gemini_chunk(text: str, *, end: bool = False) -> dict[str, Any]:
+    """Write a chunk of Gemini's; usage is cumulative."""
+    candidate: dict[str, Any] = {
+        "content": {"role": "model", "parts": [{"text": text}]},
+        "index": 0,
+    }
+    if end:
+        candidate["finishReason"] = "STOP"
+    used = {"promptTokenCount": 7, "candidatesTokenCount": 3 if end else 1, "totalTokenCount": 10}
+    return {"candidates": [candidate], "usageMetadata": used, "modelVersion": "gemini-x"}
+
+
+GEMINI_ANSWER = json.dumps(gemini_chunk(SAID, end=True)).encode()
+
+
+async def google(line: Line) -> None:
+    """Answer as Google does, for as long as the connection stands."""
+    while True:
+        asked = await line.gets()
+        if asked.line.split()[1].endswith(":streamGenerateContent?alt=sse"):
+            parts = [words.token(0), words.token(1)]
+            chunks = [event(gemini_chunk(part)) for part in parts]
+            chunks.append(event(gemini_chunk(SAID.removeprefix("".join(parts)), end=True)))
+            await line.says(sse_head(), *map(piece, chunks), piece(b""))
+        else:
+            await line.says(whole(GEMINI_ANSWER))
+
+
+def documents(body: bytes) -> list[Any]:
+    """Read the JSON of a stream: of events, of lines, or of one array."""
+    if body.startswith(b"["):
+        return list(json.loads(body))
+    lines = [line.removeprefix("data: ") for line in body.decode().splitlines()]
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def chat_text(body: bytes, *, stream: bool) -> str:
+    if not stream:
+        return str(json.loads(body)["choices"][0]["message"]["content"])
+    assert body.endswith(b"data: [DONE]\n\n")
+    return "".join(
+        choice["delta"].get("content") or ""
+        for chunk in documents(body)
+        for choice in chunk["choices"]
+    )
+
+
+def responses_text(body: bytes, *, stream: bool) -> str:
+    document = documents(body)[-1]["response"] if stream else json.loads(body)
+    assert document["status"] == "completed"
+    return str(document["output"][-1]["content"][0]["text"])
+
+
+def messages_text(body: bytes, *, stream: bool) -> str:
+    if not stream:
+        return str(json.loads(body)["content"][0]["text"])
+    events = documents(body)
+    assert events[-1]["type"] == "message_stop"
+    deltas = [one["delta"] for one in events if one["type"] == "content_block_delta"]
+    return "".join(delta["text"] for delta in deltas)
+
+
+def gemini_text(body: bytes, *, stream: bool) -> str:
+    chunks = documents(body) if stream else [json.loads(body)]
+    assert chunks[-1]["candidates"][0]["finishReason"] == "STOP"
+    parts = [part for chunk in chunks for part in chunk["candidates"][0]["content"]["parts"]]
+    return "".join(part["text"] for part in parts)
+
+
+def ollama_text(body: bytes, *, stream: bool) -> str:
+    lines = documents(body)
+    assert lines[-1]["done"]
+    assert stream or len(lines) == 1
+    return "".join(
+        line["message"]["content"] if "message" in line else line["response"] for line in lines
+    )
+
+
+Ask = Callable[[bool], tuple[str, dict[str, Any]]]
+CALLERS: dict[str, tuple[str, Ask, Callable[..., str]]] = {
+    "openai.chat": (
+        "text/event-stream",
+        lambda stream: (CHAT, json.loads(chat("m", stream=stream))),
+        chat_text,
+    ),
+    "openai.responses": (
+        "text/event-stream",
+        lambda stream: ("/v1/responses", {"model": "m", "input": PROMPT, "stream": stream}),
+        responses_text,
+    ),
+    "anthropic.messages": (
+        "text/event-stream",
+        lambda stream: (MESSAGES, json.loads(message("m", stream=stream))),
+        messages_text,
+    ),
+    "gemini": (
+        "text/event-stream",
+        lambda stream: (f"{GEMINI_STREAM}?alt=sse" if stream else GEMINI, CONTENTS),
+        gemini_text,
+    ),
+    "gemini.array": (
+        "application/json",
+        lambda stream: (GEMINI_STREAM if stream else GEMINI, CONTENTS),
+        gemini_text,
+    ),
+    "ollama.chat": (
+        "application/x-ndjson",
+        lambda stream: ("/api/chat", json.loads(chat("m")) | {"stream": stream}),
+        ollama_text,
+    ),
+    "ollama.generate": (
+        "application/x-ndjson",
+        lambda stream: ("/api/generate", {"model": "m", "prompt": PROMPT, "stream": stream}),
+        ollama_text,
+    ),
+}
+
+
+async def provided_by(edge: Edge, provider: str, **said: Any) -> Rig:
+    """Start an edge whose model `m` a provider of this protocol serves."""
+    if provider != "gemini":
+        place = at("mock" if provider == "openai" else "messages", "sim;tokens=3;prompt=7")
+        return await edge(models={"m": [place]}, **said)
+    rig = await edge(
+        models={"m": [at("v", "gemini-x")]},
+        scripted=["v"],
+        provider={"protocol": "gemini"},
+        providers={"mock": {"base_url": "http://127.0.0.1:9"}},
+        **said,
+    )
+    rig.vendors["v"].habit = google
+    return rig
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+async def test_what_is_said_is_what_is_read(edge: Edge, provider: str) -> None:
+    """Whole and as a stream, in every protocol that callers speak; charged by what the provider counts."""
+    rig = await provided_by(edge, provider)
+    for word, (stream_type, ask, text_of) in CALLERS.items():
+        for stream in (False, True):
+            path, document = ask(stream)
+            answer = await rig.ask(json.dumps(document).encode(), path=path)
+            assert (answer.status, answer.complete) == (200, True), (word, answer.body)
+            assert text_of(answer.body, stream=stream) == SAID, (word, stream)
+            told = answer.header("content-type") or ""
+            assert told.startswith(stream_type if stream else "application/json"), word
+    entries = await rig.entries()
+    assert len(entries) == 2 * len(CALLERS)
+    for entry in entries:
+        assert (entry.outcome, entry.input_tokens, entry.output_tokens) == ("ok", 7, 3)
+        assert entry.cost_nusd == 7 * INPUT_NUSD + 3 * OUTPUT_NUSD
+    assert rig.mock.books()["complaints"] == []
+
+
+ERRORS: dict[str, Callable[[Any], str]] = {
+    "openai.chat": lambda body: body["error"]["message"],
+    "openai.responses": lambda body: body["error"]["message"],
+    "anthropic.messages": lambda body: body["error"]["message"],
+    "gemini": lambda body: body["error"]["message"] if body["error"]["status"] else "",
+    "gemini.array": lambda body: body["error"]["message"],
+    "ollama.chat": lambda body: body["error"],
+    "ollama.generate": lambda body: body["error"],
+}
+
+
+@pytest.mark.parametrize("word", CALLERS)
+async def test_every_error_is_said_in_the_callers_words(edge: Edge, word: str) -> None:
+    """No key, no model, no JSON, no provider: the envelope is the protocol's own."""
+    rig = await edge(models={"m": ["sim;status=500"]})
+    path, document = CALLERS[word][1](False)
+    body = json.dumps(document).encode()
+    unknown = json.dumps(document | {"model": "x"}).encode()
+    for status, answer in (
+        (401, await rig.ask(body, path=path, key=None)),
+        (401, await rig.ask(body, path=path, key="sk-nobody")),
+        (404, await rig.ask(unknown, path=path.replace("/m:", "/x:"))),
+        (400, await rig.ask(b"{", path=path)),
+        (500, await rig.ask(body, path=path)),
+    ):
+        assert answer.status == status
+        assert ERRORS[word](answer.json)
+
+
+# Gemini on both sides...
+
+
+async def gemini_edge(edge: Edge, **said: Any) -> Rig:
+    """Start an edge whose one scripted vendor speaks Gemini."""
+    return await edge(
+        models={"m": [at("v", "gemini-x")]}, scripted=["v"], provider={"protocol": "gemini"}, **said
+    )
+
+
+async def test_gemini_passes_byte_for_byte(edge: Edge) -> None:
+    """The model's name is the URL's, and becomes the deployment's there; the body stays as it is."""
+    rig = await gemini_edge(edge)
+    body = b'{ "contents" : [{"parts":[{"text":"\\u00e9"}]}],"x":1.50 }'
+    stage = await (
+        tell(rig)
+        >> caller_sends(request(body, path="/v1/models/m:generateContent"))
+        << vendor_gets()
+        >> vendor_says(whole(GEMINI_ANSWER))
+        << caller_gets(200, body=GEMINI_ANSWER)
+        << booked({"protocol": "gemini.generate", "input_tokens": 7, "output_tokens": 3})
+    )
+    asked = stage.asked
+    assert asked is not None
+    assert asked.line == "POST /v1beta/models/gemini-x:generateContent HTTP/1.1"
+    assert asked.body == body
+    assert asked.header("x-goog-api-key") == VENDOR_KEY
+
+
+async def test_a_strict_budget_writes_its_cap_into_the_generation_config(edge: Edge) -> None:
+    """What is left buys fewer tokens than were asked for."""
+    rig = await gemini_edge(edge, team={"budget": {"usd": 0.002, "per": "day", "mode": "strict"}})
+    stage = await (
+        tell(rig)
+        >> caller_sends(request(json.dumps(CONTENTS).encode(), path=GEMINI))
+        << vendor_gets()
+        >> vendor_says(whole(GEMINI_ANSWER))
+        << caller_gets(200)
+    )
+    assert stage.asked is not None
+    assert 0 < stage.asked.json["generationConfig"]["maxOutputTokens"] <= 1000
+
+
+async def test_a_cut_stream_of_geminis_ends_in_an_error(edge: Edge) -> None:
+    """As an event or as the last element of the array; never as if it were complete."""
+    rig = await gemini_edge(edge)
+
+    async def cut(line: Line) -> None:
+        await line.gets()
+        await line.says(sse_head(), piece(event(gemini_chunk("One"))))
+
+    rig.vendors["v"].habit = cut
+    for path in (f"{GEMINI_STREAM}?alt=sse", GEMINI_STREAM):
+        answer = await rig.ask(json.dumps(CONTENTS).encode(), path=path)
+        assert answer.complete
+        chunks = documents(answer.body)
+        assert chunks[0]["candidates"][0]["content"]["parts"][0]["text"] == "One"
+        assert chunks[-1]["error"]["code"] == 502
+    assert await rig.outcomes() == ["upstream_lost"] * 2
+
+
+async def test_a_key_may_stand_in_the_query(edge: Edge) -> None:
+    """As Google's clients of old send it; it goes no further, and nobody writes it down."""
+    rig = await gemini_edge(edge)
+    rig.vendors["v"].habit = google
+    body = json.dumps(CONTENTS).encode()
+    key = rig.caller_key
+    assert (await rig.ask(body, path=f"{GEMINI}?key={key}", key=None)).status == 200
+    assert (await rig.ask(body, f"x-goog-api-key: {key}", path=GEMINI, key=None)).status == 200
+    refused = await rig.ask(chat(), path=f"{CHAT}?key={key}", key=None)
+    assert (refused.status, refused.error["code"]) == (401, "missing_api_key")
+
+
+async def test_counting_is_admitted_and_costs_nothing(edge: Edge) -> None:
+    """At a provider that can count."""
+    rig = await gemini_edge(edge)
+    counted = b'{"totalTokens":31}'
+    await (
+        tell(rig)
+        >> caller_sends(request(json.dumps(CONTENTS).encode(), path="/v1beta/models/m:countTokens"))
+        << vendor_gets()
+        >> vendor_says(whole(counted))
+        << caller_gets(200, body=counted)
+        << booked({"protocol": "gemini.count_tokens", "cost_nusd": 0, "outcome": "ok"})
+    )
