@@ -5,7 +5,7 @@ Where caller and vendor speak the same protocol, bytes pass and nothing here is 
 differ, everything goes through one typed core (`core`, `events`), and each protocol is a package that
 reads and writes it. How an exchange uses it:
 
-    caller, vendor = PROTOCOLS["anthropic.messages"], PROTOCOLS["openai.chat"]
+    caller, vendor = PROTOCOLS["anthropic.messages"], VENDORS["openai.chat"]
     conversation = caller.read_request(body)            # BadField, CannotExpress: the caller's 400
     conversation = addressed(conversation, model, stream=True)  # Gemini's body does not say them
     written = vendor.write_request(conversation, Target(model="gpt-5", dialect=OPENAI))
@@ -37,7 +37,7 @@ what they hold of it is bounded.
 `protocols` has the table of protocols; `embeddings` and `rerank` have tables of their own; `dialects` what the vendors of OpenAI's family do differently;
 `words` what each protocol calls things, for errors and ``x-penstock-dropped``; `carried` how one
 vendor's signed reasoning passes through another's protocol; `effort` how words for thinking and
-numbers of tokens compare; `failures` how errors are sorted; `fields`, `frames` and `reading` the
+numbers of tokens compare; `sigv4` how requests to Amazon are signed; `failures` how errors are sorted; `fields`, `frames`, `eventstream` and `reading` the
 bytes.
 """
 
@@ -66,7 +66,14 @@ from proxy.wire.translate.events import (
     play,
 )
 from proxy.wire.translate.failures import WrittenError
-from proxy.wire.translate.protocols import GEMINI_ARRAY, OLLAMA_GENERATE, PROTOCOLS, Protocol
+from proxy.wire.translate.protocols import (
+    GEMINI_ARRAY,
+    OLLAMA_GENERATE,
+    PROTOCOLS,
+    VENDORS,
+    Protocol,
+    Vendor,
+)
 from proxy.wire.translate.rerank import RERANKERS
 
 __all__ = [
@@ -79,6 +86,7 @@ __all__ = [
     "OPENAI",
     "PROTOCOLS",
     "RERANKERS",
+    "VENDORS",
     "Answer",
     "BadAnswer",
     "BadField",
@@ -96,6 +104,7 @@ __all__ = [
     "StreamWriter",
     "Target",
     "UsageSeen",
+    "Vendor",
     "Written",
     "WrittenError",
     "addressed",

@@ -12,10 +12,14 @@ import re
 
 from proxy.wire.sse import MAX_HELD, EventSplitter, EventTooLong
 
-__all__ = ["EventTooLong", "LineFrames", "SseFrames"]
+__all__ = ["BadFrame", "EventTooLong", "LineFrames", "SseFrames"]
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
+
+
+class BadFrame(Exception):
+    """A binary stream is damaged; the message says how."""
 
 
 class SseFrames:

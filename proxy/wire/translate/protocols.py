@@ -6,33 +6,36 @@ from types import MappingProxyType
 import msgspec
 from msgspec import Struct
 
-from proxy.wire.translate import chat, gemini, messages, ollama, responses
+from proxy.wire.translate import chat, converse, gemini, messages, ollama, responses
 from proxy.wire.translate.core import Answer, Conversation, Failure, Reply, Target, Written
 from proxy.wire.translate.events import StreamReader, StreamWriter
 from proxy.wire.translate.failures import WrittenError
 
-__all__ = ["GEMINI_ARRAY", "OLLAMA_GENERATE", "PROTOCOLS", "Protocol"]
+__all__ = ["GEMINI_ARRAY", "OLLAMA_GENERATE", "PROTOCOLS", "VENDORS", "Protocol", "Vendor"]
 
 
-class Protocol(Struct, frozen=True, kw_only=True):
+class Vendor(Struct, frozen=True, kw_only=True):
     """
-    How one protocol is read and written.
+    How a vendor is spoken to in one protocol.
 
-    The callers' side is `read_request`, `write_answer`, `writer` and `write_error`; the vendors' is
-    `write_request`, `read_answer`, `reader` and `read_error`. `stream_type` is the media type of a
-    streamed answer.
+    `stream_type` is the media type of a streamed answer.
     """
 
     name: str
-    read_request: Callable[[bytes], Conversation]
     write_request: Callable[[Conversation, Target], Written]
     read_answer: Callable[[bytes, Mapping[str, str] | None], Answer | Failure]
-    write_answer: Callable[[Answer, Reply], bytes]
     reader: Callable[[Mapping[str, str] | None], StreamReader]
-    writer: Callable[[Reply], StreamWriter]
     read_error: Callable[[int, Mapping[str, str], bytes], Failure]
-    write_error: Callable[[Failure, str], WrittenError]
     stream_type: str = "text/event-stream"
+
+
+class Protocol(Vendor, frozen=True, kw_only=True):
+    """How callers are spoken to in one protocol, besides how vendors are."""
+
+    read_request: Callable[[bytes], Conversation]
+    write_answer: Callable[[Answer, Reply], bytes]
+    writer: Callable[[Reply], StreamWriter]
+    write_error: Callable[[Failure, str], WrittenError]
 
 
 _CHAT = Protocol(
@@ -106,6 +109,18 @@ GEMINI_ARRAY = msgspec.structs.replace(
     _GEMINI, writer=gemini.ArrayWriter, stream_type="application/json"
 )
 
+_CONVERSE = Vendor(
+    name="bedrock.converse",
+    write_request=converse.write_request,
+    read_answer=converse.read_answer,
+    reader=converse.ConverseReader,
+    read_error=converse.read_error,
+    stream_type="application/vnd.amazon.eventstream",
+)
+
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {protocol.name: protocol for protocol in (_CHAT, _RESPONSES, _MESSAGES, _GEMINI, _OLLAMA)}
 )
+
+# All that vendors may speak: the same, and what no caller speaks.
+VENDORS: Mapping[str, Vendor] = MappingProxyType({**PROTOCOLS, _CONVERSE.name: _CONVERSE})

@@ -8,7 +8,7 @@ import msgspec
 from proxy.wire.translate import failures
 from proxy.wire.translate.core import Failure
 from proxy.wire.translate.events import Event, Failed, lost
-from proxy.wire.translate.frames import EventTooLong, SseFrames
+from proxy.wire.translate.frames import BadFrame, EventTooLong, SseFrames
 
 __all__ = ["UNREADABLE", "DocumentReader"]
 
@@ -46,6 +46,9 @@ class DocumentReader:
             documents = self._frames.feed(data)
         except EventTooLong:
             self.fail(failures.too_long(), out)
+            return out
+        except BadFrame as fault:
+            self.fail(failures.bad_chunk(str(fault)), out)
             return out
         for document in documents:
             if self._is_over():

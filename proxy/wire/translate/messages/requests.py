@@ -33,7 +33,15 @@ from proxy.wire.translate.fields import Fields, decode_object, encode, parse_obj
 from proxy.wire.translate.messages import blocks
 from proxy.wire.translate.words import Drops, safe_id, safe_names
 
-__all__ = ["FAMILY", "VERSION", "read_request", "write_request"]
+__all__ = [
+    "FAMILY",
+    "VERSION",
+    "fit",
+    "generation",
+    "read_request",
+    "write_request",
+    "write_turns",
+]
 
 FAMILY = "anthropic.messages"
 VERSION = "2023-06-01"
@@ -323,7 +331,7 @@ def write_request(conversation: Conversation, target: Target) -> Written:
         if isinstance(part, ToolCall)
     ]
     renamed = safe_names((*names, *calls), MAX_NAME)
-    system, messages = _write_turns(conversation, renamed, drops)
+    system, messages = write_turns(conversation, renamed, drops)
     body: dict[str, Any] = {"model": target.model, "max_tokens": 0}
     if system:
         body["system"] = _write_texts(system)
@@ -335,8 +343,11 @@ def write_request(conversation: Conversation, target: Target) -> Written:
         )
     forced = _write_tools(conversation, body, renamed, drops)
     _write_options(conversation, body, drops)
-    _write_thinking(conversation, body, target, drops, forced=forced)
-    _write_sampling(conversation, body, target, drops)
+    fitted = fit(conversation, target, messages, drops, forced=forced)
+    fitted["output_config"] = body.get("output_config", {}) | fitted.get("output_config", {})
+    if not fitted["output_config"]:
+        del fitted["output_config"]
+    body |= fitted
     if conversation.family == FAMILY:
         for path, value in conversation.extra.items():
             if "." in path or "[" in path:
@@ -346,7 +357,28 @@ def write_request(conversation: Conversation, target: Target) -> Written:
     return Written(encode(body), drops.names(), {new: old for old, new in renamed.items()})
 
 
-def _write_turns(
+def fit(
+    conversation: Conversation,
+    target: Target,
+    messages: list[dict[str, Any]],
+    drops: Drops,
+    *,
+    forced: bool,
+) -> dict[str, Any]:
+    """
+    Fit cap, thinking and sampling to one another and to what the model takes, after `messages`.
+
+    Gives the members ``max_tokens``, and as needed ``thinking``, ``output_config``, ``temperature``,
+    ``top_p`` and ``top_k``; `forced` says that a tool must be called.
+    """
+    body: dict[str, Any] = {"messages": messages}
+    _write_thinking(conversation, body, target, drops, forced=forced)
+    _write_sampling(conversation, body, target, drops)
+    del body["messages"]
+    return body
+
+
+def write_turns(
     conversation: Conversation, renamed: dict[str, str], drops: Drops
 ) -> tuple[list[Text], list[dict[str, Any]]]:
     """Write the messages: roles alternate, results stand first, and instructions at the top."""
