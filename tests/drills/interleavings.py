@@ -765,27 +765,46 @@ def tell(scope: Scope, found: Findings) -> str:
     return "\n".join(lines)
 
 
+# What the command goes through by default: more attempts, or more lives and faults.
+USUAL = (
+    Scope(attempts=(1, 1), lives=2, faults=1),
+    Scope(attempts=(2, 1), lives=1, faults=1),
+    Scope(attempts=(2, 2), lives=1, faults=0),
+    Scope(attempts=(3,), lives=1, faults=1),
+    Scope(attempts=(2,), lives=2, faults=2),
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the drill; gives 0, or 1 when a law is broken or the time was too short."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.drills.interleavings", description=__doc__
     )
     parser.add_argument(
-        "--attempts", type=int, nargs=2, default=(2, 2), metavar="N", help="of each replica (2 2)"
+        "--attempts",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="of each replica (default: several scopes of up to four attempts)",
+    )
+    parser.add_argument("--lives", type=int, default=1, help="boot ids of each replica (1)")
+    parser.add_argument(
+        "--faults", type=int, default=0, help="lost connections and given up sendings, in all (0)"
     )
     parser.add_argument(
-        "--faults", type=int, default=1, help="lost connections and given up sendings, in all (1)"
-    )
-    parser.add_argument("--lives", type=int, default=2, help="boot ids of each replica (2)")
-    parser.add_argument(
-        "--within", type=float, default=3600.0, metavar="S", help="give up after so long (3600)"
+        "--within", type=float, default=3600.0, metavar="S", help="give a scope up after so long"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write raw results and machine")
     given = parser.parse_args(arguments)
-    scope = Scope(attempts=tuple(given.attempts), lives=given.lives, faults=given.faults)
+    scopes: tuple[Scope, ...] = USUAL
+    if given.attempts:
+        scopes = (Scope(tuple(given.attempts), given.lives, given.faults),)
+    every = []
     with server() as (client, version):
-        found = explore(client, scope, given.within)
-    print(tell(scope, found), flush=True)  # noqa: T201
+        for scope in scopes:
+            found = explore(client, scope, given.within)
+            every.append((scope, found))
+            print(tell(scope, found), flush=True)  # noqa: T201
     if given.json is not None:
         report.write(
             given.json,
@@ -793,11 +812,10 @@ def main(arguments: list[str] | None = None) -> int:
                 "drill": "interleavings",
                 "machine": report.machine(version),
                 "scripts": scripts_of(),
-                "scope": scope,
-                "found": found,
+                "scopes": [{"scope": scope, "found": found} for scope, found in every],
             },
         )
-    return 0 if found.complete and not found.broken else 1
+    return 0 if all(found.complete and not found.broken for _, found in every) else 1
 
 
 if __name__ == "__main__":

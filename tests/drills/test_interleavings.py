@@ -84,7 +84,7 @@ def test_a_planted_fault_is_found(
 def test_the_command_tells_and_records(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
     """A scope of one attempt each, and a time that is too short."""
     record = tmp_path / "found.json"
-    given = ["--attempts", "1", "0", "--lives", "1", "--faults", "0", "--json", str(record)]
+    given = ["--attempts", "1", "--json", str(record)]
     assert interleavings.main(given) == 0
     assert "states" in capsys.readouterr().out
     assert '"broken": []' in record.read_text()
