@@ -767,11 +767,12 @@ def tell(scope: Scope, found: Findings) -> str:
 
 # What the command goes through by default: more attempts, or more lives and faults.
 USUAL = (
-    Scope(attempts=(1, 1), lives=2, faults=1),
-    Scope(attempts=(2, 1), lives=1, faults=1),
+    Scope(attempts=(2,), lives=2, faults=1),
+    Scope(attempts=(3,), lives=1, faults=0),
+    Scope(attempts=(1, 1), lives=2, faults=0),
+    Scope(attempts=(1, 1), lives=1, faults=1),
+    Scope(attempts=(2, 1), lives=1, faults=0),
     Scope(attempts=(2, 2), lives=1, faults=0),
-    Scope(attempts=(3,), lives=1, faults=1),
-    Scope(attempts=(2,), lives=2, faults=2),
 )
 
 

@@ -7,11 +7,13 @@ It sends batches again, lets copies come late, settles twice, gives up, uses all
 dies with everything that it holds; the reaper of the product frees that. Strict budgets that are used up are raised while it goes on.
 
 The laws: at every look, spent + held <= amount for every strict budget, and in flight <= concurrency, at every scope; the grants of a scope with a
-limit of N requests per window never exceed N in hand and N per window regained, over any interval; the ledger is what the clients know that they used. What a
-budget would not give in the end, though somebody asked all the time, is the under-grant.
+limit of N requests per window never exceed N in hand and N per window regained, over any interval; the ledger is what the clients know that they used.
 
-A look is one script call, so no state is missed by halves; between looks the store itself counts: a budget that had ever been exceeded
+A look is one transaction, so no state is seen by halves; between looks the store itself counts: a budget that had ever been exceeded
 would be found exceeded, for what is spent is never given back, and nothing is settled for more than it held.
+
+The under-grant of a limit of requests is the share of what was asked of it and refused though it had room, by an exact bucket that is filled with
+what was granted; that of a budget is what is left of it when nothing more is given.
 """
 
 import argparse
@@ -54,10 +56,8 @@ BATCH = 64
 EPOCH_S = 1_704_067_200
 CHAT = next(one for one in ENDPOINTS if one.route == "/v1/chat/completions")
 SECRETS = KeySecrets(["the-key-secret-of-the-drill-0123456789"])
-# Keys that are asked more often than they may, all the time.
-ALWAYS_ASKED = frozenset({"key:o/hard/slow", "key:o/hard/brief", "key:o/hard/hourly"})
 # Keys by what limits them; `strict` ones are raised while the drill goes on.
-TIGHT_RPM = 6000
+TIGHT_RPM = 600
 STRICT_USD = 0.02
 # How many of the asks are by keys with nothing but the organization's limits above them.
 FREE_SHARE = 0.6
@@ -169,7 +169,7 @@ def offers_of(config: Config) -> dict[str, list[Offer]]:
 
 @dataclass
 class Client:
-    """What a client found; `granted_us` are the moments of grants by rate-limited scope."""
+    """What a client found; `granted_us` and `refused_us` are the moments of both by rate-limited scope."""
 
     granted: int = 0
     answers: Counter[str] = field(default_factory=Counter)
@@ -177,6 +177,7 @@ class Client:
     settled: int = 0
     cost_nusd: int = 0
     granted_us: dict[str, array] = field(default_factory=dict)  # type: ignore[type-arg]
+    refused_us: dict[str, array] = field(default_factory=dict)  # type: ignore[type-arg]
     bound_by: set[str] = field(default_factory=set)
     """The scopes whose budgets refused the last asks of `use_up`."""
     wrong: list[str] = field(default_factory=list)
@@ -352,6 +353,9 @@ class Rogue:
         if row[0] != asks.GRANTED:
             word = asks.DENIED_WORDS[row[1]] if row[0] == 0 else f"answer {row[0]}"
             found.answers[word] += 1
+            if word == "requests":
+                said = asks.denied(ask, row)
+                found.refused_us.setdefault(said.scope, array("q")).append(said.at_us)
             return
         found.answers["granted"] += 1
         found.granted += 1
@@ -454,6 +458,23 @@ def most_above(granted_us: list[int], rate: Rate) -> float:
     return worst - rate.burst
 
 
+def refused_in_vain(granted_us: list[int], refused_us: list[int], rate: Rate) -> int:
+    """
+    Return how many requests were refused though the limit had room for them.
+
+    An exact bucket is filled with what was granted; of what happened in one microsecond, the grants came first.
+    """
+    used, last, vain = 0, 0, 0
+    events = sorted([(at, 0) for at in granted_us] + [(at, 1) for at in refused_us])
+    for at, is_refused in events:
+        used, last = max(0, used - rate.limit * (at - last)), at
+        if not is_refused:
+            used += rate.window_us
+        elif used + rate.window_us <= rate.burst * rate.window_us:
+            vain += 1
+    return vain
+
+
 @dataclass
 class Findings:
     """What was found; `broken` are the laws that do not hold, in words."""
@@ -470,6 +491,7 @@ class Findings:
     most_in_flight_over: int = 0
     requests_over: dict[str, float] = field(default_factory=dict)
     under_grant_percent: dict[str, float] = field(default_factory=dict)
+    left_nusd: dict[str, int] = field(default_factory=dict)
     ledger: dict[str, int] = field(default_factory=dict)
     took_s: float = 0.0
     broken: list[str] = field(default_factory=list)
@@ -620,6 +642,7 @@ async def drill(
 def judge(found: Findings, parts: list[Client], watch: Watch, totals: tuple[int, int]) -> None:
     """Add up what the clients found, and say in words which laws do not hold."""
     granted_us: dict[str, list[int]] = {}
+    refused_us: dict[str, list[int]] = {}
     for part in parts:
         found.granted += part.granted
         found.answers += part.answers
@@ -628,15 +651,19 @@ def judge(found: Findings, parts: list[Client], watch: Watch, totals: tuple[int,
         found.broken += part.wrong
         for scope, moments in part.granted_us.items():
             granted_us.setdefault(scope, []).extend(moments)
+        for scope, moments in part.refused_us.items():
+            refused_us.setdefault(scope, []).extend(moments)
     found.asked = sum(found.answers.values())
     for scope, rate in rates_of(configuration()).items():
         moments = granted_us.get(scope, [])
         if not moments:
             continue
         found.requests_over[scope] = round(most_above(moments, rate), 3)
-        if scope in ALWAYS_ASKED:
-            might = rate.burst + rate.limit * (max(moments) - min(moments)) / rate.window_us
-            found.under_grant_percent[scope] = round(100 * (1 - len(moments) / might), 4)
+        refused = refused_us.get(scope, [])
+        if refused:
+            vain = refused_in_vain(moments, refused, rate)
+            asked = len(moments) + len(refused)
+            found.under_grant_percent[scope] = round(100 * vain / asked, 4)
         # The store's clock counts in microseconds: half a request is no request.
         if found.requests_over[scope] > 0.5:
             found.broken.append(f"{scope}: {found.requests_over[scope]} requests too many")
@@ -647,6 +674,7 @@ def judge(found: Findings, parts: list[Client], watch: Watch, totals: tuple[int,
                 share = round(100 * left / budget.amount_nusd, 4)
                 if any(scope in part.bound_by for part in parts):
                     found.under_grant_percent[f"{scope} per {period}"] = share
+                    found.left_nusd[f"{scope} per {period}"] = left
         if held.in_flight or any(budget.held_nusd for budget in held.budgets.values()):
             found.broken.append(f"{scope} still holds something: {held}")
     if found.overshoot_nusd > 0:

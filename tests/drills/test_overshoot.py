@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.drills import overshoot
-from tests.drills.overshoot import Client, Findings, Rate, judge, most_above
+from tests.drills.overshoot import Client, Findings, Rate, judge, most_above, refused_in_vain
 from tests.servers import RedisServer
 
 RATE = Rate(limit=60, window_us=60_000_000, burst=5)
@@ -27,6 +27,23 @@ RATE = Rate(limit=60, window_us=60_000_000, burst=5)
 def test_the_meter_sees_what_is_too_much(moments: list[int], above: float) -> None:
     """Five in hand and one per second, over any interval; the order does not matter."""
     assert most_above(moments, RATE) == pytest.approx(above)
+
+
+@pytest.mark.parametrize(
+    ("granted", "refused", "vain"),
+    [
+        ([0] * 5, [0, 999_999], 0),
+        ([0] * 5, [1_000_000], 1),
+        ([0] * 4, [0], 1),
+        ([0] * 5, [0, 0, 2_500_000, 2_500_000], 2),
+        ([0] * 5 + [1_000_000], [1_000_000, 1_500_000], 0),
+    ],
+)
+def test_what_was_refused_in_vain_is_counted(
+    granted: list[int], refused: list[int], vain: int
+) -> None:
+    """By the same bucket: five in hand and one per second."""
+    assert refused_in_vain(granted, refused, RATE) == vain
 
 
 async def test_the_whole_drill_in_small(redis_server: RedisServer, redis_client: object) -> None:
