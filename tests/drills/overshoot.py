@@ -60,7 +60,9 @@ SECRETS = KeySecrets(["the-key-secret-of-the-drill-0123456789"])
 TIGHT_RPM = 600
 STRICT_USD = 0.02
 # How many of the asks are by keys with nothing but the organization's limits above them.
-FREE_SHARE = 0.6
+FREE_SHARE = 0.7
+# How many grants a client keeps open at most: all together come near the provider's limit.
+MOST_OPEN = 180
 ALL_USD = 1000
 
 
@@ -129,7 +131,7 @@ def configuration() -> Config:
                 "budget": {"usd": ALL_USD, "per": "total", "mode": "strict"},
                 "users": {
                     "u1": {"limits": {"concurrency": 30}},
-                    "default": {"limits": {"rpm": 3000}},
+                    "default": {"limits": {"rpm": 30_000}},
                 },
                 "applications": {"batch": {"limits": {"concurrency": 40}}},
                 "teams": teams,
@@ -241,7 +243,7 @@ class Rogue:
             if self._late and self._rng.random() < 0.3:
                 self._client.execute_command(*self._late.pop())
                 self.found.did["copy came late"] += 1
-            while len(self._open) > self._rng.randint(0, 300):
+            while len(self._open) > self._rng.randint(0, MOST_OPEN):
                 self._settle(self._rng.randint(1, BATCH))
             if self._mortal and time.monotonic() > self._dies_at:
                 self._die("died")

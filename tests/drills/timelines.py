@@ -2,8 +2,8 @@
 `python -m tests.drills.timelines`: many generated timelines, told to the scripts and to the reference, and compared at every step.
 
 It is the test of `tests/ratelimit/test_timelines.py` at length: the same worlds and happenings, drawn by the same strategies into pools, from which
-timelines are put together by a seeded generator (drawing each anew would take most of the time). After every step each answer and
-everything that the server holds is compared with the reference; several processes have a server each.
+timelines are put together by a seeded generator (drawing each anew would take most of the time). Each answer is compared as it comes, and
+everything that the server holds after every fourth step and at the end; several processes have a server each.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from hypothesis import strategies as st
 from loadtests.drills import report
 from ratelimit import asks
 from tests.drills.server import scripts_of, server
+from tests.ratelimit import cell as cell_of_tests
 from tests.ratelimit import oracle, test_timelines
 from tests.ratelimit.cell import Cell
 from tests.ratelimit.test_timelines import Timeline
 
 SHORTEST, LONGEST = 10, 20
 DRAWN = 40
+LOOK_EVERY = 4
 # {3, retry_us, lost, now, limits}, and then what waiting adds.
 NOBODY_SAYS = 5
 
@@ -160,7 +163,15 @@ class Story(Timeline):
     def __init__(self, *args: Any, rng: random.Random, pools: Pools) -> None:
         self._rng = rng
         self._pools = pools
+        self._steps = 0
         super().__init__(*args)
+
+    def happen(self, what: str, *args: Any) -> None:
+        """Let one thing happen to both, and look at everything now and then."""
+        getattr(self, "do_" + what.replace(" ", "_"))(*args)
+        self._steps += 1
+        if self._steps % LOOK_EVERY == 0:
+            self.check()
 
     def do_configure(self, scope: str, _: Any) -> None:
         """Change the limits of a scope."""
@@ -190,6 +201,7 @@ def tell_one(cell: Cell, pools: Pools, seed: int, number: int, found: Findings) 
         for what, *args in story:
             step += 1
             timeline.happen(what, *args)
+        timeline.check()
     except Exception as error:
         words = "".join(traceback.format_exception_only(error)).strip()
         found.broken.append(f"timeline {number} of seed {seed}, step {step}: {words[:2000]}")
@@ -206,7 +218,10 @@ def tell_some(seed: int, draws: int, first: int, count: int, within_s: float) ->
     def event(words: str) -> None:
         found.happened[words] += 1
 
-    before, test_timelines.event = test_timelines.event, event
+    before = test_timelines.event, cell_of_tests.packed
+    test_timelines.event = event
+    # The same limits are packed again and again, for the comparison above all.
+    cell_of_tests.packed = cache(before[1])
     try:
         with server() as (client, _):
             cell = QuickCell(client)
@@ -215,7 +230,7 @@ def tell_some(seed: int, draws: int, first: int, count: int, within_s: float) ->
                 if len(found.broken) >= 10 or time.monotonic() > until:
                     break
     finally:
-        test_timelines.event = before
+        test_timelines.event, cell_of_tests.packed = before
     return found
 
 
