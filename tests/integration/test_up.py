@@ -26,7 +26,7 @@ from store.places import CHECKOUT
 KEY = "integration-test-key"
 CONFIG = """
 edge: {{listen: "127.0.0.1:0", workers: 2, access_log: "off", drain_timeout_s: 20,
-  liveness_timeout_s: 4}}
+  liveness_timeout_s: 8}}
 admin: {{listen: "127.0.0.1:0"}}
 providers: {{mock: {{protocol: openai, base_url: "{vendor}"}}}}
 models:
@@ -211,7 +211,7 @@ async def test_a_killed_and_a_stopped_edge_are_replaced_and_their_leases_reaped(
         await up.until_said("edge-0 is back")
         assert "edge-0 ended (killed by SIGKILL)" in up.said
         await up.until_said("edge-1 is back")
-        assert re.search(r"edge-1 runs .* but has answered nobody for 4 s, and is killed", up.said)
+        assert re.search(r"edge-1 runs .* but has answered nobody for 8 s, and is killed", up.said)
         await stream(up)
         ids = [one.response.headers["x-request-id"] for one in streams]
         entries = [(await up.entries(one))[0] for one in ids]
