@@ -16,8 +16,9 @@ import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, settings
 
+from loadtests.drills.company import Cluster, SentinelSet
 from ratelimit.reckoning import Sum, reckon
-from tests.servers import Cluster, RedisServer, SentinelSet
+from tests.servers import RedisServer, server_binary
 
 __all__ = ["RedisServer"]
 
@@ -69,7 +70,7 @@ def make_folder() -> Iterator[Callable[[], Path]]:
 @pytest.fixture(scope="session")
 def whole_sentinels(make_folder: Callable[[], Path]) -> Iterator[SentinelSet]:
     """Start a primary, two replicas and three Sentinels, once."""
-    servers = SentinelSet(make_folder)
+    servers = SentinelSet(server_binary(), make_folder)
     try:
         servers.start()
         yield servers
@@ -81,13 +82,14 @@ def whole_sentinels(make_folder: Callable[[], Path]) -> Iterator[SentinelSet]:
 def sentinels(whole_sentinels: SentinelSet) -> SentinelSet:
     """Hand out the Sentinels' set in good order, whatever the test before did to it."""
     whole_sentinels.heal()
+    whole_sentinels.empty()
     return whole_sentinels
 
 
 @pytest.fixture(scope="session")
 def whole_cluster(make_folder: Callable[[], Path]) -> Iterator[Cluster]:
     """Start a cluster of three owners and three replicas, once."""
-    servers = Cluster(make_folder)
+    servers = Cluster(server_binary(), make_folder)
     try:
         servers.start()
         yield servers
@@ -99,6 +101,7 @@ def whole_cluster(make_folder: Callable[[], Path]) -> Iterator[Cluster]:
 def cluster(whole_cluster: Cluster) -> Cluster:
     """Hand out the cluster in good order, whatever the test before did to it."""
     whole_cluster.heal()
+    whole_cluster.empty()
     return whole_cluster
 
 

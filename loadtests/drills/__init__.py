@@ -2,5 +2,6 @@
 Drills: what the gateway promises for the day on which things die, tried on real processes.
 
 `kill9` kills edges and the control under load, `chaos` does to Redis what Redis may do to us.
-Both compare the ledger with the mock vendor's own books, attempt by attempt, and fail when a law is broken.
+`failover` has the store's primary replaced by Sentinels and in a cluster.
+All compare the ledger with the mock vendor's own books, attempt by attempt, and fail when a law is broken.
 """

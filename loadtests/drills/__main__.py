@@ -16,6 +16,7 @@ DRILLS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "kill9": ("loadtests.drills.kill9", "kill edges and the control under load"),
         "chaos": ("loadtests.drills.chaos", "do to Redis what may be done to it"),
+        "failover": ("loadtests.drills.failover", "replace the store's primary under load"),
         "staleness": ("loadtests.drills.staleness", "change a quota again and again at many edges"),
         "overshoot": (
             "tests.drills.overshoot",

@@ -12,10 +12,13 @@ import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
 
 from loadtests.drills import report
 from loadtests.drills.books import Comparison, compare, ledger_rows
@@ -44,6 +47,8 @@ REFUSED_WITHIN_S = 1.0 + 0.75
 PEACE_S = 3.0
 # Of the calls that begin in an outage under a strict budget, some are admitted before it has begun, or wait until it is over.
 STRICT_SLACK = 0.5
+# What began so shortly before a fault may be met by it.
+BORDER_S = 0.1
 
 
 @dataclass(slots=True)
@@ -126,8 +131,26 @@ def by_second(calls: Sequence[Call]) -> list[dict[str, int]]:
     return seconds
 
 
+class Reached(Protocol):
+    """A store that can be asked."""
+
+    @property
+    def url(self) -> str:
+        """As the gateway takes it."""
+
+    def client(self) -> Redis:
+        """Return a client of whoever holds the keys now; the caller closes it."""
+
+
 async def strike(
-    site: Site, store: Store, name: str, *, rate: float, fault_s: float, after_s: float, seed: int
+    site: Site,
+    store: Reached,
+    name: str,
+    fault: Callable[[], Awaitable[Harm]],
+    *,
+    rate: float,
+    after_s: float,
+    seed: int,
 ) -> Found:
     """Run one fault under load and compare."""
     begun = time.monotonic()
@@ -155,7 +178,7 @@ async def strike(
         running = [tasks.create_task(one.run()) for one in (load, tight, strict)]
         await asyncio.sleep(PEACE_S)
         from_s = load.now()
-        harm = await FAULTS[name](store, fault_s, site)
+        harm = await fault()
         to_s = load.now()
         await asyncio.sleep(after_s + harm.learning_s)
         for one in (load, tight, strict):
@@ -184,12 +207,14 @@ async def strike(
     )
     calls = load.calls
     # Those that passed in the second that was lost; what had begun just before may have been granted in it.
-    forgotten = sum(call.status == 200 and from_s - 0.1 <= call.at_s < to_s for call in tight.calls)
+    forgotten = sum(
+        call.status == 200 and from_s - BORDER_S <= call.at_s < to_s for call in tight.calls
+    )
     refusals = [call.head_s for call in everybody if call.status == 503]
     found = Found(
         name,
-        phase(calls, 0, from_s),
-        phase(calls, from_s, to_s),
+        phase(calls, 0, from_s - BORDER_S),
+        phase(calls, from_s - BORDER_S, to_s),
         phase(calls, to_s, span_s),
         max(refusals, default=0.0),
         recovered_after(calls, to_s),
@@ -332,8 +357,8 @@ def main(arguments: list[str] | None = None) -> int:
                     site,
                     store,
                     name,
+                    partial(FAULTS[name], store, given.fault, site),
                     rate=given.rate,
-                    fault_s=given.fault,
                     after_s=given.after,
                     seed=given.seed,
                 )
@@ -355,13 +380,14 @@ def main(arguments: list[str] | None = None) -> int:
                 "edges": given.edges,
                 "rate": given.rate,
                 "machine": report.machine(version),
-                "faults": [_plain(one) for one in all_found],
+                "faults": [plain(one) for one in all_found],
             },
         )
     return 1 if code or left or any(one.broken for one in all_found) else 0
 
 
-def _plain(one: Found) -> dict[str, Any]:
+def plain(one: Found) -> dict[str, Any]:
+    """Return a finding as plain data."""
     told = asdict(one)
     told["harm"]["lost"] = sorted(one.harm.lost)
     told["compared"] = one.compared.as_json()

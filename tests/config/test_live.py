@@ -14,8 +14,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from config import live
+from loadtests.drills.company import SentinelSet
 from store import scripts, topology
-from tests.servers import SentinelSet
 
 WITHIN_S = 10.0
 

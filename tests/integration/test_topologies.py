@@ -15,6 +15,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from loadtests.drills.company import Cluster, Member, SentinelSet
 from loadtests.mock.server import Mock
 from store.places import CHECKOUT
 from tests.integration.test_up import (
@@ -29,7 +30,6 @@ from tests.integration.test_up import (
     vendor,
     written,
 )
-from tests.servers import Cluster, Member, SentinelSet
 
 # Fixtures, for pytest to find here.
 __all__ = ["var", "vendor"]

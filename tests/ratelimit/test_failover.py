@@ -12,13 +12,16 @@ from time import monotonic
 
 import pytest
 
+from loadtests.drills.company import Cluster, SentinelSet, means_to_move
 from ratelimit.asks import Grant
 from ratelimit.gate import Gate
 from ratelimit.troubles import StoreUnavailable
 from tests.ratelimit.gates import World, until
-from tests.servers import Cluster, SentinelSet
+from tests.servers import server_binary
 
-FAILS_OVER_WITHIN_S = 20.0
+FAILS_OVER_WITHIN_S = 40.0
+# Far more than the patience of an ask, for the sake of a busy machine.
+ANSWERED_WITHIN_S = 5.0
 Worlds = Callable[[str], World]
 
 
@@ -81,7 +84,7 @@ async def survives(
         await world.settles_down(gate, 10)
     await world.assert_books()
     assert set(callers.answers) <= {Grant, StoreUnavailable}
-    assert callers.slowest_s < 1.0
+    assert callers.slowest_s < ANSWERED_WITHIN_S
     assert not world.journal.exists() or list(world.journal.iterdir()) == []
     return callers, gates
 
@@ -137,7 +140,7 @@ async def test_an_owner_that_is_killed_is_replaced_by_its_replica(
     assert sum(gate.stats.recalled for gate in gates) > 0
 
 
-@pytest.mark.parametrize("means", Cluster.means_to_move())
+@pytest.mark.parametrize("means", means_to_move(server_binary()))
 async def test_a_slot_that_moves_takes_everything_along(
     world_of: Worlds, cluster: Cluster, means: str
 ) -> None:
