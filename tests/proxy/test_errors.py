@@ -230,8 +230,8 @@ async def test_a_quota_says_what_is_left_and_when(edge: Edge) -> None:
 
 
 async def test_a_full_deployment_is_a_limit_too(edge: Edge) -> None:
-    """All candidates at their limits: 429, with a reason for each."""
-    rig = await edge(models=MODELS)
+    """All candidates at their limits, and nobody is to wait: 429, with a reason for each."""
+    rig = await edge(models=MODELS, edge={"queue_timeout_ms": 0})
     caller = await rig.caller()
     await caller.send(request(chat("busy")))
     await rig.mock.until(lambda books: books.totals.in_flight == 1)
