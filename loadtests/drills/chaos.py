@@ -261,7 +261,9 @@ def judge(found: Found) -> None:
         found.broken.append(f"in peace, only {found.before.served:.1%} were served")
     if found.recovered_after_s is None or found.strict_recovered_after_s is None:
         found.broken.append("it did not recover")
-    if found.harm.outage_s and found.strict_during.served > STRICT_SLACK:
+    begin_s, end_s = found.span_s
+    was_away = found.harm.outage_s > 0.9 * (end_s - begin_s)
+    if was_away and found.strict_during.served > STRICT_SLACK:
         found.broken.append(f"strict budgets stood open: {found.strict_during.served:.1%} served")
     if not found.holds.is_empty():
         found.broken.append(f"still held: {found.holds.as_json()}")

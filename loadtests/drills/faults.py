@@ -114,10 +114,11 @@ Fault = Callable[[Store, float, Site], Awaitable[Harm]]
 
 async def killed(store: Store, _: float, __: Site) -> Harm:
     """SIGKILL the server, and start it again on its append-only file."""
+    begun = time.monotonic()
     store.kill()
     await asyncio.sleep(0.5)
     await asyncio.to_thread(store.start)
-    return Harm()
+    return Harm(outage_s=time.monotonic() - begun)
 
 
 async def lost_tail(store: Store, _: float, __: Site) -> Harm:
@@ -125,11 +126,12 @@ async def lost_tail(store: Store, _: float, __: Site) -> Harm:
     log = store.log()
     size = log.stat().st_size
     await asyncio.sleep(1.0)
+    begun = time.monotonic()
     store.kill()
     cut = log.stat().st_size - size
     os.truncate(log, size)
     await asyncio.to_thread(store.start)
-    return Harm(lost_tail=True, notes={"bytes_cut": cut})
+    return Harm(lost_tail=True, outage_s=time.monotonic() - begun, notes={"bytes_cut": cut})
 
 
 async def slow(store: Store, seconds: float, _: Site) -> Harm:
