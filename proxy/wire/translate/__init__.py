@@ -69,6 +69,7 @@ from proxy.wire.translate.failures import WrittenError
 from proxy.wire.translate.protocols import (
     GEMINI_ARRAY,
     OLLAMA_GENERATE,
+    OPENAI_COMPLETIONS,
     PROTOCOLS,
     VENDORS,
     Protocol,
@@ -84,6 +85,7 @@ __all__ = [
     "GEMINI_ONE",
     "OLLAMA_GENERATE",
     "OPENAI",
+    "OPENAI_COMPLETIONS",
     "PROTOCOLS",
     "RERANKERS",
     "VENDORS",

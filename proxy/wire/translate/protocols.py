@@ -6,12 +6,20 @@ from types import MappingProxyType
 import msgspec
 from msgspec import Struct
 
-from proxy.wire.translate import chat, converse, gemini, messages, ollama, responses
+from proxy.wire.translate import chat, completions, converse, gemini, messages, ollama, responses
 from proxy.wire.translate.core import Answer, Conversation, Failure, Reply, Target, Written
 from proxy.wire.translate.events import StreamReader, StreamWriter
 from proxy.wire.translate.failures import WrittenError
 
-__all__ = ["GEMINI_ARRAY", "OLLAMA_GENERATE", "PROTOCOLS", "VENDORS", "Protocol", "Vendor"]
+__all__ = [
+    "GEMINI_ARRAY",
+    "OLLAMA_GENERATE",
+    "OPENAI_COMPLETIONS",
+    "PROTOCOLS",
+    "VENDORS",
+    "Protocol",
+    "Vendor",
+]
 
 
 class Vendor(Struct, frozen=True, kw_only=True):
@@ -96,6 +104,14 @@ _OLLAMA = Protocol(
     stream_type="application/x-ndjson",
 )
 
+# What callers may ask at /v1/completions: a conversation of one turn.
+OPENAI_COMPLETIONS = msgspec.structs.replace(
+    _CHAT,
+    name="openai.completions",
+    read_request=completions.read_request,
+    write_answer=completions.write_answer,
+    writer=completions.CompletionsWriter,
+)
 # What callers may ask at /api/generate: a conversation of one turn.
 OLLAMA_GENERATE = msgspec.structs.replace(
     _OLLAMA,

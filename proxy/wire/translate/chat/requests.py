@@ -618,13 +618,13 @@ def _write_options(
         if dialect.name in {"openai", "azure"} and is_reasoning_model(target.model)
         else set()
     )
+    if sampling.logprobs and conversation.family != FAMILY:
+        raise drops.cannot("logprobs", "log probabilities are not translated.")
     for name in sampling.__struct_fields__:
         value = getattr(sampling, name)
         if value is None:
             continue
         if name in dialect.lacks or name in fixed:
-            if name == "logprobs" and value:
-                raise drops.cannot(name, "this model's vendor gives none.")
             drops.add(name)
         else:
             body[name] = value
