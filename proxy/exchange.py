@@ -39,7 +39,7 @@ from proxy.server import Request, Written, read_body
 from proxy.upstream.errors import UpstreamError
 from proxy.wire import translate
 from proxy.wire.endpoints import Endpoint, Protocol
-from proxy.wire.look import MAX_USER, BadField, Look
+from proxy.wire.look import MAX_USER, BadField, Look, check_model
 from proxy.wire.meter import Usage
 from ratelimit.asks import Ask, Denied, Grant, Nobody
 from ratelimit.troubles import StoreUnavailable
@@ -170,6 +170,7 @@ class Exchange:
         try:
             self.seen = seen = endpoint.look(body)
             if self.model:
+                check_model(self.model)
                 seen.model = self.model
         except BadField as error:
             raise self._unreadable(error) from None

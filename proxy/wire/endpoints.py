@@ -112,7 +112,8 @@ class Endpoint:
     One thing that can be asked for, and spent on.
 
     `word` is the ledger's; `route` is the path on the data port, `path` the one below a provider's base
-    URL. `look` says what is in a body, or raises `look.BadField`; `rewrite` changes what must change on
+    URL, empty for what callers may ask and providers are not asked; `{model}` in either is the model's
+    name. `look` says what is in a body, or raises `look.BadField`; `rewrite` changes what must change on
     its way; `meter` reads the usage of a whole answer (None: it reports none), `tokens_in` estimates the
     output of a decoded one, `grammar` is how its streams are metered (None: it never streams).
     `event` writes the error that ends a cut one, see `envelopes`. `generates` says whether there is output to reserve; `cap_field` is where an output cap is written,

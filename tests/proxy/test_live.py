@@ -210,7 +210,7 @@ def _tiered() -> Live:
 def test_a_plan_carries_the_entry_that_a_reaper_completes() -> None:
     """Everything of the caller is in it; what only the attempt knows is empty."""
     made = live(key={"application": "desk", "business_line": "b"})
-    _, _, packed = msgpack.unpackb(offer(made).plan.packed, raw=True)
+    packed = msgpack.unpackb(offer(made).plan.packed, raw=True)[2]
     entry = msgpack.unpackb(packed)
     known = dict(zip(ENTRY_FIELDS, entry, strict=True))
     assert known["organization"] == "acme"

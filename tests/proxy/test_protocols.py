@@ -287,6 +287,19 @@ async def test_a_cut_stream_of_geminis_ends_in_an_error(edge: Edge) -> None:
     assert await rig.outcomes() == ["upstream_lost"] * 2
 
 
+async def test_a_name_in_the_url_is_judged_as_one_in_a_body(edge: Edge) -> None:
+    """It may hold slashes, and nothing that is no name."""
+    rig = await edge(models={"org/m": ["sim;tokens=3;prompt=7"]})
+    body = json.dumps(CONTENTS).encode()
+    for name in ("org/m", "org%2Fm"):
+        answer = await rig.ask(body, path=f"/v1beta/models/{name}:generateContent")
+        assert answer.status == 200
+    for name, status in (("x" * 300, 400), ("a%00b", 400), ("org", 404)):
+        answer = await rig.ask(body, path=f"/v1beta/models/{name}:generateContent")
+        assert answer.status == status
+    assert (await rig.ask(body, path="/v1beta/models/m:frobnicate")).status == 404
+
+
 async def test_a_key_may_stand_in_the_query(edge: Edge) -> None:
     """As Google's clients of old send it; it goes no further, and nobody writes it down."""
     rig = await gemini_edge(edge)
