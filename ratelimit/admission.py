@@ -291,8 +291,7 @@ class Admission:
             answer = error
         if answer is None:
             if self._assertion.known:
-                self._asks.extendleft(reversed(self._learners))
-                self._learners.clear()
+                self._release_learners()
             self._outage.heard()
             self._go_on(batch)
         elif answer == b"LATE":
@@ -312,9 +311,21 @@ class Admission:
                 fit.append(ask)
         batch.asks = fit
 
-    def _refuse_learner(self, ask: Ask) -> None:
-        if ask.again and not ask.answer.done():
+    def _release_learners(self) -> None:
+        """Let those go on who waited for the store to know; they have waited longer than the others."""
+        for ask in self._learners:
+            if ask.answer.done():
+                self._forget(ask)
+        self._asks.extendleft(ask for ask in reversed(self._learners) if not ask.answer.done())
+        self._learners.clear()
+
+    def _forget(self, ask: Ask) -> None:
+        """Give back what an ask may have got by a sending whose answer was lost."""
+        if ask.again:
             self._void(ask, self._life.boot, self._sendings + 1)
+
+    def _refuse_learner(self, ask: Ask) -> None:
+        self._forget(ask)
         self._refuse(
             ask,
             "the store has come back, and the strict budget over this call is closed"

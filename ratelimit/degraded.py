@@ -39,8 +39,6 @@ MOST_SCOPES = 100_000
 SOFT_PARTS = 20
 # What a rate's name begins with says what it counts.
 COUNTED = MappingProxyType({"r": "requests", "t": "tokens", "it": "input", "ot": "output"})
-# What to say of something that frees with the store.
-RETRY_US = 1_000_000
 
 _ONLY, _ORDER, _LOAD, _LEAST_BAD = 1, 2, 3, 4
 

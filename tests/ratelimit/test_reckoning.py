@@ -18,6 +18,7 @@ from ratelimit.reckoning import LEARNING, TOLD, Sum, ask, reckon
 from ratelimit.troubles import StoreUnavailable
 from tests.conftest import RedisServer
 from tests.ratelimit.gates import TEAM, World, until
+from tests.store.peers import Pipe
 
 FAR_US = 10**15
 STRICT = (Budget(usd=Decimal("0.000001"), per="month", mode="strict"),)
@@ -63,11 +64,11 @@ async def test_a_strict_budget_is_closed_until_it_is_known_what_was_spent(world:
     """No replica, old or new, spends from a budget that was forgotten; other callers notice nothing."""
     world.budgets[TEAM] = STRICT
     await world.reckon()
-    gates = [await gate_of(world, f"r/{n}", timeout_s=0.3) for n in range(2)]
+    gates = [await gate_of(world, f"r/{n}", timeout_s=1.0) for n in range(2)]
     await world.exchange(gates[0], cost=700)
     await world.settles_down(gates[0])
     await world.client.flushall()
-    fresh = await gate_of(world, "r/9", timeout_s=0.3)
+    fresh = await gate_of(world, "r/9", timeout_s=1.0)
     for gate in (*gates, fresh):
         refused = await closed(world, gate)
         assert "until it knows again what was spent" in str(refused)
@@ -95,7 +96,7 @@ async def test_an_ask_waits_for_a_store_that_learns(
     """After a restart all replicas assert within a moment; whoever asks meanwhile is answered, not refused."""
     world, server = durable
     await world.reckon()
-    gates = [await gate_of(world, f"r/{n}", timeout_s=3.0) for n in range(2)]
+    gates = [await gate_of(world, f"r/{n}", timeout_s=8.0) for n in range(2)]
     await world.exchange(gates[0], cost=500)
     held = await world.granted(gates[1])
     await world.settles_only(gates[0])
@@ -166,3 +167,31 @@ async def test_a_replica_that_died_with_the_store_is_waited_for_no_longer_than_i
     assert not await knows(world)
     assert await world.reckon(spent(0))
     assert await knows(world)
+
+
+async def test_a_caller_who_leaves_while_the_store_learns_leaves_no_lease(
+    durable: tuple[World, RedisServer],
+) -> None:
+    """It was granted, the answer was lost with the store, and nobody waits for it any more."""
+    world, server = durable
+    pipe = Pipe(server.socket)
+    await pipe.start()
+    await world.reckon()
+    gate = await gate_of(world, admit_url=pipe.url, timeout_s=5.0)
+    await world.exchange(gate)
+    await world.settles_down(gate)
+    pipe.cut_down_after, pipe.shut = 0, True
+    waiting = [asyncio.ensure_future(world.exchange(gate)) for _ in range(4)]
+    await until(lambda: not gate._admission._lane.connected)
+    assert await world.leases() == 4
+    server.kill()
+    server.start()
+    pipe.cut_down_after, pipe.shut = None, False
+    await until(lambda: len(gate._admission._learners) == 4)
+    for one in waiting[:2]:
+        one.cancel()
+    await world.told()
+    assert await world.reckon(spent(1))
+    assert {type(one) for one in await asyncio.gather(*waiting[2:])} == {Grant}
+    await world.settles_down(gate)
+    await pipe.close()
