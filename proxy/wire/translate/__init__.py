@@ -37,7 +37,7 @@ what they hold of it is bounded.
 `protocols` has the table of protocols; `embeddings` and `rerank` have tables of their own; `dialects` what the vendors of OpenAI's family do differently;
 `words` what each protocol calls things, for errors and ``x-penstock-dropped``; `carried` how one
 vendor's signed reasoning passes through another's protocol; `effort` how words for thinking and
-numbers of tokens compare; `sigv4` how requests to Amazon are signed; `failures` how errors are sorted; `fields`, `frames`, `eventstream` and `reading` the
+numbers of tokens compare; `sigv4` how requests to Amazon are signed; `failures` how errors are sorted; `fields`, `frames`, `eventstream`, `reading` and `writing` the
 bytes.
 """
 

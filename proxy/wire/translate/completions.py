@@ -8,7 +8,6 @@ a model thinks, and tools it would call, have no place in the answer and are nam
 Protocol: OpenAI's API reference.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -24,7 +23,6 @@ from proxy.wire.translate.core import (
     Sampling,
     Text,
     Turn,
-    Usage,
 )
 from proxy.wire.translate.events import (
     Alive,
@@ -40,6 +38,7 @@ from proxy.wire.translate.events import (
     UsageSeen,
 )
 from proxy.wire.translate.fields import encode, parse_object
+from proxy.wire.translate.writing import EventWriter
 
 __all__ = ["CompletionsWriter", "read_request", "write_answer"]
 
@@ -121,40 +120,29 @@ def _choice(number: int, text: str, finish: str | None) -> dict[str, Any]:
     return {"text": text, "index": number, "logprobs": None, "finish_reason": finish}
 
 
-class CompletionsWriter:
+class CompletionsWriter(EventWriter):
     """Writes a streamed completion. See `events.StreamWriter`."""
 
     def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-        self._over = False
+        super().__init__(reply)
         self._begin = b""
-        self._usage: Usage | None = None
-        self.dropped: list[str] = []
 
-    def write(self, events: Sequence[Event]) -> bytes:
-        """Take what happened; give the bytes to send."""
-        out: list[bytes] = []
-        for event in events:
-            if self._over:
-                break
-            self._write(event, out)
-        return b"".join(out)
-
-    def _write(self, event: Event, out: list[bytes]) -> None:
+    def tell(self, event: Event, out: list[bytes]) -> None:
+        """Say one event."""
         match event:
             case TextDelta() | RefusalDelta():
-                self._tell(event.choice, event.text, None, out)
+                self._send(event.choice, event.text, None, out)
             case Started():
                 head = _head(self._reply, event.model)
                 self._begin = b"data: " + encode(head)[:-1] + b',"choices":['
             case ReasoningDelta():
-                self._drop("reasoning")
+                self.drop("reasoning")
             case ToolCallStarted():
-                self._drop("tool_calls")
+                self.drop("tool_calls")
             case UsageSeen():
                 self._usage = event.usage
             case Stopped():
-                self._tell(event.choice, "", finish_of(event.reason, refused=False), out)
+                self._send(event.choice, "", finish_of(event.reason, refused=False), out)
             case Alive():
                 out.append(b": alive\n\n")
             case Ended():
@@ -169,10 +157,6 @@ class CompletionsWriter:
             case _:
                 pass
 
-    def _tell(self, number: int, text: str, finish: str | None, out: list[bytes]) -> None:
+    def _send(self, number: int, text: str, finish: str | None, out: list[bytes]) -> None:
         end = b'],"usage":null}\n\n' if self._reply.include_usage else b"]}\n\n"
         out.append(self._begin + encode(_choice(number, text, finish)) + end)
-
-    def _drop(self, name: str) -> None:
-        if name not in self.dropped:
-            self.dropped.append(name)

@@ -26,7 +26,7 @@ from proxy.wire.translate.chat.answers import (
     write_failure,
 )
 from proxy.wire.translate.chat.parts import detail_of, read_details
-from proxy.wire.translate.core import Reasoning, Reply, Usage
+from proxy.wire.translate.core import Reasoning, Reply
 from proxy.wire.translate.events import (
     MAX_HELD,
     Alive,
@@ -47,6 +47,7 @@ from proxy.wire.translate.events import (
 )
 from proxy.wire.translate.fields import encode
 from proxy.wire.translate.reading import UNREADABLE, DocumentReader
+from proxy.wire.translate.writing import EventWriter
 
 __all__ = ["ChatReader", "ChatWriter"]
 
@@ -242,12 +243,11 @@ class ChatReader(DocumentReader):
         out.append(Ended())
 
 
-class ChatWriter:
+class ChatWriter(EventWriter):
     """Writes a streamed chat completion. See `events.StreamWriter`."""
 
     def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-        self._over = False
+        super().__init__(reply)
         self._begin = b""
         self._end = b""
         self._text = b""
@@ -259,8 +259,6 @@ class ChatWriter:
         self._details: dict[int, int] = {}
         self._signatures: dict[int, Reasoning] = {}
         self._held = 0
-        self._usage: Usage | None = None
-        self.dropped: list[str] = []
 
     def write(self, events: Sequence[Event]) -> bytes:
         """Take what happened; give the bytes to send."""
@@ -271,10 +269,11 @@ class ChatWriter:
             if type(event) is TextDelta and event.choice == 0 and 0 in self._begun:
                 out.append(self._text + encode(event.text) + self._end)
             else:
-                self._write(event, out)
+                self.tell(event, out)
         return out[0] if len(out) == 1 else b"".join(out)
 
-    def _write(self, event: Event, out: list[bytes]) -> None:
+    def tell(self, event: Event, out: list[bytes]) -> None:
+        """Say one event."""
         match event:
             case TextDelta():
                 self._delta(event.choice, b'"content":' + encode(event.text), out)

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from proxy.wire.translate import failures
 from proxy.wire.translate.carried import wrap
-from proxy.wire.translate.core import Reasoning, Reply, Usage
+from proxy.wire.translate.core import Reasoning, Reply
 from proxy.wire.translate.events import (
     MAX_HELD,
     Alive,
@@ -46,6 +46,7 @@ from proxy.wire.translate.gemini.answers import (
 )
 from proxy.wire.translate.gemini.parts import reasoning_of
 from proxy.wire.translate.reading import DocumentReader
+from proxy.wire.translate.writing import EventWriter
 
 __all__ = ["ArrayWriter", "GeminiReader", "GeminiWriter"]
 
@@ -202,20 +203,17 @@ class _Gathered(Struct):
     pieces: list[str]
 
 
-class GeminiWriter:
+class GeminiWriter(EventWriter):
     """Writes a streamed generateContent answer as server-sent events. See `events.StreamWriter`."""
 
     def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-        self._over = False
+        super().__init__(reply)
         self._end = b"}\n\n"
         self._calls: dict[tuple[int, int], _Gathered] = {}
         # The signature that the next part of a candidate gets.
         self._pending: dict[int, str] = {}
         self._held = 0
-        self._usage: Usage | None = None
         self._stops: list[Stopped] = []
-        self.dropped: list[str] = []
 
     def write(self, events: Sequence[Event]) -> bytes:
         """Take what happened; give the bytes to send."""
@@ -223,7 +221,7 @@ class GeminiWriter:
         for event in events:
             if self._over:
                 break
-            self._write(event, out)
+            self.tell(event, out)
         return b"".join(map(self._frame, out)) + (self._close() if self._over and out else b"")
 
     def _frame(self, document: bytes) -> bytes:
@@ -232,7 +230,8 @@ class GeminiWriter:
     def _close(self) -> bytes:
         return b""
 
-    def _write(self, event: Event, out: list[bytes]) -> None:
+    def tell(self, event: Event, out: list[bytes]) -> None:
+        """Say one event."""
         match event:
             case TextDelta() | RefusalDelta():
                 if event.choice in self._pending:

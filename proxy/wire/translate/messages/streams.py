@@ -47,6 +47,7 @@ from proxy.wire.translate.messages.answers import (
     write_usage,
 )
 from proxy.wire.translate.reading import DocumentReader
+from proxy.wire.translate.writing import EventWriter
 
 __all__ = ["MessagesReader", "MessagesWriter"]
 
@@ -230,12 +231,11 @@ class _Waiting(Struct):
     ended: bool = False
 
 
-class MessagesWriter:
+class MessagesWriter(EventWriter):
     """Writes a streamed message. See `events.StreamWriter`."""
 
     def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-        self._over = False
+        super().__init__(reply)
         self._index = -1
         # What the open block is: "text", "thinking", "call", or none.
         self._kind = ""
@@ -247,9 +247,7 @@ class MessagesWriter:
         self._waiting: dict[int, _Waiting] = {}
         self._held = 0
         self._called = False
-        self._usage: Usage | None = None
         self._stop: Stopped | None = None
-        self.dropped: list[str] = []
 
     def write(self, events: Sequence[Event]) -> bytes:
         """Take what happened; give the bytes to send."""
@@ -260,10 +258,11 @@ class MessagesWriter:
             if type(event) is TextDelta and self._kind == "text":
                 out.append(self._text + encode(event.text) + b"}}\n\n")
             else:
-                self._write(event, out)
+                self.tell(event, out)
         return out[0] if len(out) == 1 else b"".join(out)
 
-    def _write(self, event: Event, out: list[bytes]) -> None:
+    def tell(self, event: Event, out: list[bytes]) -> None:
+        """Say one event."""
         match event:
             case TextDelta() | RefusalDelta():
                 if self._kind != "text":
@@ -369,7 +368,7 @@ class MessagesWriter:
     def _argue(self, event: ToolCallDelta, out: list[bytes]) -> None:
         self._held += len(event.arguments)
         if self._held > MAX_HELD:
-            self._write(Failed(failures.too_long()), out)
+            self.tell(Failed(failures.too_long()), out)
         elif event.call == self._call:
             self._pieces.append(event.arguments)
             delta = {"type": "input_json_delta", "partial_json": event.arguments}

@@ -5,14 +5,14 @@ Each line is an answer that holds what is new; the last one says that it is done
 Calls come whole, so the writer holds a call's arguments until it has ended.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from proxy.wire.translate import failures
-from proxy.wire.translate.core import BadAnswer, Failure, Reply, Usage
+from proxy.wire.translate.core import BadAnswer, Failure, Reply
 from proxy.wire.translate.events import (
     MAX_HELD,
     Ended,
@@ -43,6 +43,7 @@ from proxy.wire.translate.ollama.answers import (
     write_usage,
 )
 from proxy.wire.translate.reading import DocumentReader
+from proxy.wire.translate.writing import EventWriter
 
 __all__ = ["GenerateWriter", "OllamaReader", "OllamaWriter"]
 
@@ -126,30 +127,19 @@ class _Gathered(Struct):
     pieces: list[str]
 
 
-class OllamaWriter:
+class OllamaWriter(EventWriter):
     """Writes a streamed /api/chat answer. See `events.StreamWriter`."""
 
     def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-        self._over = False
+        super().__init__(reply)
         # What every line begins with, up to the message.
         self._begin = b""
         self._calls: dict[int, _Gathered] = {}
         self._held = 0
-        self._usage: Usage | None = None
         self._stop = Stopped("end")
-        self.dropped: list[str] = []
 
-    def write(self, events: Sequence[Event]) -> bytes:
-        """Take what happened; give the bytes to send."""
-        out: list[bytes] = []
-        for event in events:
-            if self._over:
-                break
-            self._write(event, out)
-        return b"".join(out)
-
-    def _write(self, event: Event, out: list[bytes]) -> None:
+    def tell(self, event: Event, out: list[bytes]) -> None:
+        """Say one event."""
         match event:
             case TextDelta() | RefusalDelta():
                 out.append(self._line(encode(event.text)))
@@ -169,8 +159,7 @@ class OllamaWriter:
                 head = head_of(self._reply, event.model)
                 self._begin = encode(head)[:-1]
             case ReasoningSigned() | ReasoningRedacted():
-                if "thinking.signature" not in self.dropped:
-                    self.dropped.append("thinking.signature")
+                self.drop("thinking.signature")
             case UsageSeen():
                 self._usage = event.usage
             case Stopped():

@@ -6,7 +6,7 @@ without gaps; the end repeats the item whole, and the last event the whole answe
 what was said, up to `MAX_HELD` characters.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from proxy.wire.translate import failures
 from proxy.wire.translate.chat.answers import error_words
-from proxy.wire.translate.core import Failure, Reasoning, Reply, ToolCall, Usage
+from proxy.wire.translate.core import Failure, Reasoning, Reply, ToolCall
 from proxy.wire.translate.events import (
     MAX_HELD,
     Alive,
@@ -46,6 +46,7 @@ from proxy.wire.translate.responses.answers import (
     usage_of,
     write_usage,
 )
+from proxy.wire.translate.writing import EventWriter
 
 __all__ = ["ResponsesReader", "ResponsesWriter"]
 
@@ -209,12 +210,11 @@ class _Open(Struct):
     call: ToolCall | None = None
 
 
-class ResponsesWriter:
+class ResponsesWriter(EventWriter):
     """Writes a streamed response. See `events.StreamWriter`."""
 
     def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-        self._over = False
+        super().__init__(reply)
         self._sequence = 0
         self._model = ""
         self._output: list[dict[str, Any] | None] = []
@@ -225,20 +225,10 @@ class ResponsesWriter:
         self._calls: dict[int, _Open] = {}
         self._held = 0
         self._refused = False
-        self._usage: Usage | None = None
         self._stop = Stopped("end")
-        self.dropped: list[str] = []
 
-    def write(self, events: Sequence[Event]) -> bytes:
-        """Take what happened; give the bytes to send."""
-        out: list[bytes] = []
-        for event in events:
-            if self._over:
-                break
-            self._write(event, out)
-        return out[0] if len(out) == 1 else b"".join(out)
-
-    def _write(self, event: Event, out: list[bytes]) -> None:
+    def tell(self, event: Event, out: list[bytes]) -> None:
+        """Say one event."""
         match event:
             case TextDelta():
                 self._say("text", event.text, out)
@@ -259,8 +249,8 @@ class ResponsesWriter:
             case Started():
                 self._model = event.model
                 made = resource(self._reply, event.model, "in_progress")
-                self._tell("response.created", out, response=made)
-                self._tell("response.in_progress", out, response=made)
+                self._send("response.created", out, response=made)
+                self._send("response.in_progress", out, response=made)
             case UsageSeen():
                 self._usage = event.usage
             case Alive():
@@ -272,7 +262,7 @@ class ResponsesWriter:
             case Failed():
                 self._fail(event.failure, out)
 
-    def _tell(self, kind: str, out: list[bytes], **members: Any) -> None:
+    def _send(self, kind: str, out: list[bytes], **members: Any) -> None:
         body = {"type": kind, "sequence_number": self._sequence, **members}
         self._sequence += 1
         out.append(b"event: " + kind.encode() + b"\ndata: " + encode(body) + b"\n\n")
@@ -300,7 +290,7 @@ class ResponsesWriter:
                 self._close(out)
                 self._growing = self._open("msg")
                 item = items.message_item([], self._growing.id, "in_progress")
-                self._tell(
+                self._send(
                     "response.output_item.added",
                     out,
                     output_index=self._growing.number,
@@ -308,7 +298,7 @@ class ResponsesWriter:
                 )
             self._kind = kind
             part = items.text_part("") if kind == "text" else items.refusal_part("")
-            self._tell("response.content_part.added", out, **self._place(), part=part)
+            self._send("response.content_part.added", out, **self._place(), part=part)
         growing = self._growing
         assert growing is not None
         growing.pieces.append(text)
@@ -328,7 +318,7 @@ class ResponsesWriter:
             self._sequence += 1
         else:
             self._refused = True
-            self._tell("response.refusal.delta", out, **self._place(), delta=text)
+            self._send("response.refusal.delta", out, **self._place(), delta=text)
 
     def _place(self) -> dict[str, Any]:
         assert self._growing is not None
@@ -347,11 +337,11 @@ class ResponsesWriter:
         growing.pieces = []
         if self._kind == "text":
             part = items.text_part(text)
-            self._tell("response.output_text.done", out, **self._place(), text=text, logprobs=[])
+            self._send("response.output_text.done", out, **self._place(), text=text, logprobs=[])
         else:
             part = items.refusal_part(text)
-            self._tell("response.refusal.done", out, **self._place(), refusal=text)
-        self._tell("response.content_part.done", out, **self._place(), part=part)
+            self._send("response.refusal.done", out, **self._place(), refusal=text)
+        self._send("response.content_part.done", out, **self._place(), part=part)
         self._content.append(part)
         self._kind = "message"
 
@@ -365,16 +355,16 @@ class ResponsesWriter:
         place = {"item_id": growing.id, "output_index": growing.number, "summary_index": 0}
         if not growing.pieces:
             part = {"type": "summary_text", "text": ""}
-            self._tell("response.reasoning_summary_part.added", out, **place, part=part)
+            self._send("response.reasoning_summary_part.added", out, **place, part=part)
         growing.pieces.append(text)
-        self._tell("response.reasoning_summary_text.delta", out, **place, delta=text)
+        self._send("response.reasoning_summary_text.delta", out, **place, delta=text)
 
     def _open_reasoning(self, out: list[bytes]) -> None:
         self._close(out)
         self._growing = self._open("rs")
         self._kind = "reasoning"
         item = items.reasoning_item(Reasoning(), self._growing.id)
-        self._tell("response.output_item.added", out, output_index=self._growing.number, item=item)
+        self._send("response.output_item.added", out, output_index=self._growing.number, item=item)
 
     def _prove(self, proof: Reasoning, out: list[bytes]) -> None:
         if self._kind != "reasoning":
@@ -388,8 +378,8 @@ class ResponsesWriter:
         if growing.pieces:
             place = {"item_id": growing.id, "output_index": growing.number, "summary_index": 0}
             part = {"type": "summary_text", "text": text}
-            self._tell("response.reasoning_summary_text.done", out, **place, text=text)
-            self._tell("response.reasoning_summary_part.done", out, **place, part=part)
+            self._send("response.reasoning_summary_text.done", out, **place, text=text)
+            self._send("response.reasoning_summary_part.done", out, **place, part=part)
         whole = msgspec.structs.replace(proof, text=text)
         self._done(growing, items.reasoning_item(whole, growing.id), out)
         self._growing, self._kind = None, ""
@@ -408,7 +398,7 @@ class ResponsesWriter:
 
     def _done(self, growing: _Open, item: dict[str, Any], out: list[bytes]) -> None:
         self._output[growing.number] = item
-        self._tell("response.output_item.done", out, output_index=growing.number, item=item)
+        self._send("response.output_item.done", out, output_index=growing.number, item=item)
 
     # Calls...
 
@@ -419,7 +409,7 @@ class ResponsesWriter:
         begun.call = ToolCall(given, event.name, "", event.custom)
         self._calls[event.call] = begun
         item = items.call_item(begun.call, begun.id, "in_progress")
-        self._tell("response.output_item.added", out, output_index=begun.number, item=item)
+        self._send("response.output_item.added", out, output_index=begun.number, item=item)
 
     def _argue(self, event: ToolCallDelta, out: list[bytes]) -> None:
         begun = self._calls.get(event.call)
@@ -427,7 +417,7 @@ class ResponsesWriter:
             return
         begun.pieces.append(event.arguments)
         name = "custom_tool_call_input" if begun.call.custom else "function_call_arguments"
-        self._tell(
+        self._send(
             f"response.{name}.delta",
             out,
             item_id=begun.id,
@@ -442,10 +432,10 @@ class ResponsesWriter:
         arguments = "".join(begun.pieces)
         place = {"item_id": begun.id, "output_index": begun.number}
         if begun.call.custom:
-            self._tell("response.custom_tool_call_input.done", out, **place, input=arguments)
+            self._send("response.custom_tool_call_input.done", out, **place, input=arguments)
         else:
             arguments = arguments or "{}"
-            self._tell(
+            self._send(
                 "response.function_call_arguments.done",
                 out,
                 **place,
@@ -469,7 +459,7 @@ class ResponsesWriter:
         made["incomplete_details"] = details
         if status == "completed":
             made["completed_at"] = self._reply.created_s
-        self._tell(f"response.{status}", out, response=made)
+        self._send(f"response.{status}", out, response=made)
 
     def _made(self, status: str) -> dict[str, Any]:
         made = resource(self._reply, self._model, status)
@@ -484,7 +474,7 @@ class ResponsesWriter:
         type_, code = error_words(failure)
         made = self._made("failed")
         made["error"] = {"code": code or "server_error", "message": failure.message}
-        self._tell("response.failed", out, response=made)
+        self._send("response.failed", out, response=made)
         error = {"type": type_, "code": code, "message": failure.message, "param": failure.param}
         said = {"code": code, "message": failure.message, "param": failure.param}
-        self._tell("error", out, **said, error=error)
+        self._send("error", out, **said, error=error)
