@@ -116,8 +116,8 @@ class Endpoint:
     name. `look` says what is in a body, or raises `look.BadField`; `rewrite` changes what must change on
     its way; `meter` reads the usage of a whole answer (None: it reports none), `tokens_in` estimates the
     output of a decoded one, `grammar` is how its streams are metered (None: it never streams).
-    `event` writes the error that ends a cut one, see `envelopes`. `generates` says whether there is output to reserve; `cap_field` is where an output cap is written,
-    None where providers differ. `translation` is the protocol's record in `translate`, None for what is
+    `event` writes the error that ends a cut one, see `envelopes`. `generates` says whether there is output
+    to reserve; `cap_field` is where an output cap is written, None where providers differ. `translation` is the protocol's record in `translate`, None for what is
     never translated.
     """
 
@@ -317,6 +317,7 @@ ENDPOINTS = (
         grammar=openai_answers.CHUNKS,
         event=openai_event,
         cap_field="max_tokens",
+        translation=translate.OPENAI_COMPLETIONS,
     ),
     Endpoint(
         word="openai.embeddings",

@@ -90,6 +90,12 @@ def chat_text(body: bytes, *, stream: bool) -> str:
     )
 
 
+def completions_text(body: bytes, *, stream: bool) -> str:
+    assert not stream or body.endswith(b"data: [DONE]\n\n")
+    chunks = documents(body) if stream else [json.loads(body)]
+    return "".join(choice["text"] for chunk in chunks for choice in chunk["choices"])
+
+
 def responses_text(body: bytes, *, stream: bool) -> str:
     document = documents(body)[-1]["response"] if stream else json.loads(body)
     assert document["status"] == "completed"
@@ -127,6 +133,11 @@ CALLERS: dict[str, tuple[str, Ask, Callable[..., str]]] = {
         "text/event-stream",
         lambda stream: (CHAT, json.loads(chat("m", stream=stream))),
         chat_text,
+    ),
+    "openai.completions": (
+        "text/event-stream",
+        lambda stream: ("/v1/completions", {"model": "m", "prompt": PROMPT, "stream": stream}),
+        completions_text,
     ),
     "openai.responses": (
         "text/event-stream",
@@ -199,6 +210,7 @@ async def test_what_is_said_is_what_is_read(edge: Edge, provider: str) -> None:
 
 ERRORS: dict[str, Callable[[Any], str]] = {
     "openai.chat": lambda body: body["error"]["message"],
+    "openai.completions": lambda body: body["error"]["message"],
     "openai.responses": lambda body: body["error"]["message"],
     "anthropic.messages": lambda body: body["error"]["message"],
     "gemini": lambda body: body["error"]["message"] if body["error"]["status"] else "",
