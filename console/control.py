@@ -12,6 +12,7 @@ Then the admin port opens (live, not yet ready), and the chores begin:
 | ledger | moves entries from the stream to the database | yes |
 | reaper | settles what dead replicas held | yes |
 | reckoner | tells a store that has forgotten what was spent | no |
+| alerts | tells of budgets' thresholds that were reached | yes |
 | metrics | asks the workers for their counts | no |
 
 *Led* chores are done by one of several controls at a time; each of them bears a second leader.
@@ -29,11 +30,13 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import uvloop
 from aiohttp import web
 from redis.asyncio import Redis
@@ -48,6 +51,7 @@ from console.admin import Door, check_listen, make_app
 from console.chores import Chore, Chores
 from console.metrics import Fleet, control_snapshot
 from console.reckoner import Reckoner
+from governance.alerts import untold
 from governance.drain import LedgerWriter
 from governance.ledger import STREAM
 from ratelimit.limits import records
@@ -61,6 +65,7 @@ from store.topology import BadStoreUrl, client, target
 __all__ = ["Control", "Options", "run", "serve"]
 
 REAP_EVERY_S = 2.0
+TELL_EVERY_S = 1.0
 ASK_EVERY_S = 5.0
 KEEP_EVERY_S = 5.0
 # A control that was killed is followed by the next one so soon that what a dead edge held is still free in time.
@@ -255,7 +260,8 @@ class Control:
         self._config: tuple[Config, int] | None = None
         reckoner = Reckoner(store, writer.path, fleet, lambda: self._config, alone=alone)
         self._reaped = 0
-        self._leading = {"ledger": False, "reaper": False}
+        self._budget_events: Counter[tuple[str, str]] = Counter()
+        self._leading = {"ledger": False, "reaper": False, "alerts": False}
         self._chores = Chores(
             (
                 Chore("config", self._follow),
@@ -263,6 +269,7 @@ class Control:
                 Chore("ledger", lambda: self._led("ledger", self._writer.run)),
                 Chore("reckoner", reckoner.run),
                 Chore("reaper", lambda: self._led("reaper", self._reap)),
+                Chore("alerts", lambda: self._led("alerts", self._tell)),
                 Chore("metrics", self._ask),
             ),
             foreseen=(RedisError, OSError),
@@ -317,6 +324,8 @@ class Control:
             ("penstock_ledger_failures_total",): done.failures,
             ("penstock_leases_reaped_total",): self._reaped,
         }
+        for labels, count in self._budget_events.items():
+            counts["penstock_budget_events_total", *labels] = count
         for name, failures in self._chores.failures().items():
             counts["penstock_chore_failures_total", name] = failures
         for name, leading in self._leading.items():
@@ -352,6 +361,14 @@ class Control:
                 self._reaped += count
                 _log.warning("reaped %d leases of replicas that died", count)
             await asyncio.sleep(REAP_EVERY_S)
+
+    async def _tell(self) -> None:
+        """Tell of thresholds of budgets that were reached: a line in the log, and a count."""
+        while True:
+            async for event in untold(self._store):
+                self._budget_events[event.kind, str(event.percent)] += 1
+                _log.warning("budget threshold reached: %s", orjson.dumps(asdict(event)).decode())
+            await asyncio.sleep(TELL_EVERY_S)
 
     async def _ask(self) -> None:
         """Ask the workers now and then, so that little is lost of one that dies."""

@@ -24,6 +24,7 @@ from console.operating import (
     print_table,
     spelled,
 )
+from ratelimit.limits import RATES
 
 __all__ = ["run"]
 
@@ -66,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         create.add_argument(option, metavar="TEXT", help=says)
     create.add_argument("--models", metavar="A,B", help="models and routes that it may ask for")
-    for option in ("--rpm", "--tpm", "--concurrency"):
-        create.add_argument(option, metavar="N", help="a limit of this key")
+    for limit in (*RATES, "concurrency"):
+        create.add_argument(f"--{limit}", metavar="N", help="a limit of this key")
     create.add_argument(
         "--budget",
         action="append",
@@ -92,7 +93,7 @@ def _create(gateway: Gateway, options: argparse.Namespace) -> int:
         said["models"] = options.models.split(",")
     limits = {
         limit: limit_of(limit, getattr(options, limit))
-        for limit in ("rpm", "tpm", "concurrency")
+        for limit in (*RATES, "concurrency")
         if getattr(options, limit) is not None
     }
     if limits:

@@ -80,6 +80,12 @@ CONTROL_METRICS = (
         "Attempts at a batch that the store or the database refused.",
     ),
     Row("penstock_leases_reaped_total", "counter", "Leases of dead replicas that were settled."),
+    Row(
+        "penstock_budget_events_total",
+        "counter",
+        "Thresholds of budgets that were reached, by the kind of the scope and the percentage.",
+        ("scope", "threshold"),
+    ),
     Row("penstock_chore_failures_total", "counter", "Chores begun anew.", ("chore",)),
     Row("penstock_chore_leading", "gauge", "1 where this process leads the chore.", ("chore",)),
 )

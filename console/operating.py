@@ -238,19 +238,32 @@ def limit_of(name: str, text: str) -> int | None:
     return int(text)
 
 
+_BUDGET = "USD/PERIOD/MODE, as in 300/month/strict"
+
+
 def budget_of(text: str) -> dict[str, Any]:
-    """Read a budget, `USD/PERIOD` or `USD/PERIOD/MODE`. Raises `Misuse`."""
-    amount, *more = text.split("/")
+    """Read a budget, `USD/PERIOD`, `USD/PERIOD/MODE`, perhaps with `@TIME_ZONE`. Raises `Misuse`."""
+    plain, _, zone = text.partition("@")
+    amount, *more = plain.split("/")
+    if not 1 <= len(more) <= 2:
+        raise Misuse(f"budget={text}: expected {_BUDGET}")
+    said: dict[str, Any] = {"usd": money_of(f"budget={text}", amount, _BUDGET), "per": more[0]}
+    if len(more) == 2:
+        said["mode"] = more[1]
+    return {**said, "time_zone": zone} if zone else said
+
+
+def money_of(what: str, text: str, expected: str = "an amount, as in 300") -> int | float:
+    """Read an amount of USD; `what` names it in the error. Raises `Misuse`."""
     try:
-        usd = Decimal(amount)
+        usd = Decimal(text)
     except InvalidOperation:
         usd = Decimal("nan")
-    if not usd.is_finite() or not 1 <= len(more) <= 2:
-        raise Misuse(f"budget={text}: expected USD/PERIOD/MODE, as in 300/month/strict")
+    if not usd.is_finite():
+        raise Misuse(f"{what}: expected {expected}")
     number: int | float = (
         int(usd) if usd == usd.to_integral_value() and abs(usd) < 10**15 else float(usd)
     )
     if Decimal(repr(number)) != usd:
-        raise Misuse(f"budget={text}: more digits than money has")
-    said: dict[str, Any] = {"usd": number, "per": more[0]}
-    return said if len(more) == 1 else {**said, "mode": more[1]}
+        raise Misuse(f"{what}: more digits than money has")
+    return number

@@ -7,6 +7,7 @@ What is set is obeyed by the next admission on every replica. Exit codes are `co
 import argparse
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from config.changes import SCOPES
 from console.gateway import Gateway, Misuse
@@ -16,6 +17,7 @@ from console.operating import (
     budget_of,
     change,
     limit_of,
+    money_of,
     operate,
     path_to,
     print_changes,
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "set",
         help="set limits and budgets of a scope",
         description="Sets what is named and leaves the rest; `none` takes a limit, or all budgets,"
-        " away. Budgets are USD/PERIOD/MODE, and replace those that are there.",
+        " away. Budgets are USD/PERIOD/MODE@TIME_ZONE, and replace those that are there.",
         epilog="example: ./penstock quota set team:acme/support tpm=800_000 budget=300/month/strict",
     )
     setting.add_argument("scope", metavar="SCOPE", help=SCOPES)
@@ -55,11 +57,29 @@ def _parser() -> argparse.ArgumentParser:
         "settings",
         metavar="NAME=VALUE",
         nargs="+",
-        help="rpm=600, tpm=none, concurrency=50, budget=300/month/strict, …",
+        help="rpm=600, tpm=none, burst.rpm=20, concurrency=50, budget=300/month/strict, …",
     )
-    for one in (show, setting):
+    raising = verbs.add_parser(
+        "raise",
+        help="raise a budget of a scope for a time",
+        description="Until then the amount takes the place of the budget's own; `none` ends a raise.",
+        epilog="example: ./penstock quota raise team:acme/support month 500 --until 2026-12-24",
+    )
+    raising.add_argument("scope", metavar="SCOPE", help=SCOPES)
+    raising.add_argument("per", metavar="PERIOD", help="the budget's: day, week, month, …")
+    raising.add_argument("usd", metavar="USD", help="the amount until then, or none")
+    raising.add_argument(
+        "--until",
+        metavar="MOMENT",
+        help="2026-12-24, 2026-12-24T18:00 (in the budget's time zone), or with an offset",
+    )
+    events = verbs.add_parser("events", help="thresholds of budgets that were reached")
+    events.add_argument("scope", metavar="SCOPE", nargs="?", help=f"{SCOPES} (default: all)")
+    events.add_argument("--count", metavar="N", default="20", help="how many at most (20)")
+    for one in (show, setting, raising, events):
         add_common(one)
-    add_change_options(setting)
+    for one in (setting, raising):
+        add_change_options(one)
     return parser
 
 
@@ -80,6 +100,7 @@ def _show(gateway: Gateway, options: argparse.Namespace) -> int:
 def _set(gateway: Gateway, options: argparse.Namespace) -> int:
     said: dict[str, Any] = {}
     limits: dict[str, int | None] = {}
+    bursts: dict[str, int | None] = {}
     budgets: list[str] = []
     for setting in options.settings:
         name, equals, text = setting.partition("=")
@@ -87,12 +108,16 @@ def _set(gateway: Gateway, options: argparse.Namespace) -> int:
             raise Misuse(f"{setting!r}: expected NAME=VALUE, as in rpm=600")
         if name == "budget":
             budgets.append(text)
-        elif name in limits:
+        elif name in limits or name in bursts:
             raise Misuse(f"{name} is said twice")
+        elif name.startswith("burst."):
+            bursts[name] = limit_of(name, text)
         else:
             limits[name] = limit_of(name, text)
+    if bursts:
+        said["limits"] = {"burst": {name[6:]: burst for name, burst in bursts.items()}}
     if limits:
-        said["limits"] = limits
+        said["limits"] = {**limits, **said.get("limits", {})}
     if "none" in budgets and len(budgets) > 1:
         raise Misuse("budget=none beside another budget")
     if budgets:
@@ -106,15 +131,52 @@ def _set(gateway: Gateway, options: argparse.Namespace) -> int:
     return code
 
 
+def _raise(gateway: Gateway, options: argparse.Namespace) -> int:
+    amount = None if options.usd == "none" else money_of("USD", options.usd)
+    if amount is not None and options.until is None:
+        raise Misuse("--until is missing: when does the raise end?")
+    said = {"per": options.per, "usd": amount, "until": options.until}
+    answer, code = change(gateway, options, "PUT", path_to("raises", options.scope), **said)
+    if options.json:
+        print_json(answer)
+    else:
+        print_changes(answer)
+        _print([answer["quota"]])
+    return code
+
+
+def _events(gateway: Gateway, options: argparse.Namespace) -> int:
+    query = {"count": options.count}
+    if options.scope is not None:
+        query["scope"] = options.scope
+    answer = gateway.ask("GET", f"/v1/events?{urlencode(query)}")
+    if options.json:
+        print_json(answer)
+        return 0
+    rows = [
+        [
+            each["at"],
+            each["scope"],
+            f"{each['percent']} %",
+            _usd(each["spent_usd"]),
+            f"of {_usd(each['amount_usd'])} per {each['per']}, {each['mode']}",
+        ]
+        for each in answer["events"]
+    ]
+    print_table(["at", "scope", "reached", "spent", "budget in USD"], rows, left=2)
+    return 0
+
+
 def _print(quotas: Sequence[dict[str, Any]]) -> None:
     """Print a line per limit and per budget."""
     rows: list[list[str]] = []
     for each in quotas:
         for name, limit in each["limits"].items():
+            burst = "" if limit["burst"] == limit["limit"] else f", burst {limit['burst']:,}"
             rows.append(
                 [
                     each["scope"],
-                    name,
+                    name + burst,
                     f"{limit['limit']:,}",
                     "" if limit["remaining"] is None else f"{limit['remaining']:,}",
                     _until(limit["resets_in_ms"]),
@@ -125,7 +187,7 @@ def _print(quotas: Sequence[dict[str, Any]]) -> None:
             rows.append(
                 [
                     each["scope"],
-                    f"USD per {budget['per']}, {budget['mode']}",
+                    f"USD per {budget['per']}, {budget['mode']}" + _raised(budget),
                     f"{budget['usd']:,.2f}",
                     _usd(budget["remaining_usd"]) + held,
                     f"at {budget['resets_at']}" if budget["resets_at"] else "never",
@@ -134,6 +196,12 @@ def _print(quotas: Sequence[dict[str, Any]]) -> None:
         if not each["limits"] and not each["budgets"]:
             rows.append([each["scope"], "no limits", "", "", ""])
     print_table(["scope", "limit", "is", "left", "frees"], rows, left=2)
+
+
+def _raised(budget: dict[str, Any]) -> str:
+    if budget["raised_usd"] is None:
+        return ""
+    return f", {budget['raised_usd']:,.2f} until {budget['raised_until']}"
 
 
 def _usd(text: str) -> str:
@@ -146,4 +214,4 @@ def _until(ms: int | None) -> str:
     return "" if not ms else f"in {ms / 1000:.1f} s"
 
 
-_VERBS = {"show": _show, "set": _set}
+_VERBS = {"show": _show, "set": _set, "raise": _raise, "events": _events}

@@ -7,15 +7,23 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from config.changes import Draft, organizations_of, scope_place, set_quota, time_zone_at
+from config.changes import (
+    Draft,
+    organizations_of,
+    raise_budget,
+    scope_place,
+    set_quota,
+    time_zone_at,
+)
 from config.differences import as_data
 from config.models import DEFAULT_MEMBER, deployment_ids
 from config.problems import Path
 from console import shapes
-from console.answers import json_answer
+from console.answers import Refused, json_answer
 from console.calls import Call, Door, Route
-from console.desk import Desk, refusals
-from console.quotas import quota
+from console.desk import Desk, moment, refusals
+from console.quotas import quota, usd
+from governance.alerts import newest
 from ratelimit.upkeep import read_scope
 
 __all__ = ["ROUTES", "clock", "deployments_in", "quotas_of"]
@@ -64,6 +72,40 @@ async def _put(call: Call) -> web.Response:
     outcome = await Desk(call.door).edit(call, "quota.set", edit)
     said = {**outcome.as_dict(), "quota": await _one(call, outcome.loaded.document)}
     return json_answer(200, said, outcome.headers)
+
+
+async def _raise(call: Call) -> web.Response:
+    asked: shapes.PutRaise = call.body
+    if asked.usd is not None and asked.until is None:
+        raise Refused(422, "invalid", "until: missing; say when the raise ends", path="until")
+    edit = raise_budget(call.names["scope"], asked.per, asked.usd, asked.until)
+    outcome = await Desk(call.door).edit(call, "quota.raise", edit)
+    said = {**outcome.as_dict(), "quota": await _one(call, outcome.loaded.document)}
+    return json_answer(200, said, outcome.headers)
+
+
+async def _events(call: Call) -> web.Response:
+    text = call.query.get("count", "100")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_EVENTS:
+        raise Refused(
+            400, "bad_request", f"count: expected a number from 1 to {MOST_EVENTS}", path="count"
+        )
+    found = await newest(call.door.client, int(text), call.query.get("scope"))
+    events = [
+        {
+            "id": event.id,
+            "at": moment(event.at_us),
+            "scope": event.scope,
+            "per": event.per,
+            "period": event.period,
+            "percent": event.percent,
+            "amount_usd": usd(event.amount_nusd),
+            "spent_usd": usd(event.spent_nusd),
+            "mode": event.mode,
+        }
+        for event in found
+    ]
+    return json_answer(200, {"events": events})
 
 
 async def _one(call: Call, document: str) -> dict[str, Any]:
@@ -138,6 +180,7 @@ def deployments_in(draft: Draft) -> Iterator[tuple[str, Path]]:
 
 
 _PATH = "/v1/quotas/{scope}"
+MOST_EVENTS = 1000
 
 ROUTES = (
     Route("GET", "/v1/quotas", "Every scope that has a limit or a budget", _list, shapes.Quotas),
@@ -159,5 +202,26 @@ ROUTES = (
         takes=shapes.PutQuota,
         wide=True,
         refuses=(404,),
+    ),
+    Route(
+        "PUT",
+        "/v1/raises/{scope}",
+        "Raise a budget of a scope for a time; the next admission obeys",
+        _raise,
+        shapes.ChangedQuota,
+        takes=shapes.PutRaise,
+        wide=True,
+        refuses=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/events",
+        "Thresholds of budgets that were reached, the newest first",
+        _events,
+        shapes.Events,
+        query={
+            "scope": "Those of one scope, as in `team:acme/support`.",
+            "count": "How many at most, up to 1000 (100).",
+        },
     ),
 )

@@ -152,6 +152,20 @@ class PutQuota(Change):
     )
 
 
+class PutRaise(Change):
+    """Another amount for a budget, for a time."""
+
+    per: str = Field(description="The period of the budget, as in `month`.")
+    usd: Any = Field(
+        description="The amount that holds until then; null ends the raise.",
+        json_schema_extra={"type": ["number", "null"]},
+    )
+    until: str | None = Field(
+        default=None,
+        description="When it ends: `2026-12-24`, `2026-12-24T18:00` (in the budget's time zone), or with an offset.",
+    )
+
+
 class PatchDeployment(Change):
     """What changes of a deployment; null takes a setting back to its default."""
 
@@ -357,6 +371,26 @@ class ChangedQuota(Changed):
     """What a change did, and what the scope holds now."""
 
     quota: Quota
+
+
+class EventShape(Shape):
+    """A threshold of a budget that was reached."""
+
+    id: str
+    at: str
+    scope: str
+    per: str
+    period: int = Field(description="Number of the period, as the store counts.")
+    percent: int
+    amount_usd: str = Field(description="What the budget allowed then, raised or not.")
+    spent_usd: str
+    mode: str
+
+
+class Events(Shape):
+    """The latest events of budgets, the newest first."""
+
+    events: list[EventShape]
 
 
 class DeploymentShape(Shape):

@@ -64,7 +64,7 @@ def denied_error(denied: Denied) -> GatewayError:
             degraded=denied.degraded,
         )
     unit = rate_words(denied.rate) if denied.rate else "concurrent requests"
-    frees = f" It frees in {denied.retry_us / 1e6:.3f} s." if denied.retry_us else ""
+    frees = f" Try again in {denied.retry_us / 1e6:.3f} s." if denied.retry_us else ""
     shared = (
         " The store does not answer, and this gateway holds its share of it alone."
         if denied.degraded

@@ -38,8 +38,10 @@
 --   {1, candidate, cap to enforce or 0, now, limits, why, lost}                    granted
 --   {0, what, scope number, limit, retry_us, now, limits, which}                   denied
 --        what: 1 requests, 2 tokens, 3 concurrency, 4 budget, 5 larger than the limit itself
+--        retry_us: when the same ask would be granted, if nothing else happened; for a budget until its
+--        period ends, 0 when it never does
 --        scope number: the plan's scopes, then the user's; which: the limit's code, or the budget's
---        kind; 0 for concurrency; retry_us: for a budget until its period ends, 0 when it never does
+--        kind; 0 for concurrency
 --   {2, keys ...}                                                                   unknown scopes
 --   {3, retry_us, lost, now, limits, queued}                                        nobody to serve it
 --        queued: 1 when a ticket was given: to be asked again within a tenth of a second, or when called
@@ -237,6 +239,23 @@ local function unaffordable(scopes, i, b)
   return { 0, 4, i, amount_of(l, b, now), ends > 0 and ends - now or 0, now, tightest(scopes), l[b] }
 end
 
+-- Takes the candidates, the numbers of those that are excluded, and what is wanted. Returns how long
+-- until the rates of one of them give as much: a caller who is told when his own limit frees must not
+-- come back to a vendor's.
+local function soonest_of(candidates, excluded, wanted)
+  local soonest
+  for j, c in ipairs(candidates) do
+    local out = c.d.l[5] == 1
+    for _, k in ipairs(excluded) do out = out or k == j end
+    if not out then
+      local wait = math.max(wait_for(c.d, wanted), (wait_for(c.m, wanted)))
+      wait = math.max(wait, throttled(c.d, now), c.p and (wait_for(c.p, wanted)) or 0)
+      if not soonest or wait < soonest then soonest = wait end
+    end
+  end
+  return soonest or 0
+end
+
 -- Takes a plan and an ask. Returns the answer, and the lease when it is granted.
 local function decide(plan, ask)
   if plan.unknown then return { 2, unpack(plan.unknown) } end
@@ -275,6 +294,7 @@ local function decide(plan, ask)
       end
     end
   end
+  if worst > 0 then worst = math.max(worst, soonest_of(candidates, ask[9], theirs)) end
   if worst >= 0 then return { 0, what, which, limit, worst, now, tightest(scopes), code } end
 
   -- The candidates: who could serve it, and the best of the lowest tier that has one.

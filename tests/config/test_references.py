@@ -253,3 +253,66 @@ def test_a_strict_budget_cannot_declare_that_it_goes_on(budget: str, where: str)
         budget.replace("mode: strict, ", ""),
     ):
         assert said("o: {teams", f"o: {{budget: {fine}, teams") == []
+
+
+def deep(levels: int) -> str:
+    """Write organizations in organizations."""
+    inner = "{}"
+    for level in range(levels):
+        inner = f"{{limits: {{rpm: {level + 1}}}, organizations: {{o{level}: {inner}}}}}"
+    return f"organizations: {{o: {inner}}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "words"),
+    [
+        (deep(4), "organizations.o." + "organizations.o", "at most 4 levels"),
+        (
+            "organizations: {o: {limits: {rpm: 5, burst: {tpm: 3}}}}",
+            "organizations.o.limits.burst.tpm",
+            "there is no tpm",
+        ),
+        (
+            "organizations: {o: {limits: {rpm: 1, burst: {rpm: 50_000}}}}",
+            "organizations.o.limits.burst.rpm",
+            "31 days",
+        ),
+        (
+            "organizations: {o: {users: {default: {budget: {usd: 1, per: total}}}}}",
+            "organizations.o.users.default.budget.per",
+            "not kept for ever",
+        ),
+        (
+            "organizations: {o: {budget: {usd: 5, per: day, raise: {usd: 5, until: 2026-01-01}}}}",
+            "organizations.o.budget.raise.usd",
+            "no more than the 5 USD",
+        ),
+        (
+            "organizations: {o: {budget: [{usd: 5, per: day}, {usd: 5, per: day, mode: strict, time_zone: Europe/Berlin}]}}",
+            "organizations.o.budget[1]",
+            "different time zones",
+        ),
+        (
+            "organizations: {o: {business_lines: {b: {limits: {burst: {rpm: 3}}}}}}",
+            "organizations.o.business_lines.b.limits.burst.rpm",
+            "there is no rpm",
+        ),
+        (
+            "providers: {p: {protocol: openai, base_url: http://h, limits: {burst: {rps: 3}}}}",
+            "providers.p.limits.burst.rps",
+            "there is no rps",
+        ),
+    ],
+)
+def test_limits_that_cannot_hold_are_said(text: str, path: str, words: str) -> None:
+    """Wherever they stand, with their path."""
+    found = [one for one in check_text(text, source="t", environ={}) if one.severity == "error"]
+    assert [words in one.message for one in found] == [True], found
+    assert found[0].path.startswith(path)
+
+
+def test_what_a_user_has_spent_is_kept_where_he_is_named() -> None:
+    """A total budget is for those with an entry of their own."""
+    text = "organizations: {o: {users: {ann: {budget: {usd: 1, per: total}}}}}"
+    assert not check_text(text, source="t", environ={})
+    assert not check_text(deep(3), source="t", environ={})

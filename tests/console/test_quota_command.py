@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgpack
 import pytest
 
 from ratelimit.upkeep import read_scope
@@ -40,9 +41,81 @@ async def test_limits_and_budgets_are_set_and_shown(operator: Api) -> None:
     assert (await typed("quota show org:empty")).out.count("no limits") == 1
 
 
+async def test_every_scope_has_its_limits(operator: Api) -> None:
+    """Of users, applications and business lines each entry of its own begins as what holds for all."""
+    for words, scope, rate, limit in (
+        ("user:acme#default rpd=5 burst.rpd=2", "user:acme#anybody", "rpd", 5),
+        ("user:acme#ann itpm=9", "user:acme#ann", "itpm", 9),
+        ("application:acme#desk rps=3", "application:acme#desk", "rps", 3),
+        ("business_line:acme#retail otpd=4", "business_line:acme#retail", "otpd", 4),
+        ("provider:beta tpd=6", "provider:beta", "tpd", 6),
+    ):
+        ended = await typed(f"quota set {words}")
+        assert ended.code == 0, ended.err
+        state = await read_scope(operator.redis, scope)
+        assert state is not None
+        assert state.limit(rate) == limit
+    ann = await read_scope(operator.redis, "user:acme#ann")
+    assert ann is not None
+    assert (ann.limit("rpd"), ann.rates["rpd"].burst) == (5, 2)
+    shown = await typed("quota show user:acme#who-has-never-called")
+    assert "rpd, burst 2" in shown.out
+    assert "rpd" not in (await typed("quota show application:acme#other")).out
+
+
+async def test_a_budget_is_raised_for_a_time(operator: Api) -> None:
+    """And no longer than that; what is spent stays spent."""
+    ended = await typed("quota set team:acme/support budget=3/month/strict@Europe/Berlin")
+    assert ended.code == 0, ended.err
+    ended = await typed("quota raise team:acme/support month 5.5 --until 2099-12-24")
+    assert ended.code == 0, ended.err
+    assert "5.50 until 2099-12-23T23:00:00Z" in ended.out
+    state = await read_scope(operator.redis, "team:acme/support")
+    assert state is not None
+    assert state.budgets["month"].raised_nusd == 5_500_000_000
+    ended = await typed("quota raise team:acme/support month none")
+    assert ended.code == 0, ended.err
+    state = await read_scope(operator.redis, "team:acme/support")
+    assert state is not None
+    assert (state.budgets["month"].raised_nusd, state.budgets["month"].amount_nusd) == (
+        0,
+        3 * 10**9,
+    )
+
+
+async def test_events_are_listed(operator: Api) -> None:
+    """The newest first, of one scope or of all."""
+    for percent, key in ((50, "{c0}:s:team:acme/support"), (80, "{c0}:s:org:acme")):
+        row = [key, 3, 24_318, percent, 5 * 10**9, 4 * 10**9, 1, 60_000_000]
+        await operator.redis.xadd("{c0}:ev", {"e": msgpack.packb(row)})
+    ended = await typed("quota events")
+    assert ended.code == 0, ended.err
+    _, newest, older = ended.out.splitlines()
+    assert "80 %" in newest
+    assert "team:acme/support" in older
+    assert "of 5.00 per month, strict" in older
+    one = (await typed("quota events org:acme --json")).json["events"]
+    assert [(each["percent"], each["at"]) for each in one] == [(80, "2024-01-01T00:01:00.000Z")]
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
+        ("quota raise team:acme/support month 500", 2),
+        ("quota raise team:acme/support year 500 --until 2099-01-01", 2),
+        ("quota raise team:acme/support day much --until 2099-01-01", 2),
+        ("quota raise team:acme/support day 500 --until soon", 2),
+        ("quota raise team:acme/support day 500 --until 2099-02-30", 2),
+        ("quota raise team:acme/support day 1 --until 2099-01-01", 2),
+        ("quota raise org:nope day 500 --until 2099-01-01", 2),
+        ("quota events --count 0", 2),
+        ("quota events --count many", 2),
+        ("quota set user:acme rpm=1", 2),
+        ("quota set user:nope#ann rpm=1", 2),
+        ("quota set team:acme/support burst.rpm=3", 2),
+        ("quota set team:acme/support rpm=3 burst.rmp=3", 2),
+        ("quota set team:acme/support budget=3/day@Europe/Berlyn", 2),
+        ("quota set user:acme#default budget=3/total", 2),
         ("quota set org:acme rpm=-1", 2),
         ("quota set org:acme rpm=0", 2),
         ("quota set org:acme rpm=1e3", 2),

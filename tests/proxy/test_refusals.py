@@ -37,7 +37,7 @@ def refusal(  # noqa: PLR0917 - a table is made of it
     [
         (
             refusal("requests", 60, 5_000_000, rate="rpm"),
-            *(429, "requests_limit", "60 requests per minute. It frees in 5.000 s.", 5_000_000),
+            *(429, "requests_limit", "60 requests per minute. Try again in 5.000 s.", 5_000_000),
         ),
         (refusal("requests", 9, 5, rate="rps"), 429, "requests_limit", "9 requests per second", 5),
         (refusal("tokens", 10, 7, rate="tpd"), 429, "tokens_limit", "10 tokens per day", 7),

@@ -562,10 +562,24 @@ class Store:
         if timed:
             # Of equal waits the first one binds.
             wait, what, number, limit, code = max(timed, key=lambda one: one[0])
+            # Nor does it help to come back before one of the vendors can serve it.
+            wait = max(wait, self._soonest(world, ask, now))
             raise Refused(what, number, limit, wait, code)
         if full:
             _, what, number, limit, code = full[0]
             raise Refused(what, number, limit, 0, code)
+
+    def _soonest(self, world: dict[str, State], ask: Ask, now: int) -> int:
+        """Return how long until the rates of one of the candidates have room."""
+        waits = [
+            max(
+                world[c.scopes[0]].throttled(now),
+                *(self._wait(world, scope, self._wants(ask), now)[0] for scope in c.scopes),
+            )
+            for number, c in enumerate(ask.plan.candidates, 1)
+            if number not in ask.excluded and not self.limits[c.scopes[0]].drained
+        ]
+        return min(waits, default=0)
 
     @staticmethod
     def _spent(number: int, budget: Budget, now: int) -> Refused:

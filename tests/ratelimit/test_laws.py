@@ -512,6 +512,49 @@ def test_a_strict_budget_is_never_overshot(
                 assert spent + held <= most
 
 
+@given(
+    amount=st.integers(1, 20_000),
+    story=st.lists(
+        st.tuples(
+            st.sampled_from(["admit", "admit", "settle"]), st.integers(0, 5), st.integers(0, 3000)
+        ),
+        min_size=5,
+        max_size=40,
+    ),
+)
+def test_a_soft_budget_is_overshot_by_what_is_under_way_at_most(
+    cell: Cell, amount: int, story: list[tuple[str, int, int]]
+) -> None:
+    """
+    The bound that the docs state: once it is spent or reserved nothing more is admitted.
+
+    So what is spent in the end is less than its amount and what the calls cost that were under way when the last one was admitted.
+    """
+    cell.client.flushall()
+    drive = Drive(cell, team=soft(amount))
+    live: list[oracle.Ask] = []
+    spent = most = 0
+    costs = dict(enumerate(number for _, _, number in story))
+    for at, (what, which, _) in enumerate(story):
+        if what == "admit":
+            ask = drive.ask(cap=which * 50)
+            held = sum(drive.money(TEAM, DAY)) if at and drive.made > 1 else 0
+            if drive.send(ask)[0][0] == 1:
+                assert held < amount
+                live.append(ask)
+                most = amount + sum(costs[int(one.attempt_id[1:-2]) % len(story)] for one in live)
+        elif live:
+            ask = live.pop(which % len(live))
+            cost = costs[int(ask.attempt_id[1:-2]) % len(story)]
+            spent += cost
+            drive.settle(drive.truth(ask, cost=cost))
+    for ask in live:
+        cost = costs[int(ask.attempt_id[1:-2]) % len(story)]
+        spent += cost
+        drive.settle(drive.truth(ask, cost=cost))
+    assert spent <= most
+
+
 def test_near_its_end_a_strict_budget_shrinks_the_cap_before_it_refuses(cell: Cell) -> None:
     """Full caps first, then what is left of them, never less than 256 tokens, and only then a refusal."""
     drive = Drive(cell, key=strict(10_000))
@@ -882,3 +925,366 @@ def test_a_state_has_one_size(cell: Cell) -> None:
     assert sorted(cell.client.hkeys(key_of(KEY))) == [b"l2", b"s2"]
     assert cell.client.hstrlen(key_of(KEY), "s2") < 60
     assert cell.client.exists(TOTALS)
+
+
+# Every window, every scope...
+
+PER_WINDOW = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.sampled_from([1, 3, 7, 60, 7777] if name[0] == "r" else [90, 777, 1001, 60_000])
+        for name in oracle.RATES
+    },
+)
+BURSTS = st.sampled_from([(), (("rpm", 2),), (("tpm", 150), ("rps", 9))])
+# A millisecond less than it was told is too early, unless that is less than a millisecond.
+EARLY = 1000
+
+
+@given(
+    scopes=st.dictionaries(
+        st.sampled_from(["key", "team", "org", "d1", "model"]),
+        st.builds(lambda rates, burst: Limits(burst=burst, **rates), PER_WINDOW, BURSTS),
+        max_size=3,
+    ),
+    story=st.lists(
+        st.tuples(st.integers(0, 5_000_000), st.integers(0, 200), st.integers(0, 300)),
+        min_size=3,
+        max_size=15,
+    ),
+)
+def test_waiting_as_long_as_it_says_is_enough_and_less_is_not(
+    cell: Cell, scopes: dict[str, Limits], story: list[tuple[int, int, int]]
+) -> None:
+    """Whichever limit of whichever scope and window refuses: the same ask succeeds then, and a millisecond before it does not."""
+    cell.client.flushall()
+    drive = Drive(cell, **scopes)
+    now = NOW
+    for gap, tokens, cap in story:
+        now += gap
+        wish = {"input": tokens, "cap": cap, "assumed": 0}
+        row = drive.admit(now=now, **wish)
+        if row[0] == 1:
+            continue
+        wait = row[4] if row[0] == 0 else row[1]
+        if row[0] == 0 and row[1] == TOO_LARGE:
+            assert wait == 0
+            continue
+        assert wait > 0
+        early = drive.admit(now=now + max(wait - EARLY, 0), **wish)
+        assert early[0] != 1
+        assert drive.admit(now=now + wait, **wish)[0] == 1
+        now += wait
+
+
+@pytest.mark.parametrize("rate", oracle.RATES)
+def test_every_rate_counts_what_it_says(cell: Cell, rate: str) -> None:
+    """Requests, tokens, input or output; the answer names the limit, and so does the refusal by a bucket that is smaller."""
+    amount = 1 if rate[0] == "r" else 100
+    limits = Limits(**{rate: 10 * amount}, burst=((rate, 2 * amount),))
+    drive = Drive(cell, org=limits)
+    wish = {"input": 0 if rate[0] == "o" else 100, "cap": 100 if rate[0] == "o" else 0}
+    wish["assumed"] = 0
+    rows = [drive.admit(**wish) for _ in range(3)]
+    assert [row[0] for row in rows] == [1, 1, 0]
+    code = oracle.RATES.index(rate) + 1
+    window = oracle.WINDOWS[rate[-1]]
+    what = REQUESTS if rate[0] == "r" else TOKENS
+    assert rows[2][1:5] == [what, 3, 10 * amount, window // 10]
+    assert rows[2][7] == code
+    if rate[0] in "ti":
+        too_large = drive.admit(**wish | {"input": 201})
+        assert (too_large[1], too_large[3], too_large[7]) == (TOO_LARGE, 200, code)
+
+
+def test_what_wants_nothing_of_a_limit_is_not_held_up_by_it(cell: Cell) -> None:
+    """An embedding has no output, a retry is no second request; a bucket in debt refuses only what draws on it."""
+    drive = Drive(cell, key=Limits(otpm=100, rpm=1))
+    ask = drive.ask(cap=100)
+    drive.send(ask)
+    drive.settle(drive.truth(ask, output=5000))
+    assert drive.admit()[:2] == [0, TOKENS]
+    assert drive.admit(n=0, assumed=0, first=False)[0] == 1
+    assert drive.admit(n=0, assumed=0)[:2] == [0, REQUESTS]
+
+
+def test_input_and_output_are_corrected_each_by_its_own_truth(cell: Cell) -> None:
+    """More input than estimated is a debt there, less output is given back; refunds never fill a bucket beyond its burst."""
+    drive = Drive(cell, key=Limits(itpm=6000, otpm=6000, tpm=6000))
+    ask = drive.ask(input=10, cap=90)
+    drive.send(ask)
+    drive.settle(drive.truth(ask, input=25, output=40))
+    us = MINUTE // 6000
+    assert drive.bucket(KEY, "itpm") == 25 * us
+    assert drive.bucket(KEY, "otpm") == 40 * us
+    assert drive.bucket(KEY, "tpm") == 65 * us
+    late = drive.ask(input=10, cap=90)
+    drive.send(late)
+    drive.settle(drive.truth(late, input=0, output=0), now=NOW + HOUR)
+    assert drive.state(KEY).empty_at["otpm"] == NOW + HOUR
+
+
+# Users...
+
+
+def users_of(drive: Drive, default: Limits, **named: Limits) -> None:
+    """Limit the users of `o`: what holds for all, and single ones."""
+    drive.plan = replace(drive.plan, users=("o",))
+    for name, row in named.items():
+        drive.limits[f"user:o#{name}"] = row
+        drive.cell.seed(f"user:o#{name}", row)
+    drive.limits["users:o"] = default
+    drive.cell.seed("users:o", default)
+
+
+def test_a_user_nobody_has_heard_of_has_limits_of_his_own(cell: Cell) -> None:
+    """In the first call already, and apart from all others; who is named has his own, who is nobody none."""
+    drive = Drive(cell)
+    users_of(drive, Limits(rpm=2), ann=Limits(rpm=3))
+    granted = {
+        user: sum(drive.admit(user=user)[0] == 1 for _ in range(5))
+        for user in ("bob", "cy", "ann", "")
+    }
+    assert granted == {"bob": 2, "cy": 2, "ann": 3, "": 5}
+    refused = drive.admit(user="bob")
+    assert refused[:4] == [0, REQUESTS, 4, 2]
+
+
+def test_a_user_without_limits_of_his_own_obeys_a_change_at_once(cell: Cell) -> None:
+    """Of what holds for all; an entry of his own that was taken away (a later version does not write it) holds no more."""
+    drive = Drive(cell)
+    users_of(drive, Limits(rpm=2), ann=Limits(rpm=50))
+    assert drive.admit(user="bob")[0] == 1
+    # Half of what there was is left of what there is.
+    cell.seed("users:o", Limits(version=2, rpm=4))
+    assert [drive.admit(user="bob")[0] for _ in range(3)] == [1, 1, 0]
+    assert [drive.admit(user="ann")[0] for _ in range(5)] == [1, 1, 1, 1, 0]
+
+
+def test_before_his_limits_are_there_nobody_is_admitted(cell: Cell) -> None:
+    """After a flush the record of all users is asked for, under its own name, and no state is made meanwhile."""
+    drive = Drive(cell)
+    users_of(drive, Limits(rpm=1))
+    cell.client.delete(key_of("users:o"))
+    before = cell.dump()
+    assert drive.admit(user="bob") == [2, "users:o"]
+    assert cell.dump() == before
+    assert drive.admit(user="")[0] == 1
+
+
+@pytest.mark.parametrize(("kind", "days"), [(0, 2), (DAY, 2), (WEEK, 9), (MONTH, 33), (4, 95)])
+def test_what_is_kept_of_an_idle_user_passes_away(cell: Cell, kind: int, days: int) -> None:
+    """When every period that it counts is over; never while something is under way, which takes a day at most."""
+    drive = Drive(cell)
+    users_of(drive, soft(10**9, kind) if kind else Limits(rpm=5), ann=FREE)
+    for n in range(20):
+        assert drive.admit(user=f"u{n}")[0] == 1
+    drive.admit(user="ann")
+    keys = cell.client.keys("{c0}:s:user:o#u*")
+    assert len(keys) == 20
+    assert all(days * 86_400 - 60 < cell.client.ttl(key) <= days * 86_400 for key in keys)
+    assert cell.client.ttl(key_of("user:o#ann")) == -1
+    cell.seed("user:o#u1", Limits(rpm=9))
+    assert cell.client.ttl(key_of("user:o#u1")) == -1
+
+
+def test_the_scopes_of_a_user_lie_in_every_organization_that_limits_users(cell: Cell) -> None:
+    """All of them hold; the refusal names the one that binds."""
+    drive = Drive(cell)
+    users_of(drive, Limits(rpm=2))
+    cell.seed("users:o/e", Limits(rpm=1))
+    drive.plan = replace(drive.plan, users=("o/e", "o"))
+    assert drive.admit(user="bob")[0] == 1
+    assert drive.admit(user="bob")[:4] == [0, REQUESTS, 4, 1]
+    assert drive.in_flight("user:o#bob") == drive.in_flight("user:o/e#bob") == 1
+    assert drive.die() == 1
+    assert drive.in_flight("user:o#bob") == drive.in_flight("user:o/e#bob") == 0
+
+
+# Providers, and budgets of what serves...
+
+
+def test_a_provider_is_limited_over_all_its_deployments(cell: Cell) -> None:
+    """Where it is limited; a candidate of another provider goes on."""
+    plan = plan_of(
+        candidate("d1", limited_provider=True),
+        candidate("d2", limited_provider=True),
+        candidate("d3", tier=1, provider="q"),
+    )
+    drive = Drive(cell, plan)
+    cell.seed("provider:p", Limits(rpm=2))
+    rows = [drive.admit(tie=n) for n in range(3)]
+    assert [row[:2] for row in rows] == [[1, 1], [1, 2], [1, 3]]
+    assert rows[2][6] == "bb0"
+
+
+@pytest.mark.parametrize("scope", ["deployment:d1", "model:m", "provider:p"])
+def test_a_budget_of_what_serves_holds(cell: Cell, scope: str) -> None:
+    """Near its end the cap shrinks; spent, it is passed over, and that is not the caller's budget."""
+    plan = plan_of(
+        candidate("d1", limited_provider=True), candidate("d2", model="m2", tier=1, provider="q")
+    )
+    drive = Drive(cell, plan)
+    cell.seed(scope, strict(5000))
+    rows = [drive.admit() for _ in range(3)]
+    assert [row[1:3] for row in rows] == [[1, 4096], [1, 5000 - 4106 - 10], [2, 0]]
+    assert rows[2][6] == "a0"
+    assert drive.money(scope, DAY) == (0, 5000)
+    row = drive.admit(excluded=(2,))
+    assert row[:3] == [3, 0, "a8"]
+    assert drive.die() == 3
+    assert drive.money(scope, DAY) == (20, 0)
+
+
+def test_a_strict_budget_beside_a_soft_one_for_the_same_period(cell: Cell) -> None:
+    """What is held and spent counts once; each refuses at its own amount."""
+    drive = Drive(cell, key=Limits(budgets=((DAY, 5000, 0), (DAY, 9000, 1))))
+    ask = drive.ask(cap=500)
+    drive.send(ask)
+    assert drive.money(KEY, DAY) == (0, 510)
+    drive.settle(drive.truth(ask, cost=400))
+    assert drive.money(KEY, DAY) == (400, 0)
+    rows = [drive.admit() for _ in range(3)]
+    assert [row[0] for row in rows] == [1, 1, 0]
+    assert rows[2][:4] == [0, BUDGET, 1, 5000]
+
+
+# Raises, periods and thresholds...
+
+
+def test_a_raise_holds_until_its_moment(cell: Cell) -> None:
+    """To the microsecond, by the store's clock; what was spent meanwhile counts afterwards."""
+    until = NOW + HOUR
+    drive = Drive(cell, key=Limits(budgets=((MONTH, 1000, 0, 3000, until),)))
+    first, second = drive.ask(), drive.ask()
+    drive.send(first)
+    drive.settle(drive.truth(first, cost=1500))
+    drive.send(second, now=until - 1)
+    drive.settle(drive.truth(second, cost=100), now=until - 1)
+    row = drive.admit(now=until)
+    assert row[:4] == [0, BUDGET, 1, 1000]
+    assert drive.money(KEY, MONTH) == (1600, 0)
+    assert drive.admit(now=moment(2026, 7, 1))[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "zone", "at", "ends"),
+    [
+        (DAY, "UTC", moment(2026, 6, 17, 12), moment(2026, 6, 18)),
+        (DAY, "Europe/Berlin", moment(2026, 6, 17, 22, 30), moment(2026, 6, 18, 22)),
+        (DAY, "Europe/Berlin", moment(2026, 3, 28, 23), moment(2026, 3, 29, 22)),
+        (DAY, "Europe/Berlin", moment(2026, 10, 24, 22), moment(2026, 10, 25, 23)),
+        (WEEK, "America/New_York", moment(2026, 6, 17, 12), moment(2026, 6, 22, 4)),
+        (MONTH, "Asia/Kolkata", moment(2026, 6, 30, 18, 29), moment(2026, 6, 30, 18, 30)),
+        (4, "UTC", moment(2026, 6, 17, 12), moment(2026, 7, 1)),
+        (4, "Europe/Berlin", moment(2026, 12, 31, 22), moment(2026, 12, 31, 23)),
+        (5, "UTC", moment(2026, 6, 17, 12), None),
+    ],
+)
+def test_a_period_ends_as_the_clocks_of_its_zone_say(
+    cell: Cell, kind: int, zone: str, at: int, ends: int | None
+) -> None:
+    """Days of 23, 24 and 25 hours; the refusal says how long it still is, and a total never ends."""
+    drive = Drive(cell, key=Limits(budgets=((kind, 100, 0, 0, 0, zone),)))
+    assert drive.admit(now=at)[0] == 1
+    row = drive.admit(now=at)
+    assert row[:2] == [0, BUDGET]
+    assert row[4] == (0 if ends is None else ends - at)
+    if ends is None:
+        assert drive.admit(now=at + 400 * 24 * HOUR)[:2] == [0, BUDGET]
+    else:
+        assert drive.admit(now=ends - 1)[:2] == [0, BUDGET]
+        assert drive.admit(now=ends)[0] == 1
+
+
+ALERTS = (50, 80, 100)
+
+
+def told(cell: Cell) -> list[tuple[int, int, int]]:
+    """Return (percent, amount, spent) of the events so far."""
+    return [event[3:6] for event in cell.events()]
+
+
+def spend(drive: Drive, cost: int, now: int = NOW) -> None:
+    """Let one call cost so much."""
+    ask = drive.ask()
+    assert drive.send(ask, now=now)[0][0] == 1
+    drive.settle(drive.truth(ask, cost=cost), now=now)
+
+
+def test_each_threshold_is_told_once_per_period(cell: Cell) -> None:
+    """By the settlement that reaches it, to the nano-USD, however often it is crossed; and again in the next period."""
+    drive = Drive(cell, key=Limits(budgets=((MONTH, 10_000, 0, 0, 0, "UTC", ALERTS),)))
+    spend(drive, 4999)
+    assert told(cell) == []
+    ask = drive.ask()
+    drive.send(ask)
+    drive.die()
+    reaped = drive.money(KEY, MONTH)[0] - 4999
+    assert told(cell) == [(50, 10_000, 4999 + reaped)]
+    # The truth was less: below the threshold again, and once more above it.
+    drive.settle(drive.truth(ask, cost=0))
+    cell.beat("r/0.2", NOW, fresh=True)
+    drive.boot, drive.batches = "r/0.2", 0
+    spend(drive, 1)
+    spend(drive, 3000)
+    assert told(cell)[1:] == [(80, 10_000, 8000)]
+    spend(drive, 9000)
+    assert told(cell)[2:] == [(100, 10_000, 17_000)]
+    july = moment(2026, 7, 1)
+    cell.beat("r/0.2", july, fresh=True)
+    spend(drive, 12_000, now=july)
+    assert [percent for percent, *_ in told(cell)[3:]] == [50, 80, 100]
+    [first, *_] = cell.events()
+    assert first[:3] == (KEY, MONTH, 2026 * 12 + 6)
+
+
+def test_a_raise_has_thresholds_of_its_own(cell: Cell) -> None:
+    """Of the amount that holds: its half is told when that is spent, and nothing a second time when it ends."""
+    until = NOW + HOUR
+    plain = (MONTH, 10_000, 0, 0, 0, "UTC", ALERTS)
+    drive = Drive(cell, key=Limits(budgets=(plain,)))
+    spend(drive, 8500)
+    raised = (MONTH, 10_000, 0, 20_000, until, "UTC", ALERTS)
+    cell.seed(KEY, Limits(version=2, budgets=(raised,)))
+    spend(drive, 1000)
+    spend(drive, 7000)
+    assert told(cell) == [
+        (50, 10_000, 8500),
+        (80, 10_000, 8500),
+        (50, 20_000, 16_500),
+        (80, 20_000, 16_500),
+    ]
+    ask = drive.ask()
+    drive.send(ask)
+    drive.settle(drive.truth(ask, cost=1000), now=until)
+    assert told(cell)[4:] == [(100, 10_000, 17_500)]
+    cell.seed(KEY, Limits(version=3, budgets=((MONTH, 30_000, 0, 0, 0, "UTC", ALERTS),)))
+    spend(drive, 6500, now=until)
+    assert told(cell)[5:] == [(80, 30_000, 24_000)]
+
+
+def test_two_scopes_and_a_batch_tell_each_their_own(cell: Cell) -> None:
+    """A settlement may reach thresholds of several budgets, and a batch those of several settlements: all in one step."""
+    budget = (MONTH, 1000, 0, 0, 0, "UTC", (10, 100))
+    drive = Drive(
+        cell, key=Limits(budgets=(budget,)), org=Limits(budgets=((5, 2000, 0, 0, 0, "UTC", (60,)),))
+    )
+    asks = [drive.ask() for _ in range(3)]
+    drive.send(*asks)
+    drive.settle(*(drive.truth(ask, cost=500) for ask in asks))
+    assert [(event[0], event[3]) for event in cell.events()] == [
+        (KEY, 10),
+        (KEY, 100),
+        (ORG, 60),
+    ]
+
+
+def test_events_are_bounded(cell: Cell) -> None:
+    """The stream forgets the oldest of many."""
+    budget = (MONTH, 10**9, 0, 0, 0, "UTC", tuple(range(1, 201)))
+    drive = Drive(cell, key=Limits(budgets=(budget,)))
+    for month in range(60):
+        at = NOW + month * 31 * 24 * HOUR
+        spend(drive, 2 * 10**9, now=at)
+    assert 10_000 <= len(cell.events()) < 10_200
