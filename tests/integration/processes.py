@@ -25,7 +25,8 @@ from redis.asyncio import Redis
 from config.live import publish_file
 from config.loader import load_text
 from governance.ledger import Entry, decode
-from ratelimit.limits import decode_scope
+from ratelimit.limits import scope_of
+from ratelimit.upkeep import read_scope
 from store.places import CHECKOUT
 from tests.conftest import open_strict_budgets
 
@@ -222,8 +223,8 @@ class Gateway:
             held = 0
             for pattern in ("{c0}:s:*", "{c0}:d:*"):
                 async for key in client.scan_iter(match=pattern):
-                    limits, state = await client.hmget(key, ["l2", "s2"])
-                    scope = decode_scope(limits, state)
+                    scope = await read_scope(client, scope_of(key.decode()))
+                    assert scope is not None
                     held += scope.in_flight + sum(b.held_nusd for b in scope.budgets.values())
             return held
 

@@ -33,7 +33,8 @@ from governance.ledger import Entry, decode
 from loadtests import mock
 from proxy.app import Edge
 from proxy.options import EdgeOptions
-from ratelimit.limits import ScopeState, decode_scope
+from ratelimit.limits import ScopeState, scope_of
+from ratelimit.upkeep import read_scope
 from tests.conftest import open_strict_budgets
 
 CALLER_KEY = "sk-caller-canary-5b1f0c7e9d3a2468"
@@ -717,8 +718,9 @@ class Rig:
         found: dict[str, ScopeState] = {}
         for pattern in ("{c0}:s:*", "{c0}:d:*"):
             async for key in self.redis.scan_iter(match=pattern):
-                limits, state = await self.redis.hmget(key, ["l2", "s2"])
-                found[key.decode()] = decode_scope(limits, state)
+                state = await read_scope(self.redis, scope_of(key.decode()))
+                assert state is not None
+                found[key.decode()] = state
         return found
 
     async def at_rest(self) -> None:
