@@ -24,7 +24,7 @@ from ratelimit.degraded import (
     rule_of,
     rules,
 )
-from ratelimit.limits import Candidate, Plan
+from ratelimit.limits import RATES, WINDOWS_US, Candidate, Plan
 from ratelimit.sight import FAILED, FINE, THROTTLED, Sight
 
 SECOND = 1_000_000
@@ -376,3 +376,94 @@ def test_a_judge_needs_no_loop() -> None:
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
     assert isinstance(judged(judge_of({}), 0), Grant)
+
+
+# Every scope, every window...
+
+CONFIGURED = """
+store: {when_down: share}
+providers: {p: {protocol: openai, base_url: http://127.0.0.1:9, limits: {rpd: 7}}}
+models: {m: {deployments: [{provider: p}]}}
+organizations:
+  o:
+    users: {default: {limits: {itpm: 600}}, ann: {limits: {otpd: 86400}}}
+    applications: {default: {limits: {rps: 3, burst: {rps: 1}}}}
+    organizations:
+      e:
+        teams: {t: {keys: {k: {key: sk-a-key-of-the-tests-0123456789, application: web}}}}
+"""
+
+
+def test_every_declared_scope_has_a_rule() -> None:
+    """Also organizations in organizations, applications that the default holds for, and providers that are limited."""
+    found = rules(load_text(CONFIGURED, source="t", environ={}).config)
+    assert set(found) == {
+        *("org:o", "org:o/e", "team:o/e/t", "key:o/e/t/k", "application:o#web"),
+        *("user:o#ann", "users:o", "provider:p", "model:m", "deployment:m/p"),
+    }
+    (rate,) = found["application:o#web"].rates
+    assert (rate.what, rate.amount, rate.burst, rate.window_us) == ("requests", 3, 1, SECOND)
+    assert found["user:o#ann"].rates[0].what == "output"
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_no_window_lets_more_pass_than_its_share(rate: str) -> None:
+    """Of requests, tokens, input or output: from the beginning of the outage on, the limit times the time."""
+    judge = judge_of({KEY: rule_of(Limits(**{rate: 100}))}, Replicas(2, 0))
+    window = WINDOWS_US[rate[-1]]
+    wish = {"input": 0, "cap": 1} if rate[0] == "o" else {"input": 1, "cap": 0, "assumed": 0}
+    granted = 0
+    for step in range(1, 401):
+        answer = judged(judge, window * step // 200, ask_of(**wish))
+        granted += isinstance(answer, Grant)
+        if isinstance(answer, Denied):
+            assert (answer.rate, answer.scope) == (rate, KEY)
+        assert granted <= 50 * step / 200 + 1e-9
+    assert granted >= 99
+
+
+def test_a_user_is_held_by_what_holds_for_all_or_by_his_own() -> None:
+    """Each has a share to himself; where nobody knows the limits of users, nobody is admitted."""
+    plan = Plan((KEY,), (candidate("d1"),), b"", ("o",))
+    declared = {
+        "users:o": rule_of(Limits(rpm=60)),
+        "user:o#ann": rule_of(Limits(concurrency=1)),
+    }
+    judge = judge_of(declared)
+    for user in ("bob", "cy"):
+        assert isinstance(judged(judge, SECOND, ask_of(plan, user=user)), Grant)
+        refused = judged(judge, SECOND, ask_of(plan, user=user))
+        assert isinstance(refused, Denied)
+        assert refused.scope == f"user:o#{user}"
+    first = ask_of(plan, user="ann")
+    assert isinstance(judged(judge, SECOND, first), Grant)
+    assert isinstance(judged(judge, SECOND, ask_of(plan, user="ann")), Denied)
+    judge.release(first, 0, 1, 2, 3)
+    assert isinstance(judged(judge, SECOND, ask_of(plan, user="ann")), Grant)
+    assert isinstance(judged(judge_of({}), SECOND, ask_of(plan, user="bob")), Closed)
+    assert isinstance(judged(judge_of({}), SECOND, ask_of(plan)), Grant)
+
+
+def test_what_serves_is_passed_over_at_its_share() -> None:
+    """A provider's rate, a spent or strict budget of a model: another candidate, or nobody, and the reason."""
+    one, two = candidate("d1", limited_provider=True), candidate("d2", tier=1, provider="q")
+    plan = Plan((KEY,), (one, two), b"")
+    judge = judge_of({"provider:p": rule_of(Limits(rpm=60))})
+    answers = [judged(judge, SECOND, ask_of(plan)) for _ in range(2)]
+    assert [answer.candidate for answer in answers] == [0, 1]
+    strict = Budget(usd=Decimal(1), per="day", mode="strict")
+    judge = judge_of({"provider:p": rule_of(Limits(), (strict,))})
+    assert judged(judge, SECOND, ask_of(plan)).candidate == 1
+    nobody = judged(judge, SECOND, ask_of(plan, excluded=(2,)))
+    assert isinstance(nobody, Nobody)
+    assert nobody.lost == ("own_budget", "tried")
+
+
+def test_invented_users_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a bound nobody new is admitted until the store answers."""
+    monkeypatch.setattr("ratelimit.degraded.MOST_SCOPES", 10)
+    plan = Plan((KEY,), (candidate("d1"),), b"", ("o",))
+    judge = judge_of({"users:o": rule_of(Limits(rpm=60))})
+    answers = [judged(judge, SECOND, ask_of(plan, user=f"u{n}")) for n in range(20)]
+    assert isinstance(answers[0], Grant)
+    assert isinstance(answers[-1], Closed)
