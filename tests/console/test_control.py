@@ -1,6 +1,7 @@
 """Laws of the control role: a bad start changes nothing, chores go on, and the end leaves whole books."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgpack
 import pytest
 from redis.asyncio import Redis
 
@@ -235,7 +237,7 @@ async def role(
     ledger: Ledger, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Control]:
     """Run the role's chores in this process, faster than in life."""
-    for name in ("REAP_EVERY_S", "ASK_EVERY_S", "KEEP_EVERY_S"):
+    for name in ("REAP_EVERY_S", "ASK_EVERY_S", "KEEP_EVERY_S", "TELL_EVERY_S"):
         monkeypatch.setattr(control, name, 0.02)
     async with LedgerWriter(ledger.redis, ledger.path, idle_s=0.01) as writer:
         ours = Control(
@@ -251,6 +253,31 @@ async def runs(role: Control, number: int) -> bool:
         await role.not_ready() is None
         and f'_version{{replica="{role.replica}"}} {number}.0' in (await role.page()).decode()
     )
+
+
+async def test_thresholds_of_budgets_are_told(
+    role: Control, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a line of the log that machines can read, and in a count by the kind of scope and the percentage."""
+    for percent, key in ((50, "{c0}:s:team:acme/support"), (80, "{c0}:s:team:acme/other")):
+        row = [key, 3, 24_318, percent, 5 * 10**9, 4 * 10**9, 1, 60_000_000]
+        await ledger.redis.xadd("{c0}:ev", {"e": msgpack.packb(row)})
+
+    async def counted() -> bool:
+        page = (await role.page()).decode()
+        return all(
+            f'penstock_budget_events_total{{scope="team",threshold="{percent}"}} 1.0' in page
+            for percent in (50, 80)
+        )
+
+    await eventually(counted)
+    lines = [one.getMessage() for one in caplog.records if "budget threshold" in one.getMessage()]
+    told = [json.loads(line.partition(": ")[2]) for line in lines]
+    assert [(one["scope"], one["percent"]) for one in told] == [
+        ("team:acme/support", 50),
+        ("team:acme/other", 80),
+    ]
+    assert told[0]["spent_nusd"] == 4 * 10**9
 
 
 async def test_each_version_is_seeded_and_acknowledged(role: Control, ledger: Ledger) -> None:
