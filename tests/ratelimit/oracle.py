@@ -656,6 +656,8 @@ class Store:
                 "".join(map(str, words)),
                 now,
                 self._tightest(world, now),
+                # Nobody waits for a place here.
+                0,
             ]
         cap = self._take(world, boot, ask, chosen, room=room, now=now)
         limits = self._tightest(world, now)
