@@ -60,14 +60,14 @@ class Finder:
     """
     Finds the primary of one target; holds no connection.
 
-    `latest` is the one that was found last, and `found_at` when, in seconds of the running loop's clock.
+    `latest` is the one that was found last, None when nobody was; `asked_at` is when, in seconds of the running loop's clock.
     """
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.elsewhere: tuple[str, ...] = ELSEWHERE[target.kind]
         self.latest: Address | None = None
-        self.found_at = 0.0
+        self.asked_at = 0.0
         self._known = dict.fromkeys(target.nodes)
         self._lock = asyncio.Lock()
         self._rounds = 0
@@ -97,7 +97,7 @@ class Finder:
                     self.latest = await search()
                 finally:
                     self._rounds += 1
-                self.found_at = asyncio.get_running_loop().time()
+                    self.asked_at = asyncio.get_running_loop().time()
             return self.latest
 
     # Sentinels...
@@ -147,11 +147,10 @@ class Finder:
             if isinstance(answer, int) or code in {"ASK", "TRYAGAIN"}:
                 return owner
             refusals.append(answer)
-            if code == "MOVED":
-                there = _address(words.rpartition(" ")[2], owner)
-                if there not in owners:
-                    # The loop goes on to it.
-                    owners.append(there)
+            there = _moved_to(words, owner) if code == "MOVED" else None
+            if there is not None and there not in owners:
+                # The loop goes on to it.
+                owners.append(there)
         raise NoPrimary(f"no node serves slot {key_slot(TAG.encode())}: {_reasons(refusals)}")
 
     async def _node_says(self, node: Address) -> tuple[Address, list[Address]]:
@@ -213,10 +212,14 @@ class Finder:
         return await asyncio.gather(*map(one, addresses))
 
 
-def _address(text: str, asked: Address) -> Address:
-    """Read the address of a MOVED; a node that does not know its own name means the one by which it was asked."""
-    host, _, port = text.rpartition(":")
-    return Address(host or asked.host, int(port))
+def _moved_to(words: str, asked: Address) -> Address | None:
+    """
+    Read what follows MOVED, a slot and an address; None when it cannot be read.
+
+    A node that does not know its own name means the one by which it was asked.
+    """
+    host, _, port = words.rpartition(" ")[2].rpartition(":")
+    return Address(host or asked.host, int(port)) if port.isdecimal() else None
 
 
 def _reasons(answers: list[Any]) -> str:

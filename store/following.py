@@ -33,7 +33,7 @@ def following(kind: type[Any], finder: Finder) -> type[Any]:
             """Connect; one that is connected to a former primary connects anew."""
             if self.is_connected:
                 await _look(finder)
-                if (self.host, self.port) != finder.latest:
+                if finder.latest not in {None, (self.host, self.port)}:
                     await self.disconnect(nowait=True)
             await super().connect()
 
@@ -69,7 +69,7 @@ def following(kind: type[Any], finder: Finder) -> type[Any]:
 async def _look(finder: Finder) -> None:
     """Ask again who is the primary, when that was found out too long ago."""
     now = asyncio.get_running_loop().time()
-    if finder.may_be_deceived() and now - finder.found_at > LOOK_EVERY_S:
+    if finder.may_be_deceived() and now - finder.asked_at > LOOK_EVERY_S:
         try:
             await finder.primary()
         except NoPrimary:

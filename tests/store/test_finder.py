@@ -175,6 +175,14 @@ async def test_nodes_that_have_not_heard_yet_are_corrected_by_the_former_owner(p
     assert await cluster(old).primary() == new.at
 
 
+async def test_a_correction_that_cannot_be_read_is_none(peer: Peer) -> None:
+    """It leads nowhere, and nobody fails over it."""
+    odd = await peer(EXISTS=Exception("MOVED nonsense"))
+    odd.maps(odd)
+    with pytest.raises(NoPrimary, match="MOVED nonsense"):
+        await cluster(odd).primary()
+
+
 async def test_a_node_that_is_cut_off_is_passed_over(peer: Peer) -> None:
     """It says that the cluster is down; another one owns the slot."""
     lone = await peer(EXISTS=Exception("CLUSTERDOWN The cluster is down"))
