@@ -56,7 +56,7 @@ async def start(var: Path, vendor: Mock) -> AsyncIterator[Start]:
 
 async def served_again(up: Up) -> str:
     """Stream one call as soon as one is served; until then callers are refused, and told why."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 request_id, _ = await stream(up)

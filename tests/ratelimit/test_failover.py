@@ -19,9 +19,9 @@ from ratelimit.troubles import StoreUnavailable
 from tests.ratelimit.gates import World, until
 from tests.servers import server_binary
 
-FAILS_OVER_WITHIN_S = 40.0
+FAILS_OVER_WITHIN_S = 60.0
 # Far more than the patience of an ask, for the sake of a busy machine.
-ANSWERED_WITHIN_S = 5.0
+ANSWERED_WITHIN_S = 10.0
 Worlds = Callable[[str], World]
 
 
@@ -81,7 +81,7 @@ async def survives(
     await callers.are_served()
     await callers.stop()
     for gate in gates:
-        await world.settles_down(gate, 10)
+        await world.settles_down(gate, 30)
     await world.assert_books()
     assert set(callers.answers) <= {Grant, StoreUnavailable}
     assert callers.slowest_s < ANSWERED_WITHIN_S
