@@ -20,6 +20,12 @@ from tests.store.peers import SLOT, Scripted
 Peer = Callable[..., Awaitable[Scripted]]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give peers the time that a busy machine needs; none is silent unless a test says so."""
+    monkeypatch.setattr(finder, "ANSWER_WITHIN_S", 30.0)
+
+
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
     """Make scripted peers."""
@@ -85,11 +91,11 @@ async def test_silent_sentinels_keep_nobody_waiting(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All are asked at once, and each has its time."""
-    monkeypatch.setattr(finder, "ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(finder, "ANSWER_WITHIN_S", 0.5)
     silent = await peer(SENTINEL=asyncio.Event())
     other = await peer()
     other.knows(NEW)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         assert await sentinels(silent, other).primary() == NEW
 
 
@@ -130,7 +136,7 @@ async def test_those_who_ask_at_once_share_a_search(peer: Peer) -> None:
     one = await peer(SENTINEL=gate)
     ours = sentinels(one)
     asking = [asyncio.ensure_future(ours.primary()) for _ in range(5)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await one.begun.wait()
     asking[0].cancel()
     one.knows(NEW)
