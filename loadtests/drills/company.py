@@ -243,11 +243,9 @@ class SentinelSet:
         for one in self.sentinels:
             # Two pings fit into the time after which somebody is dead, or the living are taken for it. What a Sentinel
             # knows of a replica must be younger than five pings, and of a dead primary's it asks once a second.
-            for name, value in {
-                "ping-period": 400,
-                "publish-period": 100,
-                "info-period": 200,
-            }.items():
+            # On a busy machine it takes its own lateness for a clock that jumped, and does nothing for half a minute (TILT).
+            timers = {"ping-period": 400, "publish-period": 100, "info-period": 200}
+            for name, value in {**timers, "tilt-trigger": 60_000, "tilt-period": 500}.items():
                 one.ask("SENTINEL", "DEBUG", name, value)
         self.heal()
 
