@@ -253,7 +253,7 @@ class GeminiWriter(EventWriter):
                 self._held += len(event.arguments)
                 if self._held > MAX_HELD:
                     self._fail(Failed(failures.too_long()), out)
-                else:
+                elif (event.choice, event.call) in self._calls:
                     self._calls[event.choice, event.call].pieces.append(event.arguments)
             case ToolCallEnded():
                 self._call(event.choice, event.call, out)

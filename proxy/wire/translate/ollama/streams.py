@@ -151,7 +151,7 @@ class OllamaWriter(EventWriter):
                 self._held += len(event.arguments)
                 if self._held > MAX_HELD:
                     self._fail(failures.too_long(), out)
-                else:
+                elif event.call in self._calls:
                     self._calls[event.call].pieces.append(event.arguments)
             case ToolCallEnded():
                 self._call(event.call, out)

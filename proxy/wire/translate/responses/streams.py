@@ -113,7 +113,7 @@ class ResponsesReader(DocumentReader):
                     out.append(ReasoningDelta(str(told.delta)))
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
                 call = self._calls.get(told.output_index)
-                if told.delta and call is not None:
+                if told.delta and call in self._open:
                     self._pieced.add(call)
                     out.append(ToolCallDelta(call, str(told.delta)))
             case "response.refusal.delta":

@@ -1,5 +1,6 @@
 """The laws that hold for every protocol, and for every pair of them."""
 
+import random
 from typing import Any, get_args
 
 import msgspec
@@ -323,6 +324,19 @@ def test_a_bad_request_is_the_callers_mistake(name: str, members: dict[str, Any]
         PROTOCOLS[name].read_request(msgspec.json.encode(members))
     except (BadField, CannotExpress):
         pass
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_writer_takes_events_in_any_order(name: str) -> None:
+    """No reader gives them so; were one to, the caller's stream would still end, once."""
+    dice = random.Random(7)
+    for _ in range(50):
+        events = [*play(ANSWER)][1:-1]
+        dice.shuffle(events)
+        writer = PROTOCOLS[name].writer(REPLY)
+        stream = writer.write([next(iter(play(ANSWER))), *events, Ended()])
+        last = read(lambda: PROTOCOLS[name].reader(None), [stream])[-1]
+        assert isinstance(last, Ended | Failed)
 
 
 @pytest.mark.parametrize("name", NAMES)

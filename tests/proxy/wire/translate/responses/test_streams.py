@@ -106,6 +106,22 @@ STREAMS: dict[str, tuple[bytes, list[Event]]] = {
             Ended(),
         ],
     ),
+    "a piece after its call has ended": (
+        BEGIN
+        + item("added", 1, type="function_call", call_id="a", name="f")
+        + item("done", 1, type="function_call", arguments="{}")
+        + told("function_call_arguments.delta", output_index=1, delta="x")
+        + END,
+        [
+            START,
+            ToolCallStarted(0, "a", "f"),
+            ToolCallDelta(0, "{}"),
+            ToolCallEnded(0),
+            COUNTED,
+            Stopped("tool_calls"),
+            Ended(),
+        ],
+    ),
     "refusal": (
         BEGIN + told("refusal.delta", delta="no") + END,
         [START, RefusalDelta("no"), COUNTED, Stopped("refusal"), Ended()],
