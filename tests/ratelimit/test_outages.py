@@ -401,7 +401,7 @@ async def test_a_journal_that_cannot_be_written_stops_nothing(
     meddler.refusal = b""
     await world.settles_down(gate)
     await world.assert_books()
-    assert "the store fails at the journal: FileExistsError" in told(caplog)
+    assert "the store fails at the journal: FileExistsError: File exists" in told(caplog)
 
 
 # Gone...
