@@ -96,6 +96,7 @@ for i = 1, plan_count do
     end
     plan.candidates[j] = { d = d, m = m, p = p, tier = c[3], input = c[4], output = c[5],
       input_estimate = c[6], most = c[7], request = c[9],
+      throttled = d and throttled(d, now), cooling = d and cooling(d, now),
       budgets = d and m and (#d.l > d.l[6] or #m.l > m.l[6] or (p and #p.l > p.l[6])) }
   end
   if #unknown > 0 then plan.unknown = unknown end
@@ -249,7 +250,7 @@ local function soonest_of(candidates, excluded, wanted)
     for _, k in ipairs(excluded) do out = out or k == j end
     if not out then
       local wait = math.max(wait_for(c.d, wanted), (wait_for(c.m, wanted)))
-      wait = math.max(wait, throttled(c.d, now), c.p and (wait_for(c.p, wanted)) or 0)
+      wait = math.max(wait, c.throttled, c.p and (wait_for(c.p, wanted)) or 0)
       if not soonest or wait < soonest then soonest = wait end
     end
   end
@@ -309,7 +310,7 @@ local function decide(plan, ask)
     local word, wait, failing = 0, 0, false
     if excluded[j] then word = 8
     elseif d.l[5] == 1 then word = 1
-    elseif throttled(d, now) > 0 then word, wait = 9, throttled(d, now)
+    elseif c.throttled > 0 then word, wait = 9, c.throttled
     elseif is_full(d) then word = 3
     else
       -- When it frees is when the last of its three scopes does.
@@ -352,7 +353,7 @@ local function decide(plan, ask)
       local q = word == 0 and queue_of(d, now)
       if q and ahead(q, mine) >= places(c) then word = 'c' end
       if word == 0 then
-        wait = cooling(d, now)
+        wait = c.cooling
         if wait > 0 then word, failing = 2, true end
       end
     end
