@@ -110,13 +110,18 @@ def key_secret(environ: Mapping[str, str], file: Path, *, make: bool) -> str:
     """
     Return the text of `PENSTOCK_KEY_SECRET`, or of the file; where `make`, one that is missing is made.
 
-    Raises `BadKeySecret` for one that is missing or unfit, or that others may read, and OSError.
+    Raises `BadKeySecret` for one that is missing or unfit, that others may read, or that cannot be read or made.
     """
     text = environ.get(VARIABLE, "").strip()
     if not text:
-        if make:
-            _make(file)
-        text = _read(file)
+        try:
+            if make:
+                _make(file)
+            text = _read(file)
+        except OSError as error:
+            raise BadKeySecret(
+                f"the key secret {file} cannot be used: {error.strerror}; set {VARIABLE} instead"
+            ) from error
     KeySecrets.said({VARIABLE: text})
     return text
 

@@ -153,3 +153,12 @@ def test_processes_that_start_at_once_agree_on_one_secret(tmp_path: Path) -> Non
         found = set(pool.map(lambda _: key_secret({}, file, make=True), range(32)))
     assert len(found) == 1
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_place_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    """With the variable that needs no file."""
+    (tmp_path / "file").write_text("no directory")
+    with pytest.raises(BadKeySecret, match=f"set {VARIABLE} instead"):
+        key_secret({}, tmp_path / "file" / "key-secret", make=True)
+    with pytest.raises(BadKeySecret, match=f"set {VARIABLE} instead"):
+        key_secret({}, tmp_path, make=False)
