@@ -1,4 +1,4 @@
-"""The timelines drill: a few timelines from the pools, and that a difference is seen and can be told again."""
+"""The timelines drill: a few timelines from the pools, and that a difference is seen and told."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_a_few_timelines_agree(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 def test_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the number of the timeline, by which it is told again."""
+    """With the number of the timeline, and its whole story."""
 
     def progress(store: Any, name: str, reports: Any) -> int:
         return -1
@@ -34,3 +34,4 @@ def test_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.broken
     assert found.broken[0].startswith("timeline ")
     assert "the oracle -1" in found.broken[0]
+    assert "progress" in found.stories[0]

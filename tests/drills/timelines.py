@@ -32,6 +32,7 @@ from tests.ratelimit.test_timelines import Timeline
 SHORTEST, LONGEST = 10, 20
 DRAWN = 40
 LOOK_EVERY = 4
+LONGEST_STORY = 40_000
 # {3, retry_us, lost, now, limits}, and then what waiting adds.
 NOBODY_SAYS = 5
 
@@ -44,6 +45,7 @@ class Findings:
     steps: int = 0
     happened: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
+    stories: list[str] = field(default_factory=list)
 
     def add(self, other: "Findings") -> None:
         """Take another's counts."""
@@ -51,6 +53,7 @@ class Findings:
         self.steps += other.steps
         self.happened += other.happened
         self.broken += other.broken
+        self.stories += other.stories
 
 
 @dataclass
@@ -183,7 +186,7 @@ class Story(Timeline):
 
 
 def tell_one(cell: Cell, pools: Pools, seed: int, number: int, found: Findings) -> None:
-    """Tell timeline `number` to both; a difference is noted with what it takes to see it again."""
+    """Tell timeline `number` to both; a difference is noted with the whole story."""
     rng = random.Random(f"{seed}/{number}")
     limits = {scope: rng.choice(some) for scope, some in pools.limits.items()}
     story = rng.choices(pools.happenings, k=rng.randint(SHORTEST, LONGEST))
@@ -205,6 +208,7 @@ def tell_one(cell: Cell, pools: Pools, seed: int, number: int, found: Findings) 
     except Exception as error:
         words = "".join(traceback.format_exception_only(error)).strip()
         found.broken.append(f"timeline {number} of seed {seed}, step {step}: {words[:2000]}")
+        found.stories.append(repr({"limits": limits, "story": story})[:LONGEST_STORY])
     found.timelines += 1
     found.steps += step
 
