@@ -22,7 +22,6 @@ import hypothesis
 from hypothesis import strategies as st
 
 from loadtests.drills import report
-from ratelimit import asks
 from tests.drills.server import scripts_of, server
 from tests.ratelimit import cell as cell_of_tests
 from tests.ratelimit import oracle, test_timelines
@@ -33,8 +32,6 @@ SHORTEST, LONGEST = 10, 20
 DRAWN = 40
 LOOK_EVERY = 4
 LONGEST_STORY = 40_000
-# {3, retry_us, lost, now, limits}, and then what waiting adds.
-NOBODY_SAYS = 5
 
 
 @dataclass
@@ -145,13 +142,6 @@ class QuickCell(Cell):
         super().__init__(client)
         look = (Path(__file__).parent / "lua" / "look.lua").read_text()
         self._look = client.script_load(look)
-
-    def admit(self, *args: Any, **more: Any) -> Any:
-        """Admit, and leave out which place in a queue somebody got: the reference knows of no waiting."""
-        answer = super().admit(*args, **more)
-        if isinstance(answer, str):
-            return answer
-        return [row[:NOBODY_SAYS] if row[0] == asks.NOBODY else row for row in answer]
 
     def decoded(self) -> dict[str, Any]:
         """Return everything that is there, in plain values."""
