@@ -118,10 +118,11 @@ def _said(verdict: Verdict) -> list[str]:
         for name, word in _WORDS.items():
             off = getattr(difference, name)
             if off:
-                amount = (
-                    f"{usd(abs(off))} USD" if name == "cost_nusd" else f"{count(abs(off))} {word}"
-                )
-                which = f"{amount} of cost" if name == "cost_nusd" else amount
+                which = f"{count(abs(off))} {word}"
+                if name == "cost_nusd":
+                    which = f"{usd(abs(off))} USD of cost"
+                elif name == "entries":
+                    which = _entries(abs(off))
                 lines.append(f"  {which} {'missing in' if off > 0 else 'too many in'} the books")
     lines += ["", *_balances(verdict)]
     if verdict.rejected:

@@ -61,7 +61,7 @@ async def test_different_books_are_1_and_every_difference_is_said(
     assert await call("verify") == 1
     said = capsys.readouterr().out
     assert "do not agree" in said
-    assert "1 entries missing in the books" in said
+    assert "1 entry missing in the books" in said
     assert "7 input tokens too many in the books" in said
     assert "1.000000001 USD of cost missing in the books" in said
     assert "output tokens missing" not in said
