@@ -500,7 +500,7 @@ def raise_budget(scope: str, per: str, usd: Any, until: Any) -> Edit:
         nodes = [] if held is None else held.items if listed else [held]
         found = [at for at, node in enumerate(nodes) if _value(node, "per") == per]
         if not found:
-            raise NoSuchPlace(f"{quoted(scope)} has no budget per {per}", (*path, "budget"))
+            raise NoSuchPlace(f"{quoted(scope)} has no budget per {quoted(per)}", (*path, "budget"))
         for at in found:
             place = (*path, "budget", at, "raise") if listed else (*path, "budget", "raise")
             if usd is None:

@@ -90,7 +90,13 @@ async def _events(call: Call) -> web.Response:
         raise Refused(
             400, "bad_request", f"count: expected a number from 1 to {MOST_EVENTS}", path="count"
         )
-    found = await newest(call.door.client, int(text), call.query.get("scope"))
+    scope = call.query.get("scope")
+    if scope is not None:
+        version = await Desk(call.door).current()
+        await asyncio.to_thread(
+            refusals, lambda: scope_place(Draft(version.document, call.door.environ), scope)
+        )
+    found = await newest(call.door.client, int(text), scope)
     events = [
         {
             "id": event.id,
@@ -223,5 +229,6 @@ ROUTES = (
             "scope": "Those of one scope, as in `team:acme/support`.",
             "count": "How many at most, up to 1000 (100).",
         },
+        refuses=(404,),
     ),
 )

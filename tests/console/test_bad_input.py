@@ -23,6 +23,7 @@ from console import shapes
 from console.admin import routes
 from console.calls import Route
 from console.cli import COMMANDS
+from ratelimit.limits import RATES
 from tests.console.command_rig import typed
 
 Api = Any  # the fixture of this folder's conftest
@@ -52,6 +53,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "PutTeam": {"team": {"limits": {"rpm": 5}}},
     "CreateKey": {"organization": "acme", "team": "support", "name": "new"},
     "PutQuota": {"limits": {"rpm": 5}},
+    "PutRaise": {"per": "day", "usd": 9, "until": "2099-01-01"},
     "PatchDeployment": {"weight": 2},
     "Change": {},
 }
@@ -317,6 +319,8 @@ TYPED = {
     "key revoke": ["acme/support/helpdesk"],
     "quota show": ["org:acme"],
     "quota set": ["org:acme", "rpm=5"],
+    "quota raise": ["team:acme/support", "day", "9", "--until=2099-01-01"],
+    "quota events": ["org:acme"],
     "deployment drain": ["demo/beta"],
     "deployment undrain": ["demo/beta"],
     "deployment weight": ["demo/beta", "2"],
@@ -341,6 +345,10 @@ BAD_PLACES: dict[str, tuple[str, ...]] = {
     "acme": ("a/b/c", "/", "acme/"),
     "acme/support/helpdesk": ("helpdesk", "acme/support/nope", "nope/x/y", "acme/support/\x07"),
     "org:acme": ("acme", "org:nope", "galaxy:x", "org:\x07", "org:" + LONG),
+    "team:acme/support": ("acme/support", "team:acme/nope", "org:nope", "team:\x07"),
+    "day": ("month", "days", "\x07"),
+    "9": ("-9", "0", "3", "x", "1e30"),
+    "--until=2099-01-01": ("--until=soon", "--until=2099-02-30", "--until=\x07"),
     "rpm=5": (
         "rpm",
         "rpm=-1",
@@ -361,7 +369,9 @@ BAD_OPTIONS = {
     "--wait": ("-1", "99", "5s"),
     "--why": ("", "a\nb", "w" * 501),
     "--rpm": ("-1", "0", "5/s", "x"),
-    "--tpm": ("-1", "x"),
+    **{f"--{rate}": ("-1", "0", "x") for rate in RATES if rate != "rpm"},
+    "--until": ("soon", "2099-13-01", ""),
+    "--count": ("0", "-1", "1001", "x"),
     "--concurrency": ("-1", "x"),
     "--budget": ("5", "-5/month", "5/eon", "x/month", "5/month/firm"),
     "--models": ("nowhere", "\x07"),

