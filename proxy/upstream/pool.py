@@ -173,6 +173,8 @@ class Pool:
             raise ConnectFailed(f"{origin}: {why}") from error
 
     def _note_unreachable(self, origin: Origin, why: str) -> None:
+        # A name may be anything; a log is text.
+        why = why.encode("utf-8", "backslashreplace").decode()
         said, _ = self._unreachable.setdefault(origin, (set(), self.wheel.clock()))
         if why not in said:
             said.add(why)

@@ -225,6 +225,11 @@ local function places(c)
   return n
 end
 
+-- Takes a plan and an ask. Returns its ticket, as queue.lua has it.
+local function ticket_of(plan, ask)
+  return { ask[2], replica, ask[12], plan[5], now, 0 }
+end
+
 -- Takes a plan's candidates, but for one perhaps, and an attempt id. Gives back its tickets.
 local function leave_all(candidates, but, id)
   for j, c in ipairs(candidates) do
@@ -304,7 +309,6 @@ local function decide(plan, ask)
   local lost, waits, caps, holds = {}, {}, {}, {}
   local tier, feasible, known, known_sum = nil, 0, 0, 0
   local panic, panic_wait, last_m, m_wait
-  local mine = { ask[2], replica, ask[12], plan[5], now, 0 }
   for j, c in ipairs(candidates) do
     local d, m, p = c.d, c.m, c.p
     local word, wait, failing = 0, 0, false
@@ -351,7 +355,7 @@ local function decide(plan, ask)
         if room and holds[j] > room then word = poor end
       end
       local q = word == 0 and queue_of(d, now)
-      if q and ahead(q, mine) >= places(c) then word = 'c' end
+      if q and ahead(q, ticket_of(plan, ask)) >= places(c) then word = 'c' end
       if word == 0 then
         wait = c.cooling
         if wait > 0 then word, failing = 2, true end
@@ -401,7 +405,7 @@ local function decide(plan, ask)
     local queued = 0
     if ask[13] == 1 then
       for j, word in ipairs(lost) do
-        if SATURATED[word] and join(candidates[j].d, now, { unpack(mine) }) then queued = 1 end
+        if SATURATED[word] and join(candidates[j].d, now, ticket_of(plan, ask)) then queued = 1 end
       end
     else
       leave_all(candidates, 0, ask[2])
@@ -419,7 +423,7 @@ local function decide(plan, ask)
     take(st, wanted)
     if #st.l > st.l[6] then hold(st, i, holds[chosen], estimate, held) end
   end
-  if queue_of(c.d, now) then serve(c.d, mine, debit / plan[6]) end
+  if queue_of(c.d, now) then serve(c.d, ticket_of(plan, ask), debit / plan[6]) end
   leave_all(candidates, chosen, ask[2])
   take(c.d, theirs)
   take(c.m, theirs)

@@ -774,7 +774,8 @@ class Store:
                 for rate in self._limits(scope).rates:
                     if (rate.counts == "r") == is_requests:
                         reset = world[scope].empty_at[rate.name] - now
-                        rows.append((reset / rate.depth, rate, reset))
+                        # A double: of two that are as full but for the last bit, the first is shown.
+                        rows.append((float(reset / rate.depth), rate, reset))
             if rows:
                 _, rate, reset = max(rows, key=lambda row: row[0])
                 # As much as can still be poured in: requests one by one.
