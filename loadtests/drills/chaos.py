@@ -42,8 +42,10 @@ STRICT_MIX = (Kind("strict", "quick", stream=False, tokens=20, weight=1),)
 STRICT_RATE = 10.0
 OPEN = "open"
 OPEN_RPM = 600_000
-# store.admit_timeout_ms is 1000; the rest is for a machine on which everything shares two cores.
-REFUSED_WITHIN_S = 1.0 + 0.75
+# As store.admit_timeout_ms has it.
+ADMIT_TIMEOUT_S = 1.0
+# The rest is for a machine on which everything shares two cores.
+REFUSED_WITHIN_S = ADMIT_TIMEOUT_S + 0.75
 PEACE_S = 3.0
 # Of the calls that begin in an outage under a strict budget, some are admitted before it has begun, or wait until it is over.
 STRICT_SLACK = 0.5
@@ -262,7 +264,8 @@ def judge(found: Found) -> None:
     if found.recovered_after_s is None or found.strict_recovered_after_s is None:
         found.broken.append("it did not recover")
     begin_s, end_s = found.span_s
-    was_away = found.harm.outage_s > 0.9 * (end_s - begin_s)
+    # What is over before a call would have given up waiting is no outage to it.
+    was_away = end_s - begin_s > ADMIT_TIMEOUT_S and found.harm.outage_s > 0.9 * (end_s - begin_s)
     if was_away and found.strict_during.served > STRICT_SLACK:
         found.broken.append(f"strict budgets stood open: {found.strict_during.served:.1%} served")
     if not found.holds.is_empty():
