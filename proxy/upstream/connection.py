@@ -219,6 +219,11 @@ class Connection(asyncio.Protocol):
         if not self.paused and self._transport is not None and self._listener is not None:
             self.paused = True
             self._transport.pause_reading()
+            theirs = self._transport.get_extra_info("socket")
+            if theirs is not None:
+                # Else the kernel takes megabytes from a fast vendor while our caller does not read. Not before: a window
+                # that is fixed from the beginning makes large answers wait for delayed acknowledgements.
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
 
     def resume_reading(self) -> None:
         """Go on reading; idempotent, safe after close."""
@@ -256,10 +261,6 @@ class Connection(asyncio.Protocol):
         # With marks this low, pause_writing means "the kernel did not take it all" and
         # resume_writing "now it has": that is how a reset during sending is told from a later one.
         self._transport.set_write_buffer_limits(high=1, low=0)
-        theirs = transport.get_extra_info("socket")
-        if theirs is not None:
-            # Else the kernel takes megabytes from a fast vendor while our caller does not read.
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         # A TLS transport reads ahead while it is paused, by default up to 512 KiB.
         limit_reading = getattr(transport, "set_read_buffer_limits", None)
         if limit_reading is not None:
