@@ -9,6 +9,7 @@ Failure stance: each limit does what it declares, and nothing is lost; see `rate
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -18,7 +19,7 @@ from typing import Any
 
 import hiredis
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from ratelimit.admission import Admission
 from ratelimit.asks import (
@@ -47,6 +48,8 @@ LIFE_US = 10_000_000
 # As the scripts remember (`REMEMBER` in `lua/gcra.lua`).
 REMEMBER_S = 604_800
 WATCH_S = 0.05
+# How long the birth of a boot waits for a replica of the store.
+REPLICA_WITHIN_MS = 200
 
 log = logging.getLogger("penstock.gate")
 
@@ -220,10 +223,22 @@ class Gate:
         return boot_of(f"{self._replica}.{secrets.token_hex(4)}")
 
     async def _be_born(self) -> None:
-        """Begin the life of this boot in the eyes of the store; its settlements are counted from there."""
+        """
+        Begin the life of this boot in the eyes of the store; its settlements are counted from there.
+
+        Where the store has replicas, one of them has to know: a primary that begins after a failover without ever having
+        heard of this boot would be taken for another store, and not be told what was lost.
+        """
         boot = self._boot
         await run(self._client, "beat", [BEATS], ["", boot.member, LIFE_US, 1])
-        await self._client.set(boot.seen, 0, nx=True, ex=REMEMBER_S)
+        # On one connection, because WAIT speaks of what was written on its own.
+        async with self._client.client() as one:
+            await one.set(boot.seen, 0, nx=True, ex=REMEMBER_S)
+            # Where nobody may ask, as with some managed stores, they answer for their failovers themselves.
+            with contextlib.suppress(ResponseError):
+                replicas = (await one.info("replication")).get("connected_slaves", 0)
+                if replicas and not await one.wait(1, REPLICA_WITHIN_MS):
+                    log.warning("no replica of the store has heard of %s yet", boot.member)
 
     async def reboot(self, fenced: Boot) -> Boot:
         """Come back under a new boot id, unless somebody did already. Returns the boot that is known now."""
