@@ -263,6 +263,8 @@ class SentinelSet:
             one.find_primary()
         wait_until(self._knows_itself, "three Sentinels know each other and two replicas")
         wait_until(lambda: self.primary().replicas() == 2, "two replicas follow")
+        # One that follows may still be waiting for its first copy: promoted then, it would know nothing at all.
+        wait_until(lambda: self.primary().ask("WAIT", 2, 100) == 2, "two replicas have a copy")
         wait_until(
             lambda: all(self._trusts_replicas(one) for one in self.sentinels),
             "three Sentinels know that both replicas are fit",
