@@ -27,7 +27,7 @@ CONFIG_NAME = "penstock.yaml"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _read(arguments)
     if options.verb == "edge":
         return _edge(options)
     if options.verb == "healthy":
@@ -53,12 +53,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; what a verb does not know is told with that verb's usage. Exits with 2."""
+    parser, verbs = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        verbs.choices[options.verb].error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
+
+
+def _parser() -> (
+    "tuple[argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]]"
+):
     parser = argparse.ArgumentParser(prog="penstock", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="up | demo | edge | healthy")
 
     up = verbs.add_parser(
         "up",
+        allow_abbrev=False,
         help="start the gateway: store, control, edges",
         description="Starts the gateway and keeps it running until Ctrl-C or SIGTERM, which drain it.",
     )
@@ -74,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = verbs.add_parser(
         "demo",
+        allow_abbrev=False,
         help="start everything with a mock vendor and stream a governed completion",
         description="Starts everything with a mock vendor, streams a governed completion to the terminal, shows what it"
         " cost, which deployment served it and why, and stays up until Ctrl-C.",
@@ -91,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
     edge = verbs.add_parser(
         "edge",
+        allow_abbrev=False,
         help="run one edge worker alone",
         description="Runs one edge worker. What it serves comes from the live configuration in Redis.",
     )
@@ -116,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
     healthy = verbs.add_parser(
         "healthy",
+        allow_abbrev=False,
         help="ask whether an edge of this machine is ready",
         description="Exits with 0 when an edge that runs here is ready, with 1 when none is.",
     )
@@ -125,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where the edges' sockets are (default: this installation's)",
     )
-    return parser
+    return parser, verbs
 
 
 def _count(text: str) -> int:

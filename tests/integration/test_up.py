@@ -21,6 +21,7 @@ import openai
 import pytest
 
 from loadtests.mock.server import Mock, serve
+from proxy.__main__ import main
 from store.places import CHECKOUT
 
 KEY = "integration-test-key"
@@ -315,6 +316,26 @@ async def test_the_demo_shows_a_governed_completion_and_ends(var: Path) -> None:
     assert re.search(r"left this day +\$4\.99\d+ of \$5\.00", said)
     assert "\x1b" not in said
     assert not processes_of(var / "demo")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["up", "--wrokers", "2"], "penstock up: error: unrecognized arguments: --wrokers 2"),
+        (["demo", "--onc"], "penstock demo: error: unrecognized arguments: --onc"),
+        (["up", "--workers", "0"], "penstock up: error: argument --workers: '0' is not a number"),
+    ],
+)
+def test_a_mistyped_option_is_told_with_its_verbs_usage(
+    capsys: pytest.CaptureFixture[str], typed: list[str], told: str
+) -> None:
+    """Exit code 2, nothing starts, and an option is never guessed from its beginning."""
+    with pytest.raises(SystemExit) as ended:
+        main(typed)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert f"usage: penstock {typed[0]} " in error
 
 
 async def test_one_edge_alone_says_what_it_lacks() -> None:
