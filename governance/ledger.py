@@ -14,7 +14,7 @@ Failure stance: `decode` refuses whatever it would have to guess about.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -95,6 +95,7 @@ class Entry:
     `status` is the upstream's HTTP status, 0 if none came; `stream` is 0 or 1.
     `outcome` is one of `OUTCOMES`; `token_source` is provider, estimated or none.
     `team` is the name within its organization, `key` the id `organization/team/name`.
+    `decision` is the compact form of `routing.decision`, empty where nothing was to be decided.
     """
 
     attempt_id: str
@@ -130,6 +131,8 @@ class Entry:
     protocol: str
     replica: str
     added_us: int
+    # Added later: each has a default, which stands for it in entries of those who do not know it yet.
+    decision: str = ""
 
     def as_dict(self) -> dict[str, str | int]:
         """Return the fields by name, in their order."""
@@ -140,6 +143,10 @@ ENTRY_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Entry))
 """The names of the places of an entry."""
 
 _TYPES: tuple[type, ...] = tuple(int if field.type is int else str for field in fields(Entry))
+_DEFAULTS: tuple[Any, ...] = tuple(
+    field.default for field in fields(Entry) if field.default is not MISSING
+)
+_LEAST = len(_TYPES) - len(_DEFAULTS)
 
 
 def encode(entry: Entry) -> bytes:
@@ -157,7 +164,7 @@ def decode_values(payload: bytes) -> tuple[Any, ...]:
     """
     Return the values of an entry in the order of `ENTRY_FIELDS`, each of its type.
 
-    Places beyond the known ones are left away.
+    Places beyond the known ones are left away; those that were added later have their defaults where they are missing.
     Raises `MalformedEntry`.
     """
     try:
@@ -165,11 +172,13 @@ def decode_values(payload: bytes) -> tuple[Any, ...]:
     except Exception as error:
         # The unpacker has no common ancestor for what it raises (value, type, unicode, key errors).
         raise MalformedEntry(f"not msgpack: {type(error).__name__}: {error}") from error
-    if type(values) is not tuple or len(values) < len(_TYPES):
+    if type(values) is not tuple or len(values) < _LEAST:
         found = f"an array of {len(values)}" if type(values) is tuple else type(values).__name__
-        raise MalformedEntry(f"expected an array of at least {len(_TYPES)} places, found {found}")
+        raise MalformedEntry(f"expected an array of at least {_LEAST} places, found {found}")
     if len(values) > len(_TYPES):
         values = values[: len(_TYPES)]
+    elif len(values) < len(_TYPES):
+        values += _DEFAULTS[len(values) - _LEAST :]
     if tuple(map(type, values)) != _TYPES:
         values = tuple(map(_coerced, values, _TYPES, ENTRY_FIELDS))
     for value in values:

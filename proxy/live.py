@@ -31,6 +31,7 @@ from proxy.wire.endpoints import ENDPOINTS, GENERATING, PROTOCOLS, Endpoint
 from proxy.wire.headers import RequestHead
 from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, records
+from routing import decision
 from routing.catalogue import Rates, bound
 from routing.eligibility import Option, Pool, UnknownModel
 
@@ -131,6 +132,8 @@ class Offer:
     most_input: int
     ok: Counter
     duration: Histogram
+    decided: str
+    """How the record of a decision among the places begins; empty where there is one place only."""
 
 
 class Live:
@@ -254,6 +257,9 @@ class Live:
             most_input=max(option.context or UNBOUNDED for option in eligible),
             ok=self._metrics.counter("penstock_requests_total", endpoint.word, asked, "200"),
             duration=self._metrics.histogram("penstock_duration_seconds", asked),
+            decided=decision.head("declared", asked, [place.id for place in places])
+            if len(places) > 1
+            else "",
         )
 
     def _is_strict(self, option: Option) -> bool:
@@ -292,7 +298,10 @@ class Live:
             "replica": self._replica,
             "stream": 1 if stream else 0,
         }
-        texts = {"attempt_id", "request_id", "user", "model", "deployment", "provider"}
+        texts = {
+            *("attempt_id", "request_id", "user", "model", "deployment", "provider"),
+            "decision",
+        }
         packed: bytes = _pack(
             [known.get(name, "" if name in texts else 0) for name in ENTRY_FIELDS]
         )

@@ -29,6 +29,7 @@ from proxy.wire.meter import StreamMeter, Usage, error_in
 from proxy.wire.sse import EventSplitter, EventTooLong, decode
 from ratelimit.asks import Grant, Settlement
 from routing.catalogue import cost_nusd
+from routing.decision import declared
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -583,6 +584,9 @@ class Attempt:
                         exchange.endpoint.word,
                         edge.replica,
                         self.added_us,
+                        declared(offer.decided, grant.candidate, grant.lost)
+                        if offer.decided
+                        else "",
                     )
                 ),
             )

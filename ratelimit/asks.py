@@ -45,7 +45,11 @@ LOST_WORDS = {
     "a": "own_budget",
     "b": "provider_limit",
     "c": "others_wait",
+    "d": "unsuitable",
 }
+
+# The tier of a candidate that an ask leaves out.
+UNSUITABLE = 255
 
 LOST_DIGITS = {word: digit for digit, word in LOST_WORDS.items()}
 
@@ -89,6 +93,9 @@ class Ask:
     `level` is 1 premium, 2 normal, 3 economy; an ask that `may_wait` gets a ticket when every place is taken.
 
     `excluded` are candidates counted from 1, as the script does.
+
+    `tiers` ranks the candidates for this ask alone, one byte each: the lowest tier that can serve wins, `UNSUITABLE` is out;
+    empty, the plan's own tiers hold.
     """
 
     __slots__ = (
@@ -110,6 +117,7 @@ class Ask:
         "reseeds",
         "taken",
         "tie",
+        "tiers",
         "user",
         "void_to",
     )
@@ -130,6 +138,7 @@ class Ask:
         user: str,
         level: int = 2,
         may_wait: bool = False,
+        tiers: bytes = b"",
     ) -> None:
         self.plan = plan
         self.attempt_id = attempt_id
@@ -144,6 +153,7 @@ class Ask:
         self.user = user
         self.level = level
         self.may_wait = may_wait
+        self.tiers = tiers
         self.answer: asyncio.Future[Grant | Denied | Nobody]
         self.boot: Boot
         self.deadline = 0.0
@@ -347,6 +357,7 @@ def admit_command(
                 ask.user,
                 ask.level,
                 1 if ask.may_wait else 0,
+                ask.tiers,
             )
         )
         for ask in asks

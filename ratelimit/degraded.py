@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from config.models import Budget, Config, Limits
-from ratelimit.asks import LOST_DIGITS, Ask, Boot, Denied, Grant, Nobody
+from ratelimit.asks import LOST_DIGITS, UNSUITABLE, Ask, Boot, Denied, Grant, Nobody
 from ratelimit.limits import RATES, WINDOWS_US, Candidate, declared
 from ratelimit.sight import Sight
 
@@ -391,8 +391,9 @@ class Degraded:
         fit = [at for at, word in enumerate(lost) if word == "feasible"]
         why = _ONLY if len(lost) == 1 else _ORDER
         if fit:
-            tier = min(ask.plan.candidates[at].tier for at in fit)
-            fit = [at for at in fit if ask.plan.candidates[at].tier == tier]
+            tiers = ask.tiers or [candidate.tier for candidate in ask.plan.candidates]
+            tier = min(tiers[at] for at in fit)
+            fit = [at for at in fit if tiers[at] == tier]
             chosen = self._quickest(ask, fit)
             if len(fit) > 1:
                 why = _LOAD
@@ -427,6 +428,8 @@ class Degraded:
         """Return the word for a candidate (`feasible`, or why not), and how long until it frees."""
         if number in ask.excluded:
             return "tried", 0.0
+        if ask.tiers and ask.tiers[number - 1] == UNSUITABLE:
+            return "unsuitable", 0.0
         if place.deployment.rule.drained or place.deployment.rule.closed:
             return "drained", 0.0
         name = place.candidate.deployment

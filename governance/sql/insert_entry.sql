@@ -3,8 +3,14 @@
 -- Takes  the fields of an entry in their order, then book, stream_ms, stream_seq.
 -- Gives  nothing; the number of changed rows tells whether it was new.
 
-INSERT INTO entries VALUES (
-  ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+INSERT INTO entries (
+  attempt_id, request_id, attempt, at_us, organization, team, key, user, application,
+  business_line, model_asked, model, deployment, provider, input_tokens, cached_tokens,
+  cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens,
+  cost_nusd, price_version, ttft_us, duration_us, outcome, status, token_source, reason, stream,
+  protocol, replica, added_us, decision, book, stream_ms, stream_seq
+) VALUES (
+  ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
   ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 )
 ON CONFLICT (attempt_id) DO NOTHING;

@@ -27,11 +27,12 @@
 --        request: nano-USD per attempt; most: output tokens that the model can give at most;
 --        provider, entry: for the reaper, opaque here; tenant, weight: see queue.lua
 --   ask  {plan number, attempt id, input estimate, input bound, cap, assumed, n, first, excluded,
---         tie, user, level, may_wait}
+--         tie, user, level, may_wait, tiers}
 --        cap: output tokens the caller allows per choice, 0 when not said; assumed: what to expect
 --        then; n: choices, 0 when there is no output; first: 1 unless a retry (which asks no second request of the caller);
 --        excluded: candidate numbers; tie: any integer; user: whose scopes these are, and for the reaper;
---        level: 1 premium, 2 normal, 3 economy; may_wait: 1 takes a ticket when all is full, 0 gives it back
+--        level: 1 premium, 2 normal, 3 economy; may_wait: 1 takes a ticket when all is full, 0 gives it back;
+--        tiers: one byte per candidate, its tier for this ask (255: left out); '' leaves them to the plan
 --
 -- Returns a list with one packed answer per ask, the word FENCED when this replica's life
 -- has ended in the eyes of the store, or the word LATE when nobody waits for this sending any more.
@@ -49,7 +50,7 @@
 --   lost   one sign per candidate: 0 chosen or feasible, 1 drained, 2 cooling, 3 concurrency,
 --          4 requests, 5 tokens, 6 its model's limits, 7 budget, 8 excluded, 9 throttled,
 --          a the budget of its deployment, model or provider, b its provider's limits,
---          c what is free there is for those who wait
+--          c what is free there is for those who wait, d left out by the ask's tiers
 --   why    1 the only candidate, 2 declared order, 3 load, 4 all were failing: the least bad
 
 --- @include gcra
@@ -70,6 +71,7 @@ local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
 local memo, plans, answers, leases = {}, {}, {}, {}
 local plan_count = tonumber(ARGV[5])
 local LEAST_CAP = 256
+local byte, UNSUITABLE = string.byte, 255
 -- What a candidate loses by that frees by itself, and soon.
 local SATURATED = { [3] = true, [4] = true, [5] = true, [6] = true, b = true, c = true }
 local replica = string.match(ARGV[2], '^(.*)%.') or ARGV[2]
@@ -245,13 +247,13 @@ local function unaffordable(scopes, i, b)
   return { 0, 4, i, amount_of(l, b, now), ends > 0 and ends - now or 0, now, tightest(scopes), l[b] }
 end
 
--- Takes the candidates, the numbers of those that are excluded, and what is wanted. Returns how long
--- until the rates of one of them give as much: a caller who is told when his own limit frees must not
--- come back to a vendor's.
-local function soonest_of(candidates, excluded, wanted)
+-- Takes the candidates, the numbers of those that are excluded, the ask's tiers, and what is wanted.
+-- Returns how long until the rates of one of them give as much: a caller who is told when his own limit
+-- frees must not come back to a vendor's.
+local function soonest_of(candidates, excluded, tiers, wanted)
   local soonest
   for j, c in ipairs(candidates) do
-    local out = c.d.l[5] == 1
+    local out = c.d.l[5] == 1 or byte(tiers, j) == UNSUITABLE
     for _, k in ipairs(excluded) do out = out or k == j end
     if not out then
       local wait = math.max(wait_for(c.d, wanted), (wait_for(c.m, wanted)))
@@ -268,7 +270,7 @@ local function decide(plan, ask)
   local candidates = plan.candidates
   local scopes, unknown = scopes_of(plan, ask[11])
   if not scopes then return { 2, unpack(unknown) } end
-  local input, bound, cap, assumed, n = ask[3], ask[4], ask[5], ask[6], ask[7]
+  local input, bound, cap, assumed, n, tiers = ask[3], ask[4], ask[5], ask[6], ask[7], ask[14] or ''
   local output = (cap > 0 and cap or assumed) * n
   local debit = input + output
   theirs[2], theirs[3], theirs[4] = debit, input, output
@@ -300,7 +302,7 @@ local function decide(plan, ask)
       end
     end
   end
-  if worst > 0 then worst = math.max(worst, soonest_of(candidates, ask[9], theirs)) end
+  if worst > 0 then worst = math.max(worst, soonest_of(candidates, ask[9], tiers, theirs)) end
   if worst >= 0 then return { 0, what, which, limit, worst, now, tightest(scopes), code } end
 
   -- The candidates: who could serve it, and the best of the lowest tier that has one.
@@ -312,7 +314,9 @@ local function decide(plan, ask)
   for j, c in ipairs(candidates) do
     local d, m, p = c.d, c.m, c.p
     local word, wait, failing = 0, 0, false
+    local its_tier = byte(tiers, j) or c.tier
     if excluded[j] then word = 8
+    elseif its_tier == UNSUITABLE then word = 'd'
     elseif d.l[5] == 1 then word = 1
     elseif c.throttled > 0 then word, wait = 9, c.throttled
     elseif is_full(d) then word = 3
@@ -364,10 +368,10 @@ local function decide(plan, ask)
     lost[j], waits[j] = word, wait
     if failing and (not panic or wait < panic_wait) then panic, panic_wait = j, wait end
     if word == 0 then
-      if not tier or c.tier < tier then
-        tier, feasible, known, known_sum = c.tier, 0, 0, 0
+      if not tier or its_tier < tier then
+        tier, feasible, known, known_sum = its_tier, 0, 0, 0
       end
-      if c.tier == tier then
+      if its_tier == tier then
         feasible = feasible + 1
         local lat = latency(d, now)
         if lat > 0 then known, known_sum = known + 1, known_sum + lat end
@@ -384,7 +388,7 @@ local function decide(plan, ask)
     for k = 1, count do
       local j = (start + k - 1) % count + 1
       local c = candidates[j]
-      if lost[j] == 0 and c.tier == tier then
+      if lost[j] == 0 and (byte(tiers, j) or c.tier) == tier then
         local lat = latency(c.d, now)
         local cost = expected_wait(c.d, lat > 0 and lat or unknown_latency)
         if not best or cost < best then best, chosen = cost, j end
@@ -398,7 +402,7 @@ local function decide(plan, ask)
     -- Nobody. Say when somebody frees, and whether it is the budget that stands in the way.
     local soonest, poor, others = nil, false, false
     for j, word in ipairs(lost) do
-      if word == 7 then poor = true elseif word ~= 8 and word ~= 1 then others = true end
+      if word == 7 then poor = true elseif word ~= 8 and word ~= 1 and word ~= 'd' then others = true end
       if waits[j] > 0 and (not soonest or waits[j] < soonest) then soonest = waits[j] end
     end
     if poor and not others then return unaffordable(scopes, strict_scope, strict_budget) end

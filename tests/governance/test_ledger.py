@@ -46,18 +46,27 @@ def test_an_entry_survives_the_wire(entry: Entry) -> None:
 def test_the_places_are_the_contract() -> None:
     """Lua and the edge count on these places; a change here is a change of the wire."""
     places = {name: place for place, name in enumerate(ENTRY_FIELDS)}
-    assert len(places) == 33
+    assert len(places) == 34
     assert [places[name] for name in ("attempt_id", "at_us", "user", "model", "provider")] == [
         *(0, 3, 7, 11, 13)
     ]
     assert [places[name] for name in ("input_tokens", "output_tokens", "cost_nusd")] == [14, 17, 21]
     assert [places[name] for name in ("outcome", "stream", "added_us")] == [25, 29, 32]
+    assert places["decision"] == 33
 
 
 def test_a_newer_writer_may_append_places() -> None:
     """Places beyond the known ones are left away, so that replicas may be upgraded one by one."""
     values = [*SAMPLE.as_dict().values(), "news", {"more": 1}]
     assert decode(msgpack.packb(values)) == SAMPLE
+
+
+def test_an_older_writer_knows_fewer_places() -> None:
+    """What was added later has its default where it is missing; what every writer knows must be there."""
+    values = list(SAMPLE.as_dict().values())
+    assert decode(msgpack.packb(values[:33])) == replace(SAMPLE, decision="")
+    with pytest.raises(MalformedEntry, match="at least 33"):
+        decode(msgpack.packb(values[:32]))
 
 
 def test_a_whole_number_that_lua_wrote_as_a_float_is_a_number() -> None:

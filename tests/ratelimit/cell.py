@@ -77,6 +77,7 @@ class Cell:
             excluded=ask.excluded,
             tie=ask.tie,
             user=ask.user,
+            tiers=bytes(ask.tiers),
         )
 
     def seed(self, scope: str, row: oracle.Limits) -> None:

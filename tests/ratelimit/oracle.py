@@ -27,7 +27,7 @@ EPOCH_US = int(EPOCH.timestamp()) * SECOND
 
 REQUESTS, TOKENS, CONCURRENCY, BUDGET, TOO_LARGE = 1, 2, 3, 4, 5
 FEASIBLE, DRAINED, COOLING, FULL, NO_REQUESTS, NO_TOKENS, MODEL, POOR, TRIED, THROTTLED = range(10)
-OWN, PROVIDER = "a", "b"
+OWN, PROVIDER, UNSUITABLE = "a", "b", "d"
 
 
 def calendar(now: int, zone: str) -> dict[int, int]:
@@ -289,7 +289,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ask:
-    """One attempt's wishes; `excluded` counts from 1."""
+    """One attempt's wishes; `excluded` counts from 1, `tiers` stand in place of the plan's (255: not this one)."""
 
     plan: Plan
     attempt_id: str
@@ -302,6 +302,11 @@ class Ask:
     excluded: tuple[int, ...]
     tie: int
     user: str
+    tiers: tuple[int, ...] = ()
+
+    def tier(self, i: int) -> int:
+        """Return the tier of a candidate (from 0) for this ask."""
+        return self.tiers[i] if self.tiers else self.plan.candidates[i].tier
 
 
 @dataclass(frozen=True)
@@ -577,7 +582,9 @@ class Store:
                 *(self._wait(world, scope, self._wants(ask), now)[0] for scope in c.scopes),
             )
             for number, c in enumerate(ask.plan.candidates, 1)
-            if number not in ask.excluded and not self.limits[c.scopes[0]].drained
+            if number not in ask.excluded
+            and not self.limits[c.scopes[0]].drained
+            and 255 not in ask.tiers[number - 1 : number]
         ]
         return min(waits, default=0)
 
@@ -637,15 +644,15 @@ class Store:
         feasible = [i for i, word in enumerate(words) if word == FEASIBLE]
         failing = [i for i, word in enumerate(words) if word == COOLING]
         if feasible:
-            lowest = min(plan.candidates[i].tier for i in feasible)
-            peers = [i for i in feasible if plan.candidates[i].tier == lowest]
+            lowest = min(ask.tier(i) for i in feasible)
+            peers = [i for i in feasible if ask.tier(i) == lowest]
             chosen = self._least_loaded(world, plan, peers, ask.tie, now)
             why = 1 if len(words) == 1 else 2 if len(peers) == 1 else 3
         elif failing:
             chosen, why = min(failing, key=lambda i: waits[i]), 4
             words[chosen] = FEASIBLE
         else:
-            blocked = [word for word in words if word not in {TRIED, DRAINED}]
+            blocked = [word for word in words if word not in {TRIED, DRAINED, UNSUITABLE}]
             if blocked and set(blocked) == {POOR}:
                 _, number, budget = next(one for one in strict if one[0] == room)
                 raise self._spent(number, budget, now)
@@ -676,6 +683,8 @@ class Store:
         """Say why a candidate cannot serve, and when that passes."""
         if number in ask.excluded:
             return TRIED, 0
+        if ask.tiers and ask.tiers[number - 1] == 255:
+            return UNSUITABLE, 0
         deployment, model, *provider = c.scopes
         limits, state = self.limits[deployment], world[deployment]
         if limits.drained:

@@ -318,6 +318,8 @@ def test_the_quickest_that_is_not_busy_is_chosen() -> None:
     tiers = Plan((KEY, ORG), (candidate("d1", 1), candidate("d2", 0)), b"")
     granted = judged(judge_of({}, sight=sight), 0, ask_of(tiers))
     assert (granted.candidate, granted.why) == (1, "order")
+    own = judged(judge_of({}, sight=sight), 0, ask_of(tiers, tiers=b"\x00\xff"))
+    assert (own.candidate, own.lost) == (0, "0d")
 
 
 def test_who_cannot_serve_is_passed_over() -> None:

@@ -194,6 +194,31 @@ def test_a_refusal_says_when_it_frees_and_keeps_its_word(cell: Cell) -> None:
     assert drive.admit(now=NOW + wait)[0] == 1
 
 
+# Tiers of an ask's own...
+
+
+def test_an_ask_may_rank_the_candidates_itself(cell: Cell) -> None:
+    """Its tiers stand in place of the plan's, the lowest that can serve wins, and 255 is never chosen, not even of failing ones."""
+    plan = plan_of(candidate("d1"), candidate("d2", tier=1), candidate("d3", tier=2))
+    drive = Drive(cell, plan, d2=Limits(concurrency=1))
+    assert drive.admit()[1] == 1
+    assert drive.admit(tiers=(2, 0, 1))[1:2] == [2]
+    granted = drive.admit(tiers=(2, 0, 1))
+    assert (granted[1], granted[5], granted[6]) == (3, 2, "030")
+    assert drive.admit(tiers=(254, 255, 255))[6] == "0dd"
+    nobody = drive.admit(tiers=(255, 0, 255))
+    assert (nobody[0], nobody[2]) == (3, "d3d")
+
+
+def test_who_is_left_out_by_an_ask_does_not_say_when_it_can_come_back(cell: Cell) -> None:
+    """A refusal by the caller's own limit waits for the vendors' limits that count for this ask, and for no others."""
+    plan = plan_of(candidate("d1"), candidate("d2"))
+    drive = Drive(cell, plan, key=Limits(rpm=60, burst=(("rpm", 1),)), d1=Limits(rpm=1))
+    assert drive.admit(tiers=(0, 1))[1] == 1
+    assert drive.admit(tiers=(0, 255))[4] == MINUTE
+    assert drive.admit(tiers=(255, 0))[4] == SECOND
+
+
 # Within a batch, and again...
 
 

@@ -157,6 +157,8 @@ wishes = st.fixed_dictionaries(
         "excluded": st.sampled_from([(), (), (), (1,), (1, 2), (3,)]),
         "tie": st.integers(-3, 2**40),
         "user": st.sampled_from(USERS),
+        "tiers": st.just([])
+        | st.lists(st.sampled_from([0, 0, 1, 254, 255]), min_size=4, max_size=4),
     }
 )
 truths = st.fixed_dictionaries(
@@ -322,12 +324,14 @@ class Timeline:
             own = dict(wish)
             plan, slack = self.plans[own.pop("plan")], own.pop("slack")
             excluded = tuple(n for n in own.pop("excluded") if n <= len(plan.candidates))
+            tiers = tuple(own.pop("tiers")[: len(plan.candidates)])
             batch.append(
                 oracle.Ask(
                     plan=plan,
                     attempt_id=f"q{self.attempts}.1",
                     bound=own["input"] + slack,
                     excluded=excluded,
+                    tiers=tiers,
                     **own,
                 )
             )

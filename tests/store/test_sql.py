@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,22 @@ def test_writers_that_start_at_once_make_the_tables_once(tmp_path: Path) -> None
 
     with ThreadPoolExecutor(6) as threads:
         assert sum(threads.map(start, range(6))) == len(migrations("governance"))
+
+
+def test_a_database_of_an_earlier_release_gets_the_columns_that_were_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows keep what they hold; what was added later is its default there."""
+    known = migrations("governance")
+    with closing(open_writer(tmp_path / "ledger.db")) as connection:
+        with monkeypatch.context() as earlier:
+            earlier.setattr(sql, "migrations", lambda _: known[:1])
+            migrate(connection, "governance")
+        connection.execute("INSERT INTO books VALUES (1, 'b')")
+        connection.execute(f"INSERT INTO entries VALUES ('q.1', {', '.join('1' * 35)})")
+        assert migrate(connection, "governance") == len(known) - 1
+        row = connection.execute("SELECT attempt_id, cost_nusd, decision FROM entries").fetchone()
+        assert tuple(row) == ("q.1", 1, "")
 
 
 def test_a_migration_that_fails_changes_nothing(
