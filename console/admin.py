@@ -29,6 +29,7 @@ from console import (
     key_routes,
     openapi,
     quota_routes,
+    routing_routes,
     shapes,
 )
 from console.answers import Refused, error_answer, json_answer
@@ -75,6 +76,7 @@ def routes() -> tuple[Route, ...]:
         *key_routes.ROUTES,
         *quota_routes.ROUTES,
         *catalogue_routes.ROUTES,
+        *routing_routes.ROUTES,
     )
 
 

@@ -46,8 +46,8 @@ class No(Exception):
         super().__init__(str(error.get("message", f"the gateway answers {status}")))
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let a command say where the gateway is."""
+def add_options(parser: argparse.ArgumentParser, *, config: bool = True) -> None:
+    """Let a command say where the gateway is; `config` is False where it has that option already."""
     parser.add_argument(
         "--admin-url",
         metavar="URL",
@@ -60,12 +60,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="holds the admin token (default: $PENSTOCK_ADMIN_TOKEN, then the configuration)",
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help=f"the configuration that says both (default: {CONFIG_NAME})",
-    )
+    if config:
+        parser.add_argument(
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help=f"the configuration that says both (default: {CONFIG_NAME})",
+        )
 
 
 class Gateway:

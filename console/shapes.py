@@ -435,6 +435,52 @@ class OneSection(Shape):
     section: dict[str, Any]
 
 
+class ModelRow(Shape):
+    """One model in one task, as `GET /v1/usage/models` judges it."""
+
+    task: str = Field(description="The task, empty where it is not known.")
+    model: str
+    verdict: str = Field(
+        description="`best`, `bargain` (nearly as good at half the price or less), `fair`, `dear`"
+        " (another one is at least as good for less), or `unrated`."
+    )
+    requests: int
+    attempts: int
+    errors: int
+    cost_nusd: int
+    cost_usd: str
+    ttft_us: int = Field(description="Mean first-byte time of what was served.")
+    quality: float | None
+    worth: float | None = Field(description="Quality times the share of tries answered.")
+    price_nusd: int | None = Field(description="For a thousand mean calls of the task.")
+    price_usd: str | None
+    instead: str = Field(description="The model that is at least as good and costs less.")
+    could_save_nusd: int = Field(description="What its calls would have cost less there.")
+    could_save_usd: str
+
+
+class BestSingle(Shape):
+    """The best single model, and what everything would have cost there."""
+
+    model: str
+    worth: float
+    cost_nusd: int
+    cost_usd: str
+
+
+class ModelsReport(Shape):
+    """Which models are worth what they cost, and what choosing among them saved."""
+
+    version: int
+    rows: list[ModelRow]
+    cost_nusd: int
+    cost_usd: str
+    best: BestSingle | None
+    saved_nusd: int | None = Field(description="Negative when routing cost more.")
+    saved_usd: str | None
+    worth: float | None = Field(description="What was served was worth, weighed by calls.")
+
+
 class Word(Shape):
     """Whether the role lives or is ready."""
 

@@ -1,4 +1,8 @@
-"""`penstock usage`: who used how much of what, from the ledger."""
+"""
+`penstock usage`: who used how much of what, from the ledger.
+
+`--report models` judges the models by it; that takes prices and qualities, so the running gateway is asked.
+"""
 
 import argparse
 import json
@@ -7,7 +11,11 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
+from console.gateway import Gateway, add_options
+from console.operating import operate, print_json, print_table
 from console.tables import count, money, style, table
 from console.whereabouts import Nowhere, add_ledger_option, ledger_file
 from governance.usage import DIMENSIONS, BadQuestion, Sums, Usage, moment_us, usage
@@ -20,14 +28,19 @@ _HEADS = ("requests", "attempts", "input", "cached", "output", "errors", "cost U
 
 def run(argv: Sequence[str]) -> int:
     """Run the command: 0 answered, 2 misuse, 3 the ledger is out of reach."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.report is not None:
+        if options.by is not None or options.ledger is not None:
+            parser.error("--report asks the running gateway: leave --by and --ledger out")
+        return operate("penstock usage", options, _report)
     now = datetime.now(UTC)
     try:
         path = ledger_file(options.ledger, options.config, os.environ, Path.cwd())
         answer = usage(
             path,
-            options.by,
-            since_us=moment_us(options.since, now),
+            options.by or "model",
+            since_us=moment_us(options.since or "24h", now),
             until_us=None if options.until is None else moment_us(options.until, now),
         )
     except (BadQuestion, BadLedgerUrl, Nowhere) as error:
@@ -50,21 +63,91 @@ def _parser() -> argparse.ArgumentParser:
         description="Sums requests, tokens and cost over the ledger. Times are UTC.",
         epilog=f"dimensions: {', '.join(DIMENSIONS)}",
     )
+    parser.add_argument("--by", metavar="A,B", help="dimensions to group by (default: model)")
     parser.add_argument(
-        "--by", default="model", metavar="A,B", help="dimensions to group by (default: model)"
+        "--report",
+        choices=("models",),
+        help="judge instead: which models are dear and underperform, which are cheap and good, what"
+        " routing saved (asks the running gateway)",
     )
     parser.add_argument(
         "--since",
-        default="24h",
         metavar="TIME",
-        help="30m, 24h, 7d, or a moment such as 2026-11-01 or 2026-11-01T08:30 (default: 24h)",
+        help="30m, 24h, 7d, or a moment such as 2026-11-01 or 2026-11-01T08:30 (default: 24h; 7d"
+        " for a report)",
     )
     parser.add_argument(
         "--until", metavar="TIME", help="the end, not included (default: everything since)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_ledger_option(parser)
+    add_options(parser, config=False)
     return parser
+
+
+def _report(gateway: Gateway, options: argparse.Namespace) -> int:
+    """Ask for the judgement about models, and print it."""
+    said = {"since": options.since, "until": options.until}
+    query = urlencode({name: text for name, text in said.items() if text is not None})
+    answer = gateway.ask("GET", f"/v1/usage/models?{query}")
+    if options.json:
+        print_json(answer)
+    elif answer["rows"]:
+        _print_models(answer)
+    else:
+        print("Nothing was used in that time.")
+    return 0
+
+
+def _print_models(answer: Any) -> None:
+    """Print each model with its verdict, and what routing saved."""
+    tasks = any(row["task"] for row in answer["rows"])
+    rows = []
+    for row in answer["rows"]:
+        verdict = row["verdict"]
+        if row["instead"]:
+            verdict += f": {row['instead']} saves {_short(row['could_save_nusd'])} USD"
+        rows.append(
+            [
+                *([row["task"] or "-"] if tasks else []),
+                row["model"],
+                verdict,
+                count(row["requests"]),
+                _share(row["attempts"] - row["errors"], row["attempts"]),
+                count(row["ttft_us"] // 1000),
+                "-" if row["quality"] is None else f"{row['quality']:.2f}",
+                "-" if row["worth"] is None else f"{row['worth']:.2f}",
+                "-" if row["price_nusd"] is None else _short(row["price_nusd"]),
+                _short(row["cost_nusd"]),
+            ]
+        )
+    heads = ["task"] if tasks else []
+    heads += ["model", "verdict", "requests", "answered", "TTFT ms", "quality", "worth"]
+    print_table([*heads, "USD/1k calls", "cost USD"], rows, left=3 if tasks else 2)
+    best = answer["best"]
+    if best is None:
+        print(
+            "No model that was used has a quality and a price (models.<name>.quality): no verdict."
+        )
+        return
+    saved, whole = answer["saved_nusd"], best["cost_nusd"]
+    word = "saved" if saved >= 0 else "cost"
+    print(
+        f"The best single model is {best['model']} (worth {best['worth']:.2f}): everything there"
+        f" would have cost {_short(whole)} USD.\n"
+        f"It did cost {_short(answer['cost_nusd'])} USD at a worth of {answer['worth']:.2f}: routing"
+        f" {word} {_short(abs(saved))} USD{' more' if saved < 0 else ''}"
+        f" ({_share(abs(saved), whole)})."
+    )
+
+
+def _short(nusd: int) -> str:
+    """Return an amount to a hundredth of a cent, for judgement and not for bills."""
+    return f"{nusd / 1e9:,.4f}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def _print(answer: Usage) -> None:

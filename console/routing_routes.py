@@ -1,0 +1,92 @@
+"""
+The routes that judge how calls were led: which models are worth what they cost, and what led where.
+
+Prices and qualities are those of the live configuration, at the moment of the question.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from config.loader import load_published
+from config.models import Config
+from console import shapes
+from console.answers import Refused, error_answer, json_answer
+from console.calls import Call, Route
+from console.desk import Desk, refusals
+from governance.insight import models_used
+from governance.usage import BadQuestion, moment_us, usd
+from routing.eligibility import Pool
+from routing.insight import Known, Report, report
+from store.sql import LedgerUnreachable
+
+__all__ = ["ROUTES"]
+
+
+async def _models(call: Call) -> web.Response:
+    """Answer which models are dear and underperform, which are cheap and good, and what routing saved."""
+    now = datetime.now(UTC)
+    until = call.query.get("until")
+    try:
+        since_us = moment_us(call.query.get("since", "7d"), now)
+        until_us = None if until is None else moment_us(until, now)
+    except BadQuestion as error:
+        raise Refused(400, "bad_request", str(error), path="query") from None
+    version = await Desk(call.door).current()
+
+    def judged() -> Report:
+        config = load_published(version.document, call.door.environ)
+        uses = models_used(call.door.ledger, since_us=since_us, until_us=until_us)
+        return report(uses, _known(config, now))
+
+    try:
+        made = await asyncio.to_thread(refusals, judged)
+    except LedgerUnreachable as error:
+        return error_answer(503, "ledger_unavailable", str(error))
+    return json_answer(200, {"version": version.number, **_said(made)})
+
+
+def _known(config: Config, at: datetime) -> Callable[[str, str], Known]:
+    """Return what tells a model's quality for a task, and its price: that of its first deployment that has one."""
+    pool = Pool(config, at)
+
+    def known(model: str, task: str) -> Known:
+        if model not in config.models:
+            return Known(None, None)
+        rates = next((each.rates for each in pool.options(model) if each.rates is not None), None)
+        return Known(config.models[model].quality, rates)
+
+    return known
+
+
+def _said(made: Report) -> dict[str, object]:
+    """Return a report with its money in USD beside nano-USD."""
+    said = made.as_json()
+    for row in said["rows"]:
+        row["cost_usd"] = usd(row["cost_nusd"])
+        row["could_save_usd"] = usd(row["could_save_nusd"])
+        row["price_usd"] = None if row["price_nusd"] is None else usd(row["price_nusd"])
+    said["cost_usd"] = usd(made.cost_nusd)
+    said["saved_usd"] = None if made.saved_nusd is None else usd(made.saved_nusd)
+    if made.best is not None:
+        said["best"]["cost_usd"] = usd(made.best.cost_nusd)
+    return said
+
+
+_SPAN = {
+    "since": "30m, 24h, 7d, or a moment such as 2026-11-01.",
+    "until": "The end, not included.",
+}
+
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/usage/models",
+        "Which models are worth what they cost, and what routing saved",
+        _models,
+        shapes.ModelsReport,
+        query=_SPAN,
+    ),
+)
