@@ -28,9 +28,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from store import scripts
+from store.cells import FIRST
 
-LIVE_KEY = "{c0}:cfg"
-ACKNOWLEDGED_KEY = "{c0}:ack"
+LIVE_KEY = f"{FIRST.tag}:cfg"
+ACKNOWLEDGED_KEY = f"{FIRST.tag}:ack"
 KEPT_VERSIONS = 50
 MOST_REPLICAS = 4096
 LONGEST_ERROR = 2000

@@ -53,9 +53,9 @@ from console.metrics import Fleet, control_snapshot
 from console.reckoner import Reckoner
 from governance.alerts import untold
 from governance.drain import LedgerWriter
-from governance.ledger import STREAM
 from ratelimit.limits import records
 from ratelimit.upkeep import reap, seed
+from store.cells import FIRST
 from store.election import Lease, lead
 from store.parent import end_with_parent
 from store.places import places
@@ -332,7 +332,7 @@ class Control:
             counts["penstock_chore_leading", name] = int(leading)
         try:
             async with asyncio.timeout(_STORE_WITHIN_S):
-                waiting: Any = await self._store.xlen(STREAM)
+                waiting: Any = await self._store.xlen(FIRST.ledger)
                 said = await live.acknowledgements(self._store)
         except (RedisError, OSError):
             return counts

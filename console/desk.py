@@ -30,9 +30,9 @@ from config.loader import ConfigError, Loaded, Problem
 from config.problems import spell
 from console.answers import Refused
 from console.calls import Call, Door
-from ratelimit.asks import BEATS
 from ratelimit.limits import records
 from ratelimit.upkeep import seed
+from store.cells import FIRST
 
 __all__ = ["Desk", "Outcome", "Replica", "moment", "note_of", "refusals"]
 
@@ -233,7 +233,8 @@ class Desk:
         """Return what every replica said last, and whether it lives."""
         said = await live.acknowledgements(self._client)
         beats = cast(
-            "list[tuple[bytes, float]]", await self._client.zrange(BEATS, 0, -1, withscores=True)
+            "list[tuple[bytes, float]]",
+            await self._client.zrange(FIRST.beats, 0, -1, withscores=True),
         )
         seconds, micros = await self._client.time()
         now_us = seconds * 1_000_000 + micros

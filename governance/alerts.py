@@ -15,11 +15,10 @@ import msgpack
 from redis.asyncio import Redis
 
 from config.models import Period
+from store.cells import FIRST, Cell
 
-__all__ = ["STREAM", "Event", "newest", "untold"]
+__all__ = ["Event", "newest", "untold"]
 
-STREAM = "{c0}:ev"
-TOLD = "{c0}:ev:told"
 EPOCH_US = 1_704_067_200_000_000
 BATCH = 100
 _PERIODS: tuple[str, ...] = get_args(Period)
@@ -50,12 +49,14 @@ class Event:
         return self.scope.partition(":")[0]
 
 
-async def newest(client: Redis, count: int, scope: str | None = None) -> list[Event]:
+async def newest(
+    client: Redis, count: int, scope: str | None = None, cell: Cell = FIRST
+) -> list[Event]:
     """Return the latest events, the newest first; of one scope where that is named."""
     found: list[Event] = []
     end = "+"
     while len(found) < count:
-        rows: list[Any] = await client.xrevrange(STREAM, end, "-", count=BATCH) or []
+        rows: list[Any] = await client.xrevrange(cell.events, end, "-", count=BATCH) or []
         found += [event for event in map(_read, rows) if scope in {None, event.scope}]
         if len(rows) < BATCH:
             break
@@ -63,16 +64,16 @@ async def newest(client: Redis, count: int, scope: str | None = None) -> list[Ev
     return found[:count]
 
 
-async def untold(client: Redis) -> AsyncIterator[Event]:
+async def untold(client: Redis, cell: Cell = FIRST) -> AsyncIterator[Event]:
     """Yield the events that nobody has told of, in their order; each counts as told when the next one is asked for."""
-    told = cast("bytes | None", await client.get(TOLD))
+    told = cast("bytes | None", await client.get(cell.told))
     while True:
         start = "-" if told is None else f"({told.decode()}"
-        rows: list[Any] = await client.xrange(STREAM, start, "+", count=BATCH) or []
+        rows: list[Any] = await client.xrange(cell.events, start, "+", count=BATCH) or []
         for row in rows:
             yield _read(row)
             told = row[0]
-            await client.set(TOLD, row[0])
+            await client.set(cell.told, row[0])
         if len(rows) < BATCH:
             return
 

@@ -33,7 +33,8 @@ import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from governance.ledger import BOOK, FIELD, STREAM, MalformedEntry, decode_values, stream_id
+from governance.ledger import FIELD, MalformedEntry, decode_values, stream_id
+from store.cells import FIRST, Cell
 from store.sql import LedgerUnreachable, migrate, open_writer, statement
 
 __all__ = ["Drained", "LedgerWriter"]
@@ -82,7 +83,7 @@ class _Batch(NamedTuple):
 
 class LedgerWriter:
     """
-    The one who empties the stream into the database.
+    The one who empties the stream of a cell into the database.
 
     `client` answers in bytes. `consumer` names this writer within the group.
     Use as an async context manager, or call `aclose`.
@@ -93,12 +94,14 @@ class LedgerWriter:
         client: Redis,
         path: Path,
         *,
+        cell: Cell = FIRST,
         consumer: str = "control",
         batch: int = BATCH,
         claim_after_ms: int = CLAIM_AFTER_MS,
         idle_s: float = IDLE_S,
     ) -> None:
         self.done = Drained()
+        self.cell = cell
         self._client = client
         self._path = path
         self._consumer = consumer
@@ -198,9 +201,11 @@ class LedgerWriter:
         try:
             book = await self._book()
             async with self._together() as together:
-                together.xlen(STREAM)
-                together.xreadgroup(GROUP, self._consumer, {STREAM: ">"}, count=self._size)
-                together.get(BOOK)
+                together.xlen(self.cell.ledger)
+                together.xreadgroup(
+                    GROUP, self._consumer, {self.cell.ledger: ">"}, count=self._size
+                )
+                together.get(self.cell.book)
                 self.done.waiting, reply, after = await together.execute()
         except ResponseError as error:
             if "NOGROUP" not in str(error):
@@ -223,9 +228,9 @@ class LedgerWriter:
                 book = await self._book()
                 async with self._together() as together:
                     together.xautoclaim(
-                        STREAM, GROUP, self._consumer, idle_ms, cursor, count=self._size
+                        self.cell.ledger, GROUP, self._consumer, idle_ms, cursor, count=self._size
                     )
-                    together.get(BOOK)
+                    together.get(self.cell.book)
                     claimed, after = await together.execute()
                 cursor, taken = claimed[0], claimed[1]
                 if taken or cursor == b"0-0":
@@ -236,13 +241,13 @@ class LedgerWriter:
             await self._make_group()
             return _Batch("", ())
         if not taken:
-            groups: Any = await self._client.xinfo_groups(STREAM)
+            groups: Any = await self._client.xinfo_groups(self.cell.ledger)
             passed = next(
                 (one["last-delivered-id"] for one in groups if one["name"] == _GROUP_NAME), b"0-0"
             )
             async with self._together() as together:
-                together.xrange(STREAM, max=passed, count=self._size)
-                together.get(BOOK)
+                together.xrange(self.cell.ledger, max=passed, count=self._size)
+                together.get(self.cell.book)
                 taken, after = await together.execute()
         return self._of_one_book(book, after, taken)
 
@@ -257,10 +262,10 @@ class LedgerWriter:
     async def _book(self) -> bytes:
         """Return the book's name; make it if this life of the store has none."""
         while True:
-            book: Any = await self._client.get(BOOK)
+            book: Any = await self._client.get(self.cell.book)
             if book is not None:
                 return bytes(book)
-            await self._client.set(BOOK, secrets.token_hex(8), nx=True)
+            await self._client.set(self.cell.book, secrets.token_hex(8), nx=True)
 
     def _of_one_book(
         self, before: bytes, after: bytes | None, taken: Sequence[tuple[bytes, Any]]
@@ -274,7 +279,7 @@ class LedgerWriter:
     async def _make_group(self) -> None:
         """Make the group, from the stream's beginning; another writer may be faster."""
         try:
-            await self._client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+            await self._client.xgroup_create(self.cell.ledger, GROUP, "0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
@@ -283,8 +288,8 @@ class LedgerWriter:
         """Take the committed entries out of the stream."""
         places = [one.place for one in batch.taken]
         async with self._together() as together:
-            together.xack(STREAM, GROUP, *places)
-            together.xdel(STREAM, *places)
+            together.xack(self.cell.ledger, GROUP, *places)
+            together.xdel(self.cell.ledger, *places)
             await together.execute()
 
     # Entering into the books, on the writer's own thread...

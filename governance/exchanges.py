@@ -11,7 +11,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from governance.ledger import ENTRY_FIELDS, FIELD, STREAM, MalformedEntry, decode
+from governance.ledger import ENTRY_FIELDS, FIELD, MalformedEntry, decode
+from store.cells import FIRST, Cell
 from store.sql import LedgerUnreachable, open_reader, statement
 
 __all__ = ["find_exchange", "in_database", "in_stream"]
@@ -44,13 +45,15 @@ def in_database(path: Path, request_id: str) -> list[dict[str, str | int]]:
         raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
 
 
-async def in_stream(client: Redis, request_id: str) -> list[dict[str, str | int]]:
+async def in_stream(
+    client: Redis, request_id: str, cell: Cell = FIRST
+) -> list[dict[str, str | int]]:
     """Return the entries of an exchange that wait in the stream, newest first."""
     wanted = request_id.encode()
     found = []
     end, seen = "+", 0
     while seen < LOOK_BACK:
-        page: Any = await client.xrevrange(STREAM, end, "-", count=_PAGE)
+        page: Any = await client.xrevrange(cell.ledger, end, "-", count=_PAGE)
         for _, content in page:
             payload = content.get(FIELD, b"")
             if wanted not in payload:  # far cheaper than to decode them all

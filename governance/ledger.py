@@ -1,7 +1,7 @@
 """
 The ledger's entry: what is written down about every attempt, and in which order.
 
-An entry is one msgpack array in field `e` of the stream `{c0}:led`, in the order of `ENTRY_FIELDS`.
+An entry is one msgpack array in field `e` of the stream `{c0}:led` (of its cell, see `store.cells`), in the order of `ENTRY_FIELDS`.
 The order is the contract: the edge packs a plain tuple, Lua changes places by their number, the
 database has its columns in the same order.
 It only ever grows at the end, so that an older reader takes what it knows and leaves the rest.
@@ -21,14 +21,11 @@ from typing import Any
 import msgpack
 
 __all__ = [
-    "BOOK",
     "CORRECTION",
     "ENTRY_FIELDS",
     "FIELD",
     "OUTCOMES",
     "SERVED",
-    "STREAM",
-    "TOTALS",
     "Entry",
     "MalformedEntry",
     "decode",
@@ -36,15 +33,6 @@ __all__ = [
     "encode",
     "stream_id",
 ]
-
-STREAM = "{c0}:led"
-"""The stream that `settle` and the reaper append to."""
-
-TOTALS = "{c0}:tot"
-"""The hash with the sums of all entries ever appended: entries, input_tokens, output_tokens, cost_nusd."""
-
-BOOK = "{c0}:book"
-"""The name of this life of the store: a flushed or replaced Redis starts its sums anew."""
 
 FIELD = b"e"
 """The one field of a stream entry."""

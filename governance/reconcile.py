@@ -28,15 +28,13 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from governance.ledger import (
-    BOOK,
     ENTRY_FIELDS,
     FIELD,
-    STREAM,
-    TOTALS,
     MalformedEntry,
     decode_values,
     stream_id,
 )
+from store.cells import FIRST, Cell
 from store.sql import LedgerUnreachable, open_reader, statement
 
 __all__ = ["Balance", "Earlier", "Verdict", "verify"]
@@ -119,25 +117,25 @@ class _Waiting(NamedTuple):
     malformed: Sequence[tuple[int, int]]
 
 
-async def verify(client: Redis, path: Path) -> Verdict:
+async def verify(client: Redis, path: Path, cell: Cell = FIRST) -> Verdict:
     """
     Compare the counters with stream and database.
 
     `client` answers in bytes.
     Raises what redis-py raises, and `LedgerUnreachable`.
     """
-    counted = await _counted(client)
-    waiting = await _waiting(client, counted.last)
+    counted = await _counted(client, cell)
+    waiting = await _waiting(client, cell, counted.last)
     return await asyncio.to_thread(_judge, path, counted, waiting)
 
 
-async def _counted(client: Redis) -> _Counted:
+async def _counted(client: Redis, cell: Cell) -> _Counted:
     """Read the counters, the last id and the book's name at one instant."""
     together: Any = client.pipeline(transaction=True)
     async with together:
-        together.hgetall(TOTALS)
-        together.xinfo_stream(STREAM)
-        together.get(BOOK)
+        together.hgetall(cell.totals)
+        together.xinfo_stream(cell.ledger)
+        together.get(cell.book)
         totals, stream, book = await together.execute(raise_on_error=False)
     for reply in (totals, book):
         if isinstance(reply, Exception):
@@ -153,13 +151,13 @@ async def _counted(client: Redis) -> _Counted:
     return _Counted(counters, last, "" if book is None else book.decode())
 
 
-async def _waiting(client: Redis, last: tuple[int, int]) -> _Waiting:
+async def _waiting(client: Redis, cell: Cell, last: tuple[int, int]) -> _Waiting:
     """Read what is in the stream up to an id; of an attempt that was appended twice, the first."""
     amounts: dict[str, Balance] = {}
     malformed: list[tuple[int, int]] = []
     begin = "-"
     while True:
-        page: Any = await client.xrange(STREAM, begin, f"{last[0]}-{last[1]}", count=_PAGE)
+        page: Any = await client.xrange(cell.ledger, begin, f"{last[0]}-{last[1]}", count=_PAGE)
         for place, content in page:
             try:
                 values = decode_values(content[FIELD])

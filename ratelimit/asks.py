@@ -14,13 +14,8 @@ from typing import Any
 import msgpack
 
 from ratelimit.journal import Command
-from ratelimit.limits import CELL, PERIODS, RATES, Plan, scope_key
-
-BEATS = f"{CELL}:r"
-LEDGER = f"{CELL}:led"
-EVENTS = f"{CELL}:ev"
-TOTALS = f"{CELL}:tot"
-EPOCH = f"{CELL}:e"
+from ratelimit.limits import PERIODS, RATES, Plan, scope_key
+from store.cells import FIRST, Cell
 
 # Most asks, or settlements, that travel in one call.
 BATCH = 64
@@ -59,8 +54,9 @@ _pack = msgpack.Packer(use_bin_type=False).pack
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """One life of a replica, and the keys that hang on it."""
+    """One life of a replica in a cell, and the keys that hang on it."""
 
+    cell: Cell
     member: str
     leases: str
     bar: str
@@ -69,21 +65,22 @@ class Boot:
     parts: str
 
 
-def boot_of(member: str) -> Boot:
+def boot_of(member: str, cell: Cell = FIRST) -> Boot:
     """Return the keys of a `replica.boot`."""
     return Boot(
+        cell=cell,
         member=member,
-        leases=f"{CELL}:l:{member}",
-        bar=f"{CELL}:b:{member}",
-        seen=f"{CELL}:q:{member}",
-        graves=f"{CELL}:z:{member}",
-        parts=f"{CELL}:p:{member}",
+        leases=f"{cell.tag}:l:{member}",
+        bar=f"{cell.tag}:b:{member}",
+        seen=f"{cell.tag}:q:{member}",
+        graves=f"{cell.tag}:z:{member}",
+        parts=f"{cell.tag}:p:{member}",
     )
 
 
-def calls_of(replica: str) -> str:
+def calls_of(replica: str, cell: Cell = FIRST) -> str:
     """Return the channel on which the store calls the asks of a replica whose turn has come."""
-    return f"{CELL}:w:{replica}"
+    return f"{cell.tag}:w:{replica}"
 
 
 class Ask:
@@ -326,7 +323,7 @@ class Plans:
     def number_for(self, plan: Plan, user: str) -> int:
         """Return the plan's number, and remember the keys of a user's scopes."""
         for prefix in plan.users if user else ():
-            self.keys[scope_key(prefix + user)] = None
+            self.keys[scope_key(prefix + user, plan.cell)] = None
         return self.number(plan)
 
 
@@ -367,7 +364,7 @@ def admit_command(
         "EVALSHA",
         sha,
         3 + len(keys),
-        BEATS,
+        boot.cell.beats,
         boot.leases,
         boot.bar,
         *keys,
@@ -417,10 +414,10 @@ def assert_command(
         "EVALSHA",
         sha,
         4 + len(keys),
-        BEATS,
+        boot.cell.beats,
         boot.leases,
         boot.bar,
-        EPOCH,
+        boot.cell.epoch,
         *keys,
         now,
         boot.member,
@@ -454,10 +451,10 @@ def settle_command(
         boot.bar,
         boot.graves,
         boot.parts,
-        LEDGER,
-        TOTALS,
+        boot.cell.ledger,
+        boot.cell.totals,
         *keys,
-        EVENTS,
+        boot.cell.events,
         now,
         number,
         void_to,

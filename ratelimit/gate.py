@@ -24,7 +24,6 @@ from redis.exceptions import RedisError, ResponseError
 from ratelimit.admission import Admission
 from ratelimit.asks import (
     BATCH,
-    BEATS,
     Ask,
     Boot,
     Denied,
@@ -40,6 +39,7 @@ from ratelimit.settling import Settling
 from ratelimit.troubles import GateStats, Observe, StoreUnavailable, Troubles
 from ratelimit.upkeep import living, run
 from ratelimit.waiting import WaitingRoom
+from store.cells import FIRST, Cell
 from store.lane import Lane
 
 # Progress goes with the beat: a crash may forget two seconds of a stream, of which half a one is for lags.
@@ -56,7 +56,7 @@ log = logging.getLogger("penstock.gate")
 
 class Gate:
     """
-    Admits and settles for one replica.
+    Admits and settles for one replica in one cell.
 
     `seed` is awaited with scope keys that the store does not know; it writes their limits.
     `observe(kind, size, seconds)` is told of every answered batch, `kind` being `admit` or `settle`.
@@ -76,7 +76,9 @@ class Gate:
         observe: Observe | None = None,
         streams: Callable[[], Iterable[tuple[Boot, str, int]]] | None = None,
         rule: Callable[[str], Rule | None] = lambda _: None,
+        cell: Cell = FIRST,
     ) -> None:
+        self._cell = cell
         self._loop = asyncio.get_running_loop()
         self._client = client
         self._replica = replica
@@ -185,7 +187,7 @@ class Gate:
         except (RedisError, OSError, hiredis.HiredisError) as error:
             raise StoreUnavailable(f"cannot reach the store: {error}") from error
         self._spawn(self._beating())
-        self._spawn(self._room.listen(self._client, calls_of(self._replica)))
+        self._spawn(self._room.listen(self._client, calls_of(self._replica, self._cell)))
         self._tick = self._loop.call_later(WATCH_S, self._watch)
 
     async def drain(self, timeout_s: float) -> bool:
@@ -210,7 +212,7 @@ class Gate:
         try:
             async with asyncio.timeout(1.0):
                 # An end in the past: the reaper takes over whatever is still held.
-                await self._client.zadd(BEATS, {self._boot.member: 0}, xx=True)
+                await self._client.zadd(self._cell.beats, {self._boot.member: 0}, xx=True)
         except (RedisError, OSError):
             pass
 
@@ -220,7 +222,7 @@ class Gate:
         task.add_done_callback(self._chores.discard)
 
     def _new_boot(self) -> Boot:
-        return boot_of(f"{self._replica}.{secrets.token_hex(4)}")
+        return boot_of(f"{self._replica}.{secrets.token_hex(4)}", self._cell)
 
     async def _be_born(self) -> None:
         """
@@ -230,7 +232,7 @@ class Gate:
         heard of this boot would be taken for another store, and not be told what was lost.
         """
         boot = self._boot
-        await run(self._client, "beat", [BEATS], ["", boot.member, LIFE_US, 1])
+        await run(self._client, "beat", [boot.cell.beats], ["", boot.member, LIFE_US, 1])
         # On one connection, because WAIT speaks of what was written on its own.
         async with self._client.client() as one:
             await one.set(boot.seen, 0, nx=True, ex=REMEMBER_S)
@@ -301,14 +303,14 @@ class Gate:
     async def _beat(self) -> None:
         begun = monotonic()
         boot = self._boot
-        answer = await run(self._client, "beat", [BEATS], ["", boot.member, LIFE_US, 0])
+        answer = await run(self._client, "beat", [boot.cell.beats], ["", boot.member, LIFE_US, 0])
         if answer == b"FENCED":
             await self.reboot(boot)
         await self._look_around(begun)
 
     async def _look_around(self, begun: float) -> None:
         """See how many replicas live: each holds its share of every limit when the store is away."""
-        members = await living(self._client)
+        members = await living(self._client, self._cell)
         ours = self._boot.member
         replicas = Replicas(max(len(members), 1), sum(member < ours for member in members))
         self._outage.beaten(replicas, monotonic() - begun)

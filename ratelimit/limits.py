@@ -1,7 +1,7 @@
 """
 Limits as the scripts read them: one packed record per scope, and the plan of an ask.
 
-A scope's key is `{c0}:s:<scope>`, a deployment's `{c0}:d:<id>`; `{c0}` is the cell, so that one script touches one slot.
+A scope's key is `{c0}:s:<scope>`, a deployment's `{c0}:d:<id>`; `{c0}` is the cell (`store.cells`), so that one script touches one slot.
 The layout of a record stands in `lua/scope.lua`, that of a plan in `lua/admit.lua`.
 """
 
@@ -14,9 +14,10 @@ import msgpack
 
 from config.models import DEFAULT_MEMBER, NANO, Budget, Config, Limits, Member
 from config.scalars import moment_of
-from ratelimit.zones import FIRST, packed_zone
+from ratelimit.zones import FIRST as ZERO
+from ratelimit.zones import packed_zone
+from store.cells import FIRST, Cell
 
-CELL = "{c0}"
 KINDS = MappingProxyType({"day": 1, "week": 2, "month": 3, "quarter": 4, "total": 5})
 PERIODS = MappingProxyType({number: word for word, number in KINDS.items()})
 # The codes of `lua/gcra.lua`, from 1.
@@ -30,20 +31,20 @@ MOST_OUTPUT = 131_072
 _pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=False).pack
 
 
-def scope_key(scope: str) -> str:
+def scope_key(scope: str, cell: Cell = FIRST) -> str:
     """Return the key of any scope but a deployment, as in `key:acme/support/helpdesk`."""
-    return f"{CELL}:s:{scope}"
+    return f"{cell.tag}:s:{scope}"
 
 
-def deployment_key(deployment: str) -> str:
+def deployment_key(deployment: str, cell: Cell = FIRST) -> str:
     """Return the key of a deployment's hash."""
-    return f"{CELL}:d:{deployment}"
+    return f"{cell.tag}:d:{deployment}"
 
 
-def key_of(scope: str) -> str:
+def key_of(scope: str, cell: Cell = FIRST) -> str:
     """Return the key of any scope, `deployment:<id>` among them."""
     kind, _, name = scope.partition(":")
-    return deployment_key(name) if kind == "deployment" else scope_key(scope)
+    return deployment_key(name, cell) if kind == "deployment" else scope_key(scope, cell)
 
 
 def scope_of(key: str) -> str:
@@ -123,7 +124,7 @@ def _raised(budget: Budget, zone: str) -> tuple[int, int]:
     """Return what a budget is raised to, and until when; zeros when it is not."""
     if budget.raised is None:
         return 0, 0
-    until = moment_of(budget.raised.until, zone) - FIRST
+    until = moment_of(budget.raised.until, zone) - ZERO
     return int(budget.raised.usd * NANO), until.days * WINDOWS_US["d"] + until.seconds * 10**6
 
 
@@ -274,10 +275,11 @@ class Plan:
 
     `scopes` are names such as `team:acme/support`, outermost last; `entry` is the packed ledger entry that a reaper completes;
     `users` are the organizations that limit their users, whose scopes are named call by call;
-    `tenant` and `weight` are whose service counts where calls wait for a place, and for how much (`lua/queue.lua`).
+    `tenant` and `weight` are whose service counts where calls wait for a place, and for how much (`lua/queue.lua`);
+    `cell` is where all of it lies.
     """
 
-    __slots__ = ("candidates", "keys", "packed", "scopes", "users")
+    __slots__ = ("candidates", "cell", "keys", "packed", "scopes", "users")
 
     def __init__(
         self,
@@ -288,17 +290,19 @@ class Plan:
         *,
         tenant: str = "",
         weight: int = 1,
+        cell: Cell = FIRST,
     ) -> None:
         if not candidates:
             raise ValueError("a plan needs at least one candidate")
         self.scopes = scopes
         self.candidates = candidates
+        self.cell = cell
         self.users = tuple(f"user:{organization}#" for organization in users)
-        scope_keys = [scope_key(scope) for scope in scopes]
+        scope_keys = [scope_key(scope, cell) for scope in scopes]
         rows: list[tuple[Any, ...]] = [
             (
-                deployment_key(c.deployment),
-                scope_key(f"model:{c.model}"),
+                deployment_key(c.deployment, cell),
+                scope_key(f"model:{c.model}", cell),
                 c.tier,
                 c.input,
                 c.output,
@@ -306,14 +310,14 @@ class Plan:
                 c.most,
                 c.provider,
                 c.request,
-                scope_key(f"provider:{c.provider}") if c.limited_provider else "",
+                scope_key(f"provider:{c.provider}", cell) if c.limited_provider else "",
             )
             for c in candidates
         ]
-        defaults = [scope_key(f"users:{organization}") for organization in users]
+        defaults = [scope_key(f"users:{organization}", cell) for organization in users]
         keys = [*scope_keys, *(key for row in rows for key in (row[0], row[1], row[9]) if key)]
         self.keys = tuple(dict.fromkeys([*keys, *defaults]))
-        prefixes = [scope_key(prefix) for prefix in self.users]
+        prefixes = [scope_key(prefix, cell) for prefix in self.users]
         of_users = [key for pair in zip(prefixes, defaults, strict=True) for key in pair]
         self.packed: bytes = _pack((scope_keys, rows, entry, of_users, tenant, weight))
 

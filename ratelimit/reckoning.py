@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgpack
 from redis.asyncio import Redis
 
-from ratelimit.asks import BEATS, EPOCH
 from ratelimit.upkeep import run
+from store.cells import FIRST, Cell
 
 # Sums that travel in one call.
 PART = 256
@@ -38,14 +38,14 @@ class Sum(NamedTuple):
     spent_nusd: int
 
 
-async def ask(client: Redis) -> tuple[str, int]:
+async def ask(client: Redis, cell: Cell = FIRST) -> tuple[str, int]:
     """Return the life of the store's memory, and whether it is `LEARNING`, `TOLD` (by all replicas) or `KNOWN`."""
-    life, knows, _ = await _ask(client)
+    life, knows, _ = await _ask(client, cell)
     return life, knows
 
 
-async def _ask(client: Redis) -> tuple[str, int, bool]:
-    life, knows, blank = await run(client, "reckon", [EPOCH, BEATS], ["", "", _MORE])
+async def _ask(client: Redis, cell: Cell) -> tuple[str, int, bool]:
+    life, knows, blank = await run(client, "reckon", [cell.epoch, cell.beats], ["", "", _MORE])
     return life.decode(), knows, blank == 1
 
 
@@ -54,6 +54,7 @@ async def reckon(
     *,
     nobody_holds: Callable[[], Awaitable[bool]],
     sums: Callable[[], Awaitable[Sequence[Sum]]],
+    cell: Cell = FIRST,
 ) -> bool:
     """
     Do what is to be done now. Returns whether strict budgets were opened by it.
@@ -62,7 +63,7 @@ async def reckon(
     `sums` is asked then, or when every replica has told what it holds, and may seed what it names: what the store does not know
     keeps the budgets closed.
     """
-    life, knows, blank = await _ask(client)
+    life, knows, blank = await _ask(client, cell)
     if knows == KNOWN:
         return False
     # Where something is remembered, it is remembered who lived.
@@ -71,18 +72,20 @@ async def reckon(
         return False
     found = await sums()
     for start in range(0, len(found), PART):
-        if await _tell(client, life, _MORE, found[start : start + PART]) == LEARNING:
+        if await _tell(client, cell, life, _MORE, found[start : start + PART]) == LEARNING:
             return False
     last = _LAST_AND_ALONE if alone else _LAST
-    return await _tell(client, life, last, ()) == KNOWN
+    return await _tell(client, cell, life, last, ()) == KNOWN
 
 
-async def _tell(client: Redis, life: str, step: int, sums: Iterable[Sum]) -> int:
+async def _tell(client: Redis, cell: Cell, life: str, step: int, sums: Iterable[Sum]) -> int:
     keys: dict[str, int] = {}
     rows = []
     for one in sums:
         place = keys.setdefault(one.key, 3 + len(keys))
         default = keys.setdefault(one.default, 3 + len(keys)) if one.default else 0
         rows.append(_pack((place, default, one.kind, one.ends_us, one.spent_nusd)))
-    _, knows, _ = await run(client, "reckon", [EPOCH, BEATS, *keys], ["", life, step, *rows])
+    _, knows, _ = await run(
+        client, "reckon", [cell.epoch, cell.beats, *keys], ["", life, step, *rows]
+    )
     return int(knows)

@@ -10,9 +10,10 @@ from typing import Any, cast
 import msgpack
 from redis.asyncio import Redis
 
-from ratelimit.asks import BEATS, EVENTS, LEDGER, TOTALS, Boot, boot_of
+from ratelimit.asks import Boot, boot_of
 from ratelimit.limits import ScopeState, decode_scope, key_of, scope_key
 from store import scripts
+from store.cells import FIRST, Cell
 
 BATCH = 64
 # Times in the store are counted from 2024-01-01.
@@ -48,14 +49,17 @@ async def _seed_batch(client: Redis, batch: list[tuple[str, bytes]], version: in
     )
 
 
-async def read_scope(client: Redis, scope: str) -> ScopeState | None:
+async def read_scope(client: Redis, scope: str, cell: Cell = FIRST) -> ScopeState | None:
     """Return what a scope (`team:acme/support`, `deployment:<id>`) holds now, None when the store does not know it."""
-    limits, state = cast("list[bytes | None]", await client.hmget(key_of(scope), ["l2", "s2"]))
+    limits, state = cast(
+        "list[bytes | None]", await client.hmget(key_of(scope, cell), ["l2", "s2"])
+    )
     kind, _, name = scope.partition(":")
     if kind == "user":
         # Who has no limits of his own, or none any more, has those of all.
         common = cast(
-            "bytes | None", await client.hget(scope_key(f"users:{name.partition('#')[0]}"), "l2")
+            "bytes | None",
+            await client.hget(scope_key(f"users:{name.partition('#')[0]}", cell), "l2"),
         )
         if limits is None or (common is not None and version_of(limits) < version_of(common)):
             limits = common
@@ -67,26 +71,26 @@ def version_of(limits: bytes) -> int:
     return int(msgpack.unpackb(limits, raw=True)[0])
 
 
-async def living(client: Redis) -> list[str]:
+async def living(client: Redis, cell: Cell = FIRST) -> list[str]:
     """Return the replicas (`replica.boot`) whose beat has not expired."""
     pipe: Any = client.pipeline(transaction=False)
     async with pipe:
         pipe.time()
-        pipe.zrange(BEATS, 0, -1, withscores=True)
+        pipe.zrange(cell.beats, 0, -1, withscores=True)
         (seconds, us), found = await pipe.execute()
     now_us = (seconds - EPOCH_S) * 1_000_000 + us
     return [member.decode() for member, expires_us in found if expires_us > now_us]
 
 
-async def reap(client: Redis) -> int:
+async def reap(client: Redis, cell: Cell = FIRST) -> int:
     """
     Free what replicas held that stopped beating, charge what they had streamed. Returns how many leases.
 
     Safe to run from several processes at once: each lease is taken by one script call.
     """
     reaped = 0
-    for member in await run(client, "fence", [BEATS], [""]):
-        boot = boot_of(member.decode())
+    for member in await run(client, "fence", [cell.beats], [""]):
+        boot = boot_of(member.decode(), cell)
         # Nobody adds leases any more, and a scan gives each that is there from beginning to end.
         cursor: int | None = None
         while cursor != 0:
@@ -100,11 +104,21 @@ async def reap(client: Redis) -> int:
 
 
 async def _reap_batch(client: Redis, boot: Boot, leases: list[tuple[bytes, bytes]]) -> int:
+    cell = boot.cell
     keys: dict[str, None] = dict.fromkeys(key for _, lease in leases for key in _lease_keys(lease))
     answer = await run(
         client,
         "reap",
-        [BEATS, boot.leases, boot.graves, boot.parts, LEDGER, TOTALS, *keys, EVENTS],
+        [
+            cell.beats,
+            boot.leases,
+            boot.graves,
+            boot.parts,
+            cell.ledger,
+            cell.totals,
+            *keys,
+            cell.events,
+        ],
         ["", boot.member, *(attempt_id for attempt_id, _ in leases)],
     )
     return 0 if answer == b"ALIVE" else int(answer)

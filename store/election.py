@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from store import scripts
+from store.cells import FIRST, Cell
 
 __all__ = ["Lease", "lead"]
 
@@ -30,16 +31,18 @@ _MARGIN = 0.8
 
 class Lease:
     """
-    One chore's lease: `acquire`, `renew` in time, `release`.
+    One chore's lease in a cell: `acquire`, `renew` in time, `release`.
 
     `client` answers in bytes. Times are milliseconds.
     """
 
-    def __init__(self, client: Redis, chore: str, *, ttl_ms: int = TTL_MS) -> None:
+    def __init__(
+        self, client: Redis, chore: str, *, ttl_ms: int = TTL_MS, cell: Cell = FIRST
+    ) -> None:
         self.chore = chore
         self.ttl_ms = ttl_ms
         self._client = client
-        self._key = f"{{c0}}:lead:{chore}"
+        self._key = f"{cell.tag}:lead:{chore}"
         self._token = secrets.token_bytes(16)
         self._good_until = 0.0
 

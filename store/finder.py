@@ -28,10 +28,7 @@ from redis.crc import key_slot
 from store.target import Address, Target
 from store.wire import Wire
 
-__all__ = ["ELSEWHERE", "TAG", "Finder", "NoPrimary"]
-
-TAG = "{c0}"
-"""The hash tag of every key."""
+__all__ = ["ELSEWHERE", "Finder", "NoPrimary"]
 
 ELSEWHERE = {
     "server": (),
@@ -151,10 +148,12 @@ class Finder:
             if there is not None and there not in owners:
                 # The loop goes on to it.
                 owners.append(there)
-        raise NoPrimary(f"no node serves slot {key_slot(TAG.encode())}: {_reasons(refusals)}")
+        raise NoPrimary(
+            f"no node serves slot {key_slot(self.target.tag.encode())}: {_reasons(refusals)}"
+        )
 
     async def _node_says(self, node: Address) -> tuple[Address, list[Address]]:
-        slot = key_slot(TAG.encode())
+        slot = key_slot(self.target.tag.encode())
         owner, nodes = None, []
         (rows,) = await self._ask(node, self.target.greeting(), ("CLUSTER", "SLOTS"))
         for first, last, primary, *replicas in rows:
@@ -173,7 +172,7 @@ class Finder:
     async def _serves(self, node: Address) -> Any:
         """Return what a node says to a question after a key of ours, or what went wrong."""
         try:
-            return (await self._ask(node, self.target.greeting(), ("EXISTS", TAG)))[0]
+            return (await self._ask(node, self.target.greeting(), ("EXISTS", self.target.tag)))[0]
         except _FAILURES as error:
             return error
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from store.cells import FIRST, Cell
+
 __all__ = ["FORMS", "Address", "BadStoreUrl", "Kind", "Target", "target"]
 
 Kind = Literal["server", "sentinel", "cluster"]
@@ -68,7 +70,7 @@ class Target:
     A store's URL, read; its text never shows a password.
 
     `nodes` are whom to ask first: the server itself, the Sentinels, or nodes of the cluster.
-    `service` is the name by which the Sentinels know the primary.
+    `service` is the name by which the Sentinels know the primary; `tag` is that of the keys whose slot is looked for in a cluster.
     """
 
     kind: Kind
@@ -80,6 +82,7 @@ class Target:
     username: str | None
     password: str | None = field(repr=False)
     sentinel_login: Login = field(repr=False)
+    tag: str = FIRST.tag
 
     def __str__(self) -> str:
         """Return the addresses alone, and whom they are asked for."""
@@ -109,8 +112,8 @@ def _login(username: str | None, password: str | None) -> list[tuple[str, ...]]:
     return [("AUTH", username, password) if username else ("AUTH", password)]
 
 
-def target(url: str) -> Target:
-    """Read a store URL. Raises `BadStoreUrl`."""
+def target(url: str, cell: Cell = FIRST) -> Target:
+    """Read the URL of a store in which a cell is wanted. Raises `BadStoreUrl`."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -133,6 +136,7 @@ def target(url: str) -> Target:
         username=username,
         password=password,
         sentinel_login=(said.get("sentinel_username"), said.get("sentinel_password")),
+        tag=cell.tag,
     )
 
 

@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from store.cancellable import cancellable
+from store.cells import FIRST, Cell
 from store.finder import Finder
 from store.following import following
 from store.target import BadStoreUrl, Target, target
@@ -33,14 +34,14 @@ _PASSING: tuple[type[RedisError], ...] = (
 )
 
 
-def client(url: str, *, connections: int = 8, timeout_s: float = 5.0) -> Redis:
+def client(url: str, *, cell: Cell = FIRST, connections: int = 8, timeout_s: float = 5.0) -> Redis:
     """
     Return a redis-py client for everything that is not the hot path; the caller closes it.
 
-    Its pool waits for a free connection instead of failing, and reconnects by itself, to the primary of then.
+    It goes to where the cell lies, which matters in a cluster. Its pool waits for a free connection instead of failing, and reconnects by itself, to the primary of then.
     Raises `BadStoreUrl`.
     """
-    where = target(url)
+    where = target(url, cell)
     settings: dict[str, Any] = {
         "max_connections": connections,
         "timeout": timeout_s,

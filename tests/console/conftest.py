@@ -19,7 +19,8 @@ from config.loader import load_text
 from console import gateway, shapes, whereabouts
 from console.admin import Door, make_app, routes
 from governance.drain import LedgerWriter
-from governance.ledger import STREAM, TOTALS, Entry, encode
+from governance.ledger import Entry, encode
+from store.cells import FIRST
 
 AT_US = 1_795_318_572_345_678  # 2026-11-22T03:36:12Z
 
@@ -53,14 +54,14 @@ class Ledger:
     async def append(self, attempt_id: str, **said: str | int) -> None:
         """Append an entry and count it, as `settle` does."""
         new = entry(attempt_id, **said)
-        await self.redis.xadd(STREAM, {"e": encode(new)})
+        await self.redis.xadd(FIRST.ledger, {"e": encode(new)})
         for name, amount in (
             ("entries", 1),
             ("input_tokens", new.input_tokens),
             ("output_tokens", new.output_tokens),
             ("cost_nusd", new.cost_nusd),
         ):
-            await self.redis.hincrby(TOTALS, name, amount)
+            await self.redis.hincrby(FIRST.totals, name, amount)
 
     async def drain(self) -> None:
         """Make the database and enter everything."""

@@ -23,7 +23,7 @@ from console import control
 from console.control import Control, run
 from console.metrics import Fleet
 from governance.drain import LedgerWriter
-from governance.ledger import STREAM
+from store.cells import FIRST
 
 Ledger = Any  # the fixture of this folder's conftest
 TOKEN = {"Authorization": "Bearer a-token-of-32-letters-and-digits"}
@@ -118,7 +118,7 @@ async def test_a_control_from_its_start_to_its_end(
         role.process.send_signal(signal.SIGTERM)
         role.process.send_signal(signal.SIGCONT)
         assert await role.process.wait() == 0
-    assert await ledger.redis.xlen(STREAM) == 0
+    assert await ledger.redis.xlen(FIRST.ledger) == 0
     assert await live.acknowledgements(ledger.redis) == {}
     assert not await ledger.redis.keys("{c0}:lead:*")
 

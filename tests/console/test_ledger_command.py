@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from console.ledger_command import run
-from governance.ledger import STREAM, TOTALS
+from store.cells import FIRST
 
 Ledger = Any  # the fixture of this folder's conftest
 Call = Callable[..., Any]
@@ -54,9 +54,9 @@ async def test_different_books_are_1_and_every_difference_is_said(
     await ledger.append("old.1")
     await ledger.drain()
     await ledger.redis.flushall()
-    await ledger.redis.xadd(STREAM, {"e": b"?"})
+    await ledger.redis.xadd(FIRST.ledger, {"e": b"?"})
     await ledger.redis.hset(
-        TOTALS, mapping={"entries": 1, "input_tokens": -7, "cost_nusd": 1_000_000_001}
+        FIRST.totals, mapping={"entries": 1, "input_tokens": -7, "cost_nusd": 1_000_000_001}
     )
     assert await call("verify") == 1
     said = capsys.readouterr().out

@@ -15,11 +15,11 @@ from console import reckoner
 from console.metrics import Fleet
 from console.reckoner import Reckoner, sums_of
 from governance.drain import LedgerWriter
-from governance.ledger import STREAM, Entry, encode
-from ratelimit.asks import EPOCH
+from governance.ledger import Entry, encode
 from ratelimit.limits import KINDS, key_of
 from ratelimit.reckoning import KNOWN, ask
 from ratelimit.upkeep import EPOCH_S, read_scope
+from store.cells import FIRST
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY_US = 86_400_000_000
@@ -55,7 +55,7 @@ async def enter(redis: Redis, path: Path, *entries: dict[str, Any]) -> None:
         base |= {"attempt_id": f"{request}.{number}", "request_id": request, "outcome": "ok"}
         base |= {"provider": "p"}
         base |= {"organization": "acme", "team": "t", "key": "acme/t/k", "user": "bob"}
-        await redis.xadd(STREAM, {"e": encode(Entry(**base | said))})
+        await redis.xadd(FIRST.ledger, {"e": encode(Entry(**base | said))})
     async with LedgerWriter(redis, path) as writer:
         while await writer.drain():
             pass
@@ -155,7 +155,7 @@ async def test_a_shared_store_stays_closed_until_all_have_told(
     await asyncio.sleep(0.2)
     assert role.opened == 1
     assert (await ask(redis_client))[1] < KNOWN
-    await redis_client.hset(EPOCH, "since", 1)
+    await redis_client.hset(FIRST.epoch, "since", 1)
     await opened(role, 2)
 
 

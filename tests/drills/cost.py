@@ -24,6 +24,7 @@ from loadtests.drills import report
 from loadtests.tables import lined_up
 from ratelimit import asks, limits
 from store import scripts
+from store.cells import FIRST
 from tests.drills.server import scripts_of, server
 from tests.ratelimit.cell import entry_of
 
@@ -92,7 +93,7 @@ class Bench:
     def _run(self, setting: Setting, requests: int) -> tuple[float, float]:
         plan = self._seeded(setting)
         boot = asks.boot_of("bench/0.1")
-        self._client.evalsha(self._shas["beat"], 1, asks.BEATS, "", boot.member, 60_000_000, 1)
+        self._client.evalsha(self._shas["beat"], 1, FIRST.beats, "", boot.member, 60_000_000, 1)
         admits, settles = [], []
         for _ in range(-(-(requests + WARM_UP) // setting.batch)):
             wishes = [self._wish(plan) for _ in range(setting.batch)]

@@ -33,6 +33,7 @@ import redis
 from config.loader import load_text
 from loadtests.drills import report
 from ratelimit import limits
+from store.cells import FIRST
 from tests.drills.server import FIELDS, scripts_of, server
 from tests.ratelimit import oracle
 from tests.ratelimit.cell import LIFE, PLACES, Cell, entry_of
@@ -238,7 +239,7 @@ class World(Cell):
 
 def _fenced(look: Look) -> list[str]:
     """Return the boots whose life has ended in the store."""
-    beats = look.content.get(f"{limits.CELL}:r", ())
+    beats = look.content.get(f"{FIRST.tag}:r", ())
     return [member.decode() for member, score in beats if float(score) < 0]
 
 
@@ -439,7 +440,7 @@ class Explorer:
         if step.what == "fence":
             return state, f"{len(self._world.fence(now))} dead"
         leases = sorted(
-            key.decode() for key in self._world.client.hkeys(f"{limits.CELL}:l:{step.name}")
+            key.decode() for key in self._world.client.hkeys(f"{FIRST.tag}:l:{step.name}")
         )
         return state, str(self._world.reap(step.name, leases[:1], now))
 
@@ -683,7 +684,7 @@ class Books:
         self.cost: Counter[str] = Counter()
         self.corrected = 0
         for key, value in content.items():
-            kind, _, name = key.removeprefix(limits.CELL + ":").partition(":")
+            kind, _, name = key.removeprefix(FIRST.tag + ":").partition(":")
             if kind in {"s", "d"}:
                 scope = f"deployment:{name}" if kind == "d" else name
                 fields = dict(value)

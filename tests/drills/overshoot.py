@@ -45,6 +45,7 @@ from proxy.observe import Metrics
 from proxy.wire.endpoints import ENDPOINTS
 from ratelimit import asks, limits, upkeep
 from store import scripts
+from store.cells import FIRST
 from tests.drills.server import FIELDS, scripts_of, server
 from tests.ratelimit.cell import PLACES, entry_of
 
@@ -232,7 +233,7 @@ class Rogue:
             return True
         self._beat_at = now + BEAT_S
         args = ["", boot.member, LIFE_US, 1 if fresh else 0]
-        return self._client.evalsha(self._shas["beat"], 1, asks.BEATS, *args) == b"OK"
+        return self._client.evalsha(self._shas["beat"], 1, FIRST.beats, *args) == b"OK"
 
     def run(self, target: int) -> Client:
         """Go on until so many were granted, and settle what is left."""
@@ -276,7 +277,7 @@ class Rogue:
                     mine, self._open = self._open, []
                     self._send([self._truth(one, most=True) for one in mine])
         # A life that is over is freed by nobody: it holds nothing.
-        self._client.zrem(asks.BEATS, self._boot.member)
+        self._client.zrem(FIRST.beats, self._boot.member)
         return self.found
 
     def _small(self, offer: Offer) -> asks.Ask:
@@ -536,21 +537,21 @@ class Watch:
 
     async def leases(self) -> int:
         """Return how many boots hold leases."""
-        return len(await self._async.keys(f"{limits.CELL}:l:*"))
+        return len(await self._async.keys(f"{FIRST.tag}:l:*"))
 
     async def drain(self) -> None:
         """Take what the ledger's stream holds, and add it up."""
-        while rows := await self._async.xrange(asks.LEDGER, count=5000):
+        while rows := await self._async.xrange(FIRST.ledger, count=5000):
             for _, row in rows:
                 entry = msgpack.unpackb(row[b"e"])
                 kind = "corrected" if "+" in entry[0] else entry[PLACES["outcome"]]
                 self.booked[kind] += 1
                 self.booked_nusd[kind] += entry[PLACES["cost"]]
-            await self._async.xtrim(asks.LEDGER, minid=_after(rows[-1][0]), approximate=False)
+            await self._async.xtrim(FIRST.ledger, minid=_after(rows[-1][0]), approximate=False)
 
     async def totals(self) -> tuple[int, int]:
         """Return how many entries were booked, and their cost."""
-        found = await self._async.hgetall(asks.TOTALS)
+        found = await self._async.hgetall(FIRST.totals)
         return int(found.get(b"entries", 0)), int(found.get(b"cost_nusd", 0))
 
     async def reap(self) -> None:

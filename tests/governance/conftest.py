@@ -11,7 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from governance import drain
-from governance.ledger import STREAM, TOTALS, Entry, encode
+from governance.ledger import Entry, encode
+from store.cells import FIRST
 
 
 def entry(attempt_id: str = "r.1", **said: str | int) -> Entry:
@@ -33,16 +34,16 @@ class Books:
         """Append an entry and count it, in one step as `settle` does; gives its place."""
         new = entry(attempt_id, **said)
         async with self.redis.pipeline(transaction=True) as together:
-            together.xadd(STREAM, {"e": encode(new)})
-            together.hincrby(TOTALS, "entries", 1)
-            together.hincrby(TOTALS, "input_tokens", new.input_tokens)
-            together.hincrby(TOTALS, "output_tokens", new.output_tokens)
-            together.hincrby(TOTALS, "cost_nusd", new.cost_nusd)
+            together.xadd(FIRST.ledger, {"e": encode(new)})
+            together.hincrby(FIRST.totals, "entries", 1)
+            together.hincrby(FIRST.totals, "input_tokens", new.input_tokens)
+            together.hincrby(FIRST.totals, "output_tokens", new.output_tokens)
+            together.hincrby(FIRST.totals, "cost_nusd", new.cost_nusd)
             return (await together.execute())[0].decode()
 
     async def waiting(self) -> int:
         """Count what is still in the stream."""
-        return await self.redis.xlen(STREAM)
+        return await self.redis.xlen(FIRST.ledger)
 
     def writer(self, **said: object) -> drain.LedgerWriter:
         """Make a writer from the stream to the database."""

@@ -6,13 +6,14 @@ import msgpack
 from redis.asyncio import Redis
 
 from governance import alerts
-from governance.alerts import BATCH, EPOCH_US, STREAM, Event, newest, untold
+from governance.alerts import BATCH, EPOCH_US, Event, newest, untold
+from store.cells import FIRST
 
 
 async def write(redis: Redis, percent: int, key: str = "{c0}:s:team:o/t", kind: int = 3) -> str:
     """Append an event as a settlement does; return its place."""
     row = [key, kind, 24_318, percent, 5 * 10**9, 4 * 10**9, 1, 1_000_000]
-    return (await redis.xadd(STREAM, {"e": msgpack.packb(row)})).decode()
+    return (await redis.xadd(FIRST.events, {"e": msgpack.packb(row)})).decode()
 
 
 async def test_an_event_says_what_was_reached(redis_client: Redis) -> None:

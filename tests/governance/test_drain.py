@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisGone
 
 from governance.drain import GROUP, LedgerWriter
-from governance.ledger import BOOK, CORRECTION, ENTRY_FIELDS, STREAM
+from governance.ledger import CORRECTION, ENTRY_FIELDS
 from store import topology
+from store.cells import FIRST
 
 Books = Any  # the fixture of this folder's conftest
 
@@ -55,7 +56,7 @@ async def test_an_entry_moves_from_the_stream_to_the_database(
     assert row[:-2] == tuple(make_entry("abc.1", **said).as_dict().values())
     assert f"{row[-2]}-{row[-1]}" == place
     assert await books.waiting() == 0
-    assert (await books.redis.xpending(STREAM, GROUP))["pending"] == 0
+    assert (await books.redis.xpending(FIRST.ledger, GROUP))["pending"] == 0
 
 
 async def test_an_empty_stream_is_nothing(books: Books) -> None:
@@ -157,7 +158,7 @@ async def test_a_dead_writers_batch_is_taken_over(books: Books) -> None:
     async with books.writer(claim_after_ms=0) as writer:
         assert await writer.drain() == 0
         await books.append()
-        await books.redis.xreadgroup(GROUP, "dead", {STREAM: ">"})
+        await books.redis.xreadgroup(GROUP, "dead", {FIRST.ledger: ">"})
         assert await drain_all(writer) == 1
     assert books.sums()[0] == 1
 
@@ -167,8 +168,8 @@ async def test_an_entry_that_nobody_holds_any_more_is_found(books: Books) -> Non
     async with books.writer(claim_after_ms=0) as writer:
         assert await writer.drain() == 0
         await books.append()
-        await books.redis.xreadgroup(GROUP, "gone", {STREAM: ">"})
-        await books.redis.xgroup_delconsumer(STREAM, GROUP, "gone")
+        await books.redis.xreadgroup(GROUP, "gone", {FIRST.ledger: ">"})
+        await books.redis.xgroup_delconsumer(FIRST.ledger, GROUP, "gone")
         assert await drain_all(writer) == 1
     assert books.sums()[0] == 1
     assert await books.waiting() == 0
@@ -179,9 +180,9 @@ async def test_what_is_no_entry_is_kept_aside_and_blocks_nothing(
 ) -> None:
     """Garbage goes to `rejected` with its bytes and a reason, once; its neighbours are entered."""
     await books.append("a.1")
-    await books.redis.xadd(STREAM, {"e": b"\xff\x00garbage"})
-    await books.redis.xadd(STREAM, {"other": b"x"})
-    await books.redis.xadd(STREAM, {"e": msgpack.packb([1, 2, 3])})
+    await books.redis.xadd(FIRST.ledger, {"e": b"\xff\x00garbage"})
+    await books.redis.xadd(FIRST.ledger, {"other": b"x"})
+    await books.redis.xadd(FIRST.ledger, {"e": msgpack.packb([1, 2, 3])})
     await books.append("b.1")
     async with DiesBeforeDelete(books.redis, books.path) as first:
         with pytest.raises(Killed):
@@ -254,7 +255,7 @@ async def test_a_flushed_store_begins_a_new_book(books: Books) -> None:
     by_book = books.ask("SELECT book, sum(cost_nusd) FROM entries GROUP BY book ORDER BY book")
     assert by_book == [(1, 1), (2, 2)]
     names = books.ask("SELECT name FROM books ORDER BY number")
-    assert (await books.redis.get(BOOK)).decode() == names[1][0]
+    assert (await books.redis.get(FIRST.book)).decode() == names[1][0]
 
 
 async def test_a_full_disk_loses_nothing(books: Books, broken_disk: Callable[[bool], None]) -> None:
@@ -348,9 +349,9 @@ async def test_any_history_ends_in_the_sums_of_what_was_appended(
         elif step == "other":
             await other.drain()
         elif step == "deliver":
-            await books.redis.xreadgroup(GROUP, "dead", {STREAM: ">"}, count=2)
+            await books.redis.xreadgroup(GROUP, "dead", {FIRST.ledger: ">"}, count=2)
         elif step == "garbage":
-            await books.redis.xadd(STREAM, {"e": b"?"})
+            await books.redis.xadd(FIRST.ledger, {"e": b"?"})
             garbage += 1
         else:
             async with DiesBeforeDelete(books.redis, books.path, batch=2) as dying:

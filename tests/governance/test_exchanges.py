@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from governance import exchanges
 from governance.exchanges import find_exchange, in_database, in_stream
-from governance.ledger import STREAM
+from store.cells import FIRST
 from store.sql import LedgerUnreachable
 
 Books = Any  # the fixture of this folder's conftest
@@ -31,9 +31,9 @@ async def test_entries_are_found_in_both_places_and_in_their_order(books: Books)
 async def test_an_entry_that_is_in_both_places_is_told_once(books: Books) -> None:
     """Committed and not yet deleted is one entry."""
     place = await books.append("x.1")
-    (payload,) = [content for _, content in await books.redis.xrange(STREAM, place, place)]
+    (payload,) = [content for _, content in await books.redis.xrange(FIRST.ledger, place, place)]
     await books.drain()
-    await books.redis.xadd(STREAM, payload)
+    await books.redis.xadd(FIRST.ledger, payload)
     assert len(await in_stream(books.redis, "x")) == 1
     assert len(await find_exchange(books.redis, books.path, "x")) == 1
 
@@ -41,8 +41,8 @@ async def test_an_entry_that_is_in_both_places_is_told_once(books: Books) -> Non
 async def test_a_name_that_is_part_of_another_finds_only_itself(books: Books) -> None:
     """`x` is neither `xx` nor the model `x` of someone else's call; garbage is passed over."""
     await books.append("xx.1", model="x")
-    await books.redis.xadd(STREAM, {"e": b"x?"})
-    await books.redis.xadd(STREAM, {"other": b"x"})
+    await books.redis.xadd(FIRST.ledger, {"e": b"x?"})
+    await books.redis.xadd(FIRST.ledger, {"other": b"x"})
     assert await in_stream(books.redis, "x") == []
 
 

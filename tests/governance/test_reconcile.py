@@ -14,8 +14,8 @@ from redis.exceptions import ConnectionError as RedisGone
 
 from governance import reconcile
 from governance.drain import GROUP
-from governance.ledger import STREAM, TOTALS
 from governance.reconcile import Balance, verify
+from store.cells import FIRST
 from store.sql import LedgerUnreachable
 
 Books = Any  # the fixture of this folder's conftest
@@ -40,7 +40,7 @@ async def test_what_waits_and_what_is_entered_add_up(books: Books) -> None:
     await books.append("a.1", input_tokens=1, output_tokens=10, cost_nusd=100)
     await books.drain()
     await books.append("b.1", input_tokens=2, output_tokens=20, cost_nusd=200)
-    await books.redis.xreadgroup(GROUP, "dead", {STREAM: ">"})
+    await books.redis.xreadgroup(GROUP, "dead", {FIRST.ledger: ">"})
     await books.append("c.1", input_tokens=4, output_tokens=40, cost_nusd=-400)
     async with books.writer(claim_after_ms=0) as writer:
         writer._delete = unable  # committed, not deleted
@@ -113,7 +113,7 @@ async def test_any_difference_is_told_exactly(
         ("output_tokens", tokens_out),
         ("cost_nusd", cost),
     ):
-        await books.redis.hincrby(TOTALS, name, off)
+        await books.redis.hincrby(FIRST.totals, name, off)
     verdict = await verify(books.redis, books.path)
     assert verdict.difference == Balance(entries, tokens_in, tokens_out, cost)
     assert verdict.is_equal() == (not any((entries, tokens_in, tokens_out, cost)))
@@ -136,7 +136,7 @@ async def test_a_row_that_was_taken_out_of_the_database_is_missed(books: Books) 
 async def test_what_is_no_entry_is_counted_before_and_after_it_was_set_aside(books: Books) -> None:
     """Garbage, and an attempt's second append, are told and never called equal silently."""
     await prepared(books)
-    await books.redis.xadd(STREAM, {"e": b"?"})
+    await books.redis.xadd(FIRST.ledger, {"e": b"?"})
     assert (await verify(books.redis, books.path)).rejected == 1
     await books.append("a.1", cost_nusd=5)
     await books.append("a.1", cost_nusd=6)
@@ -172,6 +172,6 @@ async def test_what_cannot_be_read_is_not_called_equal(books: Books, redis_url: 
     with pytest.raises(RedisGone, match=r"none\.sock"):
         await verify(nowhere, books.path)
     await nowhere.aclose()
-    await books.redis.set(TOTALS, "no hash")
+    await books.redis.set(FIRST.totals, "no hash")
     with pytest.raises(Exception, match="WRONGTYPE"):
         await verify(books.redis, books.path)

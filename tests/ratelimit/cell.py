@@ -15,9 +15,10 @@ import redis
 
 from config import models
 from ratelimit import asks, limits
-from ratelimit.asks import BEATS, EVENTS, LEDGER, TOTALS, Boot, boot_of
+from ratelimit.asks import Boot, boot_of
 from ratelimit.limits import key_of, scope_of
 from store import scripts
+from store.cells import FIRST
 from tests.ratelimit import oracle
 
 LIFE = 10 * oracle.SECOND
@@ -86,11 +87,11 @@ class Cell:
 
     def beat(self, name: str, now: int, *, fresh: bool) -> str:
         """Say that a replica lives."""
-        return self.run("beat", [BEATS], [now, name, LIFE, 1 if fresh else 0]).decode()
+        return self.run("beat", [FIRST.beats], [now, name, LIFE, 1 if fresh else 0]).decode()
 
     def fence(self, now: int) -> set[str]:
         """End the lives that were not renewed."""
-        return {member.decode() for member in self.run("fence", [BEATS], [now])}
+        return {member.decode() for member in self.run("fence", [FIRST.beats], [now])}
 
     def progress(self, name: str, reports: list[tuple[str, int]]) -> int:
         """Report what streams gave."""
@@ -105,7 +106,16 @@ class Cell:
         )
         answer = self.run(
             "reap",
-            [BEATS, boot.leases, boot.graves, boot.parts, LEDGER, TOTALS, *keys, EVENTS],
+            [
+                FIRST.beats,
+                boot.leases,
+                boot.graves,
+                boot.parts,
+                FIRST.ledger,
+                FIRST.totals,
+                *keys,
+                FIRST.events,
+            ],
             [now, name, *attempts],
         )
         return answer.decode() if isinstance(answer, bytes) else int(answer)
@@ -180,16 +190,18 @@ class Cell:
 
     def ledger(self) -> list[tuple[Any, ...]]:
         """Return the entries of the stream."""
-        return [tuple(msgpack.unpackb(fields[b"e"])) for _, fields in self.client.xrange(LEDGER)]
+        return [
+            tuple(msgpack.unpackb(fields[b"e"])) for _, fields in self.client.xrange(FIRST.ledger)
+        ]
 
     def events(self) -> list[tuple[Any, ...]]:
         """Return the events of budgets, oldest first."""
-        found = [msgpack.unpackb(fields[b"e"]) for _, fields in self.client.xrange(EVENTS)]
+        found = [msgpack.unpackb(fields[b"e"]) for _, fields in self.client.xrange(FIRST.events)]
         return [(scope_of(key), *rest) for key, *rest in found]
 
     def totals(self) -> dict[str, int]:
         """Return the sums that settle and reap keep."""
-        return {k.decode(): int(v) for k, v in self.client.hgetall(TOTALS).items()}
+        return {k.decode(): int(v) for k, v in self.client.hgetall(FIRST.totals).items()}
 
     def decoded(self) -> dict[str, Any]:
         """Return everything that is there, in plain values."""

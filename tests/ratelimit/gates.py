@@ -13,7 +13,7 @@ import msgpack
 import redis.asyncio
 
 from config.models import Budget, Limits
-from ratelimit.asks import TOTALS, Ask, Denied, Grant, Nobody, Settlement
+from ratelimit.asks import Ask, Denied, Grant, Nobody, Settlement
 from ratelimit.degraded import Rule, rule_of
 from ratelimit.gate import Gate
 from ratelimit.limits import (
@@ -27,6 +27,7 @@ from ratelimit.reckoning import TOLD, Sum, ask, reckon
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import read_scope, seed
 from store import topology
+from store.cells import FIRST
 from store.lane import Lane
 from tests.conftest import RedisServer
 from tests.ratelimit.cell import entry_of
@@ -202,7 +203,7 @@ class World:
 
     async def totals(self) -> tuple[int, int]:
         """Return how many entries were booked, and their cost."""
-        found = await self.client.hgetall(TOTALS)
+        found = await self.client.hgetall(FIRST.totals)
         return int(found.get(b"entries", 0)), int(found.get(b"cost_nusd", 0))
 
     async def told(self) -> None:

@@ -7,10 +7,6 @@ import pytest
 
 from ratelimit import asks
 from ratelimit.asks import (
-    BEATS,
-    EVENTS,
-    LEDGER,
-    TOTALS,
     Ask,
     Denied,
     Grant,
@@ -21,8 +17,9 @@ from ratelimit.asks import (
     replica_name,
     settle_command,
 )
-from ratelimit.limits import CELL, Candidate, Plan
+from ratelimit.limits import Candidate, Plan
 from store import scripts
+from store.cells import FIRST
 from tests.ratelimit.gates import plan_of
 
 BOOT = boot_of("host/0.abcd")
@@ -67,7 +64,7 @@ def test_an_admission_carries_what_its_script_declares() -> None:
         ),
         "admit",
     )
-    assert found["beats"] == [BEATS]
+    assert found["beats"] == [FIRST.beats]
     assert (found["leases"], found["bar"]) == ([BOOT.leases], [BOOT.bar])
     assert found["scopes"] == list(one.keys)
     assert (found["now"], found["member"]) == (["8"], ["host/0.abcd"])
@@ -88,8 +85,8 @@ def test_a_settlement_carries_what_its_script_declares() -> None:
     found = laid_out(settle_command(sha, BOOT, 12, batch), "settle")
     keys = {name: found[name] for name in ("leases", "seen", "bar", "graves", "parts")}
     assert keys == {name: [getattr(BOOT, name)] for name in keys}
-    assert (found["ledger"], found["totals"]) == ([LEDGER], [TOTALS])
-    assert found["scopes"] == [*plan.keys, EVENTS]
+    assert (found["ledger"], found["totals"]) == ([FIRST.ledger], [FIRST.totals])
+    assert found["scopes"] == [*plan.keys, FIRST.events]
     assert (found["now"], found["number"], found["void_to"]) == ([""], [12], [9])
     assert found["plans"][0] == plan.packed
     first = msgpack.unpackb(found["plans"][1], raw=True)
@@ -111,8 +108,10 @@ def test_every_key_of_a_boot_lies_in_the_cell() -> None:
     """One script touches one slot, so all of them share its tag; and no two are the same."""
     keys = [BOOT.leases, BOOT.bar, BOOT.seen, BOOT.graves, BOOT.parts]
     assert len(set(keys)) == 5
-    assert all(key.startswith(f"{CELL}:") and key.endswith(":host/0.abcd") for key in keys)
-    assert {key.split(":")[0] for key in (BEATS, LEDGER, TOTALS, *plan_of().keys)} == {CELL}
+    assert all(key.startswith(f"{FIRST.tag}:") and key.endswith(":host/0.abcd") for key in keys)
+    assert {
+        key.split(":")[0] for key in (FIRST.beats, FIRST.ledger, FIRST.totals, *plan_of().keys)
+    } == {FIRST.tag}
 
 
 def test_a_plan_without_candidates_is_a_mistake() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from ratelimit import gate as gate_module
-from ratelimit.asks import BEATS, Boot, Grant, boot_of
+from ratelimit.asks import Boot, Grant, boot_of
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import reap
 from store import topology
+from store.cells import FIRST
 from tests.ratelimit.gates import World, plan_of, until
 
 
@@ -61,10 +62,10 @@ async def test_a_replica_that_was_taken_for_dead_comes_back_under_another_boot(
     """It learns so from its next beat or its next ask, and goes on without refusing anybody."""
     gate = await world.gate()
     before = gate.boot
-    await world.client.zadd(BEATS, {before.member: -1})
+    await world.client.zadd(FIRST.beats, {before.member: -1})
     await until(lambda: gate.boot is not before)
     assert isinstance(await world.exchange(gate), Grant)
-    await world.client.zadd(BEATS, {gate.boot.member: -1})
+    await world.client.zadd(FIRST.beats, {gate.boot.member: -1})
     assert isinstance(await world.exchange(gate), Grant)
     assert gate.stats.boots == 2
     assert gate.stats.unavailable == 0
@@ -76,7 +77,7 @@ async def test_attempts_of_an_earlier_boot_settle_under_it(world: World) -> None
     gate = await world.gate()
     old = [await world.granted(gate) for _ in range(4)]
     boot = gate.boot
-    await world.client.zadd(BEATS, {boot.member: 0})
+    await world.client.zadd(FIRST.beats, {boot.member: 0})
     assert await reap(world.client) == 4
     new = [await world.granted(gate) for _ in range(2)]
     assert gate.boot is not boot
@@ -102,7 +103,7 @@ async def test_a_boot_that_was_closed_holds_nothing_beyond_the_next_reaping(worl
     assert await reap(world.client) >= len(kept)
     assert await world.leases() == 0
     assert not any((await world.in_flight()).values())
-    assert await world.client.exists(BEATS) == 0
+    assert await world.client.exists(FIRST.beats) == 0
     assert asyncio.all_tasks() <= tasks
     await gate.close()
 

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from governance.ledger import decode
-from ratelimit.asks import BEATS, LEDGER, TOTALS, boot_of
+from ratelimit.asks import boot_of
 from ratelimit.limits import key_of
+from store.cells import FIRST
 from tests.conftest import RedisServer
 from tests.ratelimit import oracle
 from tests.ratelimit.cell import LIFE, PLACES, Cell, entry_of
@@ -106,7 +107,7 @@ class Drive:
 
     def die(self, now: int = NOW) -> int:
         """End this boot's life and reap it. Returns how many leases that freed."""
-        self.cell.client.zadd(BEATS, {self.boot: 0})
+        self.cell.client.zadd(FIRST.beats, {self.boot: 0})
         assert self.cell.fence(now) == {self.boot}
         attempts = [one.decode() for one in self.cell.client.hkeys(boot_of(self.boot).leases)]
         reaped = self.cell.reap(self.boot, attempts, now)
@@ -419,7 +420,7 @@ def test_the_entry_of_the_reaper_is_one_that_the_ledger_can_read(cell: Cell) -> 
     drive.send(ask)
     cell.progress(drive.boot, [(ask.attempt_id, 5), (ask.attempt_id, 40)])
     drive.die(NOW + 7 * SECOND)
-    [(_, fields)] = cell.client.xrange(LEDGER)
+    [(_, fields)] = cell.client.xrange(FIRST.ledger)
     entry = decode(fields[b"e"])
     assert (entry.attempt_id, entry.request_id, entry.attempt) == ("01J.x.3", "01J.x", 3)
     assert entry.at_us == NOW + oracle.EPOCH_US
@@ -439,7 +440,7 @@ def test_a_settlement_after_the_reaper_corrects_it_once(cell: Cell) -> None:
     assert drive.money(KEY, MONTH) == (110, 0)
     late = drive.truth(ask, input=30, output=60, cost=90)
     drive.settle(late)
-    [(_, _), (_, fields)] = cell.client.xrange(LEDGER)
+    [(_, _), (_, fields)] = cell.client.xrange(FIRST.ledger)
     entry = decode(fields[b"e"])
     assert entry.attempt_id == "q1.1+settle"
     assert (entry.input_tokens, entry.output_tokens, entry.cost_nusd) == (20, -40, -20)
@@ -825,7 +826,7 @@ def test_the_reaper_takes_each_lease_once_and_forgets_the_boot(cell: Cell) -> No
     drive.send(*asks)
     ids = [ask.attempt_id for ask in asks]
     cell.progress(drive.boot, [(one, 3) for one in ids])
-    cell.client.zadd(BEATS, {drive.boot: 0})
+    cell.client.zadd(FIRST.beats, {drive.boot: 0})
     for _ in range(2):
         assert cell.fence(NOW) == {drive.boot}
     assert cell.reap(drive.boot, ids[:2], NOW) == 2
@@ -837,7 +838,7 @@ def test_the_reaper_takes_each_lease_once_and_forgets_the_boot(cell: Cell) -> No
     assert drive.in_flight(KEY) == 0
     assert drive.money(KEY, DAY) == (5 * 13, 0)
     boot = boot_of(drive.boot)
-    assert cell.client.exists(boot.leases, boot.parts, BEATS) == 0
+    assert cell.client.exists(boot.leases, boot.parts, FIRST.beats) == 0
     assert cell.client.hlen(boot.graves) == 5
 
 
@@ -949,7 +950,7 @@ def test_a_state_has_one_size(cell: Cell) -> None:
         drive.settle(drive.truth(ask), now=NOW + n * HOUR)
     assert sorted(cell.client.hkeys(key_of(KEY))) == [b"l2", b"s2"]
     assert cell.client.hstrlen(key_of(KEY), "s2") < 60
-    assert cell.client.exists(TOTALS)
+    assert cell.client.exists(FIRST.totals)
 
 
 # Every window, every scope...

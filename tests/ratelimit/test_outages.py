@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 
 from config.models import Limits
-from ratelimit.asks import BATCH, BEATS, Grant, settle_command
+from ratelimit.asks import BATCH, Grant, settle_command
 from ratelimit.gate import Gate
 from ratelimit.journal import Journal
 from ratelimit.settling import LONGEST_PAUSE_S
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import reap
+from store.cells import FIRST
 from tests.conftest import RedisServer
 from tests.ratelimit.gates import KEY, Meddler, World, until
 from tests.store.peers import Pipe
@@ -252,7 +253,7 @@ async def test_what_was_granted_under_a_boot_that_ended_is_given_back(
     asking = [asyncio.ensure_future(world.exchange(gate)) for _ in range(4)]
     await until(lambda: not gate._admission._lane.connected)
     assert await world.leases() == 4
-    await world.client.zadd(BEATS, {gate.boot.member: -1})
+    await world.client.zadd(FIRST.beats, {gate.boot.member: -1})
     pipe.shut = False
     assert {type(answer) for answer in await asyncio.gather(*asking)} == {Grant}
     await world.settles_down(gate)

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from config.models import Budget
-from ratelimit.asks import EPOCH, Grant
+from ratelimit.asks import Grant
 from ratelimit.gate import Gate
 from ratelimit.limits import KINDS, scope_key
 from ratelimit.reckoning import LEARNING, TOLD, Sum, ask, reckon
 from ratelimit.troubles import StoreUnavailable
+from store.cells import FIRST
 from tests.conftest import RedisServer
 from tests.ratelimit.gates import TEAM, World, until
 from tests.store.peers import Pipe
@@ -76,7 +77,7 @@ async def test_a_strict_budget_is_closed_until_it_is_known_what_was_spent(world:
     # Who lived before a flush is not known: the last lease must be over, or its replica back.
     assert (await ask(world.client))[1] == LEARNING
     assert not await world.reckon(spent(700))
-    await world.client.hset(EPOCH, "since", 1)
+    await world.client.hset(FIRST.epoch, "since", 1)
     assert not await world.reckon(spent(700))
     await world.seed([scope_key(TEAM)])
     assert await world.reckon(spent(700))
@@ -162,7 +163,7 @@ async def test_a_replica_that_died_with_the_store_is_waited_for_no_longer_than_i
     await until(lambda: gate._settling.caught_up)
     await asyncio.sleep(0.5)
     assert (await ask(world.client))[1] == LEARNING
-    await world.client.hset(EPOCH, "since", 1)
+    await world.client.hset(FIRST.epoch, "since", 1)
     assert (await ask(world.client))[1] == TOLD
     assert not await knows(world)
     assert await world.reckon(spent(0))

@@ -6,10 +6,11 @@ import msgpack
 import redis.asyncio
 
 from config.models import Limits
-from ratelimit.asks import BEATS, admit_command, boot_of
+from ratelimit.asks import admit_command, boot_of
 from ratelimit.limits import pack_limits, scope_key
 from ratelimit.upkeep import read_scope, reap, run, seed
 from store import scripts
+from store.cells import FIRST
 from tests.ratelimit.gates import World
 
 MANY = 1000
@@ -40,7 +41,7 @@ async def test_cold_scripts_survive_a_flush_of_scripts(redis_client: redis.async
     """They are loaded when the server has not got them."""
     for _ in range(2):
         await redis_client.script_flush()
-        assert await run(redis_client, "beat", [BEATS], ["", "r/0.1", 5_000_000, 1]) == b"OK"
+        assert await run(redis_client, "beat", [FIRST.beats], ["", "r/0.1", 5_000_000, 1]) == b"OK"
 
 
 async def die_with(world: World, member: str, attempts: int) -> None:
@@ -49,7 +50,7 @@ async def die_with(world: World, member: str, attempts: int) -> None:
     await world.seed(
         [scope_key(scope) for scope in world.limits if ":" in scope] + list(world.plan.keys)
     )
-    await run(world.client, "beat", [BEATS], ["", member, 60_000_000, 1])
+    await run(world.client, "beat", [FIRST.beats], ["", member, 60_000_000, 1])
     script = scripts.load("ratelimit", "admit")
     await world.client.script_load(script.text)
     for start in range(0, attempts, 50):
@@ -58,7 +59,7 @@ async def die_with(world: World, member: str, attempts: int) -> None:
             *admit_command(script.sha, boot, asks, number=start + 1)
         )
         assert all(msgpack.unpackb(answer)[0] == 1 for answer in answers)
-    await world.client.zadd(BEATS, {member: 0})
+    await world.client.zadd(FIRST.beats, {member: 0})
 
 
 async def test_a_dead_replica_with_many_leases_is_freed_whole(world: World) -> None:
@@ -69,7 +70,7 @@ async def test_a_dead_replica_with_many_leases_is_freed_whole(world: World) -> N
     assert await world.leases() == 0
     assert not any((await world.in_flight()).values())
     assert await world.totals() == (MANY, MANY * 10)
-    assert await world.client.exists(BEATS) == 0
+    assert await world.client.exists(FIRST.beats) == 0
     assert await reap(world.client) == 0
 
 
@@ -80,7 +81,7 @@ async def test_a_scan_that_finds_nothing_on_a_page_goes_on(world: World) -> None
     order = [one async for one, _ in world.client.hscan_iter(boot.leases)]
     await world.client.hdel(boot.leases, *order[:-3])
     assert await reap(world.client) == 3
-    assert await world.client.exists(BEATS, boot.leases) == 0
+    assert await world.client.exists(FIRST.beats, boot.leases) == 0
 
 
 async def test_several_reapers_take_each_lease_once(world: World) -> None:
