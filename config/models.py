@@ -53,7 +53,23 @@ HIGHEST_PRICE_USD = 100_000
 NANO = 10**9
 
 Protocol = Literal["openai", "anthropic", "gemini", "bedrock"]
-SPOKEN_PROTOCOLS = ("openai", "anthropic", "gemini")
+Dialect = Literal[
+    "openai",
+    "compatible",
+    "azure",
+    "deepseek",
+    "qwen",
+    "glm",
+    "kimi",
+    "minimax",
+    "mistral",
+    "groq",
+    "xai",
+    "openrouter",
+    "vllm",
+    "sglang",
+    "ollama",
+]
 Period = Literal["day", "week", "month", "quarter", "total"]
 Mode = Literal["strict", "soft"]
 BizLevel = Literal["premium", "normal", "economy"]
@@ -378,12 +394,35 @@ class Price(Section):
     )
 
 
+class AwsCredentials(Section):
+    """Whose requests to Amazon are: an access key, with which each of them is signed."""
+
+    access_key_id: Annotated[str, Text(r"[A-Za-z0-9_-]+", what="an access key's id")] = Field(
+        description="Id of the access key, e.g. `${AWS_ACCESS_KEY_ID}`."
+    )
+    secret_access_key: Secret = Field(
+        description="Its secret; write it as `${AWS_SECRET_ACCESS_KEY}`."
+    )
+    session_token: Secret | None = Field(
+        default=None, description="The session's token, of an access key that is temporary."
+    )
+    region: Annotated[str, Text(r"[a-z0-9-]+", what="a region")] | None = Field(
+        default=None,
+        description="Region that signatures are for; by default the one in the host of `base_url`.",
+    )
+
+
 class Provider(Section):
     """A vendor or server that speaks a protocol at a base URL."""
 
     protocol: Annotated[Protocol, Word.of(Protocol)] = Field(
-        description="What it speaks. `openai`, `anthropic` and `gemini` are spoken now; `bedrock` can be"
-        " declared, but a deployment cannot use it yet."
+        description="What it speaks: `bedrock` is Amazon's Converse; all vendors that are compatible"
+        " with OpenAI speak `openai`."
+    )
+    dialect: Annotated[Dialect, Word.of(Dialect)] | None = Field(
+        default=None,
+        description="How its server differs from OpenAI's, of those that speak `openai`; by default"
+        " it is known by the host of `base_url`, or is `compatible`.",
     )
     base_url: Annotated[str, BaseUrl()] = Field(
         description="Where its paths begin, e.g. `https://api.openai.com/v1` or"
@@ -393,6 +432,10 @@ class Provider(Section):
         default=None,
         description="Sent as the protocol has it: `Authorization: Bearer …`, `x-api-key` to"
         " Anthropic, `x-goog-api-key` to Google. Write it as `${VARIABLE}`: then it is in no file and not in Redis.",
+    )
+    aws: AwsCredentials | None = Field(
+        default=None,
+        description="With what requests to `bedrock` are signed, where it has no `api_key`.",
     )
     headers: Annotated[
         dict[
@@ -423,16 +466,15 @@ class Provider(Section):
         description="PEM file with the authorities to trust instead of the system's; for private"
         " servers. Certificates are always verified.",
     )
-    stream_usage: Annotated[bool, Flag()] = Field(
-        default=True,
+    stream_usage: Annotated[bool, Flag()] | None = Field(
+        default=None,
         description="Whether it understands `stream_options.include_usage`; `false` for servers"
-        " that refuse it, whose streams are then counted by Penstock.",
+        " that refuse it, whose streams are then counted by Penstock. By default as its `dialect` has it.",
     )
     output_cap: Annotated[OutputCap, Word.of(OutputCap)] | None = Field(
         default=None,
         description="The field that carries an output cap that Penstock adds; by default the one"
-        " that the caller used, or else `max_completion_tokens` for OpenAI's own hosts and"
-        " `max_tokens` for all others.",
+        " that the caller used, or else the one that its `dialect` has.",
     )
     catalogue: Name | None = Field(
         default=None,
@@ -443,6 +485,15 @@ class Provider(Section):
         default_factory=Limits, description="Limits over all its deployments together."
     )
     budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
+
+    def secrets(self) -> Iterator[Secret]:
+        """Yield what is sent to it and shown to nobody."""
+        if self.api_key is not None:
+            yield self.api_key
+        if self.aws is not None:
+            yield self.aws.secret_access_key
+            if self.aws.session_token is not None:
+                yield self.aws.session_token
 
 
 class Deployment(Section):

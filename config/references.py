@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from urllib.parse import urlsplit
 
 from pydantic_core import PydanticCustomError
 
@@ -17,8 +18,6 @@ from config.keys import VARIABLE, KeySecrets
 from config.models import (
     DEFAULT_MEMBER,
     MOST_LEVELS,
-    PROTOCOLS,
-    SPOKEN_PROTOCOLS,
     AdminSettings,
     EdgeSettings,
     deployment_ids,
@@ -41,6 +40,7 @@ _WINDOWS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 _LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
 _ONLY_REFERENCES = re.compile(r"(?:[A-Za-z]+ )?(?:\$\{[A-Za-z_][A-Za-z0-9_]*(?::-)?\})+")
+_BEDROCK_HOST = re.compile(r"(?:^|\.)bedrock(?:-runtime)?(?:-fips)?\.([a-z0-9-]+)\.")
 _TELLING = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 
@@ -76,6 +76,7 @@ def check(root: Node, *, published: bool, secrets: KeySecrets | None = None) -> 
 def _providers(root: Node) -> Iterator[Clash]:
     for name, provider in _members(root, "providers"):
         yield from _limited(("providers", name), provider.node)
+        yield from _known_to_the_vendor(("providers", name), provider)
         headers = provider.node.get("headers")
         seen: dict[str, str] = {}
         for header, entry in headers.entries.items() if headers else ():
@@ -108,6 +109,54 @@ def _providers(root: Node) -> Iterator[Clash]:
             seen.setdefault(folded, header)
 
 
+def _known_to_the_vendor(path: Path, provider: Entry) -> Iterator[Clash]:
+    """See that a provider says what its protocol needs to be asked, and nothing that it has no use for."""
+    node = provider.node
+    protocol = _text(node.get("protocol"))
+    for name, spoken in (("aws", "bedrock"), ("dialect", "openai")):
+        said = _given(node.get(name))
+        if said is not None and protocol is not None and protocol != spoken:
+            yield Clash(
+                (*path, name),
+                said.line,
+                said.column,
+                f"this is for providers that speak {spoken}",
+                remedy="leave it out",
+            )
+    if protocol != "bedrock":
+        return
+    aws, key = _given(node.get("aws")), _given(node.get("api_key"))
+    if (aws is None) == (key is None):
+        where = aws or provider
+        yield Clash(
+            (*path, "aws") if aws is not None else path,
+            where.line,
+            where.column,
+            "Amazon has to be told who asks, once",
+            remedy="write api_key (a bearer key) or aws (an access key), one of the two",
+        )
+    url = _text(node.get("base_url"))
+    if aws is not None and aws.get("region") is None and url is not None:
+        try:
+            host = urlsplit(url).hostname or ""
+        except ValueError:
+            return
+        if not bedrock_region(host):
+            yield Clash(
+                (*path, "aws"),
+                aws.line,
+                aws.column,
+                "the host of base_url names no region",
+                remedy="write aws.region, e.g. eu-central-1",
+            )
+
+
+def bedrock_region(host: str) -> str:
+    """Give the region that the host of a Bedrock endpoint names, "" where it names none."""
+    found = _BEDROCK_HOST.search(host)
+    return "" if found is None else found[1]
+
+
 def _models(root: Node) -> Iterator[Clash]:
     providers = dict(_members(root, "providers"))
     owners: dict[str, str] = {}
@@ -122,7 +171,6 @@ def _models(root: Node) -> Iterator[Clash]:
             here = (*path, "deployments", at)
             node = deployment.get("provider")
             yield from _dangling((*here, "provider"), node, providers, "provider")
-            yield from _unspoken((*here, "provider"), node, providers)
             yield from _limited(here, deployment)
         ids = deployment_ids(
             name,
@@ -155,20 +203,6 @@ def _too_much_output(path: Path, model: Node) -> Iterator[Clash]:
             most.column,
             f"more output than the context of {context_tokens} tokens holds",
             remedy="lower it, or raise context",
-        )
-
-
-def _unspoken(path: Path, node: Node | None, providers: dict[str, Entry]) -> Iterator[Clash]:
-    name = _text(node)
-    protocol = _text(providers[name].node.get("protocol")) if name in providers else None
-    if node is not None and protocol in PROTOCOLS and protocol not in SPOKEN_PROTOCOLS:
-        yield Clash(
-            path,
-            node.line,
-            node.column,
-            f"provider {quoted(name or '')} speaks {protocol}, which is not spoken yet;"
-            f" spoken now: {', '.join(SPOKEN_PROTOCOLS)}",
-            remedy="take this deployment out, or reach the vendor at an endpoint that speaks it",
         )
 
 
@@ -406,6 +440,10 @@ def _secrets_in_clear(root: Node) -> Iterator[Clash]:
     ]
     for name, provider in _members(root, "providers"):
         places.append((("providers", name, "api_key"), provider.node.get("api_key"), ""))
+        places += (
+            (("providers", name, "aws", secret), provider.node.get("aws", secret), "")
+            for secret in ("secret_access_key", "session_token")
+        )
         headers = provider.node.get("headers")
         for header, entry in headers.entries.items() if headers else ():
             if _TELLING.search(header):
@@ -441,6 +479,12 @@ def _members(node: Node, *names: str) -> Iterator[tuple[str, Entry]]:
     found = node.get(*names)
     if found is not None:
         yield from found.entries.items()
+
+
+def _given(node: Node | None) -> Node | None:
+    """Give a node that is not empty: an empty value means the default."""
+    empty = node is None or (node.kind == "scalar" and not node.unset and node.value is None)
+    return None if empty else node
 
 
 def _text(node: Node | None) -> str | None:

@@ -250,7 +250,7 @@ class Exchange:
         problem: BadField | translate.CannotExpress | None = None
         conversation = None
         protocol = endpoint.translation
-        assert protocol is not None
+        assert isinstance(protocol, translate.Protocol)
         try:
             conversation = translate.addressed(
                 protocol.read_request(self.body), self.seen.model, stream=self.seen.stream
@@ -263,7 +263,8 @@ class Exchange:
             translation = way.translation
             if translation is None:
                 continue
-            key = (translation.vendor.name, translation.target.dialect.name)
+            target = translation.target
+            key = (translation.vendor.name, target.dialect.name, target.model)
             if key not in judged:
                 judged[key] = conversation is not None
                 try:

@@ -8,10 +8,11 @@ A new version makes a new `Live`; exchanges that run keep theirs until they end.
 import os
 import ssl
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from time import time_ns
 from urllib.parse import quote, urlsplit
 
 import msgpack
@@ -19,16 +20,20 @@ import msgspec
 
 from config.keys import KeySecrets
 from config.models import Config, Provider
+from config.references import bedrock_region
 from governance.identity import Caller, Directory
 from governance.ledger import ENTRY_FIELDS
+from proxy.credentials import Head, SignedHead
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.observe import Counter, Histogram, Metrics
 from proxy.passage import Translation
 from proxy.upstream.deadlines import Timeouts
 from proxy.upstream.tls import Origin, origin_of
 from proxy.wire import translate
-from proxy.wire.endpoints import ENDPOINTS, GENERATING, PROTOCOLS, Endpoint
+from proxy.wire.endpoints import ENDPOINTS, Endpoint
 from proxy.wire.headers import RequestHead
+from proxy.wire.translate.sigv4 import Credentials
+from proxy.wire.vendors import Spoken, spoken_by
 from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, records
 from routing import decision
@@ -39,7 +44,6 @@ UNBOUNDED = 2**40
 USER_AGENT = "penstock/0.1.0"
 # A provider's header that is shorter than this holds no credentials.
 SECRET_CHARS = 12
-_SPOKEN = {protocol.word: protocol for protocol in PROTOCOLS}
 UNPRICED = Rates(0, 0, 0, 0, 0, 0, 0)
 _pack = msgpack.Packer(use_bin_type=False).pack
 
@@ -76,7 +80,7 @@ class Way:
     """How a deployment is asked what a caller asks for: by which endpoint of its provider's, and under which head."""
 
     endpoint: Endpoint
-    head: RequestHead
+    head: Head
     cap_field: str
     translation: Translation | None = None
     """Where the caller's protocol is another one than the provider's."""
@@ -309,46 +313,25 @@ class Live:
 
     def _place(self, option: Option, trust: MutableMapping[str, ssl.SSLContext]) -> Place:
         provider, placed = option.provider, option.placed
-        protocol = _SPOKEN[provider.protocol]
-        parts = urlsplit(provider.base_url)
-        base = parts.path.rstrip("/")
-        for ending in protocol.bases:
-            base = base.removesuffix(ending)
-        # What a caller says for itself, and what is sent where it does not: twice would be no value.
-        said = {name for name, _ in protocol.defaults}
-        extra = {
-            name: value for name, value in provider.headers.items() if name.lower() not in said
-        }
         origin = origin_of(provider.base_url, provider.ca_file, trust)
-        credentials = None
+        dialect = _dialect(provider, origin.host)
+        spoken = spoken_by(provider.protocol)
         secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
-        if provider.api_key is not None:
-            credentials = protocol.credential(provider.api_key.reveal())
-            secrets.append(provider.api_key.reveal())
-
-        def head(endpoint: Endpoint) -> RequestHead:
-            return RequestHead(
-                path=base + endpoint.path.replace("{model}", quote(placed.upstream_name)),
-                host=parts.netloc,
-                user_agent=USER_AGENT,
-                credentials=credentials,
-                extra=extra,
-            )
-
+        secrets += [secret.reveal() for secret in provider.secrets()]
         return Place(
             id=placed.id,
             model=placed.model,
             provider=placed.deployment.provider,
             upstream_name=placed.upstream_name,
             origin=origin,
-            ways=_ways(option, origin, head),
+            ways=_ways(option, spoken, dialect, _Heads(option, spoken, origin)),
             timeouts=Timeouts(
                 first_byte_s=provider.first_byte_timeout_s,
                 idle_s=provider.idle_timeout_s,
                 total_s=provider.total_timeout_s,
             ),
             connect_timeout_s=provider.connect_timeout_s,
-            stream_usage=provider.stream_usage,
+            stream_usage=dialect.stream_options,
             rates=option.rates or UNPRICED,
             about=(
                 f"x-penstock-deployment: {placed.id}\r\nx-penstock-model: {placed.model}\r\n"
@@ -359,57 +342,109 @@ class Live:
         )
 
 
+class _Heads:
+    """Makes the heads of requests to one deployment."""
+
+    def __init__(self, option: Option, spoken: Spoken, origin: Origin) -> None:
+        provider = option.provider
+        parts = urlsplit(provider.base_url)
+        base = parts.path.rstrip("/")
+        for ending in spoken.protocol.bases:
+            base = base.removesuffix(ending)
+        self._base = base
+        self._host = parts.netloc
+        self._bare_host = origin.host
+        self._provider = provider
+        self._protocol = spoken.protocol
+        self._model = quote(option.placed.upstream_name, safe=spoken.protocol.plain)
+        # What a caller says for itself, and what is sent where it does not: twice would be no value.
+        said = {name for name, _ in spoken.protocol.defaults}
+        self._extra = {
+            name: value for name, value in provider.headers.items() if name.lower() not in said
+        }
+
+    def __call__(self, endpoint: Endpoint) -> Head:
+        """Make the head of requests at this row of the provider's."""
+        provider = self._provider
+        path = self._base + endpoint.path.replace("{model}", self._model)
+        key = provider.api_key
+        head = RequestHead(
+            path=path,
+            host=self._host,
+            user_agent=USER_AGENT,
+            credentials=None if key is None else self._protocol.credential(key.reveal()),
+            extra={"accept": self._protocol.accept} | self._extra,
+        )
+        aws = provider.aws
+        if aws is None:
+            return head
+        token = aws.session_token
+        return SignedHead(
+            head,
+            credentials=Credentials(
+                aws.access_key_id,
+                aws.secret_access_key.reveal(),
+                None if token is None else token.reveal(),
+            ),
+            host=self._host,
+            path=path,
+            region=aws.region or bedrock_region(self._bare_host),
+            clock=_unix_s,
+        )
+
+
+def _unix_s() -> float:
+    return time_ns() / 1e9
+
+
 def _ways(
-    option: Option, origin: Origin, head: Callable[[Endpoint], RequestHead]
+    option: Option, spoken: Spoken, dialect: translate.Dialect, head: _Heads
 ) -> dict[Endpoint, Way]:
     """Return how a deployment is asked what callers may ask: at the same endpoint, or at the one that translations lead to."""
-    provider = option.provider
-    protocol = _SPOKEN[provider.protocol]
-    cap_field = provider.output_cap or _cap_field(origin.host)
-    ways = {
-        endpoint: Way(endpoint, head(endpoint), endpoint.cap_field or cap_field)
-        for endpoint in ENDPOINTS
-        # A row without a path is one that callers may ask, and providers are not.
-        if endpoint.protocol is protocol and endpoint.path
-    }
     facts = translate.Target(
-        model=option.placed.upstream_name,
-        max_output=option.max_output,
-        dialect=_dialect(provider, origin.host),
+        model=option.placed.upstream_name, max_output=option.max_output, dialect=dialect
     )
-    for endpoint in ENDPOINTS:
-        if endpoint not in ways and endpoint.translation is not None:
+    made: dict[Endpoint, Way] = {}
+
+    def way(row: Endpoint) -> Way:
+        if row not in made:
+            made[row] = Way(row, head(row), row.cap_field or dialect.cap)
+        return made[row]
+
+    ways: dict[Endpoint, Way] = {}
+    for asked in ENDPOINTS:
+        pair = spoken.passing.get(asked)
+        if pair is not None:
+            whole, streamed = map(way, pair)
+        elif asked.translation is not None and asked.kind in spoken.targets:
             whole, streamed = (
-                _translated(ways[target], endpoint.translation, facts)
-                for target in GENERATING[protocol]
+                _translated(way(row), asked.translation, facts)
+                for row in spoken.targets[asked.kind]
             )
-            ways[endpoint] = whole if whole == streamed else replace(whole, streamed=streamed)
+        else:
+            continue
+        ways[asked] = whole if whole == streamed else replace(whole, streamed=streamed)
     return ways
 
 
-def _translated(way: Way, caller: translate.Protocol, facts: translate.Target) -> Way:
+def _translated(way: Way, caller: translate.Vendor, facts: translate.Target) -> Way:
     """Return the same way for callers of another protocol."""
     vendor = way.endpoint.translation
     assert vendor is not None
+    assert isinstance(caller, translate.Protocol)
     return replace(way, translation=Translation(caller=caller, vendor=vendor, target=facts))
 
 
 def _dialect(provider: Provider, host: str) -> translate.Dialect:
-    """Return how the provider's server differs from its family, as its host and the configuration say."""
+    """Return how the provider's server differs from its family, as the configuration or its host says."""
     dialect = translate.of_host(host)
+    if provider.dialect is not None:
+        dialect = translate.DIALECTS[provider.dialect]
     cap = provider.output_cap or dialect.cap
-    if cap == dialect.cap and provider.stream_usage == dialect.stream_options:
+    usage = dialect.stream_options if provider.stream_usage is None else provider.stream_usage
+    if cap == dialect.cap and usage == dialect.stream_options:
         return dialect
-    return msgspec.structs.replace(
-        dialect, cap=cap, stream_options=dialect.stream_options and provider.stream_usage
-    )
-
-
-def _cap_field(host: str) -> str:
-    """Return the name under which a vendor takes an output cap."""
-    if host == "api.openai.com" or host.endswith((".openai.com", ".openai.azure.com")):
-        return "max_completion_tokens"
-    return "max_tokens"
+    return msgspec.structs.replace(dialect, cap=cap, stream_options=usage)
 
 
 def _candidate(option: Option, input_bound: int) -> Candidate:

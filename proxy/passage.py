@@ -46,7 +46,7 @@ class Translation:
     """From a caller's protocol to a deployment's: the two, and the facts of the deployment."""
 
     caller: translate.Protocol
-    vendor: translate.Protocol
+    vendor: translate.Vendor
     target: Target
 
     def write(self, conversation: translate.Conversation, cap: int) -> Written:

@@ -26,7 +26,7 @@ from proxy.upstream.errors import BadAnswer, ConnectFailed, UpstreamError
 from proxy.wire import translate
 from proxy.wire.headers import cooldown_us, should_retry
 from proxy.wire.meter import StreamMeter, Usage, error_in
-from proxy.wire.sse import EventSplitter, EventTooLong, decode
+from proxy.wire.sse import DamagedStream, Splitter, decode
 from ratelimit.asks import Grant, Settlement
 from routing.catalogue import cost_nusd
 from routing.decision import declared
@@ -110,7 +110,7 @@ class Attempt:
         self.added_us = 0
         self.reported = False
         self.meter: StreamMeter | TranslatedStream | None = None
-        self.splitter: EventSplitter | None = None
+        self.splitter: Splitter | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._tail = b""
@@ -151,6 +151,7 @@ class Attempt:
         edge = exchange.edge
         place = self.place
         body, passed = self.passage.request(self)
+        head = self.way.head.write(body, passed)
         connection = None if fresh else edge.pool.take(place.origin)
         if connection is None:
             try:
@@ -166,7 +167,7 @@ class Attempt:
         self.added_us = int((now - exchange.read_at) * 1_000_000)
         connection.send(
             self,
-            self.way.head.write(len(body), passed),
+            head,
             body,
             place.timeouts,
             now,
@@ -198,11 +199,11 @@ class Attempt:
             self.mode = _OPAQUE
         elif (
             self.exchange.seen.stream
-            and content_type[:17].lower() == b"text/event-stream"
             and self.way.endpoint.grammar is not None
+            and content_type.lower().startswith(self.way.endpoint.grammar.stream_type)
         ):
             self.mode = _STREAM
-            self.splitter = EventSplitter(self.way.endpoint.grammar.most_event)
+            self.splitter = self.way.endpoint.grammar.splitter()
             self.meter = self.passage.stream(
                 self,
                 StreamMeter(
@@ -223,8 +224,8 @@ class Attempt:
             assert self.connection is not None
             try:
                 whole = self.splitter.feed(data)
-            except EventTooLong as too_long:
-                self._break(BadAnswer(str(too_long), phase="body"))
+            except DamagedStream as damaged:
+                self._break(BadAnswer(str(damaged), phase="body"))
                 return
             if not self.first_at and whole:
                 error = meter.first(whole)

@@ -10,7 +10,7 @@ A row holds functions that are given bytes and return bytes: nothing here does I
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 from typing import Protocol as Shape
 
 from proxy.wire import (
@@ -44,16 +44,23 @@ from proxy.wire.meter import Grammar, Usage
 
 __all__ = [
     "ANTHROPIC",
+    "BEDROCK",
     "ENDPOINTS",
     "GEMINI",
-    "GENERATING",
     "OLLAMA",
     "OPENAI",
     "PROTOCOLS",
     "VERBS",
     "Endpoint",
+    "Kind",
     "Protocol",
 ]
+
+Kind = Literal["generate", "embed", "count"]
+
+
+_Look = Callable[[bytes], Look]
+_Meter = Callable[[bytes], Usage | None]
 
 
 class _Error(Shape):
@@ -92,7 +99,8 @@ class Protocol:
     provider. `error` and `lines` are of `envelopes`. `passed` are the caller's headers that go
     upstream besides the common ones, `defaults` what is sent where the caller says nothing. `bases` are
     what a provider's base URL may end with although the paths below begin so. `key_in_query` says
-    whether callers may present their key as ``?key=``.
+    whether callers may present their key as ``?key=``. `accept` is what is asked for, `plain` are
+    the characters of a model's name that stand in a path as they are.
     """
 
     word: str
@@ -104,6 +112,8 @@ class Protocol:
     defaults: tuple[tuple[str, str], ...] = ()
     bases: tuple[str, ...] = ()
     key_in_query: bool = False
+    accept: str = "application/json, text/event-stream"
+    plain: str = "/"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,24 +126,30 @@ class Endpoint:
     name. `look` says what is in a body, or raises `look.BadField`; `rewrite` changes what must change on
     its way; `meter` reads the usage of a whole answer (None: it reports none), `tokens_in` estimates the
     output of a decoded one, `grammar` is how its streams are metered (None: it never streams).
-    `event` writes the error that ends a cut one, see `envelopes`. `generates` says whether there is output
-    to reserve; `cap_field` is where an output cap is written, None where providers differ. `translation` is the protocol's record in `translate`, None for what is
-    never translated.
+    `event` writes the error that ends a cut one, see `envelopes`. `kind` says what is asked for, in
+    whichever protocol; `cap_field` is where an output cap is written, None where providers differ. `translation` is the protocol's record in `translate`, None for what is
+    never translated. `optional` says that a server may speak the protocol and not have this.
     """
 
     word: str
     protocol: Protocol
     route: str
     path: str
-    look: Callable[[bytes], Look]
+    look: _Look
     rewrite: _Rewrite
-    meter: Callable[[bytes], Usage | None]
+    meter: _Meter
     tokens_in: Callable[[Any], int]
     grammar: Grammar | None
     event: Callable[[str, str, str], bytes]
-    generates: bool = True
+    kind: Kind = "generate"
     cap_field: str | None = None
-    translation: translate.Protocol | None = None
+    translation: translate.Vendor | None = None
+    optional: bool = False
+
+    @property
+    def generates(self) -> bool:
+        """Whether there is output to reserve."""
+        return self.kind == "generate"
 
 
 def _bearer(key: str) -> tuple[str, str]:
@@ -195,7 +211,19 @@ OLLAMA = Protocol(
     lines=openai_lines,
 )
 
-PROTOCOLS = (OPENAI, ANTHROPIC, GEMINI, OLLAMA)
+BEDROCK = Protocol(
+    word="bedrock",
+    # No caller speaks it.
+    credentials=(),
+    credential=_bearer,
+    error=openai_error,
+    lines=openai_lines,
+    accept="application/json, application/vnd.amazon.eventstream",
+    # An ARN has slashes and colons, and is one segment.
+    plain="",
+)
+
+PROTOCOLS = (OPENAI, ANTHROPIC, GEMINI, OLLAMA, BEDROCK)
 
 _MESSAGES = Endpoint(
     word="anthropic.messages",
@@ -222,8 +250,35 @@ _COUNT_TOKENS = Endpoint(
     tokens_in=anthropic_answers.tokens_in,
     grammar=None,
     event=anthropic_event,
-    generates=False,
+    kind="count",
     cap_field="max_tokens",
+    optional=True,
+)
+_GEMINI_VERBS: tuple[tuple[str, str, _Look, _Meter, Grammar | None, Kind], ...] = (
+    (
+        "generateContent",
+        "gemini.generate",
+        gemini.look_whole,
+        gemini_answers.meter_answer,
+        None,
+        "generate",
+    ),
+    (
+        "streamGenerateContent?alt=sse",
+        "gemini.stream",
+        gemini.look_stream,
+        gemini_answers.meter_answer,
+        gemini_answers.CHUNKS,
+        "generate",
+    ),
+    (
+        "countTokens",
+        "gemini.count_tokens",
+        gemini.look_count,
+        gemini_answers.meter_count,
+        None,
+        "count",
+    ),
 )
 _GEMINI = {
     verb: Endpoint(
@@ -237,36 +292,11 @@ _GEMINI = {
         tokens_in=gemini_answers.tokens_in,
         grammar=grammar,
         event=gemini_event,
-        generates=generates,
+        kind=kind,
         cap_field="generationConfig.maxOutputTokens",
-        translation=translate.PROTOCOLS["gemini.generate"] if generates else None,
+        translation=translate.PROTOCOLS["gemini.generate"] if kind == "generate" else None,
     )
-    for verb, word, look, meter, grammar, generates in (
-        (
-            "generateContent",
-            "gemini.generate",
-            gemini.look_whole,
-            gemini_answers.meter_answer,
-            None,
-            True,
-        ),
-        (
-            "streamGenerateContent?alt=sse",
-            "gemini.stream",
-            gemini.look_stream,
-            gemini_answers.meter_answer,
-            gemini_answers.CHUNKS,
-            True,
-        ),
-        (
-            "countTokens",
-            "gemini.count_tokens",
-            gemini.look_count,
-            gemini_answers.meter_count,
-            None,
-            False,
-        ),
-    )
+    for verb, word, look, meter, grammar, kind in _GEMINI_VERBS
 }
 # A stream without ``alt=sse`` is one array in pieces; providers are asked for events all the same.
 _ARRAY = replace(
@@ -318,6 +348,7 @@ ENDPOINTS = (
         event=openai_event,
         cap_field="max_tokens",
         translation=translate.OPENAI_COMPLETIONS,
+        optional=True,
     ),
     Endpoint(
         word="openai.embeddings",
@@ -330,8 +361,9 @@ ENDPOINTS = (
         tokens_in=openai_answers.tokens_in,
         grammar=None,
         event=openai_event,
-        generates=False,
+        kind="embed",
         cap_field="max_tokens",
+        optional=True,
     ),
     Endpoint(
         word="openai.responses",
@@ -346,6 +378,7 @@ ENDPOINTS = (
         event=responses_event,
         cap_field="max_output_tokens",
         translation=translate.PROTOCOLS["openai.responses"],
+        optional=True,
     ),
     _MESSAGES,
     _in_beta(_MESSAGES),
@@ -365,10 +398,3 @@ ENDPOINTS = (
 
 # By the verb behind the colon; `{model}` is the URL's, and may hold slashes.
 VERBS = {endpoint.route.rpartition(":")[2]: endpoint for endpoint in (*_GEMINI.values(), _ARRAY)}
-
-# What a provider is asked by when its caller speaks another protocol: for a whole answer, and for a stream.
-GENERATING = {
-    OPENAI: (ENDPOINTS[0], ENDPOINTS[0]),
-    ANTHROPIC: (_MESSAGES, _MESSAGES),
-    GEMINI: (_GEMINI["generateContent"], _GEMINI["streamGenerateContent?alt=sse"]),
-}

@@ -11,6 +11,7 @@ Protocol: https://ai.google.dev/api/generate-content#UsageMetadata
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from proxy.wire.meter import (
     texts_in,
     within,
 )
+from proxy.wire.sse import EventSplitter
 
 __all__ = ["CHUNKS", "meter_answer", "meter_count", "tokens_in"]
 
@@ -145,7 +147,7 @@ CHUNKS = Grammar(
     said=_said,
     is_finished=_is_finished,
     is_done=_never_done,
-    most_event=MOST_EVENT,
+    splitter=partial(EventSplitter, MOST_EVENT),
     ended=_ended,
 )
 

@@ -254,9 +254,9 @@ class RequestHead:
             lines.append(_line(name, value))
         self._prefix = b"".join(lines) + b"content-length: "
 
-    def write(self, length: int, passed: bytes = b"") -> bytes:
-        """Give the head of a request with a body of `length` bytes; `passed` is of RequestHeaders."""
-        return b"%b%d\r\n%b\r\n" % (self._prefix, length, passed)
+    def write(self, body: bytes, passed: bytes = b"") -> bytes:
+        """Give the head of a request with this body; `passed` is of RequestHeaders."""
+        return b"%b%d\r\n%b\r\n" % (self._prefix, len(body), passed)
 
 
 def should_retry(headers: Iterable[Header]) -> bool | None:

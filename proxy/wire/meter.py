@@ -122,8 +122,8 @@ class Grammar:
     there is none), whether that counts the output, and the bytes to forward. `said` yields the
     content of a decoded event. `is_finished` looks for the reason of an end, `ended` says which choices
     gave one, `is_done` looks (in the last reads) for the event that ends a stream, which is `done_size`
-    bytes long; where `usage_ends`, that is the event which reports usage. An event may have `most_event`
-    bytes.
+    bytes long; where `usage_ends`, that is the event which reports usage. `stream_type` is the media type of
+    a stream, `splitter` makes what cuts it into events.
     """
 
     usage_key: bytes
@@ -134,7 +134,8 @@ class Grammar:
     done_size: int = 0
     ended: Callable[[bytes], set[int]] = _nobody
     usage_ends: bool = False
-    most_event: int = 1 << 20
+    stream_type: bytes = b"text/event-stream"
+    splitter: Callable[[], sse.Splitter] = sse.EventSplitter
 
 
 class StreamMeter:

@@ -13,6 +13,7 @@ Protocol: OpenAI's API reference for streaming responses.
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from proxy.wire.meter import (
     texts_in,
     within,
 )
+from proxy.wire.sse import EventSplitter
 
 __all__ = ["EVENTS", "meter_response", "tokens_in"]
 
@@ -135,7 +137,7 @@ EVENTS = Grammar(
     is_finished=never_finished,
     is_done=_is_done,
     usage_ends=True,
-    most_event=MOST_EVENT,
+    splitter=partial(EventSplitter, MOST_EVENT),
 )
 
 

@@ -13,8 +13,9 @@ follow then begins the next read as a blank line of its own, which means nothing
 """
 
 import re
+from typing import Protocol
 
-__all__ = ["EventSplitter", "EventTooLong", "decode", "split"]
+__all__ = ["DamagedStream", "EventSplitter", "EventTooLong", "Splitter", "decode", "split"]
 
 MAX_HELD = 1 << 20
 
@@ -22,8 +23,22 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 _EVENT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)++")
 
 
-class EventTooLong(Exception):
+class DamagedStream(Exception):
+    """A stream cannot be cut into events any more; the message says why."""
+
+
+class EventTooLong(DamagedStream):
     """An event is longer than the splitter may hold back."""
+
+
+class Splitter(Protocol):
+    """What cuts a stream at the ends of its events, whatever they are framed by."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what was read; give whole server-sent events, maybe none. Raises `DamagedStream`."""
+
+    def tail(self) -> bytes:
+        """Give what is held: the begun event that a stream ends with when it was cut."""
 
 
 class EventSplitter:

@@ -10,7 +10,7 @@ edge: {}
 providers:
   p: {protocol: openai, base_url: http://h}
   q/r: {protocol: openai, base_url: http://h}
-  g: {protocol: bedrock, base_url: http://h}
+  g: {protocol: bedrock, base_url: http://h, api_key: "${KEY}"}
 models:
   m: {deployments: [{provider: p}]}
   n: {deployments: [{provider: p}]}
@@ -28,7 +28,7 @@ def said(old: str, new: str) -> list[str]:
 
 
 def test_the_base_is_sound() -> None:
-    """A provider that nobody uses may speak what is not spoken yet."""
+    """Nothing to say of it."""
     assert said("admin", "admin") == []
 
 
@@ -43,15 +43,46 @@ def test_the_base_is_sound() -> None:
             ],
         ),
         (
-            "m: {deployments: [{provider: p}]}",
-            "m: {deployments: [{provider: g}]}",
+            'api_key: "${KEY}"}',
+            "dialect: vllm}",
             [
                 (
-                    'f:8: models.m.deployments[0].provider: provider "g" speaks bedrock, which is'
-                    " not spoken yet; spoken now: openai, anthropic, gemini; take this deployment out, or reach the"
-                    " vendor at an endpoint that speaks it"
+                    "f:6: providers.g: Amazon has to be told who asks, once; write api_key (a bearer"
+                    " key) or aws (an access key), one of the two"
+                ),
+                "f:6: providers.g.dialect: this is for providers that speak openai; leave it out",
+            ],
+        ),
+        (
+            'api_key: "${KEY}"}',
+            'aws: {access_key_id: A, secret_access_key: "${KEY}"}}',
+            [
+                (
+                    "f:6: providers.g.aws: the host of base_url names no region; write aws.region,"
+                    " e.g. eu-central-1"
                 )
             ],
+        ),
+        (
+            'http://h, api_key: "${KEY}"}',
+            (
+                "https://bedrock-runtime.eu-west-1.amazonaws.com,"
+                " aws: {access_key_id: A, secret_access_key: in-clear}}"
+            ),
+            [
+                (
+                    "f:6: providers.g.aws.secret_access_key: warning: a secret in clear;"
+                    " write ${VARIABLE} and keep the secret out of the file"
+                )
+            ],
+        ),
+        (
+            "p: {protocol: openai, base_url: http://h}",
+            (
+                "p: {protocol: openai, base_url: http://h, aws: {access_key_id: A,"
+                ' secret_access_key: "${KEY}"}}'
+            ),
+            ["f:4: providers.p.aws: this is for providers that speak bedrock; leave it out"],
         ),
         (
             "[m, n]",

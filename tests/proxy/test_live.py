@@ -1,6 +1,7 @@
 """One version of the configuration, compiled: what each caller gets for each name, and what a new version leaves alone."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,8 +64,14 @@ def live(
             "organizations": {"acme": {"teams": {"support": {"keys": {"helpdesk": helpdesk}}}}},
         }
     )
+    return compiled(text, version=version, metrics=metrics)
+
+
+def compiled(text: str, *, version: int = 1, metrics: Metrics | None = None) -> Live:
+    """Compile a configuration; its variables are set to something."""
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "a-secret-of-24-characters")
     return Live(
-        load_text(text, source="test", environ={}).config,
+        load_text(text, source="test", environ=environ).config,
         version,
         metrics or Metrics(),
         at=datetime(2026, 1, 15, tzinfo=UTC),
@@ -110,7 +117,7 @@ def test_a_place_says_all_that_a_request_needs() -> None:
     """Where, how, for how long, and at what price."""
     place, far = offer(live()).places
     assert str(place.origin) == "http://127.0.0.1:8000"
-    assert place.ways[ROWS["openai.embeddings"]].head.write(7).decode() == (
+    assert place.ways[ROWS["openai.embeddings"]].head.write(b"[1,2,3]").decode() == (
         "POST /v1/embeddings HTTP/1.1\r\n"
         "host: 127.0.0.1:8000\r\n"
         "user-agent: penstock/0.1.0\r\n"
@@ -129,7 +136,7 @@ def test_a_place_says_all_that_a_request_needs() -> None:
         "max_completion_tokens",
     )
     assert place.rates.input_nusd_per_ktok == 1_000_000
-    assert b"authorization" not in far.ways[CHAT].head.write(0)
+    assert b"authorization" not in far.ways[CHAT].head.write(b"")
 
 
 def test_nothing_shows_a_providers_key() -> None:

@@ -35,6 +35,8 @@ from tests.proxy.edge_rig import (
     vendor_says,
     whole,
 )
+from tests.proxy.test_bedrock import STREAM_HEAD, bedrock, told
+from tests.proxy.test_bedrock import text as frame
 
 Edge = Callable[..., Awaitable[Rig]]
 SAID = words.say(3)
@@ -69,6 +71,25 @@ async def google(line: Line) -> None:
             await line.says(sse_head(), *map(piece, chunks), piece(b""))
         else:
             await line.says(whole(GEMINI_ANSWER))
+
+
+async def amazon(line: Line) -> None:
+    """Answer as Bedrock does, for as long as the connection stands."""
+    used = {"inputTokens": 4, "cacheReadInputTokens": 3, "outputTokens": 3, "totalTokens": 10}
+    while True:
+        asked = await line.gets()
+        if asked.line.split()[1].endswith("/converse-stream"):
+            parts = [words.token(0), words.token(1)]
+            parts.append(SAID.removeprefix("".join(parts)))
+            frames = [told("messageStart", role="assistant"), *map(frame, parts)]
+            frames.append(told("contentBlockStop", contentBlockIndex=0))
+            frames.append(told("messageStop", stopReason="end_turn"))
+            frames.append(told("metadata", usage=used, metrics={}))
+            await line.says(STREAM_HEAD, *map(piece, frames), piece(b""))
+        else:
+            message = {"role": "assistant", "content": [{"text": SAID}]}
+            answer = {"output": {"message": message}, "stopReason": "end_turn", "usage": used}
+            await line.says(whole(json.dumps(answer).encode()))
 
 
 def documents(body: bytes) -> list[Any]:
@@ -174,21 +195,24 @@ CALLERS: dict[str, tuple[str, Ask, Callable[..., str]]] = {
 
 async def provided_by(edge: Edge, provider: str, **said: Any) -> Rig:
     """Start an edge whose model `m` a provider of this protocol serves."""
-    if provider != "gemini":
+    if provider == "bedrock":
+        rig = await bedrock(edge, amazon)
+    elif provider != "gemini":
         place = at("mock" if provider == "openai" else "messages", "sim;tokens=3;prompt=7")
-        return await edge(models={"m": [place]}, **said)
-    rig = await edge(
-        models={"m": [at("v", "gemini-x")]},
-        scripted=["v"],
-        provider={"protocol": "gemini"},
-        providers={"mock": {"base_url": "http://127.0.0.1:9"}},
-        **said,
-    )
-    rig.vendors["v"].habit = google
+        rig = await edge(models={"m": [place]}, **said)
+    else:
+        rig = await edge(
+            models={"m": [at("v", "gemini-x")]},
+            scripted=["v"],
+            provider={"protocol": "gemini"},
+            providers={"mock": {"base_url": "http://127.0.0.1:9"}},
+            **said,
+        )
+        rig.vendors["v"].habit = google
     return rig
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "bedrock"])
 async def test_what_is_said_is_what_is_read(edge: Edge, provider: str) -> None:
     """Whole and as a stream, in every protocol that callers speak; charged by what the provider counts."""
     rig = await provided_by(edge, provider)

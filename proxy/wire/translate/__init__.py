@@ -67,6 +67,7 @@ from proxy.wire.translate.events import (
 )
 from proxy.wire.translate.failures import WrittenError
 from proxy.wire.translate.protocols import (
+    CONVERSE_UNFRAMED,
     GEMINI_ARRAY,
     OLLAMA_GENERATE,
     OPENAI_COMPLETIONS,
@@ -79,6 +80,7 @@ from proxy.wire.translate.rerank import RERANKERS
 
 __all__ = [
     "COMPATIBLE",
+    "CONVERSE_UNFRAMED",
     "DIALECTS",
     "EMBEDDERS",
     "GEMINI_ARRAY",

@@ -16,7 +16,7 @@ Source: AWS, "Event stream encoding" (Amazon Transcribe's developer guide descri
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from zlib import crc32
 
@@ -24,7 +24,7 @@ import msgspec
 
 from proxy.wire.translate.frames import BadFrame
 
-__all__ = ["EventStreamFrames", "Frame", "FrameSplitter", "write_frame"]
+__all__ = ["EventStreamFrames", "EventStreamSplitter", "Frame", "FrameSplitter", "write_frame"]
 
 # Amazon's own limits: a payload of 16 MiB and headers of 128 KiB.
 MAX_FRAME = (16 << 20) + (128 << 10) + 16
@@ -53,8 +53,11 @@ class FrameSplitter:
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take what was read; give the frames it completes. Raises `BadFrame`."""
+        return list(self.frames(data))
+
+    def frames(self, data: bytes) -> Iterator[Frame]:
+        """Take what was read; yield the frames it completes, up to one that is bad. Raises `BadFrame`."""
         held = self._held + data if self._held else data
-        found: list[Frame] = []
         at = 0
         while len(held) - at >= 12:
             total, headers, check = _PRELUDE.unpack_from(held, at)
@@ -68,10 +71,9 @@ class FrameSplitter:
             (check,) = _NUMBER.unpack_from(frame, total - 4)
             if crc32(frame[:-4]) != check:
                 raise BadFrame("a frame does not match its checksum")
-            found.append(Frame(_read_headers(frame[12 : 12 + headers]), frame[12 + headers : -4]))
             at += total
+            yield Frame(_read_headers(frame[12 : 12 + headers]), frame[12 + headers : -4])
         self._held = held[at:]
-        return found
 
     def tail(self) -> bytes:
         """Give what is held: the begun frame that a stream ends with when it was cut."""
@@ -133,6 +135,40 @@ class EventStreamFrames:
     def eof(self) -> list[bytes]:
         """Give nothing: a frame that was cut cannot be whole."""
         return []
+
+
+class EventStreamSplitter:
+    """
+    Cuts an event stream, and gives its frames as server-sent events of the documents above.
+
+    So what meters and reads a stream need not know how it was framed. See `sse.Splitter`.
+    A frame that is damaged becomes an event that nobody can read, and ends the stream wherever reads end.
+    """
+
+    __slots__ = ("_over", "_splitter")
+
+    def __init__(self) -> None:
+        self._splitter = FrameSplitter()
+        self._over = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what was read; give the events it completes."""
+        events: list[bytes] = []
+        if self._over:
+            return b""
+        try:
+            for frame in self._splitter.frames(data):
+                # A line end in JSON is blank space: no text can hold one.
+                text = _document(frame).replace(b"\n", b" ").replace(b"\r", b" ")
+                events.append(b"data: %b\n\n" % text)
+        except BadFrame as fault:
+            self._over = True
+            events.append(b"data: %b\n\n" % str(fault).encode())
+        return b"".join(events)
+
+    def tail(self) -> bytes:
+        """Give what is held: the begun frame that a stream ends with when it was cut."""
+        return self._splitter.tail()
 
 
 def _document(frame: Frame) -> bytes:

@@ -10,7 +10,7 @@ not given: wherever they matter, the document says its type itself.
 
 import re
 
-from proxy.wire.sse import MAX_HELD, EventSplitter, EventTooLong
+from proxy.wire.sse import MAX_HELD, DamagedStream, EventSplitter, EventTooLong
 
 __all__ = ["BadFrame", "EventTooLong", "LineFrames", "SseFrames"]
 
@@ -18,7 +18,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
 
-class BadFrame(Exception):
+class BadFrame(DamagedStream):
     """A binary stream is damaged; the message says how."""
 
 

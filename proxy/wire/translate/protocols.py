@@ -1,6 +1,7 @@
 """The protocols, each as one record of the same functions, by name."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import msgspec
@@ -12,6 +13,7 @@ from proxy.wire.translate.events import StreamReader, StreamWriter
 from proxy.wire.translate.failures import WrittenError
 
 __all__ = [
+    "CONVERSE_UNFRAMED",
     "GEMINI_ARRAY",
     "OLLAMA_GENERATE",
     "OPENAI_COMPLETIONS",
@@ -132,6 +134,11 @@ _CONVERSE = Vendor(
     reader=converse.ConverseReader,
     read_error=converse.read_error,
     stream_type="application/vnd.amazon.eventstream",
+)
+
+# The same where whoever reads the stream has cut its frames already.
+CONVERSE_UNFRAMED = msgspec.structs.replace(
+    _CONVERSE, reader=partial(converse.ConverseReader, framed=False)
 )
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(

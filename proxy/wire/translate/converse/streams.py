@@ -76,11 +76,12 @@ _TOLD = msgspec.json.Decoder(_Told)
 
 
 class ConverseReader(DocumentReader):
-    """Reads a streamed Converse answer."""
+    """Reads a streamed Converse answer; `framed` is False where its frames were made server-sent events."""
 
-    def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
+    def __init__(self, renamed: Mapping[str, str] | None = None, *, framed: bool = True) -> None:
         super().__init__(renamed)
-        self._frames = EventStreamFrames()
+        if framed:
+            self._frames = EventStreamFrames()
         # The call that each open block is, by the block's index.
         self._open: dict[int, int] = {}
         self._calls = 0

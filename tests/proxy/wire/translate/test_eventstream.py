@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from proxy.wire.translate.eventstream import (
     MAX_FRAME,
     EventStreamFrames,
+    EventStreamSplitter,
     Frame,
     FrameSplitter,
     write_frame,
@@ -117,3 +118,28 @@ def test_a_frame_is_a_document(headers: dict[str, str], payload: bytes, expected
     [document] = frames.feed(write_frame(headers, payload))
     assert msgspec.json.decode(document) == expected
     assert frames.eof() == []
+
+
+def test_frames_become_events_however_they_arrive() -> None:
+    """One event for each frame; line ends within a payload's JSON are no line ends of the event."""
+    stream = write_frame({":event-type": "a"}, b'{\r\n"x": 1\n}') + write_frame(
+        {":exception-type": "b"}, b"{}"
+    )
+    expected = b'data: {"type":"a","payload":{  "x": 1 }}\n\ndata: {"type":"b","payload":{}}\n\n'
+    for reads in ways(stream):
+        splitter = EventStreamSplitter()
+        assert b"".join(map(splitter.feed, reads)) == expected
+        assert splitter.tail() == b""
+
+
+def test_a_damaged_frame_is_an_event_that_nobody_can_read() -> None:
+    """What came before it is given, what comes after it is not, wherever the reads end."""
+    good = write_frame({":event-type": "a"}, b"{}")
+    stream = good + good[:-1] + bytes((good[-1] ^ 1,)) + good
+    for reads in ways(stream):
+        splitter = EventStreamSplitter()
+        first, second, rest = b"".join(map(splitter.feed, reads)).split(b"\n\n")
+        assert first == b'data: {"type":"a","payload":{}}'
+        assert rest == b""
+        with pytest.raises(msgspec.DecodeError):
+            msgspec.json.decode(second.removeprefix(b"data: "))

@@ -1,0 +1,62 @@
+"""
+How a provider is told who asks, where that is more than a fixed header: heads that are made for each request.
+
+A head is anything with `write(body, passed)` (`wire.headers.RequestHead`); a `Way` has one.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from proxy.wire.headers import RequestHead
+from proxy.wire.translate.sigv4 import Credentials, signed_headers
+
+__all__ = ["Head", "SignedHead"]
+
+
+class Head(Protocol):
+    """The head of requests to one deployment."""
+
+    def write(self, body: bytes, passed: bytes = b"") -> bytes:
+        """Give the head of a request with this body; `passed` is of `RequestHeaders`."""
+
+
+class SignedHead:
+    """
+    A head that is signed as Amazon wants it, over the very body that it announces.
+
+    The signature holds for five minutes around the time of the clock, which gives Unix time in seconds.
+    """
+
+    __slots__ = ("_clock", "_credentials", "_head", "_host", "_path", "_region")
+
+    def __init__(
+        self,
+        head: RequestHead,
+        *,
+        credentials: Credentials,
+        host: str,
+        path: str,
+        region: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._head = head
+        self._credentials = credentials
+        self._host = host
+        self._path = path
+        self._region = region
+        self._clock = clock
+
+    def write(self, body: bytes, passed: bytes = b"") -> bytes:
+        """Give the signed head of a request with this body; `passed` is of `RequestHeaders`, and is not signed."""
+        signed = signed_headers(
+            self._credentials,
+            method="POST",
+            host=self._host,
+            path=self._path,
+            body=body,
+            region=self._region,
+            service="bedrock",
+            unix_s=int(self._clock()),
+        )
+        lines = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
+        return self._head.write(body, passed + lines.encode("latin-1"))

@@ -1,0 +1,103 @@
+"""
+How providers are asked: for each protocol that they speak, the rows that a caller's row leads to.
+
+    passing   a caller's row and a provider's of the same protocol: bytes pass
+    target    the provider's row that a row of another protocol is translated to, by what is asked for
+
+A provider's row is mostly the caller's own. Where a vendor serves a protocol at other paths or with other
+members, it is a copy of that row with what differs; its look and its event are never used.
+What else differs is a dialect's facts (`translate.dialects`): a vendor that is compatible needs no line here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from proxy.wire import bedrock_answers, translate
+from proxy.wire.endpoints import (
+    ANTHROPIC,
+    BEDROCK,
+    ENDPOINTS,
+    GEMINI,
+    OPENAI,
+    Endpoint,
+    Kind,
+    Protocol,
+)
+
+__all__ = ["Spoken", "spoken_by"]
+
+Pair = tuple[Endpoint, Endpoint]
+_ROWS = {endpoint.route: endpoint for endpoint in ENDPOINTS}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spoken:
+    """
+    What a provider can be asked.
+
+    Rows stand in pairs: for a whole answer, and for a stream. `passing` is by the caller's row,
+    `targets` by what is asked for.
+    """
+
+    protocol: Protocol
+    passing: Mapping[Endpoint, Pair]
+    targets: Mapping[Kind, Pair]
+
+
+def _same(protocol: Protocol) -> dict[Endpoint, Pair]:
+    """Give the rows of a protocol that providers are asked at as callers ask us."""
+    return {row: (row, row) for row in ENDPOINTS if row.protocol is protocol and row.path}
+
+
+def _one(route: str) -> Pair:
+    return _ROWS[route], _ROWS[route]
+
+
+_OPENAI = Spoken(OPENAI, _same(OPENAI), {"generate": _one("/v1/chat/completions")})
+_ANTHROPIC = Spoken(ANTHROPIC, _same(ANTHROPIC), {"generate": _one("/v1/messages")})
+_GEMINI = Spoken(
+    GEMINI,
+    _same(GEMINI),
+    {
+        "generate": (
+            _ROWS["/v1beta/models/{model}:generateContent"],
+            _ROWS["/v1beta/models/{model}:streamGenerateContent?alt=sse"],
+        )
+    },
+)
+_CONVERSE = replace(
+    _ROWS["/v1/messages"],
+    word="bedrock.converse",
+    protocol=BEDROCK,
+    route="",
+    path="/model/{model}/converse",
+    meter=bedrock_answers.meter_answer,
+    tokens_in=bedrock_answers.tokens_in,
+    grammar=None,
+    translation=translate.CONVERSE_UNFRAMED,
+)
+_BEDROCK = Spoken(
+    BEDROCK,
+    {},
+    {
+        "generate": (
+            _CONVERSE,
+            replace(
+                _CONVERSE,
+                word="bedrock.stream",
+                path="/model/{model}/converse-stream",
+                grammar=bedrock_answers.FRAMES,
+            ),
+        )
+    },
+)
+
+_SPOKEN: Mapping[str, Spoken] = MappingProxyType(
+    {spoken.protocol.word: spoken for spoken in (_OPENAI, _ANTHROPIC, _GEMINI, _BEDROCK)}
+)
+
+
+def spoken_by(protocol: str) -> Spoken:
+    """Return what a provider can be asked that speaks this protocol, by the configuration's word for it."""
+    return _SPOKEN[protocol]

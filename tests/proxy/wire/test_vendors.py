@@ -1,0 +1,84 @@
+"""
+How providers are asked: the rows that callers' rows lead to, and where those lead.
+
+The examples of `docs/vendors.md` are the cases: each compiles, and leads to where its vendor is.
+"""
+
+import re
+from typing import get_args
+
+import pytest
+
+from config.models import Dialect, Protocol
+from proxy.wire.endpoints import ENDPOINTS
+from proxy.wire.translate import DIALECTS
+from proxy.wire.vendors import spoken_by
+from store.places import CHECKOUT
+from tests.proxy.test_live import compiled
+
+PAGE = (CHECKOUT / "docs" / "vendors.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+ROWS = {endpoint.word: endpoint for endpoint in ENDPOINTS}
+
+# The deployments of the page, what is asked of them, and the beginning of the request that this makes.
+LED_TO = {
+    "gpt-5-mini/openai": ("openai.chat", False, "/v1/chat/completions api.openai.com"),
+    "deepseek-chat/deepseek": ("openai.chat", True, "/v1/chat/completions api.deepseek.com"),
+    "qwen3-32b/own": ("anthropic.messages", True, "/v1/chat/completions 10.0.0.7:8000"),
+    "something/new": ("gemini.generate", False, "/v1/chat/completions api.new-vendor.example"),
+    "claude/bedrock": (
+        "anthropic.messages",
+        True,
+        (
+            "/model/eu.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse-stream"
+            " bedrock-runtime.eu-central-1.amazonaws.com"
+        ),
+    ),
+    "claude/bedrock-signed": (
+        "openai.chat",
+        False,
+        (
+            "/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse"
+            " bedrock-runtime.us-east-1.amazonaws.com"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split()[1])
+def test_an_example_leads_to_its_vendor(example: str) -> None:
+    """Each deployment of it, in the protocol and under the path that the vendor has."""
+    places = compiled(example)._places
+    for name, place in places.items():
+        word, stream, led = LED_TO[name]
+        way = place.ways[ROWS[word]]
+        head = ((way.streamed or way) if stream else way).head.write(b"{}").decode()
+        path, host = head.split("\r\n")[:2]
+        assert f"{path.split()[1]} {host.removeprefix('host: ')}" == led
+
+
+def test_every_deployment_that_is_expected_stands_on_the_page() -> None:
+    """And no other."""
+    found = {name for example in EXAMPLES for name in compiled(example)._places}
+    assert found == set(LED_TO)
+
+
+def test_what_can_be_configured_is_spoken() -> None:
+    """Each protocol of a provider, and each dialect: by the same words."""
+    for protocol in get_args(Protocol):
+        spoken = spoken_by(protocol)
+        assert spoken.protocol.word == protocol
+        assert spoken.targets
+        for whole, streamed in spoken.targets.values():
+            assert whole.translation is not None
+            assert whole.generates == streamed.generates
+    assert set(get_args(Dialect)) == set(DIALECTS)
+
+
+def test_every_caller_reaches_every_provider() -> None:
+    """Whoever asks for an answer gets one, in whichever protocol it is asked and served."""
+    for protocol in get_args(Protocol):
+        spoken = spoken_by(protocol)
+        for row in ENDPOINTS:
+            if row.generates:
+                assert row in spoken.passing or row.translation is not None
