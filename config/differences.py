@@ -19,7 +19,7 @@ from typing import Any, Union, get_args, get_origin
 
 from config import document as documents
 from config.document import Node
-from config.models import deployment_ids
+from config.models import Quality, deployment_ids
 from config.problems import Path, spell
 from config.scalars import Plain
 from config.secrets import MASK, is_hashed
@@ -155,6 +155,8 @@ def _typed(value: str | None, path: Path) -> Any:
     if not isinstance(value, Plain):
         return value
     annotation = bare(annotation_at(path))
+    if isinstance(annotation, type) and issubclass(annotation, Quality):
+        annotation = bare(annotation_at((*path, annotation.alone)))
     kinds = {annotation}
     if get_origin(annotation) in {Union, types.UnionType}:
         kinds = {bare(each) for each in get_args(annotation)}

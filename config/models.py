@@ -16,7 +16,7 @@ the integers that everything else computes with.
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import (
     BaseModel,
@@ -81,6 +81,7 @@ Name = Annotated[str, ANY_NAME]
 PlainName = Annotated[str, PLAIN_NAME]
 Label = Annotated[str, Text()]
 Seconds = Annotated[float, Number(0, DAY_S, above=True)]
+Share = Annotated[float, Number(0, 1)]
 Usd = Annotated[Decimal, Money(HIGHEST_BUDGET_USD, above=True)]
 UsdPerMillion = Annotated[Decimal, Money(HIGHEST_PRICE_USD, above=False)]
 
@@ -367,9 +368,42 @@ Budgets = Annotated[tuple[Budget, ...], OneOrMore()]
 BUDGET_TEXT = "One budget, or a list of them; each holds on its own."
 
 
+class Alone:
+    """Metadata for a section that may be written as the value of one of its fields alone."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Make a section of what is none."""
+        return core_schema.no_info_before_validator_function(
+            lambda value: (
+                value if isinstance(value, dict | BaseModel | list) else {self.field: value}
+            ),
+            handler(source),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Tell editors of both forms."""
+        section = handler(core)
+        alone = handler.resolve_ref_schema(section)["properties"][self.field]
+        (value,) = (each for each in alone["anyOf"] if each.get("type") != "null")
+        return {"anyOf": [value, section]}
+
+
 class Price(Section):
     """What tokens cost, in USD per million; it overrides the catalogue."""
 
+    since: Annotated[str, Moment()] | None = Field(
+        default=None,
+        validation_alias="from",
+        description="From when on, in a list of prices: `2027-01-01` or `2027-01-01T12:00` (UTC), or"
+        " with an offset; before the first of them the catalogue's price holds.",
+    )
     input: UsdPerMillion = Field(description="Input tokens.")
     output: UsdPerMillion = Field(description="Output tokens, reasoning included.")
     cached_input: UsdPerMillion | None = Field(
@@ -410,6 +444,39 @@ class AwsCredentials(Section):
         default=None,
         description="Region that signatures are for; by default the one in the host of `base_url`.",
     )
+
+
+Prices = Annotated[tuple[Price, ...], OneOrMore()]
+
+
+class Quality(Section):
+    """How good a model's answers are by task, from 0 to 1; a number alone is `overall`."""
+
+    alone: ClassVar[str] = "overall"
+
+    overall: Share | None = Field(
+        default=None,
+        description="For every task that is not named; where this is absent too, the catalogue's.",
+    )
+    chat: Share | None = Field(default=None, description="Conversation and general questions.")
+    coding: Share | None = Field(default=None, description="Writing and reading code.")
+    reasoning: Share | None = Field(default=None, description="Questions that need many steps.")
+    math: Share | None = Field(default=None, description="Mathematics.")
+    multilingual: Share | None = Field(
+        default=None, description="Prompts in other languages than English."
+    )
+    long_context: Share | None = Field(
+        default=None, validation_alias="long-context", description="Long inputs."
+    )
+    tools: Share | None = Field(default=None, description="Calling tools.")
+    extraction: Share | None = Field(
+        default=None, description="Structured answers from given text."
+    )
+
+    def by_task(self) -> dict[str, float]:
+        """Give what is said, by the task's name; `overall` is among them where it is said."""
+        said = {name.replace("_", "-"): getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 class Provider(Section):
@@ -519,8 +586,11 @@ class Deployment(Section):
     drained: Annotated[bool, Flag()] = Field(
         default=False, description="`true` gives it no new attempts; those under way go on."
     )
-    price: Price | None = Field(
-        default=None, description="What tokens cost there, where it differs from the model's."
+    prices: Prices = Field(
+        default=(),
+        validation_alias="price",
+        description="What tokens cost there, where it differs from the model's; one price, or a list"
+        " of them with `from`.",
     )
 
 
@@ -528,10 +598,13 @@ class Model(Section):
     """What callers may ask for by name."""
 
     tags: tuple[Label, ...] = Field(
-        default=(), description="Capability tags, e.g. `[chat, coding, long-context]`."
+        default=(),
+        description="Capability tags, e.g. `[chat, coding, long-context]`; by default the catalogue's.",
     )
-    quality: Annotated[float, Number(0, 1)] | None = Field(
-        default=None, description="How good its answers are, from 0 to 1."
+    quality: Annotated[Quality, Alone("overall")] | None = Field(
+        default=None,
+        description="How good its answers are, from 0 to 1: one number, or one per task; by default"
+        " the catalogue's.",
     )
     context: Annotated[int, Whole(1, 10**9)] | None = Field(
         default=None,
@@ -540,8 +613,11 @@ class Model(Section):
     max_output: Annotated[int, Whole(1, 10**9)] | None = Field(
         default=None, description="Most output tokens; by default the catalogue's."
     )
-    price: Price | None = Field(
-        default=None, description="What tokens cost; by default the catalogue's price."
+    prices: Prices = Field(
+        default=(),
+        validation_alias="price",
+        description="What tokens cost: one price, or a list of them with `from`; by default the"
+        " catalogue's.",
     )
     limits: Limits = Field(
         default_factory=Limits, description="Limits over all callers and deployments together."

@@ -8,6 +8,7 @@ together with all others. Whatever has the wrong shape is passed over here; the 
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from config.models import (
     deployment_ids,
 )
 from config.problems import Path, nearest, quoted, spell
-from config.scalars import NAME, Plain, split_listen
+from config.scalars import NAME, Plain, moment_of, split_listen
 from config.secrets import is_hashed, read_caller_key
 
 # Headers that frame a message or that the gateway itself must own (RFC 9110 §7.6.1, RFC 9112 §6):
@@ -164,6 +165,7 @@ def _models(root: Node) -> Iterator[Clash]:
         path: Path = ("models", name)
         yield from _repeats((*path, "tags"), model.node.get("tags"))
         yield from _too_much_output(path, model.node)
+        yield from _prices(path, model.node)
         yield from _limited(path, model.node)
         placed = model.node.get("deployments")
         deployments = placed.items if placed else []
@@ -171,6 +173,7 @@ def _models(root: Node) -> Iterator[Clash]:
             here = (*path, "deployments", at)
             node = deployment.get("provider")
             yield from _dangling((*here, "provider"), node, providers, "provider")
+            yield from _prices(here, deployment)
             yield from _limited(here, deployment)
         ids = deployment_ids(
             name,
@@ -204,6 +207,29 @@ def _too_much_output(path: Path, model: Node) -> Iterator[Clash]:
             f"more output than the context of {context_tokens} tokens holds",
             remedy="lower it, or raise context",
         )
+
+
+def _prices(path: Path, priced: Node) -> Iterator[Clash]:
+    """Check that of a list of prices each begins at a moment of its own."""
+    written = priced.get("price")
+    seen: set[datetime | None] = set()
+    for at, price in enumerate(written.items if written is not None else ()):
+        said = price.get("from")
+        text = _text(said)
+        try:
+            since = None if text is None else moment_of(text, "UTC")
+        except ValueError:
+            continue  # no moment: the models report it
+        if since in seen and price.kind == "mapping" and not (said and said.unset):
+            where = said or price
+            yield Clash(
+                (*path, "price", at, "from") if said else (*path, "price", at),
+                where.line,
+                where.column,
+                "a second price from then on" if said else "a second price without a beginning",
+                remedy="say from when on each of them holds, e.g. from: 2027-01-01",
+            )
+        seen.add(since)
 
 
 def _routes(root: Node) -> Iterator[Clash]:

@@ -49,14 +49,20 @@ async def _models(call: Call) -> web.Response:
 
 
 def _known(config: Config, at: datetime) -> Callable[[str, str], Known]:
-    """Return what tells a model's quality for a task, and its price: that of its first deployment that has one."""
+    """
+    Return what tells a model's quality for a task, and its price: that of its first deployment that has one.
+
+    A task that has no quality of its own has that of chat.
+    """
     pool = Pool(config, at)
 
     def known(model: str, task: str) -> Known:
         if model not in config.models:
             return Known(None, None)
-        rates = next((each.rates for each in pool.options(model) if each.rates is not None), None)
-        return Known(config.models[model].quality, rates)
+        options = pool.options(model)
+        rates = next((each.rates for each in options if each.rates is not None), None)
+        quality = options[0].quality
+        return Known(quality.get(task, quality.get("chat")), rates)
 
     return known
 

@@ -18,13 +18,13 @@ counted together), and price variants that a caller selects (``service_tier``) b
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from importlib.metadata import version as installed_version
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from genai_prices.data import providers as _bundled_providers
 from genai_prices.data_snapshot import DataSnapshot, find_provider_by_id
@@ -37,6 +37,8 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
+from config.scalars import moment_of
+
 __all__ = [
     "PriceAsWritten",
     "Rates",
@@ -44,6 +46,8 @@ __all__ = [
     "bound",
     "cost_nusd",
     "from_config",
+    "in_force",
+    "is_listed",
     "provider_id_for",
     "rates_for",
     "reservation_nusd",
@@ -55,6 +59,7 @@ _NUSD_PER_KTOK = 1_000_000
 _NUSD_PER_REQUEST = 1_000_000
 """One USD per thousand requests, as nano-USD per request."""
 
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 _WRITTEN = (
     "input",
     "output",
@@ -146,6 +151,17 @@ class PriceAsWritten(Protocol):
     @property
     def reasoning(self) -> Decimal | float | None:
         """Output tokens spent on reasoning."""
+
+
+class _DatedPrice(PriceAsWritten, Protocol):
+    """A price of the configuration that may begin at a moment."""
+
+    @property
+    def since(self) -> str | None:
+        """The moment as ISO 8601 writes it, UTC where it has no offset; None is always."""
+
+
+Dated = TypeVar("Dated", bound=_DatedPrice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +340,29 @@ def from_config(price: PriceAsWritten) -> Rates:
         ),
         version=f"config/{digest}",
     )
+
+
+def in_force(prices: Sequence[Dated], at: datetime) -> tuple[Dated | None, int]:
+    """
+    Return the price of a list that holds at an instant (aware, or UTC), None before the first of them.
+
+    With it comes the unix time in microseconds from which another one holds, 0 for never.
+    """
+    now = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    found, begun, following = None, _ALWAYS, 0
+    for price in prices:
+        since = _ALWAYS if price.since is None else moment_of(price.since, "UTC")
+        if since > now:
+            next_us = round(since.timestamp() * 1_000_000)
+            following = min(following, next_us) if following else next_us
+        elif found is None or since >= begun:
+            found, begun = price, since
+    return found, following
+
+
+def is_listed(model_name: str, provider_catalogue_id: str | None) -> bool:
+    """Say whether the catalogue has the model at all, be it sold by the token or otherwise."""
+    return _find(model_name, provider_catalogue_id) is not None
 
 
 def rates_for(model_name: str, provider_catalogue_id: str | None, at: datetime) -> Rates | None:

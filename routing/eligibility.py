@@ -5,11 +5,16 @@ A name is a model or a route; a route stands for its models in declared order.
 Eligibility here is what does not change from call to call; limits, health and load are judged on exact shared state by `admit`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 
-from config.models import Config, PlacedDeployment, Provider
-from routing.catalogue import Rates, from_config, provider_id_for, rates_for
+from config.models import Config, Model, PlacedDeployment, Provider
+from routing.catalogue import Rates, from_config, in_force, provider_id_for, rates_for
+from routing.listing import TASKS, Listed, listed
+
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 class UnknownModel(Exception):
@@ -22,6 +27,8 @@ class Option:
     One deployment as an answer to a name: `tier` is its model's place in the route, 0 first.
 
     `rates` is None when nobody knows its price; `max_output` is in tokens, None when nobody knows the ceiling.
+    `tags`, `quality` (0 to 1 by task of `routing.listing.TASKS`) and the modalities of `input` and `output` are the
+    configuration's, else the listing's, else empty: an empty modality is one that nobody knows.
     """
 
     placed: PlacedDeployment
@@ -30,6 +37,10 @@ class Option:
     rates: Rates | None
     max_output: int | None
     context: int | None
+    tags: frozenset[str]
+    quality: Mapping[str, float]
+    input: frozenset[str]
+    output: frozenset[str]
 
 
 class Pool:
@@ -37,22 +48,36 @@ class Pool:
 
     def __init__(self, config: Config, at: datetime) -> None:
         self._models: dict[str, list[Option]] = {name: [] for name in config.models}
+        self._price_changes_us: list[int] = []
         for placed in config.deployments.values():
             model = config.models[placed.model]
             provider = config.providers[placed.deployment.provider]
-            listed = rates_for(
+            sold = rates_for(
                 placed.upstream_name, provider.catalogue or provider_id_for(provider.base_url), at
             )
-            price = placed.deployment.price or model.price
-            rates = from_config(price) if price is not None else listed
+            price, changes_us = in_force(placed.deployment.prices or model.prices, at)
+            rates = from_config(price) if price is not None else sold
+            self._price_changes_us += [
+                us for us in (changes_us, rates.until_us if rates is not None else 0) if us
+            ]
+            known = listed(placed.upstream_name, placed.model)
             self._models[placed.model].append(
                 Option(
                     placed=placed,
                     provider=provider,
                     tier=0,
                     rates=rates,
-                    max_output=model.max_output or (listed.max_output if listed else None),
-                    context=model.context or (listed.context if listed else None),
+                    max_output=model.max_output
+                    or (sold.max_output if sold else None)
+                    # A server of one's own may well give more than those who sell the model.
+                    or (known.max_output if known and sold else None),
+                    context=model.context
+                    or (sold.context if sold else None)
+                    or (known.context if known else None),
+                    tags=frozenset(model.tags or (known.tags if known else ())),
+                    quality=_quality(model, known),
+                    input=frozenset(known.input if known else ()),
+                    output=frozenset(known.output if known else ()),
                 )
             )
         self._routes = {name: route.models for name, route in config.routes.items()}
@@ -73,24 +98,20 @@ class Pool:
         if models is None:
             raise UnknownModel(name)
         return [
-            Option(
-                placed=option.placed,
-                provider=option.provider,
-                tier=tier,
-                rates=option.rates,
-                max_output=option.max_output,
-                context=option.context,
-            )
+            replace(option, tier=tier)
             for tier, model in enumerate(models)
             for option in self._models[model]
         ]
 
     def next_price_change_us(self) -> int:
         """Return when a price list ends, in unix us; 0 when none does."""
-        ends = [
-            option.rates.until_us
-            for options in self._models.values()
-            for option in options
-            if option.rates is not None and option.rates.until_us
-        ]
-        return min(ends, default=0)
+        return min(self._price_changes_us, default=0)
+
+
+def _quality(model: Model, known: Listed | None) -> Mapping[str, float]:
+    """Return how good a model is at each task: what was said of the task, then of all tasks, then what is listed."""
+    said = {} if model.quality is None else model.quality.by_task()
+    overall = said.pop("overall", None)
+    listed_as = known.quality if known is not None else _NOTHING
+    found = listed_as if overall is None else dict.fromkeys(TASKS, overall)
+    return MappingProxyType({**found, **said})

@@ -87,9 +87,15 @@ budget = st.fixed_dictionaries(
 )
 budgets = budget | st.lists(budget, unique_by=lambda b: (b["per"], b.get("mode", "soft")))
 seconds = st.floats(0.001, 86_400) | whole(1, 86_400)
-price = st.fixed_dictionaries(
+tokens = st.fixed_dictionaries(
     {"input": st.floats(0, 100).map(lambda n: round(n, 9)), "output": whole(0, 100)},
     optional={"reasoning": st.none() | whole(0, 9)},
+)
+price = tokens | st.builds(
+    lambda first, then: [first, {"from": "2027-01-01", **then}], tokens, tokens
+)
+quality = st.floats(0, 1) | st.fixed_dictionaries(
+    {}, optional={"overall": st.floats(0, 1), "long-context": st.floats(0, 1) | st.none()}
 )
 
 
@@ -153,7 +159,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
         "models": section(
             lambda: {
                 "deployments": [deployment() for _ in range(draw(whole(1, 2)))],
-                **draw(maybe(quality=st.floats(0, 1), price=price, limits=limits)),
+                **draw(maybe(quality=quality, price=price, limits=limits)),
             },
             models,
         ),

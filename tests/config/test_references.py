@@ -347,3 +347,47 @@ def test_what_a_user_has_spent_is_kept_where_he_is_named() -> None:
     text = "organizations: {o: {users: {ann: {budget: {usd: 1, per: total}}}}}"
     assert not check_text(text, source="t", environ={})
     assert not check_text(deep(3), source="t", environ={})
+
+
+@pytest.mark.parametrize(
+    ("prices", "problems"),
+    [
+        ("{from: 2027-01-01, input: 1, output: 1}", []),
+        ("[{input: 1, output: 1}, {from: 2027-01-01, input: 2, output: 2}]", []),
+        (
+            "[{input: 1, output: 1}, {input: 2, output: 2}]",
+            [
+                (
+                    "f:8: models.m.price[1]: a second price without a beginning;"
+                    " say from when on each of them holds, e.g. from: 2027-01-01"
+                )
+            ],
+        ),
+        (
+            "[{from: 2027-01-01, input: 1, output: 1}, {from: 2027-01-01T01:00+01:00, input: 2, output: 2}]",
+            [
+                (
+                    "f:8: models.m.price[1].from: a second price from then on;"
+                    " say from when on each of them holds, e.g. from: 2027-01-01"
+                )
+            ],
+        ),
+        (
+            "[{from: soon, input: 1, output: 1}]",
+            [
+                (
+                    'f:8: models.m.price[0].from: found "soon", expected a date or a moment from 2024 to'
+                    " 2099; write 2026-12-24, 2026-12-24T18:00 or 2026-12-24T18:00+01:00"
+                )
+            ],
+        ),
+    ],
+)
+def test_each_price_of_a_list_begins_at_a_moment_of_its_own(
+    prices: str, problems: list[str]
+) -> None:
+    """Two that begin together would leave open which one bills."""
+    model = "m: {deployments: [{provider: p}]}"
+    assert said(model, f"m: {{price: {prices}, deployments: [{{provider: p}}]}}") == problems
+    inner = f"m: {{deployments: [{{provider: p, price: {prices}}}]}}"
+    assert len(said(model, inner)) == len(problems)

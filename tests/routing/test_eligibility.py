@@ -8,6 +8,7 @@ import pytest
 
 from config.loader import load_text
 from routing.eligibility import Pool, UnknownModel
+from routing.listing import TASKS
 
 AT = datetime(2026, 1, 15, tzinfo=UTC)
 PROVIDERS = {
@@ -125,3 +126,73 @@ def test_the_next_change_of_a_price_is_the_earliest() -> None:
         if option.rates is not None and option.rates.until_us
     ]
     assert found.next_price_change_us() == min(ends, default=0)
+
+
+def test_tags_and_quality_come_from_the_listing() -> None:
+    """By what the upstream calls the model, or by the model's own name; whoever serves it."""
+    vendor, house = pool(TWO).options("gpt-4o-mini")
+    assert {"chat", "vision", "tools"} <= vendor.tags == house.tags
+    assert vendor.quality == house.quality
+    assert 0 < vendor.quality["coding"] < 1
+    assert "image" in vendor.input
+    assert vendor.output == {"text"}
+    qwen = pool(TWO).options("qwen")[0]
+    assert "tools" in qwen.tags
+    assert qwen.context is not None
+
+
+def test_a_server_of_ones_own_is_not_held_to_the_output_that_vendors_give() -> None:
+    """The listing's ceiling is that of those who sell the model."""
+    vendor, house = pool(TWO).options("gpt-4o-mini")
+    assert vendor.max_output == 16_384
+    assert house.max_output is None
+
+
+def test_nothing_is_made_up_for_a_model_that_nobody_knows() -> None:
+    """No tags, no quality, no modalities."""
+    found = pool({"house-7": {"deployments": [{"provider": "house"}]}}).options("house-7")[0]
+    assert (found.tags, dict(found.quality)) == (frozenset(), {})
+    assert (found.input, found.output) == (frozenset(), frozenset())
+
+
+def test_tags_and_quality_of_the_configuration_go_before_the_listing() -> None:
+    """Tags as a whole; quality task by task, and a number alone for all of them."""
+    one, per_task, both = (
+        pool({"gpt-4o-mini": {**said, "deployments": [{"provider": "openai"}]}}).options(
+            "gpt-4o-mini"
+        )[0]
+        for said in (
+            {"tags": ["ours"], "quality": 0.5},
+            {"quality": {"coding": 0.25}},
+            {"quality": {"overall": 0.75, "long-context": 0.25}},
+        )
+    )
+    assert one.tags == {"ours"}
+    assert one.quality == dict.fromkeys(TASKS, 0.5)
+    assert per_task.quality["coding"] == 0.25
+    assert per_task.quality["chat"] == pool(TWO).options("gpt-4o-mini")[0].quality["chat"]
+    assert both.quality == {**dict.fromkeys(TASKS, 0.75), "long-context": 0.25}
+
+
+def test_prices_of_the_configuration_may_begin_at_a_moment() -> None:
+    """Before the first the catalogue's holds, and whoever compiles looks again when the next begins."""
+    later = [
+        {"from": "2026-02-01", "input": 1, "output": 2},
+        {"from": "2026-03-01T00:00+01:00", "input": 3, "output": 4},
+    ]
+    models = {"gpt-4o-mini": {"price": later, "deployments": [{"provider": "openai"}]}}
+    text = json.dumps({"providers": PROVIDERS, "models": models})
+    config = load_text(text, source="test", environ={}).config
+
+    def at(*moment: int) -> tuple[int, int]:
+        found = Pool(config, datetime(*moment, tzinfo=UTC))  # type: ignore[misc,arg-type]
+        rates = found.options("gpt-4o-mini")[0].rates
+        assert rates is not None
+        return rates.input_nusd_per_ktok, found.next_price_change_us()
+
+    february = round(datetime(2026, 2, 1, tzinfo=UTC).timestamp() * 1_000_000)
+    march = round(datetime(2026, 2, 28, 23, tzinfo=UTC).timestamp() * 1_000_000)
+    assert at(2026, 1, 15) == (150_000, february)
+    assert at(2026, 2, 1) == (1_000_000, march)
+    assert at(2026, 2, 28, 22) == (1_000_000, march)
+    assert at(2026, 2, 28, 23) == (3_000_000, 0)
