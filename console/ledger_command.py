@@ -206,8 +206,25 @@ def _told(entry: dict[str, Any]) -> list[str]:
         f" {count(entry['cache_write_tokens'])} written to the cache, {count(entry['audio_input_tokens'])} audio",
         "output": f"{count(entry['output_tokens'])} tokens, {count(entry['reasoning_tokens'])} of them reasoning,"
         f" {count(entry['audio_output_tokens'])} audio (counted by: {entry['token_source']})",
+        **_units(entry),
         "cost": f"{usd(entry['cost_nusd'])} USD at {entry['price_version'] or 'no price'}",
         "time": f"first byte {entry['ttft_us'] / 1000:.1f} ms, all {entry['duration_us'] / 1000:.1f} ms,"
         f" added by the gateway {entry['added_us'] / 1000:.2f} ms",
     }
     return [head, *(f"  {name:<9}{value}" for name, value in rows.items())]
+
+
+def _units(entry: dict[str, Any]) -> dict[str, str]:
+    """Return the line of what is not sold by the token; none where nothing of it was used."""
+    said = {
+        "images": "images",
+        "characters": "characters",
+        "search_units": "search units",
+    }
+    parts = [f"{count(entry[name])} {words}" for name, words in said.items() if entry[name]]
+    parts += [
+        f"{entry[f'audio_{way}_us'] / 1e6:,.1f} s of audio {words}"
+        for way, words in (("input", "sent"), ("output", "made"))
+        if entry[f"audio_{way}_us"]
+    ]
+    return {"beside": ", ".join(parts)} if parts else {}

@@ -8,9 +8,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,7 +24,16 @@ from store.sql import BadLedgerUrl, LedgerUnreachable
 
 __all__ = ["run"]
 
-_HEADS = ("requests", "attempts", "input", "cached", "output", "errors", "cost USD")
+_HEADS = ("requests", "attempts", "input", "cached", "output", "errors")
+# What is not sold by the token is shown where something of it was used.
+_UNITS: Mapping[str, Callable[[Sums], str]] = MappingProxyType(
+    {
+        "images": lambda sums: count(sums.images),
+        "audio s": lambda sums: f"{sums.audio_us / 1e6:,.1f}",
+        "characters": lambda sums: count(sums.characters),
+        "search units": lambda sums: count(sums.search_units),
+    }
+)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -163,15 +173,24 @@ def _print(answer: Usage) -> None:
     every = [*(row.sums for row in answer.rows), answer.total]
     costs = money([sums.cost_nusd for sums in every])
     groups = [*(row.group for row in answer.rows), ("total", *[""] * (len(answer.by) - 1))]
+    total = answer.total
+    used = (total.images, total.audio_us, total.characters, total.search_units)
+    units = [name for name, some in zip(_UNITS, used, strict=True) if some]
     rows = [
-        [*(value or "-" for value in group), *_cells(sums), cost]
+        [
+            *(value or "-" for value in group),
+            *_cells(sums),
+            *(_UNITS[name](sums) for name in units),
+            cost,
+        ]
         for group, sums, cost in zip(groups, every, costs, strict=True)
     ]
     rows[-1][: len(answer.by)] = groups[-1]
-    head, *lines, total = table((*answer.by, *_HEADS), rows, left=len(answer.by))
+    heads = (*answer.by, *_HEADS, *units, "cost USD")
+    head, *lines, last = table(heads, rows, left=len(answer.by))
     print(style(head, "bold", sys.stdout, os.environ))
     print("\n".join(lines))
-    print(style(total, "bold", sys.stdout, os.environ))
+    print(style(last, "bold", sys.stdout, os.environ))
 
 
 def _cells(sums: Sums) -> list[str]:

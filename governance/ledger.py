@@ -84,6 +84,9 @@ class Entry:
     `outcome` is one of `OUTCOMES`; `token_source` is provider, estimated or none.
     `team` is the name within its organization, `key` the id `organization/team/name`.
     `decision` is the compact form of `routing.decision`, empty where nothing was to be decided.
+    What is not sold by the token: `images` that were made, `audio_input_us` and `audio_output_us` of sound in
+    microseconds, `characters` that were spoken, `search_units` of a rerank; `image_input_tokens` and
+    `image_output_tokens` are parts of the input and the output.
     """
 
     attempt_id: str
@@ -121,6 +124,13 @@ class Entry:
     added_us: int
     # Added later: each has a default, which stands for it in entries of those who do not know it yet.
     decision: str = ""
+    images: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    audio_input_us: int = 0
+    audio_output_us: int = 0
+    characters: int = 0
+    search_units: int = 0
 
     def as_dict(self) -> dict[str, str | int]:
         """Return the fields by name, in their order."""

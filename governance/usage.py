@@ -9,7 +9,7 @@ Times are UTC; a span includes its beginning and not its end, so that spans add 
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -58,7 +58,8 @@ class Sums:
     What a group adds up to.
 
     `requests` counts exchanges, `attempts` their tries at deployments, `errors` the tries that
-    failed; tokens are tokens, `input_tokens` includes the cached ones; money is nano-USD.
+    failed; tokens are tokens, `input_tokens` includes the cached ones; `audio_us` is audio sent and made, in
+    microseconds; money is nano-USD.
     """
 
     requests: int
@@ -68,6 +69,10 @@ class Sums:
     output_tokens: int
     cost_nusd: int
     errors: int
+    images: int
+    audio_us: int
+    characters: int
+    search_units: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,7 @@ def usd(nusd: int, decimals: int = 9) -> str:
 
 def _sums(row: sqlite3.Row) -> Sums:
     """Return the sums of a row, which are its last columns."""
-    return Sums(*row[-7:])
+    return Sums(*row[-len(fields(Sums)) :])
 
 
 def _iso(at_us: int) -> str:

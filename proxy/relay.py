@@ -43,6 +43,9 @@ EPOCH_US: Final = 1_704_067_200_000_000
 
 _pack = msgpack.Packer(use_bin_type=False).pack
 
+# What the ledger says of an attempt that used nothing but tokens.
+NO_UNITS: Final = (0,) * 7
+
 # What an answer is, in the order in which an attempt learns it.
 _WAITING, _REFUSED, _WHOLE, _STREAM, _OPAQUE = range(5)
 
@@ -588,6 +591,7 @@ class Attempt:
                         declared(offer.decided, grant.candidate, grant.lost)
                         if offer.decided
                         else "",
+                        *(units_of(usage) if usage.units is not None else NO_UNITS),
                     )
                 ),
             )
@@ -643,6 +647,22 @@ class Attempt:
         return Usage(
             input_tokens=self.exchange.seen.input_estimate, output_tokens=output
         ), "estimated"
+
+
+def units_of(usage: Usage) -> tuple[int, ...]:
+    """Return what was used that is not sold by the token, in the ledger's order."""
+    units = usage.units
+    if units is None:
+        return NO_UNITS
+    return (
+        units.images,
+        usage.image_input_tokens,
+        usage.image_output_tokens,
+        units.audio_input_us,
+        units.audio_output_us,
+        units.characters,
+        units.search_units,
+    )
 
 
 def _is_event(tail: bytes) -> bool:

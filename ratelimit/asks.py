@@ -88,6 +88,7 @@ class Ask:
     What an attempt asks for; tokens as estimated, `cap` and `assumed` in output tokens per choice.
 
     `level` is 1 premium, 2 normal, 3 economy; an ask that `may_wait` gets a ticket when every place is taken.
+    `fees` are what a call costs at most beside its tokens, in nano-USD for each candidate; empty where nothing does.
 
     `excluded` are candidates counted from 1, as the script does.
 
@@ -105,6 +106,7 @@ class Ask:
         "cap",
         "deadline",
         "excluded",
+        "fees",
         "first",
         "input",
         "level",
@@ -136,6 +138,7 @@ class Ask:
         level: int = 2,
         may_wait: bool = False,
         tiers: bytes = b"",
+        fees: tuple[int, ...] = (),
     ) -> None:
         self.plan = plan
         self.attempt_id = attempt_id
@@ -151,6 +154,7 @@ class Ask:
         self.level = level
         self.may_wait = may_wait
         self.tiers = tiers
+        self.fees = fees
         self.answer: asyncio.Future[Grant | Denied | Nobody]
         self.boot: Boot
         self.deadline = 0.0
@@ -355,6 +359,7 @@ def admit_command(
                 ask.level,
                 1 if ask.may_wait else 0,
                 ask.tiers,
+                ask.fees,
             )
         )
         for ask in asks
@@ -405,6 +410,7 @@ def assert_command(
                 grant.candidate + 1,
                 grant.at_us,
                 grant.cap,
+                ask.fees[grant.candidate] if ask.fees else 0,
             )
         )
         for ask, grant in held

@@ -413,6 +413,8 @@ class Degraded:
         estimate = candidate.request + ceil(
             (ask.input * candidate.input_estimate + most * ask.n * candidate.output) / 1000
         )
+        if ask.fees:
+            estimate += ask.fees[chosen]
         for state in scopes:
             _take(state, ask.input, debit, estimate, now_us, first=ask.first)
         for state, _ in place.states:

@@ -43,14 +43,18 @@ __all__ = [
     "PriceAsWritten",
     "Rates",
     "TokenCounts",
+    "UnitCounts",
     "bound",
     "cost_nusd",
+    "dearest_image_nusd",
     "from_config",
+    "image_nusd",
     "in_force",
     "is_listed",
     "provider_id_for",
     "rates_for",
     "reservation_nusd",
+    "units_nusd",
 ]
 
 _NUSD_PER_KTOK = 1_000_000
@@ -69,7 +73,14 @@ _WRITTEN = (
     "audio_input",
     "audio_output",
     "reasoning",
+    "image_input",
+    "image_output",
 )
+
+_UNITS = ("per_second", "per_second_output", "per_character", "per_search_unit", "per_request")
+
+_NANO = 10**9
+_US = 1_000_000
 
 
 class TokenCounts(Protocol):
@@ -115,6 +126,46 @@ class TokenCounts(Protocol):
     @property
     def web_searches(self) -> int:
         """Searches that the vendor made."""
+
+    @property
+    def image_input_tokens(self) -> int:
+        """Input tokens of images."""
+
+    @property
+    def image_output_tokens(self) -> int:
+        """Output tokens of images."""
+
+    @property
+    def units(self) -> "UnitCounts | None":
+        """What was used that is not sold by the token, None for nothing."""
+
+
+class UnitCounts(Protocol):
+    """What an attempt used that is not sold by the token; none negative, durations in microseconds."""
+
+    @property
+    def images(self) -> int:
+        """Images that were made."""
+
+    @property
+    def image_kind(self) -> str:
+        """Their quality and size, `high/1024x1024`; either may be empty where nobody knows."""
+
+    @property
+    def audio_input_us(self) -> int:
+        """Audio that was sent."""
+
+    @property
+    def audio_output_us(self) -> int:
+        """Audio that was made."""
+
+    @property
+    def characters(self) -> int:
+        """Characters that were spoken."""
+
+    @property
+    def search_units(self) -> int:
+        """Search units of a rerank."""
 
 
 class PriceAsWritten(Protocol):
@@ -175,6 +226,10 @@ class Rates:
     ``request_nusd`` is owed once by every attempt that consumed any token, ``search_nusd`` by each search.
     ``context`` and ``max_output`` are tokens, None when the catalogue does not say.
     ``until_us`` is the unix time in microseconds from which another price list may apply, 0 for never.
+    ``image_input_nusd_per_ktok`` and ``image_output_nusd_per_ktok`` are None where images bill as the rest.
+    ``images`` is what an image costs by quality, size, ``quality/size`` or ``default``, in nano-USD; the other
+    ``_nusd`` units are of one second, one character, one search unit.
+    ``sells_tokens`` is false for a price list that names none.
     """
 
     input_nusd_per_ktok: int
@@ -192,6 +247,14 @@ class Rates:
     context: int | None = None
     max_output: int | None = None
     until_us: int = 0
+    image_input_nusd_per_ktok: int | None = None
+    image_output_nusd_per_ktok: int | None = None
+    images: tuple[tuple[str, int], ...] = ()
+    second_nusd: int = 0
+    second_output_nusd: int = 0
+    character_nusd: int = 0
+    search_unit_nusd: int = 0
+    sells_tokens: bool = True
 
 
 # What an attempt costs...
@@ -212,16 +275,24 @@ def cost_nusd(rates: Rates, usage: TokenCounts) -> int:
             if input_tokens <= start:
                 break
             rates = tier
-    if usage.cached_tokens or usage.cache_write_tokens or usage.audio_input_tokens:
+    if (
+        usage.cached_tokens
+        or usage.cache_write_tokens
+        or usage.audio_input_tokens
+        or usage.image_input_tokens
+    ):
         total = _input_by_kind(rates, usage)
     else:
         total = input_tokens * rates.input_nusd_per_ktok
-    if usage.reasoning_tokens or usage.audio_output_tokens:
+    if usage.reasoning_tokens or usage.audio_output_tokens or usage.image_output_tokens:
         total += _output_by_kind(rates, usage)
     else:
         total += output_tokens * rates.output_nusd_per_ktok
-    if rates.request_nusd and (input_tokens or output_tokens):
+    units = usage.units
+    if rates.request_nusd and (input_tokens or output_tokens or units is not None):
         total += rates.request_nusd * 1000
+    if units is not None:
+        total += units_nusd(rates, units) * 1000
     if usage.web_searches:
         total += usage.web_searches * rates.search_nusd * 1000
     return -(-total // 1000)
@@ -238,8 +309,12 @@ def _input_by_kind(rates: Rates, usage: TokenCounts) -> int:
     # Audio that was read from the cache is reported under both names; it bills as cached.
     audio = min(usage.audio_input_tokens, rest)
     rest -= audio
+    image = min(usage.image_input_tokens, rest)
+    rest -= image
+    image_rate = rates.image_input_nusd_per_ktok
     return (
         rest * rates.input_nusd_per_ktok
+        + image * (rates.input_nusd_per_ktok if image_rate is None else image_rate)
         + cached * rates.cached_nusd_per_ktok
         + (written - for_an_hour) * rates.cache_write_nusd_per_ktok
         + for_an_hour * rates.cache_write_1h_nusd_per_ktok
@@ -254,11 +329,64 @@ def _output_by_kind(rates: Rates, usage: TokenCounts) -> int:
     rest -= audio
     reasoning = min(usage.reasoning_tokens, rest)
     rest -= reasoning
+    image = min(usage.image_output_tokens, rest)
+    rest -= image
+    image_rate = rates.image_output_nusd_per_ktok
     return (
         rest * rates.output_nusd_per_ktok
+        + image * (rates.output_nusd_per_ktok if image_rate is None else image_rate)
         + audio * rates.audio_output_nusd_per_ktok
         + reasoning * rates.reasoning_nusd_per_ktok
     )
+
+
+def units_nusd(rates: Rates, units: UnitCounts) -> int:
+    """
+    Return what is not sold by the token costs, in nano-USD.
+
+    Seconds are added up to the microsecond and rounded up once.
+    """
+    seconds = (
+        units.audio_input_us * rates.second_nusd + units.audio_output_us * rates.second_output_nusd
+    )
+    return (
+        -(-seconds // _US)
+        + (units.images * image_nusd(rates, units.image_kind) if units.images else 0)
+        + units.characters * rates.character_nusd
+        + units.search_units * rates.search_unit_nusd
+    )
+
+
+def image_nusd(rates: Rates, kind: str) -> int:
+    """
+    Return what an image of a kind (`quality/size`, see `UnitCounts`) costs in nano-USD.
+
+    The most exact price holds: of quality and size, of the size, of the quality, the default. Where none
+    fits, nobody has said which kind it is, and it costs as much as the dearest.
+    """
+    if not rates.images:
+        return 0
+    listed = dict(rates.images)
+    quality, _, size = kind.partition("/")
+    for name in (kind, size, quality, "default"):
+        if name in listed:
+            return listed[name]
+    return max(listed.values())
+
+
+def dearest_image_nusd(rates: Rates, kind: str) -> int:
+    """Return the most that an image may cost that was asked for as a kind; `auto` and nothing leave it to the vendor."""
+    quality, _, size = kind.partition("/")
+    open_ended = {"", "auto"}
+    if quality not in open_ended and size not in open_ended:
+        return image_nusd(rates, kind)
+    fits = [
+        nusd
+        for name, nusd in rates.images
+        if quality in open_ended or quality in name.split("/") or "/" not in name
+        if size in open_ended or size in name.split("/") or "/" not in name
+    ]
+    return max(fits, default=image_nusd(rates, kind))
 
 
 # What it may cost at most...
@@ -281,12 +409,14 @@ def bound(rates: Rates, input_tokens: int, *, audio: bool = True) -> tuple[int, 
             rate.cache_write_nusd_per_ktok,
             rate.cache_write_1h_nusd_per_ktok,
             rate.audio_input_nusd_per_ktok if audio else 0,
+            rate.image_input_nusd_per_ktok or 0,
         )
         dearest_output = max(
             dearest_output,
             rate.output_nusd_per_ktok,
             rate.reasoning_nusd_per_ktok,
             rate.audio_output_nusd_per_ktok if audio else 0,
+            rate.image_output_nusd_per_ktok or 0,
         )
     return dearest_input, dearest_output
 
@@ -324,7 +454,16 @@ def from_config(price: PriceAsWritten) -> Rates:
         for name, usd in written.items()
         if usd is not None
     }
-    said = ",".join(f"{name}={nusd[name]}" for name in sorted(nusd))
+    units = {name: getattr(price, name, None) for name in _UNITS}
+    each = {
+        name: _per_ktok(Decimal(str(usd)), _NANO) for name, usd in units.items() if usd is not None
+    }
+    images = tuple(
+        (kind, _per_ktok(Decimal(str(usd)), _NANO))
+        for kind, usd in sorted((getattr(price, "per_image", None) or {}).items())
+    )
+    listed = nusd | each | {f"image {kind}": usd for kind, usd in images}
+    said = ",".join(f"{name}={listed[name]}" for name in sorted(listed))
     digest = hashlib.sha256(said.encode()).hexdigest()[:8]
     input_rate, output_rate = nusd["input"], nusd["output"]
     return Rates(
@@ -338,7 +477,16 @@ def from_config(price: PriceAsWritten) -> Rates:
         cache_write_1h_nusd_per_ktok=nusd.get(
             "cache_write_1h", nusd.get("cache_write", input_rate)
         ),
+        request_nusd=each.get("per_request", 0),
         version=f"config/{digest}",
+        image_input_nusd_per_ktok=nusd.get("image_input"),
+        image_output_nusd_per_ktok=nusd.get("image_output"),
+        images=images,
+        second_nusd=each.get("per_second", 0),
+        second_output_nusd=each.get("per_second_output", 0),
+        character_nusd=each.get("per_character", 0),
+        search_unit_nusd=each.get("per_search_unit", 0),
+        sells_tokens=bool(input_rate or output_rate) or not (each or images),
     )
 
 

@@ -171,6 +171,9 @@ class _Call:
     audio_output_tokens: int = 0
     cache_write_1h_tokens: int = 0
     web_searches: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    units: None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
 --        the two marks in braces stand for expressions of governance/usage.py alone, never for
 --        what a user typed.
 -- Gives  one row per group: the dimensions, then requests, attempts, input_tokens, cached_tokens,
---        output_tokens, cost_nusd, errors. A correction adds to the sums, but is no attempt.
+--        output_tokens, cost_nusd, errors, images, audio_us, characters, search_units. A correction adds
+--        to the sums, but is no attempt.
 
 SELECT
   {dimensions}
@@ -16,7 +17,11 @@ SELECT
   coalesce(sum(cost_nusd), 0)                                            AS cost_nusd,
   coalesce(sum(
     instr(attempt_id, '+') = 0 AND outcome NOT IN ('ok', 'client_left')
-  ), 0)                                                                  AS errors
+  ), 0)                                                                  AS errors,
+  coalesce(sum(images), 0)                                               AS images,
+  coalesce(sum(audio_input_us + audio_output_us), 0)                     AS audio_us,
+  coalesce(sum(characters), 0)                                           AS characters,
+  coalesce(sum(search_units), 0)                                         AS search_units
 FROM entries
 WHERE at_us >= :since AND at_us < :until
 {group};

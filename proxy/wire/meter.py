@@ -31,6 +31,7 @@ from proxy.wire import sse
 __all__ = [
     "Grammar",
     "StreamMeter",
+    "Units",
     "Usage",
     "VendorError",
     "error_in",
@@ -52,14 +53,32 @@ TAIL_BYTES = 8 * 1024
 BYTES_OF_ONE_TOKEN = 8
 
 
+class Units(Struct, gc=False):
+    """
+    What an answer used that is not sold by the token.
+
+    `image_kind` is `quality/size`, either empty where nobody knows; durations are microseconds.
+    `estimated`: we measured it, and the vendor did not say.
+    """
+
+    images: int = 0
+    image_kind: str = ""
+    audio_input_us: int = 0
+    audio_output_us: int = 0
+    characters: int = 0
+    search_units: int = 0
+    estimated: bool = False
+
+
 class Usage(Struct, gc=False):
     """
     The tokens of an answer, as the vendor reports them.
 
     `input_tokens` includes the cached, cache-write and audio ones; `output_tokens` includes the
     reasoning and audio ones. `cache_write_1h_tokens` are those of the cache-write ones that were to
-    live for an hour; `web_searches` is a count. None is negative, and no part is greater than its
-    whole.
+    live for an hour; `web_searches` is a count; `image_input_tokens` and `image_output_tokens` are parts
+    of the input and the output. None is negative, and no part is greater than its whole. `units` is what
+    is not sold by the token, None for nothing.
     """
 
     input_tokens: int = 0
@@ -71,6 +90,9 @@ class Usage(Struct, gc=False):
     audio_output_tokens: int = 0
     cache_write_1h_tokens: int = 0
     web_searches: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    units: Units | None = None
 
 
 class VendorError(Struct, gc=False):

@@ -27,12 +27,13 @@
 --        request: nano-USD per attempt; most: output tokens that the model can give at most;
 --        provider, entry: for the reaper, opaque here; tenant, weight: see queue.lua
 --   ask  {plan number, attempt id, input estimate, input bound, cap, assumed, n, first, excluded,
---         tie, user, level, may_wait, tiers}
+--         tie, user, level, may_wait, tiers, fees}
 --        cap: output tokens the caller allows per choice, 0 when not said; assumed: what to expect
 --        then; n: choices, 0 when there is no output; first: 1 unless a retry (which asks no second request of the caller);
 --        excluded: candidate numbers; tie: any integer; user: whose scopes these are, and for the reaper;
 --        level: 1 premium, 2 normal, 3 economy; may_wait: 1 takes a ticket when all is full, 0 gives it back;
---        tiers: one byte per candidate, its tier for this ask (255: left out); '' leaves them to the plan
+--        tiers: one byte per candidate, its tier for this ask (255: left out); '' leaves them to the plan;
+--        fees: nano-USD for each candidate that the call may cost beside its tokens, or nothing
 --
 -- Returns a list with one packed answer per ask, the word FENCED when this replica's life
 -- has ended in the eyes of the store, or the word LATE when nobody waits for this sending any more.
@@ -271,6 +272,7 @@ local function decide(plan, ask)
   local scopes, unknown = scopes_of(plan, ask[11])
   if not scopes then return { 2, unpack(unknown) } end
   local input, bound, cap, assumed, n, tiers = ask[3], ask[4], ask[5], ask[6], ask[7], ask[14] or ''
+  local fees = ask[15] or {}
   local output = (cap > 0 and cap or assumed) * n
   local debit = input + output
   theirs[2], theirs[3], theirs[4] = debit, input, output
@@ -344,7 +346,7 @@ local function decide(plan, ask)
         if want > c.most then want = c.most end
         if n == 0 then want = 0 end
         local enforce = 0
-        local input_cost = priced(bound, c.input) + c.request
+        local input_cost = priced(bound, c.input) + c.request + (fees[j] or 0)
         if room then
           enforce = want
           if c.output > 0 and want > 0 then
@@ -421,7 +423,8 @@ local function decide(plan, ask)
   local c = candidates[chosen]
   local want = cap > 0 and cap or assumed
   if want > c.most then want = c.most end
-  local estimate = priced(input, c.input_estimate) + priced(want * n, c.output) + c.request
+  local fee = fees[chosen] or 0
+  local estimate = priced(input, c.input_estimate) + priced(want * n, c.output) + c.request + fee
   local held = {}
   for i, st in ipairs(scopes) do
     take(st, wanted)
@@ -438,7 +441,7 @@ local function decide(plan, ask)
     if c.p then hold(c.p, -3, holds[chosen], estimate, held) end
   end
   return { 1, chosen, caps[chosen], now, tightest(scopes), why, table.concat(lost) },
-    { chosen, now, debit, held, input, caps[chosen], ask[11] }
+    { chosen, now, debit, held, input, caps[chosen], ask[11], fee }
 end
 
 for i = 6 + plan_count, #ARGV do

@@ -17,7 +17,7 @@
 -- ARGV[6]  count   number of plans that follow
 -- ARGV[7+] plans   as for admit, then leases, each packed
 --   lease {plan number, attempt id, input estimate, input bound, cap, assumed, n, first, user,
---          candidate, admitted at, enforced cap}
+--          candidate, admitted at, enforced cap, fee}
 --
 -- Returns {the server's life, 2 known or 1 told or 0 learning, leases that were restored}; {keys ...}
 -- of scopes that are not known, and nothing was done; the word FENCED when this replica's life has
@@ -58,8 +58,9 @@ local function take_lease(one)
   local wanted = one[8] == 1 and theirs or { 0, debit, input, output }
   local want = cap > 0 and cap or assumed
   if want > c[7] then want = c[7] end
-  local estimate = priced(input, c[6]) + priced(want * n, c[5]) + c[9]
-  local most = priced(bound, c[4]) + c[9] + priced(enforced * n, c[5])
+  local fee = one[13]
+  local estimate = priced(input, c[6]) + priced(want * n, c[5]) + c[9] + fee
+  local most = priced(bound, c[4]) + c[9] + fee + priced(enforced * n, c[5])
 
   local function keep(st, number, what)
     if not st then return end
@@ -75,7 +76,7 @@ local function take_lease(one)
   keep(find(c[1]), -1, theirs)
   keep(find(c[2]), -2, theirs)
   if c[10] and c[10] ~= '' then keep(find(c[10]), -3, theirs) end
-  return pack({ candidate, one[11], debit, held, input, enforced, user }) .. ARGV[6 + one[1]]
+  return pack({ candidate, one[11], debit, held, input, enforced, user, fee }) .. ARGV[6 + one[1]]
 end
 
 for i = 7 + plan_count, #ARGV do

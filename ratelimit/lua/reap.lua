@@ -39,7 +39,7 @@ for i = 3, #ARGV do
     local c = plan[2][head[1]]
     local output = tonumber(redis.call('HGET', KEYS[4], id) or 0)
     local input = head[5]
-    local cost = priced(input, c[6]) + priced(output, c[5]) + c[9]
+    local cost = priced(input, c[6]) + priced(output, c[5]) + c[9] + (head[8] or 0)
     give_back(memo, now, head, plan, input, output, cost, true, events)
     local e = entry_for(plan, id, head[1], head[2], head[7], now)
     e[15], e[18], e[22] = input, output, cost

@@ -1,10 +1,11 @@
 -- How a lease is given back: shared by settle and reap.
 --
 -- A lease is two packed values one after another:
---   {candidate, admitted at, debit of tokens, held, input estimate, cap, user}
+--   {candidate, admitted at, debit of tokens, held, input estimate, cap, user, fee}
 --   the plan, as admit got it
 -- held is a flat list of {scope number, kind, period id, amount}: what each budget holds for it. The
 -- numbers are those of the caller's scopes; -1, -2 and -3 are the deployment, its model, its provider.
+-- fee is what the call may cost beside its tokens, which is owed when its replica dies.
 
 -- What the attempt in hand used, and what it had taken: {requests, tokens, input tokens, output tokens}.
 local used, taken = { 0, 0, 0, 0 }, { 0, 0, 0, 0 }

@@ -33,6 +33,22 @@ async def test_a_table_with_its_total(ledger: Ledger, capsys: pytest.CaptureFixt
     ]
 
 
+async def test_what_is_not_sold_by_the_token_is_shown_where_it_was_used(
+    ledger: Ledger, capsys: pytest.CaptureFixture
+) -> None:
+    """A column for each unit that somebody used, and none for the others."""
+    await ledger.append("a.1", model="dall-e", images=2, cost_nusd=80_000_000)
+    await ledger.append("b.1", model="whisper", audio_input_us=90_500_000, cost_nusd=9_050_000)
+    await ledger.drain()
+    assert run(["--by", "model", "--since", "2026-11-01", "--ledger", ledger.url]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "model    requests  attempts  input  cached  output  errors  images  audio s  cost USD",
+        "dall-e          1         1      0       0       0       0       2      0.0   0.08000",
+        "whisper         1         1      0       0       0       0       0     90.5   0.00905",
+        "total           2         2      0       0       0       0       2     90.5   0.08905",
+    ]
+
+
 async def test_json_for_programs(ledger: Ledger, capsys: pytest.CaptureFixture) -> None:
     """The same as JSON, whole."""
     await some_usage(ledger)

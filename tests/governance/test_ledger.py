@@ -46,13 +46,14 @@ def test_an_entry_survives_the_wire(entry: Entry) -> None:
 def test_the_places_are_the_contract() -> None:
     """Lua and the edge count on these places; a change here is a change of the wire."""
     places = {name: place for place, name in enumerate(ENTRY_FIELDS)}
-    assert len(places) == 34
+    assert len(places) == 41
     assert [places[name] for name in ("attempt_id", "at_us", "user", "model", "provider")] == [
         *(0, 3, 7, 11, 13)
     ]
     assert [places[name] for name in ("input_tokens", "output_tokens", "cost_nusd")] == [14, 17, 21]
     assert [places[name] for name in ("outcome", "stream", "added_us")] == [25, 29, 32]
     assert places["decision"] == 33
+    assert [places[name] for name in ("images", "search_units")] == [34, 40]
 
 
 def test_a_newer_writer_may_append_places() -> None:
@@ -64,7 +65,9 @@ def test_a_newer_writer_may_append_places() -> None:
 def test_an_older_writer_knows_fewer_places() -> None:
     """What was added later has its default where it is missing; what every writer knows must be there."""
     values = list(SAMPLE.as_dict().values())
-    assert decode(msgpack.packb(values[:33])) == replace(SAMPLE, decision="")
+    added = {name: type(getattr(SAMPLE, name))() for name in ENTRY_FIELDS[33:]}
+    assert decode(msgpack.packb(values[:33])) == replace(SAMPLE, **added)
+    assert decode(msgpack.packb(values[:34])) == replace(SAMPLE, **added | {"decision": "x"})
     with pytest.raises(MalformedEntry, match="at least 33"):
         decode(msgpack.packb(values[:32]))
 

@@ -20,9 +20,9 @@ HOUR_US = 3_600_000_000
 
 
 def groups(answer: Any) -> list[tuple]:
-    """Return each group with its sums as one tuple."""
+    """Return each group with its sums as one tuple, but for what is not sold by the token."""
     return [
-        (*row.group, *(getattr(row.sums, name) for name in row.sums.__slots__))
+        (*row.group, *(getattr(row.sums, name) for name in row.sums.__slots__[:7]))
         for row in answer.rows
     ]
 

@@ -79,6 +79,7 @@ class Cell:
             tie=ask.tie,
             user=ask.user,
             tiers=bytes(ask.tiers),
+            fees=ask.fees,
         )
 
     def seed(self, scope: str, row: oracle.Limits) -> None:
@@ -333,6 +334,7 @@ def expected(store: oracle.Store) -> dict[str, Any]:
                     lease.input,
                     lease.cap,
                     lease.user,
+                    lease.fee,
                 ]
                 for attempt, lease in boot.leases.items()
             }

@@ -289,7 +289,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ask:
-    """One attempt's wishes; `excluded` counts from 1, `tiers` stand in place of the plan's (255: not this one)."""
+    """One attempt's wishes; `excluded` counts from 1, `tiers` stand in place of the plan's (255: not this one); `fees` are one per candidate."""
 
     plan: Plan
     attempt_id: str
@@ -303,10 +303,15 @@ class Ask:
     tie: int
     user: str
     tiers: tuple[int, ...] = ()
+    fees: tuple[int, ...] = ()
 
     def tier(self, i: int) -> int:
         """Return the tier of a candidate (from 0) for this ask."""
         return self.tiers[i] if self.tiers else self.plan.candidates[i].tier
+
+    def fee(self, c: Candidate) -> int:
+        """Return what a call at a candidate may cost beside its tokens."""
+        return self.fees[self.plan.candidates.index(c)] if self.fees else 0
 
 
 @dataclass(frozen=True)
@@ -338,6 +343,7 @@ class Lease:
     input: int
     cap: int
     user: str
+    fee: int = 0
 
     @property
     def served_by(self) -> Candidate:
@@ -619,7 +625,7 @@ class Store:
 
     def _cap_and_hold(self, c: Candidate, ask: Ask, room: int | None) -> tuple[int, int, bool]:
         """Return the cap to enforce, what it costs at most, and whether that is affordable."""
-        fixed = price(ask.bound, c.input) + c.request
+        fixed = price(ask.bound, c.input) + c.request + ask.fee(c)
         if room is None:
             return 0, fixed, True
         want = min(ask.cap or c.most, c.most) if ask.n else 0
@@ -752,7 +758,8 @@ class Store:
         rooms += [] if room is None else [room]
         cap, hold, _ = self._cap_and_hold(c, ask, min(rooms, default=None))
         expected = min(ask.cap or ask.assumed, c.most) * ask.n
-        estimate = price(ask.input, c.input_estimate) + price(expected, c.output) + c.request
+        estimate = price(ask.input, c.input_estimate) + price(expected, c.output)
+        estimate += c.request + ask.fee(c)
         wants = self._wants(ask)
         held = []
         for scope in (*self.mine, *c.scopes):
@@ -770,7 +777,7 @@ class Store:
             state.in_flight += 1
             self.states[scope] = state
         boot.leases[ask.attempt_id] = Lease(
-            plan, chosen + 1, now, wants["t"], held, ask.input, cap, ask.user
+            plan, chosen + 1, now, wants["t"], held, ask.input, cap, ask.user, ask.fee(c)
         )
         return cap
 
@@ -945,7 +952,8 @@ class Store:
             reaped += 1
             c = lease.served_by
             output = boot.parts.pop(attempt, 0)
-            cost = price(lease.input, c.input_estimate) + price(output, c.output) + c.request
+            cost = price(lease.input, c.input_estimate) + price(output, c.output)
+            cost += c.request + lease.fee
             self._free(lease, now)
             self._correct(lease.scopes, self._taken(lease), (lease.input, output), now)
             self._charge(lease.held, cost, now)

@@ -57,7 +57,11 @@ def test_an_admission_carries_what_its_script_declares() -> None:
         admit_command(
             sha,
             BOOT,
-            [ask(one), ask(two, 2, level=3, may_wait=True, tiers=b"\x00\xff"), ask(one, 3)],
+            [
+                ask(one),
+                ask(two, 2, level=3, may_wait=True, tiers=b"\x00\xff", fees=(5,)),
+                ask(one, 3),
+            ],
             number=7,
             again=True,
             now="8",
@@ -72,8 +76,8 @@ def test_an_admission_carries_what_its_script_declares() -> None:
     assert found["plans"][:2] == [one.packed, two.packed]
     rows = [msgpack.unpackb(row, unicode_errors="surrogateescape") for row in found["plans"][2:]]
     assert [row[:2] for row in rows] == [[1, "q1.1"], [2, "q2.1"], [1, "q3.1"]]
-    assert rows[0][2:] == [1, 2, 3, 4, 5, 0, [2], 6, "ü", 2, 0, ""]
-    assert rows[1][11:] == [3, 1, "\0\udcff"]
+    assert rows[0][2:] == [1, 2, 3, 4, 5, 0, [2], 6, "ü", 2, 0, "", []]
+    assert rows[1][11:] == [3, 1, "\0\udcff", [5]]
 
 
 def test_a_settlement_carries_what_its_script_declares() -> None:

@@ -220,6 +220,22 @@ def test_who_is_left_out_by_an_ask_does_not_say_when_it_can_come_back(cell: Cell
     assert drive.admit(tiers=(255, 0))[4] == SECOND
 
 
+# Fees...
+
+
+def test_what_is_not_sold_by_the_token_is_reserved(cell: Cell) -> None:
+    """A strict budget holds the fee of the candidate that is chosen, refuses what it cannot hold, and the reaper charges it."""
+    plan = plan_of(candidate("d1"), candidate("d2", tier=1))
+    drive = Drive(cell, plan, key=strict(1000))
+    tokens = {"input": 0, "bound": 0, "n": 0}
+    assert drive.admit(fees=(600, 400), **tokens)[:2] == [1, 1]
+    assert drive.admit(fees=(600, 400), **tokens)[:2] == [1, 2]
+    assert drive.admit(fees=(1, 1), **tokens)[:2] == [0, BUDGET]
+    assert drive.die() == 2
+    entries = [decode(fields[b"e"]) for _, fields in cell.client.xrange(FIRST.ledger)]
+    assert [entry.cost_nusd for entry in entries] == [600, 400]
+
+
 # Within a batch, and again...
 
 

@@ -159,6 +159,7 @@ wishes = st.fixed_dictionaries(
         "user": st.sampled_from(USERS),
         "tiers": st.just([])
         | st.lists(st.sampled_from([0, 0, 1, 254, 255]), min_size=4, max_size=4),
+        "fees": st.just([]) | st.lists(st.integers(0, 4000), min_size=4, max_size=4),
     }
 )
 truths = st.fixed_dictionaries(
@@ -325,6 +326,7 @@ class Timeline:
             plan, slack = self.plans[own.pop("plan")], own.pop("slack")
             excluded = tuple(n for n in own.pop("excluded") if n <= len(plan.candidates))
             tiers = tuple(own.pop("tiers")[: len(plan.candidates)])
+            fees = tuple(own.pop("fees")[: len(plan.candidates)])
             batch.append(
                 oracle.Ask(
                     plan=plan,
@@ -332,6 +334,7 @@ class Timeline:
                     bound=own["input"] + slack,
                     excluded=excluded,
                     tiers=tiers,
+                    fees=fees,
                     **own,
                 )
             )

@@ -17,10 +17,13 @@ from routing.catalogue import (
     Rates,
     bound,
     cost_nusd,
+    dearest_image_nusd,
     from_config,
+    image_nusd,
     provider_id_for,
     rates_for,
     reservation_nusd,
+    units_nusd,
 )
 
 AT = datetime(2026, 11, 22, 3, 36, tzinfo=UTC)
@@ -55,6 +58,18 @@ TIERED = [
 
 
 @dataclass(frozen=True)
+class Units:
+    """What it used that is not sold by the token."""
+
+    images: int = 0
+    image_kind: str = ""
+    audio_input_us: int = 0
+    audio_output_us: int = 0
+    characters: int = 0
+    search_units: int = 0
+
+
+@dataclass(frozen=True)
 class Tokens:
     """What an attempt used."""
 
@@ -67,6 +82,9 @@ class Tokens:
     audio_output_tokens: int = 0
     cache_write_1h_tokens: int = 0
     web_searches: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    units: Units | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,14 @@ class Price:
     audio_output: Decimal | float | None = None
     reasoning: Decimal | float | None = None
     cache_write_1h: Decimal | float | None = None
+    image_input: Decimal | float | None = None
+    image_output: Decimal | float | None = None
+    per_image: dict[str, float] | None = None
+    per_second: Decimal | str | None = None
+    per_second_output: Decimal | str | None = None
+    per_character: Decimal | str | None = None
+    per_search_unit: Decimal | str | None = None
+    per_request: Decimal | str | None = None
 
 
 @st.composite
@@ -267,6 +293,65 @@ def test_a_search_is_owed_by_the_piece() -> None:
     assert rates is not None
     assert cost_nusd(rates, Tokens(web_searches=3)) == 30_000_000
     assert cost_nusd(from_config(Price(1, 2)), Tokens(web_searches=3)) == 0
+
+
+def test_images_cost_what_the_most_exact_price_says() -> None:
+    """Quality and size, then the size, then the quality, then the default; where none fits, the dearest."""
+    listed = {"default": 0.04, "hd": 0.08, "1024x1792": 0.05, "hd/1024x1792": 0.12}
+    rates = from_config(Price(0, 0, per_image=listed))
+    for kind, usd in {
+        "standard/1024x1024": 0.04,
+        "hd/1024x1024": 0.08,
+        "standard/1024x1792": 0.05,
+        "hd/1024x1792": 0.12,
+        "/": 0.04,
+    }.items():
+        nusd = round(usd * 10**9)
+        assert image_nusd(rates, kind) == nusd
+        assert cost_nusd(rates, Tokens(units=Units(images=3, image_kind=kind))) == 3 * nusd
+    known = from_config(Price(0, 0, per_image={"low": 0.01, "high": 0.2}))
+    assert image_nusd(known, "medium/1x1") == 200_000_000
+
+
+@given(st.sampled_from(["", "auto", "low", "hd"]), st.sampled_from(["", "auto", "1x1", "2x2"]))
+def test_what_is_reserved_for_an_image_is_no_less_than_what_it_may_become(
+    quality: str, size: str
+) -> None:
+    """Where quality or size is left to the vendor, the dearest that it may choose."""
+    listed = {"default": 0.01, "hd": 0.08, "2x2": 0.05, "low/2x2": 0.3, "hd/1x1": 0.02}
+    rates = from_config(Price(0, 0, per_image=listed))
+    most = dearest_image_nusd(rates, f"{quality}/{size}")
+    for made_quality in ["low", "hd", "std"] if quality in {"", "auto"} else [quality]:
+        for made_size in ["1x1", "2x2", "3x3"] if size in {"", "auto"} else [size]:
+            assert image_nusd(rates, f"{made_quality}/{made_size}") <= most
+
+
+def test_seconds_characters_and_search_units_have_prices_of_their_own() -> None:
+    """A second is priced to the microsecond and rounded up once; the fee for a request is owed by units, too."""
+    price = Price(
+        *(0, 0),
+        per_second="0.0001",
+        per_second_output="0.00025",
+        per_character="0.000015",
+        per_search_unit="0.002",
+        per_request="0.001",
+    )
+    rates = from_config(price)
+    assert not rates.sells_tokens
+    assert cost_nusd(rates, Tokens()) == 0
+    used = Units(audio_input_us=1_500_001, audio_output_us=2_000_000, characters=7, search_units=2)
+    assert units_nusd(rates, used) == 150_001 + 500_000 + 7 * 15_000 + 4_000_000
+    assert cost_nusd(rates, Tokens(units=used)) == units_nusd(rates, used) + 1_000_000
+    assert from_config(Price(1, 2, per_character="0.1")).sells_tokens
+
+
+def test_image_tokens_bill_at_their_own_rates() -> None:
+    """As part of input and output; without rates of their own as the rest."""
+    used = Tokens(input_tokens=10, image_input_tokens=4, output_tokens=20, image_output_tokens=20)
+    dear = Price(5, 8, image_input=10, image_output=40)
+    assert cost_nusd(from_config(dear), used) == 6 * 5000 + 4 * 10_000 + 20 * 40_000
+    assert cost_nusd(from_config(Price(5, 8)), used) == 10 * 5000 + 20 * 8000
+    assert cost_nusd(from_config(dear), used) <= reservation_nusd(from_config(dear), 10, 20)
 
 
 def test_the_version_of_a_configured_price_is_its_content() -> None:
