@@ -265,6 +265,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "provider": ("providers",),
     "model": ("models",),
     "route": ("routes",),
+    "experiment": ("experiments",),
     "organization": ("organizations",),
     "team": ("organizations", "teams"),
     "key": ("organizations", "teams", "keys"),
@@ -277,7 +278,7 @@ _INSIDE: Mapping[str, tuple[str, ...]] = {
 
 def place_of(draft: Draft, kind: str, name: str) -> Path:
     """
-    Give the path of a provider, model, route, organization, team or key, be it there or not.
+    Give the path of a provider, model, route, experiment, organization, team or key, be it there or not.
 
     A team is `acme/support`, a key `acme/support/helpdesk`, a part of an organization `acme/emea`;
     what they are in must be there, or NoSuchPlace is raised.
@@ -310,7 +311,7 @@ def _there(draft: Draft, kind: str, name: str, path: Path) -> Node:
 
 def put(kind: str, name: str, section: Mapping[str, Any]) -> Edit:
     """
-    Make a provider, model, route, organization or team what `section` says, be it there or not.
+    Make a provider, model, route, experiment, organization or team what `section` says, be it there or not.
 
     An organization keeps its teams and its parts, and a team its keys, unless the section says others.
     """

@@ -68,6 +68,7 @@ def check(root: Node, *, published: bool, secrets: KeySecrets | None = None) -> 
     yield from _providers(root)
     yield from _models(root)
     yield from _routes(root)
+    yield from _experiments(root)
     yield from _callers(root, secrets)
     if not published:
         yield from _addresses(root)
@@ -246,6 +247,161 @@ def _routes(root: Node) -> Iterator[Clash]:
         yield from _references(
             ("routes", name, "models"), route.node.get("models"), models, "model"
         )
+
+
+_KINDS_OF_EXPERIMENT = ("arms", "canary", "migration", "shadow")
+
+
+def _experiments(root: Node) -> Iterator[Clash]:
+    """Check that an experiment is of one kind, leads to what there is, and meets no other one at the same name."""
+    askable = {name: each for part in ("models", "routes") for name, each in _members(root, part)}
+    deployments = _deployment_ids(root)
+    leading: dict[tuple[str, bool], str] = {}
+    for name, entry in _members(root, "experiments"):
+        path: Path = ("experiments", name)
+        node = entry.node
+        asked = node.get("asked")
+        yield from _dangling((*path, "asked"), asked, askable, "model or route")
+        kinds = [kind for kind in _KINDS_OF_EXPERIMENT if node.get(kind) is not None]
+        if len(kinds) != 1:
+            yield Clash(
+                path,
+                entry.line,
+                entry.column,
+                f"{' and '.join(kinds) or 'none'} of arms, canary, migration and shadow",
+                remedy="an experiment is of one kind: write one of them",
+            )
+            continue
+        kind = kinds[0]
+        where = (*path, kind)
+        for place, holder in (
+            [((*where, arm), each.node) for arm, each in _members(node, "arms")]
+            if kind == "arms"
+            else [(where, node.get(kind))]
+        ):
+            assert holder is not None
+            yield from _destination(place, holder, askable, deployments, must=kind != "arms")
+        if kind == "arms":
+            yield from _weightless(where, node)
+        elif kind == "canary":
+            yield from _rising((*where, "steps"), _each(node.get(kind, "steps")))
+            yield from _beyond(where, node)
+        elif kind == "migration":
+            yield from _in_order((*where, "schedule"), node.get(kind, "schedule"))
+        else:
+            yield from _budgets(where, node.get(kind) or node)
+            yield from _raises(where, node.get(kind) or node)
+        if node.get("stopped") is not None:
+            continue
+        meets = (_text(asked) or "", kind == "shadow")
+        if meets in leading:
+            yield Clash(
+                (*path, "asked"),
+                entry.line,
+                entry.column,
+                f"experiment {quoted(leading[meets])} leads the calls of"
+                f" {quoted(meets[0])} already",
+                remedy="stop one of the two (`stopped: why`), or make them one with more arms",
+            )
+        leading.setdefault(meets, name)
+
+
+def _deployment_ids(root: Node) -> list[str]:
+    found: list[str] = []
+    for name, model in _members(root, "models"):
+        said = [
+            (_text(each.get("provider")) or "", _text(each.get("id")))
+            for each in _each(model.node.get("deployments"))
+        ]
+        found += deployment_ids(name, said)
+    return found
+
+
+def _each(node: Node | None) -> list[Node]:
+    return list(node.items) if node is not None else []
+
+
+def _destination(
+    path: Path, node: Node, askable: Collection[str], deployments: Collection[str], *, must: bool
+) -> Iterator[Clash]:
+    model, deployment = node.get("model"), node.get("deployment")
+    yield from _dangling((*path, "model"), model, askable, "model or route")
+    yield from _dangling((*path, "deployment"), deployment, deployments, "deployment", shape=".+")
+    if model is not None and deployment is not None:
+        yield Clash(
+            (*path, "deployment"),
+            deployment.line,
+            deployment.column,
+            "a model and a deployment",
+            remedy="keep one: a deployment serves its own model",
+        )
+    if must and model is None and deployment is None:
+        yield Clash(
+            path,
+            node.line,
+            node.column,
+            "it leads nowhere",
+            remedy="say model or deployment",
+        )
+
+
+def _weightless(path: Path, node: Node) -> Iterator[Clash]:
+    weights = [_whole(each.node.get("weight")) for _, each in _members(node, "arms")]
+    arms = node.get("arms")
+    if arms is not None and weights and all(weight == 0 for weight in weights):
+        yield Clash(
+            path, arms.line, arms.column, "no arm has a weight", remedy="give one more than 0"
+        )
+
+
+def _rising(path: Path, nodes: list[Node]) -> Iterator[Clash]:
+    before = Decimal(-1)
+    for at, node in enumerate(nodes):
+        found = _amount(node)
+        if found is None:
+            continue
+        if found <= before or found == 0:
+            yield Clash(
+                (*path, at),
+                node.line,
+                node.column,
+                "no more than the step before",
+                remedy="steps rise, from more than 0 to at most 100",
+            )
+        before = found
+
+
+def _beyond(path: Path, node: Node) -> Iterator[Clash]:
+    step, steps = node.get("canary", "step"), _each(node.get("canary", "steps"))
+    number = _whole(step)
+    # Without steps of its own a canary has the five of the default.
+    if step is not None and number is not None and number >= (len(steps) or 5):
+        yield Clash(
+            (*path, "step"),
+            step.line,
+            step.column,
+            f"there are only {len(steps) or 5} steps",
+            remedy="steps are counted from 0",
+        )
+
+
+def _in_order(path: Path, node: Node | None) -> Iterator[Clash]:
+    before = None
+    for at, point in enumerate(_each(node)):
+        when = point.get("at")
+        try:
+            found = moment_of(_text(when) or "", "UTC")
+        except (ValueError, OverflowError):
+            continue
+        if when is not None and before is not None and found <= before:
+            yield Clash(
+                (*path, at, "at"),
+                when.line,
+                when.column,
+                "not later than the moment before",
+                remedy="write the schedule in order of time",
+            )
+        before = found
 
 
 def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
@@ -553,9 +709,11 @@ def _references(
     yield from _repeats(path, written)
 
 
-def _dangling(path: Path, node: Node | None, known: Collection[str], kind: str) -> Iterator[Clash]:
+def _dangling(
+    path: Path, node: Node | None, known: Collection[str], kind: str, *, shape: str = NAME
+) -> Iterator[Clash]:
     text = _text(node)
-    if node is None or text is None or text in known or not re.fullmatch(NAME, text):
+    if node is None or text is None or text in known or not re.fullmatch(shape, text):
         return
     meant = nearest(text, known)
     some = ", ".join(quoted(each) for each in list(known)[:5])

@@ -1,5 +1,5 @@
 """
-The routes of what is configured by name: providers, models, routes, organizations, teams, deployments.
+The routes of what is configured by name: providers, models, routes, experiments, organizations, teams, deployments.
 
 Whole sections are put and taken away, with the version that they were made from; of a deployment
 single settings are tuned.
@@ -163,6 +163,7 @@ def _rows(
         "provider": "Providers by name, secrets masked",
         "model": "Models by name, with their deployments",
         "route": "Routes by name",
+        "experiment": "Experiments by name",
         "organization": "Organizations by name, with their teams and keys",
     }
     rows = (
@@ -209,6 +210,7 @@ ROUTES = (
     *_rows("provider", "/v1/providers/{name}", shapes.PutProvider, wide=True),
     *_rows("model", "/v1/models/{name}", shapes.PutModel, wide=True),
     *_rows("route", "/v1/routes/{name}", shapes.PutRoute, wide=True),
+    *_rows("experiment", "/v1/experiments/{name}", shapes.PutExperiment, wide=False),
     *_rows("organization", "/v1/organizations/{name}", shapes.PutOrganization, wide=False),
     *_rows("team", "/v1/teams/{organization}/{team}", shapes.PutTeam, wide=False, listed=False),
     Route(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 CONFIG_NAME = "penstock.yaml"
-KINDS = ("provider", "model", "route", "organization", "team")
+KINDS = ("provider", "model", "route", "experiment", "organization", "team")
 _NUMBER = re.compile(r"-?[0-9][0-9_]{0,30}(\.[0-9]{1,30})?")
 _FROM = re.compile(r"# version: ([1-9][0-9]{0,14})")
 

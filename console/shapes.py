@@ -115,6 +115,12 @@ class PutRoute(Replacement):
     route: section_of("Route")  # type: ignore[valid-type]
 
 
+class PutExperiment(Replacement):
+    """An experiment."""
+
+    experiment: section_of("Experiment")  # type: ignore[valid-type]
+
+
 class PutOrganization(Replacement):
     """An organization; it keeps its teams unless others are said."""
 

@@ -87,6 +87,7 @@ class Entry:
     What is not sold by the token: `images` that were made, `audio_input_us` and `audio_output_us` of sound in
     microseconds, `characters` that were spoken, `search_units` of a rerank; `image_input_tokens` and
     `image_output_tokens` are parts of the input and the output.
+    `experiment` is the arm of the experiment that led it there, `experiment/arm`, empty where none did.
     """
 
     attempt_id: str
@@ -131,6 +132,7 @@ class Entry:
     audio_output_us: int = 0
     characters: int = 0
     search_units: int = 0
+    experiment: str = ""
 
     def as_dict(self) -> dict[str, str | int]:
         """Return the fields by name, in their order."""

@@ -34,6 +34,7 @@ DIMENSIONS: Mapping[str, str] = MappingProxyType(
         "provider": "provider",
         "protocol": "protocol",
         "outcome": "outcome",
+        "experiment": "experiment",
         "day": "strftime('%Y-%m-%d', at_us / 1000000, 'unixepoch')",
         "hour": "strftime('%Y-%m-%dT%H:00Z', at_us / 1000000, 'unixepoch')",
     }

@@ -36,6 +36,7 @@ from proxy.observe import AccessLine
 from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error
 from proxy.relay import Attempt
 from proxy.server import Request, Written, read_body
+from proxy.trials import session_of, unit_of
 from proxy.upstream.errors import UpstreamError
 from proxy.wire import translate
 from proxy.wire.endpoints import Endpoint, Protocol
@@ -43,8 +44,10 @@ from proxy.wire.look import MAX_USER, BadField, Look, check_model
 from proxy.wire.meter import Usage
 from ratelimit.asks import Ask, Denied, Grant, Nobody
 from ratelimit.troubles import StoreUnavailable
+from routing.experiments import Arm, Trial
 
 if TYPE_CHECKING:
+    from governance.identity import Caller
     from proxy.app import Edge
 
 log = logging.getLogger("penstock.edge")
@@ -185,8 +188,16 @@ class Exchange:
         patience = patience_s(live.config.edge.queue_timeout_ms / 1000, headers)
         self.wait_until = self.started_at + patience
         self.passed = edge.request_headers[protocol].block(request.message.raw_headers)
+        trial = live.trials.get(seen.model) if live.trials else None
         self.offer = offer = live.offer(
-            caller, seen.model, endpoint, stream=seen.stream, input_bound=seen.input_bound
+            caller,
+            seen.model,
+            endpoint,
+            stream=seen.stream,
+            input_bound=seen.input_bound,
+            arm=None if trial is None else self._arm(trial, caller),
+            # What one provider keeps is no other one's: such a call has no other resort.
+            alone=seen.tied is not None,
         )
         self.attempts = attempts = Attempts(len(offer.places), live.config.edge.max_attempts)
         if seen.tied is not None and len({place.provider for place in offer.places}) > 1:
@@ -239,6 +250,16 @@ class Exchange:
                 return
             break
         raise failed_error(last, self.failure, in_vain=attempts.all_in_vain)
+
+    def _arm(self, trial: Trial, caller: "Caller") -> Arm | None:
+        """Return the arm of the experiment that leads the call, None when none does."""
+        split = trial.split
+        if split is None:
+            return None
+        by_session = split.sticky == "session"
+        session = session_of(self.request.message.headers, self.body) if by_session else ""
+        unit = unit_of(split.sticky, caller, self.user, session, self.request_id)
+        return split.arm_of(unit, self.edge.unix_us())
 
     def _translate(self, endpoint: Endpoint) -> None:
         """

@@ -39,6 +39,7 @@ from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, 
 from routing import decision
 from routing.catalogue import Rates, bound
 from routing.eligibility import Option, Pool, UnknownModel
+from routing.experiments import Arm, compiled, with_fallback
 
 UNBOUNDED = 2**40
 USER_AGENT = "penstock/0.1.0"
@@ -138,6 +139,8 @@ class Offer:
     duration: Histogram
     decided: str
     """How the record of a decision among the places begins; empty where there is one place only."""
+    experiments: tuple[str, ...]
+    """What the ledger says of the experiment that led a call to each place; empty where none did."""
 
 
 class Live:
@@ -160,6 +163,8 @@ class Live:
         self.rules = rules(config)
         self.callers = Directory(config, secrets)
         self.pool = Pool(config, at)
+        # What is tried out, by the name that callers ask for.
+        self.trials = compiled(config)
         self.until_us = self.pool.next_price_change_us()
         self._metrics = metrics
         self._replica = replica
@@ -176,28 +181,42 @@ class Live:
         return [name for name in self.pool.names() if caller.may_ask_for(name)]
 
     def offer(
-        self, caller: Caller, asked: str, endpoint: Endpoint, *, stream: bool, input_bound: int
+        self,
+        caller: Caller,
+        asked: str,
+        endpoint: Endpoint,
+        *,
+        stream: bool,
+        input_bound: int,
+        arm: Arm | None = None,
+        alone: bool = False,
     ) -> Offer:
         """
         Return what this caller gets for this name.
 
+        The `arm` of an experiment leads elsewhere, with where the name leads as the last resort; `alone`: without.
         `input_bound` is the most input tokens that the call can hold: where a price depends on it, the reservation takes the dearest that can apply.
         Raises `NotFound`, `Forbidden`, and `BadRequest` when every candidate falls out.
         """
-        thresholds = self._thresholds.get(asked)
+        # No name holds what parts the two.
+        name = asked if arm is None else f"{asked} {arm.label} {'alone' if alone else ''}"
+        thresholds = self._thresholds.get(name)
         tier = 0 if not thresholds else bisect_left(thresholds, input_bound)
-        found = self._offers.get((caller.key, asked, endpoint, stream, tier))
+        found = self._offers.get((caller.key, name, endpoint, stream, tier))
         if found is None:
-            found = self._make_offer(
-                caller, asked, endpoint, stream=stream, input_bound=input_bound
+            options = self._options(caller, asked, arm, alone=alone)
+            self._thresholds[name] = tuple(
+                sorted({start for o in options if o.rates for start, _ in o.rates.tiers})
             )
-            tier = bisect_left(self._thresholds[asked], input_bound)
-            self._offers[caller.key, asked, endpoint, stream, tier] = found
+            found = self._make_offer(
+                caller, asked, endpoint, options, stream=stream, input_bound=input_bound, arm=arm
+            )
+            tier = bisect_left(self._thresholds[name], input_bound)
+            self._offers[caller.key, name, endpoint, stream, tier] = found
         return found
 
-    def _make_offer(
-        self, caller: Caller, asked: str, endpoint: Endpoint, *, stream: bool, input_bound: int
-    ) -> Offer:
+    def _options(self, caller: Caller, asked: str, arm: Arm | None, *, alone: bool) -> list[Option]:
+        """Return who could serve a name, in an arm of an experiment or in none. Raises `NotFound` and `Forbidden`."""
         try:
             options = self.pool.options(asked)
         except UnknownModel:
@@ -212,9 +231,19 @@ class Live:
                 code="model_not_allowed",
                 param="model",
             )
-        self._thresholds[asked] = tuple(
-            sorted({start for o in options if o.rates for start, _ in o.rates.tiers})
-        )
+        return options if arm is None else self.pool.led(options, arm, alone=alone)
+
+    def _make_offer(
+        self,
+        caller: Caller,
+        asked: str,
+        endpoint: Endpoint,
+        options: list[Option],
+        *,
+        stream: bool,
+        input_bound: int,
+        arm: Arm | None,
+    ) -> Offer:
         reasons = {}
         eligible = []
         for option in options:
@@ -247,7 +276,7 @@ class Live:
             plan=Plan(
                 caller.scopes,
                 tuple(_candidate(option, input_bound) for option in eligible),
-                self._entry(caller, asked, endpoint, places[0], stream=stream),
+                self._entry(caller, asked, endpoint, places[0], stream=stream, arm=arm),
                 caller.users,
                 tenant=caller.tenant,
                 weight=caller.weight,
@@ -264,6 +293,10 @@ class Live:
             decided=decision.head("declared", asked, [place.id for place in places])
             if len(places) > 1
             else "",
+            experiments=tuple(
+                "" if arm is None else with_fallback(arm.label, own=self.pool.is_own(option, arm))
+                for option in eligible
+            ),
         )
 
     def _is_strict(self, option: Option) -> bool:
@@ -284,7 +317,14 @@ class Live:
         return missing(self._records, keys)
 
     def _entry(
-        self, caller: Caller, asked: str, endpoint: Endpoint, place: Place, *, stream: bool
+        self,
+        caller: Caller,
+        asked: str,
+        endpoint: Endpoint,
+        place: Place,
+        *,
+        stream: bool,
+        arm: Arm | None,
     ) -> bytes:
         """Return the entry that a reaper completes when this replica dies."""
         known = {
@@ -301,10 +341,11 @@ class Live:
             "protocol": endpoint.word,
             "replica": self._replica,
             "stream": 1 if stream else 0,
+            "experiment": "" if arm is None else arm.label,
         }
         texts = {
             *("attempt_id", "request_id", "user", "model", "deployment", "provider"),
-            "decision",
+            *("decision", "experiment"),
         }
         packed: bytes = _pack(
             [known.get(name, "" if name in texts else 0) for name in ENTRY_FIELDS]

@@ -592,6 +592,7 @@ class Attempt:
                         if offer.decided
                         else "",
                         *(units_of(usage) if usage.units is not None else NO_UNITS),
+                        offer.experiments[grant.candidate],
                     )
                 ),
             )

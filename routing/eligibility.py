@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from config.models import Config, Model, PlacedDeployment, Provider
 from routing.catalogue import Rates, from_config, in_force, provider_id_for, rates_for
+from routing.experiments import Arm
 from routing.listing import TASKS, Listed, listed
 
 _NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -101,6 +102,38 @@ class Pool:
             replace(option, tier=tier)
             for tier, model in enumerate(models)
             for option in self._models[model]
+        ]
+
+    def led(self, options: list[Option], arm: Arm, *, alone: bool) -> list[Option]:
+        """Return who serves the calls of an arm, its own places first, then those that `options` are; `alone`: its own only."""
+        if not arm.leads:
+            return options
+        own = self._own(arm)
+        if alone:
+            return own
+        known = {option.placed.id for option in own}
+        last = 1 + max((option.tier for option in own), default=0)
+        return [
+            *own,
+            *(
+                replace(option, tier=last + option.tier)
+                for option in options
+                if option.placed.id not in known
+            ),
+        ]
+
+    def is_own(self, option: Option, arm: Arm) -> bool:
+        """Whether a place is one that an arm leads to; every place is that of an arm which leads nowhere else."""
+        return not arm.leads or any(each.placed.id == option.placed.id for each in self._own(arm))
+
+    def _own(self, arm: Arm) -> list[Option]:
+        if arm.model:
+            return self.options(arm.model)
+        return [
+            option
+            for options in self._models.values()
+            for option in options
+            if option.placed.id == arm.deployment
         ]
 
     def next_price_change_us(self) -> int:

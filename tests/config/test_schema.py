@@ -51,13 +51,13 @@ def wrong(value: Any, said: Any, at: str = "") -> list[str]:
                 "exclusiveMinimum": value > wanted,
             }[word]
             found += [] if fits else [f"{at}: {word} {wanted}"]
-        elif isinstance(value, list) and word in {"items", "minItems"}:
+        elif isinstance(value, list) and word in {"items", "minItems", "maxItems"}:
             if word == "items":
                 found += [
                     each for n, one in enumerate(value) for each in wrong(one, wanted, f"{at}[{n}]")
                 ]
-            elif len(value) < wanted:
-                found.append(f"{at}: minItems")
+            elif len(value) < wanted if word == "minItems" else len(value) > wanted:
+                found.append(f"{at}: {word}")
         elif isinstance(value, dict):
             found += wrong_in_mapping(value, word, wanted, said, at)
         else:
@@ -68,7 +68,7 @@ def wrong(value: Any, said: Any, at: str = "") -> list[str]:
 KEYWORDS = {
     *("minLength", "maxLength", "pattern", "minimum", "maximum", "exclusiveMinimum", "items"),
     *("minItems", "properties", "patternProperties", "additionalProperties", "required"),
-    *("propertyNames", "maxProperties"),
+    *("propertyNames", "maxProperties", "minProperties", "maxItems"),
 }
 
 

@@ -17,7 +17,17 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from config.models import Budget, Deployment, Key, Limits, Model, Organization, Provider, Team
+from config.models import (
+    Budget,
+    Deployment,
+    Experiment,
+    Key,
+    Limits,
+    Model,
+    Organization,
+    Provider,
+    Team,
+)
 from config.models import Route as RouteSection
 from console import shapes
 from console.admin import routes
@@ -49,6 +59,9 @@ GOOD: dict[str, dict[str, Any]] = {
     "PutProvider": {"provider": {"protocol": "openai", "base_url": "http://127.0.0.1:9"}},
     "PutModel": {"model": {"deployments": [{"provider": "alpha"}]}},
     "PutRoute": {"route": {"models": ["demo"]}},
+    "PutExperiment": {
+        "experiment": {"asked": "auto", "arms": {"old": {}, "new": {"model": "demo"}}}
+    },
     "PutOrganization": {"organization": {"limits": {"rpm": 5}}},
     "PutTeam": {"team": {"limits": {"rpm": 5}}},
     "CreateKey": {"organization": "acme", "team": "support", "name": "new"},
@@ -62,6 +75,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "provider": Provider,
     "model": Model,
     "route": RouteSection,
+    "experiment": Experiment,
     "organization": Organization,
     "team": Team,
     "limits": Limits,
@@ -434,4 +448,4 @@ def test_the_table_holds_every_verb() -> None:
         for option in action.option_strings
     } - set(BAD_OPTIONS) == {"-h", "--help", "--json"}
     sections = {SECTIONS[name] for name in SECTIONS} | {Budget, Deployment, Key}
-    assert len(sections) == 9
+    assert len(sections) == 10

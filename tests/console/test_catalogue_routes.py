@@ -30,6 +30,12 @@ BETA = "/v1/deployments/demo/beta"
         ),
         ("/v1/routes/cheap", "route", {"models": ["demo"]}, "routes.cheap"),
         (
+            "/v1/experiments/mini",
+            "experiment",
+            {"asked": "auto", "arms": {"old": {"weight": 9}, "new": {"model": "demo"}}},
+            "experiments.mini",
+        ),
+        (
             "/v1/organizations/globex",
             "organization",
             {"limits": {"rpm": 5}},

@@ -22,6 +22,7 @@ ON_UVLOOP = {
     "test_messages",
     "test_server",
     "test_survival",
+    "test_trials",
 }
 
 

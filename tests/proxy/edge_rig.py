@@ -492,6 +492,7 @@ def document(
     provider: dict[str, Any] | None = None,
     keys: dict[str, Any] | None = None,
     store: dict[str, Any] | None = None,
+    experiments: dict[str, Any] | None = None,
 ) -> str:
     """
     Write a configuration.
@@ -531,6 +532,7 @@ def document(
             "providers": {name: vendor(said) for name, said in providers.items()},
             "models": {name: model(said) for name, said in models.items()},
             "routes": {name: {"models": each} for name, each in (routes or {}).items()},
+            "experiments": experiments or {},
             "organizations": {
                 "acme": (organization or {})
                 | {
