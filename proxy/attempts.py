@@ -54,8 +54,9 @@ def outcome_of(status: int) -> str:
 
 def health_of(ended: Ended) -> int:
     """
-    Return what an attempt teaches about its deployment: 0 nothing, 1 fine, 2 failed, 3 throttled.
+    Return what an attempt teaches about its deployment: 0 nothing, 1 fine, 2 failed, 3 throttled, 4 nobody is there.
 
+    What fails to connect, and what does not take our credentials, fails for calls of every kind.
     An answer that outran the total deadline says nothing: a caller that reads slowly brings that about as well.
     """
     outcome = ended.outcome
@@ -67,6 +68,8 @@ def health_of(ended: Ended) -> int:
         return 0
     if outcome == "total_timed_out" and ended.committed:
         return 0
+    if outcome == "connect_failed" or ended.status in {401, 403}:
+        return 4
     return 2
 
 

@@ -42,7 +42,7 @@ from proxy.wire import translate
 from proxy.wire.endpoints import Endpoint, Protocol
 from proxy.wire.look import MAX_USER, BadField, Look, check_model
 from proxy.wire.meter import Usage
-from ratelimit.asks import Ask, Denied, Grant, Nobody
+from ratelimit.asks import STREAM, TOOLS, WHOLE, Ask, Denied, Grant, Nobody
 from ratelimit.troubles import StoreUnavailable
 from routing.experiments import Arm, Trial
 
@@ -71,6 +71,7 @@ class Exchange:
         "edge",
         "endpoint",
         "failure",
+        "kind",
         "level",
         "model",
         "offer",
@@ -108,6 +109,7 @@ class Exchange:
         self.passed = b""
         self.user = ""
         self.level = 0
+        self.kind = WHOLE
         self.wait_until = 0.0
         self.cost_nusd = 0
         self.usage: Usage | None = None
@@ -184,6 +186,7 @@ class Exchange:
                 f"user is longer than {MAX_USER} characters", code="invalid_value", param="user"
             )
         headers = self.request.message.headers
+        self.kind = TOOLS if b'"tools"' in seen.frame else STREAM if seen.stream else WHOLE
         self.level = level_of(caller, headers, seen.hints)
         patience = patience_s(live.config.edge.queue_timeout_ms / 1000, headers)
         self.wait_until = self.started_at + patience
@@ -361,6 +364,7 @@ class Exchange:
             user=self.user,
             level=self.level,
             may_wait=self.wait_until > self.read_at,
+            kind=self.kind,
         )
         try:
             answer = await edge.gate.admit(ask)

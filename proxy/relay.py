@@ -552,6 +552,7 @@ class Attempt:
                 cool_us=self.cool_us,
                 streamed=self.reported,
                 user=exchange.user,
+                kind=exchange.kind,
                 # The order is the ledger's.
                 entry=_pack(
                     (

@@ -19,13 +19,15 @@ from store.cells import FIRST, Cell
 
 # Most asks, or settlements, that travel in one call.
 BATCH = 64
+# What a call is, as `routing/lua/breaker.lua` judges each apart.
+WHOLE, STREAM, TOOLS = 1, 2, 3
 # What packing raises of a number beyond 64 bits, or of a broken text.
 UNPACKABLE = (OverflowError, TypeError, ValueError)
 
 GRANTED, UNKNOWN, NOBODY = 1, 2, 3
 
 DENIED_WORDS = {1: "requests", 2: "tokens", 3: "concurrency", 4: "budget", 5: "too_large"}
-WHY_WORDS = {1: "only", 2: "order", 3: "load", 4: "least_bad"}
+WHY_WORDS = {1: "only", 2: "order", 3: "load", 4: "least_bad", 5: "probe"}
 LOST_WORDS = {
     "0": "feasible",
     "1": "drained",
@@ -41,6 +43,8 @@ LOST_WORDS = {
     "b": "provider_limit",
     "c": "others_wait",
     "d": "unsuitable",
+    "e": "half_open",
+    "f": "offline",
 }
 
 # The tier of a candidate that an ask leaves out.
@@ -87,8 +91,9 @@ class Ask:
     """
     What an attempt asks for; tokens as estimated, `cap` and `assumed` in output tokens per choice.
 
-    `level` is 1 premium, 2 normal, 3 economy; an ask that `may_wait` gets a ticket when every place is taken.
     `fees` are what a call costs at most beside its tokens, in nano-USD for each candidate; empty where nothing does.
+    `level` is 1 premium, 2 normal, 3 economy; an ask that `may_wait` gets a ticket when every place is taken.
+    `kind` is what the call is (`WHOLE`, `STREAM`, `TOOLS`).
 
     `excluded` are candidates counted from 1, as the script does.
 
@@ -109,6 +114,7 @@ class Ask:
         "fees",
         "first",
         "input",
+        "kind",
         "level",
         "may_wait",
         "n",
@@ -139,6 +145,7 @@ class Ask:
         may_wait: bool = False,
         tiers: bytes = b"",
         fees: tuple[int, ...] = (),
+        kind: int = WHOLE,
     ) -> None:
         self.plan = plan
         self.attempt_id = attempt_id
@@ -155,6 +162,7 @@ class Ask:
         self.may_wait = may_wait
         self.tiers = tiers
         self.fees = fees
+        self.kind = kind
         self.answer: asyncio.Future[Grant | Denied | Nobody]
         self.boot: Boot
         self.deadline = 0.0
@@ -238,7 +246,8 @@ class Settlement:
     The truth about an attempt; money in nano-USD, `entry` a packed ledger entry.
 
     `void` gives the lease back without an entry; `void_to` also gives up every sending of `admit` below that number.
-    `user` is the ask's.
+    `user` and `kind` are the ask's.
+    `left` is (requests, for how long in us, tokens, for how long) as the vendor said that it still lets pass, -1 where it did not.
     """
 
     __slots__ = ("attempt_id", "boot", "plan", "row", "user", "void_to")
@@ -261,6 +270,8 @@ class Settlement:
         user: str = "",
         void: bool = False,
         void_to: int = 0,
+        kind: int = WHOLE,
+        left: tuple[int, int, int, int] | None = None,
     ) -> None:
         self.plan = plan
         self.user = user
@@ -280,6 +291,8 @@ class Settlement:
             1 if streamed else 0,
             entry,
             user,
+            kind,
+            left or 0,
         )
 
 
@@ -360,6 +373,7 @@ def admit_command(
                 1 if ask.may_wait else 0,
                 ask.tiers,
                 ask.fees,
+                ask.kind,
             )
         )
         for ask in asks

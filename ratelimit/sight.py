@@ -18,7 +18,7 @@ REST_US = 5_000_000
 # The longest that a vendor is taken at its word.
 MOST_REST_US = 3_600_000_000
 
-FINE, FAILED, THROTTLED = 1, 2, 3
+FINE, FAILED, THROTTLED, ABSENT = 1, 2, 3, 4
 
 
 class _View:
@@ -41,7 +41,7 @@ class Sight:
         self._views: dict[str, _View] = {}
 
     def learn(self, deployment: str, now_us: int, health: int, ttft_us: int, cool_us: int) -> None:
-        """Take what an attempt has shown; `health` is as in a settlement: 0 nothing, 1 fine, 2 failed, 3 throttled."""
+        """Take what an attempt has shown; `health` is as in a settlement: 0 nothing, 1 fine, 2 failed, 3 throttled, 4 nobody is there."""
         view = self._views.get(deployment)
         if view is None:
             view = self._views[deployment] = _View()
@@ -49,7 +49,7 @@ class Sight:
             view.failures = 0
             if ttft_us > 0:
                 self._average(view, now_us, ttft_us)
-        elif health == FAILED:
+        elif health in {FAILED, ABSENT}:
             self._average(view, now_us, FAILURE_US)
             view.failures += 1
             if view.failures >= PATIENCE:

@@ -27,13 +27,14 @@
 --        request: nano-USD per attempt; most: output tokens that the model can give at most;
 --        provider, entry: for the reaper, opaque here; tenant, weight: see queue.lua
 --   ask  {plan number, attempt id, input estimate, input bound, cap, assumed, n, first, excluded,
---         tie, user, level, may_wait, tiers, fees}
+--         tie, user, level, may_wait, tiers, fees, kind}
 --        cap: output tokens the caller allows per choice, 0 when not said; assumed: what to expect
 --        then; n: choices, 0 when there is no output; first: 1 unless a retry (which asks no second request of the caller);
 --        excluded: candidate numbers; tie: any integer; user: whose scopes these are, and for the reaper;
 --        level: 1 premium, 2 normal, 3 economy; may_wait: 1 takes a ticket when all is full, 0 gives it back;
 --        tiers: one byte per candidate, its tier for this ask (255: left out); '' leaves them to the plan;
---        fees: nano-USD for each candidate that the call may cost beside its tokens, or nothing
+--        fees: nano-USD for each candidate that the call may cost beside its tokens, or nothing;
+--        kind: of the call, 1 whole, 2 stream, 3 tools (see breaker.lua)
 --
 -- Returns a list with one packed answer per ask, the word FENCED when this replica's life
 -- has ended in the eyes of the store, or the word LATE when nobody waits for this sending any more.
@@ -51,8 +52,9 @@
 --   lost   one sign per candidate: 0 chosen or feasible, 1 drained, 2 cooling, 3 concurrency,
 --          4 requests, 5 tokens, 6 its model's limits, 7 budget, 8 excluded, 9 throttled,
 --          a the budget of its deployment, model or provider, b its provider's limits,
---          c what is free there is for those who wait, d left out by the ask's tiers
---   why    1 the only candidate, 2 declared order, 3 load, 4 all were failing: the least bad
+--          c what is free there is for those who wait, d left out by the ask's tiers,
+--          e half-open and being tried, f offline
+--   why    1 the only candidate, 2 declared order, 3 load, 4 all were failing: the least bad, 5 to try it
 
 --- @include gcra
 --- @include governance:budget
@@ -99,7 +101,7 @@ for i = 1, plan_count do
     end
     plan.candidates[j] = { d = d, m = m, p = p, tier = c[3], input = c[4], output = c[5],
       input_estimate = c[6], most = c[7], request = c[9],
-      throttled = d and throttled(d, now), cooling = d and cooling(d, now),
+      throttled = d and throttled(d, now),
       budgets = d and m and (#d.l > d.l[6] or #m.l > m.l[6] or (p and #p.l > p.l[6])) }
   end
   if #unknown > 0 then plan.unknown = unknown end
@@ -313,14 +315,16 @@ local function decide(plan, ask)
   local lost, waits, caps, holds = {}, {}, {}, {}
   local tier, feasible, known, known_sum = nil, 0, 0, 0
   local panic, panic_wait, last_m, m_wait
+  local kind, probed, probed_tier = ask[16], nil, nil
   for j, c in ipairs(candidates) do
     local d, m, p = c.d, c.m, c.p
-    local word, wait, failing = 0, 0, false
     local its_tier = byte(tiers, j) or c.tier
+    local word, wait, failing, due = 0, 0, false, false
+    local blocked = c.throttled > 0 and c.throttled or d.h and unpaid(d, now, debit) or 0
     if excluded[j] then word = 8
     elseif its_tier == UNSUITABLE then word = 'd'
     elseif d.l[5] == 1 then word = 1
-    elseif c.throttled > 0 then word, wait = 9, c.throttled
+    elseif blocked > 0 then word, wait = 9, blocked
     elseif is_full(d) then word = 3
     else
       -- When it frees is when the last of its three scopes does.
@@ -363,10 +367,14 @@ local function decide(plan, ask)
       local q = word == 0 and queue_of(d, now)
       if q and ahead(q, ticket_of(plan, ask)) >= places(c) then word = 'c' end
       if word == 0 then
-        wait = c.cooling
-        if wait > 0 then word, failing = 2, true end
+        wait = 0
+        if d.h or d.told then word, wait = standing(d, kind, now) end
+        due = word == 'p'
+        failing = word ~= 0 and not due
+        if due then word = 'e' end
       end
     end
+    if due and (not probed or its_tier < probed_tier) then probed, probed_tier = j, its_tier end
     lost[j], waits[j] = word, wait
     if failing and (not panic or wait < panic_wait) then panic, panic_wait = j, wait end
     if word == 0 then
@@ -382,7 +390,12 @@ local function decide(plan, ask)
   end
 
   local chosen, why
-  if tier then
+  -- To try a deployment out is for those whom a failure costs least, where somebody else could serve.
+  if probed and tier and (probed_tier > tier or ask[12] == 1 or ask[8] ~= 1) then probed = nil end
+  if probed then
+    chosen, why = probed, 5
+    lost[probed] = 0
+  elseif tier then
     local unknown_latency = known > 0 and known_sum / known or 1
     local best
     local count = #candidates
@@ -392,7 +405,7 @@ local function decide(plan, ask)
       local c = candidates[j]
       if lost[j] == 0 and (byte(tiers, j) or c.tier) == tier then
         local lat = latency(c.d, now)
-        local cost = expected_wait(c.d, lat > 0 and lat or unknown_latency)
+        local cost = expected_wait(c.d, lat > 0 and lat or unknown_latency, kind, now)
         if not best or cost < best then best, chosen = cost, j end
       end
     end
@@ -432,6 +445,8 @@ local function decide(plan, ask)
   end
   if queue_of(c.d, now) then serve(c.d, ticket_of(plan, ask), debit / plan[6]) end
   leave_all(candidates, chosen, ask[2])
+  if why == 5 then claim(c.d, ask[2], kind, now) end
+  if c.d.h then pay(c.d, now, debit) end
   take(c.d, theirs)
   take(c.m, theirs)
   if c.p then take(c.p, theirs) end
@@ -465,4 +480,5 @@ end
 if #leases > 0 or stepped_back then write_scopes(memo) end
 if #leases > 0 then redis.call('HSET', KEYS[2], unpack(leases)) end
 write_queues(memo)
+write_health(memo, now)
 return answers

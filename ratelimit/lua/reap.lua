@@ -40,7 +40,8 @@ for i = 3, #ARGV do
     local output = tonumber(redis.call('HGET', KEYS[4], id) or 0)
     local input = head[5]
     local cost = priced(input, c[6]) + priced(output, c[5]) + c[9] + (head[8] or 0)
-    give_back(memo, now, head, plan, input, output, cost, true, events)
+    local d = give_back(memo, now, head, plan, input, output, cost, true, events)
+    if d then unclaim(d, id) end
     local e = entry_for(plan, id, head[1], head[2], head[7], now)
     e[15], e[18], e[22] = input, output, cost
     reaped[#reaped + 1] = id
@@ -58,6 +59,7 @@ if #reaped > 0 then
   redis.call('HDEL', KEYS[2], unpack(reaped))
   redis.call('HDEL', KEYS[4], unpack(reaped))
   write_scopes(memo)
+  write_health(memo, now)
   book(KEYS[5], KEYS[6], entries, input_sum, output_sum, cost_sum)
   announce(KEYS[5], events)
 end

@@ -8,8 +8,8 @@
 --         budgets, in the order of their kinds, strict before soft:
 --           kind, amount_nusd, strict, raised_nusd, raised until, zone, alerts
 --   s2  state {shape, in flight, health if weight is not 0, tats ..., money ...}
---         health: ewma of the first byte in us, when it was taken, failures in a row,
---           cooling until (our judgement), throttled until (the vendor's word)
+--         health: ewma of the first byte in us, when it was taken, failures in a row, until when it was
+--           last left alone for them (both for people; see breaker.lua), throttled until (the vendor's word)
 --         tats: one for each rate
 --         money, for each kind: kind, period id, spent, held, percent told, highest level told
 -- what, code: see gcra.lua. scale: how far one unit moves the tat, exact for requests, less than
@@ -96,14 +96,14 @@ local function shared_limits(key)
 end
 
 -- Takes the batch's memo, a key, now, and perhaps the key of the limits that hold where the scope has
--- none of its own (or older ones: they were taken away since), and whether others may wait there (see
--- queue.lua). Returns the scope, or false when the server does not know its limits.
+-- none of its own (or older ones: they were taken away since), and whether it is a deployment, where others
+-- may wait (see queue.lua), and which may fail (see breaker.lua). Returns the scope, or false when the server does not know its limits.
 local function scope(memo, key, now, default, waited_for)
   local found = memo[key]
   if found ~= nil then return found end
   local raw
   if waited_for then
-    raw = redis.call('HMGET', key, 'l2', 's2', 'w')
+    raw = redis.call('HMGET', key, 'l2', 's2', 'w', 'h')
   else
     raw = redis.call('HMGET', key, 'l2', 's2')
   end
@@ -154,7 +154,7 @@ local function scope(memo, key, now, default, waited_for)
     end
   end
   -- at: the place before the tats; money: of the first money.
-  found = { l = l, s = s, key = key, at = first, money = at + 1, dirty = dirty, w = raw[3] }
+  found = { l = l, s = s, key = key, at = first, money = at + 1, dirty = dirty, w = raw[3], h = raw[4] }
   if passing then found.passing = true end
   memo[key] = found
   return found

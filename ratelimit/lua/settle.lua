@@ -22,8 +22,10 @@
 -- ARGV[4]  count   number of plans that follow
 -- ARGV[5+] plans   as for admit, then settlements, each packed
 --   settlement {plan number, attempt id, candidate, input tokens, output tokens, cost, health,
---               ttft_us, cool_us, void, streamed, entry, user}
---     health: 0 says nothing, 1 fine, 2 failed, 3 throttled; cool_us: what the vendor asked for
+--               ttft_us, cool_us, void, streamed, entry, user, kind, left}
+--     health: 0 says nothing, 1 fine, 2 failed, 3 throttled, 4 nobody is there; cool_us: what the vendor
+--     asked for; kind: of the call, see breaker.lua; left: {requests, for how long, tokens, for how long},
+--     as the vendor said, or 0
 --     void: 1 gives the lease back without an entry (the answer of admit came too late); what the
 --     reaper charged for it meanwhile is taken back
 --     streamed: 1 when progress was reported; entry: the packed ledger entry; user: as in the ask
@@ -76,9 +78,10 @@ for i, one in ipairs(settlements) do
   local plan = plans[one[1]]
   local input, output, cost = one[4], one[5], one[6]
   local entry = one[10] ~= 1 and one[12]
-  local lease, d = leases[i], nil
+  local lease, d, admitted = leases[i], nil, now
   if lease then
     local _, head = unpack_one(lease)
+    admitted = head[2]
     d = give_back(memo, now, head, plan, input, output, cost, true, events)
     if d and queue_of(d, now) then
       freed[d] = (freed[d] or 0) + 1
@@ -112,8 +115,11 @@ for i, one in ipairs(settlements) do
     end
   end
   if d and one[7] > 0 then
-    learn(d, now, one[7], one[8], one[9])
+    local left = one[15] ~= 0 and one[15] or nil
+    learn(d, now, one[7], one[8], one[9], one[14] or 1, one[2], admitted, left)
     d.dirty = true
+  elseif d then
+    unclaim(d, one[2])
   end
   if entry then
     entries[#entries + 1] = entry
@@ -133,5 +139,6 @@ if #graves > 0 then redis.call('HSET', KEYS[4], unpack(graves)) end
 book(KEYS[6], KEYS[7], entries, input_sum, output_sum, cost_sum)
 announce(KEYS[6], events)
 write_queues(memo)
+write_health(memo, now)
 call_next(freed, string.match(KEYS[1], '^(.-:)') .. 'w:')
 return #settlements

@@ -5,29 +5,10 @@
 -- An idle deployment's latency fades, so that it is tried again, but only so far that it draws no
 -- herd; in the end it is forgotten, and the deployment counts as its peers do on average.
 
+--- @include breaker
+
 local TAU = 10000000
 local FORGET = 30000000
--- A failure weighs like an answer this slow, so that failing fast attracts nobody.
-local FAILURE_US = 5000000
-local COOL_US = 1000000
-local COOL_MOST_US = 30000000
--- The longest that a vendor is taken at its word.
-local THROTTLE_MOST_US = 3600000000
--- Failures in a row before a deployment is left alone for a while.
-local PATIENCE = 3
-
--- Takes a moment, now, and the longest that may lie between them. Returns how long it still is; what
--- lies further ahead was written before the clock stepped back, and counts no more.
-local function remaining(moment, now, most)
-  local wait = moment - now
-  if wait > 0 and wait <= most then return wait end
-  return 0
-end
-
--- Takes a deployment's scope and now. Returns for how long it is left alone because it was failing.
-local function cooling(d, now)
-  return remaining(d.s[6], now, COOL_MOST_US)
-end
 
 -- Takes a deployment's scope and now. Returns for how long its vendor asked to be left alone.
 local function throttled(d, now)
@@ -49,9 +30,11 @@ local function latency(d, now)
   return d.lat
 end
 
--- Takes a deployment, its latency (or that of its peers) and the work in flight. Returns the cost.
-local function expected_wait(d, lat)
-  return lat * (d.s[2] + 1) / d.l[4]
+-- Takes a deployment, its latency (or that of its peers), a kind of call and now. Returns the cost: failures
+-- make it slower, and on its way back it has a part of its weight.
+local function expected_wait(d, lat, kind, now)
+  local penalty, share = burden(d, kind, now)
+  return (lat + penalty) * (d.s[2] + 1) / (d.l[4] * share)
 end
 
 -- Takes a deployment's scope, now and a first-byte time in us. Teaches it.
@@ -72,25 +55,26 @@ local function observe(d, now, sample)
   d.lat = nil
 end
 
--- Takes a deployment's scope, now, its health word (1 fine, 2 failed, 3 throttled, 0 says
--- nothing), the first-byte time, and the cooling that the vendor asked for in us.
-local function learn(d, now, health, ttft, cool)
+-- Takes a deployment's scope, now, its health word (1 fine, 2 failed, 3 throttled, 4 nobody is there,
+-- 0 says nothing), the first-byte time, the cooling that the vendor asked for in us, the kind of call,
+-- the attempt's id, when it was admitted, and what its vendor said is left (see breaker.lua), or nil.
+local function learn(d, now, health, ttft, cool, kind, id, at, left)
   local s = d.s
+  local tried = unclaim(d, id)
   if health == 1 then
     s[5] = 0
     if ttft > 0 then observe(d, now, ttft) end
+    succeeded(d, now, kind, at)
   elseif health == 2 then
-    observe(d, now, FAILURE_US)
-    -- What fails while it cools was under way before, and says nothing new.
-    if cooling(d, now) == 0 then
-      s[5] = s[5] + 1
-      if s[5] >= PATIENCE then
-        s[6] = now + math.min(COOL_US * 2 ^ math.min(s[5] - PATIENCE, 5), COOL_MOST_US)
-      end
-    end
+    s[5] = s[5] + 1
+    failed(d, now, kind, at, tried)
+  elseif health == 4 then
+    s[5] = s[5] + 1
+    for each = 1, KINDS do failed(d, now, each, at, tried) end
   end
   -- What the vendor asked for is kept apart from our own judgement: it is never overridden.
   if health == 3 and cool < COOL_US then cool = COOL_US end
   if cool > THROTTLE_MOST_US then cool = THROTTLE_MOST_US end
   if cool > throttled(d, now) then s[7] = now + cool end
+  if left then noted(d, now, left) end
 end

@@ -6,12 +6,12 @@ from governance.ledger import OUTCOMES
 from proxy.attempts import OF_THE_CALLER, Attempts, Ended, health_of, outcome_of
 
 # How an attempt ended, what follows before the first byte and after it, what it teaches (0 nothing, 1 fine, 2 failed,
-# 3 throttled) before and after.
+# 3 throttled, 4 nobody is there) before and after.
 TABLE: list[tuple[str, int, str, str, int, int]] = [
     ("ok", 200, "done", "done", 1, 1),
     ("client_left", 0, "done", "done", 0, 0),
     ("client_left", 200, "done", "done", 0, 0),
-    ("connect_failed", 0, "next", "give_up", 2, 2),
+    ("connect_failed", 0, "next", "give_up", 4, 4),
     ("first_byte_timed_out", 0, "next", "give_up", 2, 2),
     ("idle_timed_out", 0, "next", "give_up", 2, 2),
     ("total_timed_out", 0, "next", "give_up", 2, 0),
@@ -23,7 +23,8 @@ TABLE: list[tuple[str, int, str, str, int, int]] = [
     ("internal", 0, "give_up", "give_up", 0, 0),
     ("rate_limited", 429, "next", "give_up", 3, 3),
     ("overloaded", 529, "next", "give_up", 3, 3),
-    *(("upstream_refused", status, "next", "give_up", 2, 2) for status in (301, 401, 402, 403)),
+    *(("upstream_refused", status, "next", "give_up", 4, 4) for status in (401, 403)),
+    *(("upstream_refused", status, "next", "give_up", 2, 2) for status in (301, 402)),
     *(
         ("upstream_refused", status, "next", "give_up", 2, 2)
         for status in (404, 405, 408, 425, 499)

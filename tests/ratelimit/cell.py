@@ -80,6 +80,8 @@ class Cell:
             user=ask.user,
             tiers=bytes(ask.tiers),
             fees=ask.fees,
+            kind=ask.kind,
+            level=ask.level,
         )
 
     def seed(self, scope: str, row: oracle.Limits) -> None:
@@ -171,6 +173,8 @@ class Cell:
             entry=msgpack.packb(one.entry) if one.entry is not None else b"",
             void=one.entry is None,
             user=one.user,
+            kind=one.kind,
+            left=one.left,
         )
 
     # What is there.
@@ -212,8 +216,11 @@ class Cell:
             key = raw.decode()
             _, kind, *rest = key.split(":", 2)
             if kind in {"s", "d"}:
-                limits_, state = self.client.hmget(key, "l2", "s2")
-                world[scope_of(key)] = (limits_, None if state is None else found(key, state))
+                limits_, state, health = self.client.hmget(key, "l2", "s2", "h")
+                world[scope_of(key)] = (
+                    limits_,
+                    None if state is None else found(key, state, health),
+                )
             elif kind == "l":
                 world[f"leases {rest[0]}"] = {
                     attempt.decode(): _unpack_all(packed)[0]
@@ -245,7 +252,7 @@ def _unpack_all(packed: bytes) -> list[Any]:
     return list(unpacker)
 
 
-def found(key: str, state: bytes) -> oracle.State:
+def found(key: str, state: bytes, told: bytes | None = None) -> oracle.State:
     """Read a packed state by its layout, as `ratelimit/lua/scope.lua` documents it."""
     values = msgpack.unpackb(state)
     shape, in_flight, *rest = values
@@ -260,7 +267,22 @@ def found(key: str, state: bytes) -> oracle.State:
         {name: Fraction(tat) for name, tat in zip(names, tats, strict=True)},
         in_flight,
         {row[0]: oracle.Money(*row[1:]) for row in rows},
-        *health,
+        *(health or [0] * 5),
+        told and found_health(told),
+    )
+
+
+def found_health(told: bytes) -> oracle.Health:
+    """Read what is told of a deployment's health by its layout, as `routing/lua/breaker.lua` documents it."""
+    probe, kind, good, requests, requests_until, tokens, tokens_until, offline, *rows = (
+        msgpack.unpackb(told)
+    )
+    left = {"requests": (requests, requests_until), "tokens": (tokens, tokens_until)}
+    return oracle.Health(
+        (probe, kind, good),
+        {what: row for what, row in left.items() if row[1]},
+        offline,
+        {rows[at]: oracle.Kind(*rows[at + 1 : at + 9]) for at in range(0, len(rows), 9)},
     )
 
 

@@ -11,7 +11,7 @@ What is poured in is rounded up to a sixteenth of a microsecond.
 import math
 from bisect import bisect_right
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -27,7 +27,9 @@ EPOCH_US = int(EPOCH.timestamp()) * SECOND
 
 REQUESTS, TOKENS, CONCURRENCY, BUDGET, TOO_LARGE = 1, 2, 3, 4, 5
 FEASIBLE, DRAINED, COOLING, FULL, NO_REQUESTS, NO_TOKENS, MODEL, POOR, TRIED, THROTTLED = range(10)
-OWN, PROVIDER, UNSUITABLE = "a", "b", "d"
+OWN, PROVIDER, UNSUITABLE, TRIED_OUT, OFFLINE = "a", "b", "d", "e", "f"
+# What is half-open, and nobody tries it out yet.
+DUE = "p"
 
 
 def calendar(now: int, zone: str) -> dict[int, int]:
@@ -167,6 +169,71 @@ class Money:
 
 
 @dataclass
+class Kind:
+    """What is known of calls of one kind at a deployment: fading counts, and its breaker."""
+
+    fine: float = 0
+    failed: float = 0
+    at: int = 0
+    streak: int = 0
+    openings: int = 0
+    opened: int = 0
+    open_until: int = 0
+    closed: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open or half-open."""
+        return bool(self.openings) and not self.closed
+
+    def returning(self, now: int) -> int:
+        """How long until it has its whole weight again."""
+        return _left(self.closed + 30 * SECOND, now, 30 * SECOND)
+
+    def faded(self, now: int) -> "Kind":
+        """Return it as it is now; a return that is complete is forgotten."""
+        keep = math.exp(-max(now - self.at, 0) / (10 * SECOND))
+        new = replace(self, fine=self.fine * keep, failed=self.failed * keep, at=now)
+        if new.closed and not new.returning(now):
+            new.openings = new.closed = 0
+        return new
+
+    def matters(self, now: int) -> bool:
+        """Whether there is still something to tell."""
+        return self.is_open or self.returning(now) > 0 or self.faded(now).failed > 0.1
+
+
+@dataclass
+class Health:
+    """What there is to tell of a deployment; `left` is {requests or tokens: (how many, until when)}."""
+
+    probe: tuple[str, int, int] = ("", 0, 0)
+    left: dict[str, tuple[int, int]] = field(default_factory=dict)
+    offline_until: int = 0
+    kinds: dict[int, Kind] = field(default_factory=dict)
+    is_written: bool = field(default=False, compare=False)
+
+    def is_tried(self, now: int) -> bool:
+        """Whether somebody tries it out."""
+        return bool(self.probe[0]) and _left(self.probe[2], now, MINUTE) > 0
+
+    def pruned(self, now: int) -> "Health | None":
+        """Return what of it is still to be told, None when nothing is."""
+        new = Health(
+            self.probe if self.is_tried(now) else ("", 0, 0),
+            {what: row for what, row in self.left.items() if _left(row[1], now, HOUR)},
+            self.offline_until if _left(self.offline_until, now, HOUR) else 0,
+            {kind: one for kind, one in sorted(self.kinds.items()) if one.matters(now)},
+        )
+        return None if new == Health() else new
+
+
+def _left(moment: int, now: int, most: int) -> int:
+    """How long it is until a moment; nothing when it lies further ahead than it can."""
+    return moment - now if 0 < moment - now <= most else 0
+
+
+@dataclass
 class State:
     """What happens at a scope."""
 
@@ -178,6 +245,7 @@ class State:
     failures: int = 0
     cooling_until: int = 0
     throttled_until: int = 0
+    health: Health | None = None
 
     def at(self, now: int, limits: Limits) -> "State":
         """Return a copy as it is at a moment under some limits: buckets leaked, periods turned."""
@@ -204,10 +272,36 @@ class State:
             rate.is_far(self.empty_at.get(rate.name, Fraction(0)), now) for rate in limits.rates
         )
 
-    def cooling(self, now: int) -> int:
-        """How long it is left alone for failing."""
-        wait = self.cooling_until - now
-        return wait if 0 < wait <= 30 * SECOND else 0
+    def standing(self, kind: int, now: int) -> tuple[int | str, int]:
+        """Say whether a call of a kind may go there (0), and else why not, and for how long."""
+        if self.health is None:
+            return FEASIBLE, 0
+        if wait := _left(self.health.offline_until, now, HOUR):
+            return OFFLINE, wait
+        one = self.health.kinds.get(kind)
+        if one is None or not one.is_open:
+            return FEASIBLE, 0
+        if wait := _left(one.open_until, now, 30 * SECOND):
+            return COOLING, wait
+        return (TRIED_OUT, 1) if self.health.is_tried(now) else (DUE, 0)
+
+    def unpaid(self, tokens: int, now: int) -> int:
+        """How long its vendor lets such a call not pass, by what it said is left."""
+        waits = [0]
+        for what, (left, until) in self.health.left.items() if self.health else ():
+            if left < (1 if what == "requests" else tokens):
+                waits.append(_left(until, now, HOUR))
+        return max(waits)
+
+    def burden(self, kind: int, now: int) -> tuple[float, float]:
+        """Return by how much failures make it slower, and which part of its weight it has."""
+        one = self.health.kinds.get(kind) if self.health else None
+        if one is None:
+            return 0, 1
+        is_back = 1 - one.returning(now) / (30 * SECOND) if one.closed else 1
+        now_ = one.faded(now)
+        penalty = 5 * SECOND * now_.failed / (now_.fine + now_.failed + 4)
+        return penalty, max(is_back, 0.1)
 
     def throttled(self, now: int) -> int:
         """How long its vendor wants it left alone."""
@@ -231,24 +325,76 @@ class State:
             self.latency = known * keep + sample * (1 - keep)
         self.latency_at = now
 
-    def learn(self, now: int, health: int, ttft: int, cool: int) -> None:
-        """Learn how an attempt went: 1 fine, 2 failed, 3 throttled, 0 says nothing."""
-        if health == 1:
+    def learn(self, now: int, one: "Settlement", admitted: int) -> None:
+        """Learn how an attempt went: 1 fine, 2 failed, 3 throttled, 4 nobody is there."""
+        tried = self.unclaim(one.attempt_id)
+        if one.health == 1:
             self.failures = 0
-            if ttft:
-                self.observe(now, ttft)
-        if health == 2:
-            self.observe(now, 5 * SECOND)
-            if not self.cooling(now):
-                self.failures += 1
-                if self.failures >= 3:
-                    pause = SECOND * 2 ** min(self.failures - 3, 5)
-                    self.cooling_until = now + min(pause, 30 * SECOND)
-        if health == 3:
-            cool = max(cool, SECOND)
+            if one.ttft:
+                self.observe(now, one.ttft)
+            self._succeeded(now, one.kind, admitted)
+        if one.health in {2, 4}:
+            self.failures += 1
+            for kind in [one.kind] if one.health == 2 else [1, 2, 3]:
+                self._failed(now, kind, admitted, tried=tried)
+        cool = max(one.cool, SECOND) if one.health == 3 else one.cool
         cool = min(cool, HOUR)
         if cool > self.throttled(now):
             self.throttled_until = now + cool
+        if one.left:
+            told = self.told()
+            for what, said, lasts in (("requests", *one.left[:2]), ("tokens", *one.left[2:])):
+                if said >= 0 and lasts > 0:
+                    known, until = told.left.get(what, (0, 0))
+                    least = min(said, known) if _left(until, now, HOUR) else said
+                    told.left[what] = least, now + min(lasts, HOUR)
+
+    def told(self) -> Health:
+        """Return its health, to be changed."""
+        self.health = self.health or Health()
+        self.health.is_written = True
+        return self.health
+
+    def unclaim(self, attempt: str) -> bool:
+        """End an attempt's trying it out; tell whether it did."""
+        if self.health is None or self.health.probe[0] != attempt:
+            return False
+        self.told().probe = "", 0, 0
+        return True
+
+    def _failed(self, now: int, kind: int, admitted: int, *, tried: bool) -> None:
+        one = self.told().kinds.get(kind)
+        if one is None or not one.matters(now):
+            one = self.told().kinds[kind] = Kind(at=now)
+        if one.is_open:
+            if not tried:
+                return
+        else:
+            one = self.told().kinds[kind] = one.faded(now)
+            if admitted < one.closed <= now:
+                return
+            one.failed, one.streak = one.failed + 1, one.streak + 1
+            count = one.fine + one.failed
+            if not ((one.streak >= 3 or count >= 10) and one.failed >= count / 2):
+                return
+        pause = min(SECOND * 2 ** min(one.openings, 5), 30 * SECOND)
+        self.told().kinds[kind] = Kind(0, 0, now, 0, one.openings + 1, now, now + pause, 0)
+        self.cooling_until = now + pause
+
+    def _succeeded(self, now: int, kind: int, admitted: int) -> None:
+        one = self.health.kinds.get(kind) if self.health else None
+        if one is None:
+            return
+        self.told()
+        if not one.matters(now):
+            return
+        if one.is_open:
+            if not admitted < one.opened <= now:
+                one.fine, one.failed, one.streak, one.at, one.closed = 0, 0, 0, now, now
+                self.cooling_until = 0
+        else:
+            one = self.told().kinds[kind] = one.faded(now)
+            one.fine, one.streak = one.fine + 1, 0
 
 
 @dataclass(frozen=True)
@@ -313,6 +459,9 @@ class Ask:
         """Return what a call at a candidate may cost beside its tokens."""
         return self.fees[self.plan.candidates.index(c)] if self.fees else 0
 
+    kind: int = 1
+    level: int = 2
+
 
 @dataclass(frozen=True)
 class Settlement:
@@ -329,6 +478,8 @@ class Settlement:
     cool: int
     entry: tuple[Any, ...] | None
     user: str = ""
+    kind: int = 1
+    left: tuple[int, int, int, int] | None = None
 
 
 @dataclass
@@ -482,6 +633,7 @@ class Store:
                 answers.append([1, lease.candidate, lease.cap, lease.at, [0] * 6, 3, ""])
             else:
                 answers.append(self._admit_one(boot, ask, now))
+        self._write_health(now)
         return answers
 
     def _repair(self, scopes: set[str], now: int) -> None:
@@ -648,11 +800,22 @@ class Store:
             words.append(word)
             waits.append(wait)
         feasible = [i for i, word in enumerate(words) if word == FEASIBLE]
-        failing = [i for i, word in enumerate(words) if word == COOLING]
-        if feasible:
-            lowest = min(ask.tier(i) for i in feasible)
+        due = [i for i, word in enumerate(words) if word == DUE]
+        failing = [i for i, word in enumerate(words) if word in {COOLING, TRIED_OUT, OFFLINE}]
+        words = [TRIED_OUT if word == DUE else word for word in words]
+        lowest = min((ask.tier(i) for i in feasible), default=None)
+        probe = min(due, key=ask.tier, default=None)
+        if probe is not None and lowest is not None:
+            # For premium, and for who has failed once, it is tried out only where nobody else is left.
+            spared = ask.level == 1 or not ask.first
+            if spared or ask.tier(probe) > lowest:
+                probe = None
+        if probe is not None:
+            chosen, why = probe, 5
+            words[chosen] = FEASIBLE
+        elif lowest is not None:
             peers = [i for i in feasible if ask.tier(i) == lowest]
-            chosen = self._least_loaded(world, plan, peers, ask.tie, now)
+            chosen = self._least_loaded(world, ask, peers, now)
             why = 1 if len(words) == 1 else 2 if len(peers) == 1 else 3
         elif failing:
             chosen, why = min(failing, key=lambda i: waits[i]), 4
@@ -672,9 +835,28 @@ class Store:
                 # Nobody waits for a place here.
                 0,
             ]
+        self._tell_health(world[plan.candidates[chosen].scopes[0]], ask, now, probes=why == 5)
         cap = self._take(world, boot, ask, chosen, room=room, now=now)
         limits = self._tightest(world, now)
         return [1, chosen + 1, cap, now, limits, why, "".join(map(str, words))]
+
+    def _write_health(self, now: int) -> None:
+        """Forget what there is no more to tell, where something was told."""
+        for state in self.states.values():
+            if state.health is not None and state.health.is_written:
+                state.health = state.health.pruned(now)
+
+    def _tell_health(self, state: State, ask: Ask, now: int, *, probes: bool) -> None:
+        """Claim the trial of a half-open deployment, and take of what its vendor said is left."""
+        health = state.health
+        if health is None:
+            return
+        if probes:
+            state.told().probe = ask.attempt_id, ask.kind, now + MINUTE
+        for what, (left, until) in health.left.items():
+            if _left(until, now, HOUR):
+                amount = 1 if what == "requests" else self._wants(ask)["t"]
+                state.told().left[what] = left - amount, until
 
     def _judge(
         self,
@@ -695,7 +877,7 @@ class Store:
         limits, state = self.limits[deployment], world[deployment]
         if limits.drained:
             return DRAINED, 0
-        if wait := state.throttled(now):
+        if wait := state.throttled(now) or state.unpaid(self._wants(ask)["t"], now):
             return THROTTLED, wait
         if self._is_full(world, deployment):
             return FULL, 0
@@ -715,14 +897,11 @@ class Store:
         _, _, affordable = self._cap_and_hold(c, ask, own if is_own else room)
         if not affordable:
             return OWN if is_own else POOR, 0
-        if wait := state.cooling(now):
-            return COOLING, wait
-        return FEASIBLE, 0
+        return state.standing(ask.kind, now)
 
-    def _least_loaded(
-        self, world: dict[str, State], plan: Plan, peers: list[int], tie: int, now: int
-    ) -> int:
+    def _least_loaded(self, world: dict[str, State], ask: Ask, peers: list[int], now: int) -> int:
         """Return the peer with the shortest expected wait; of equals the first after `tie`."""
+        plan, tie = ask.plan, ask.tie
         faded = {i: world[plan.candidates[i].scopes[0]].faded_latency(now) for i in peers}
         total, known = 0.0, 0
         for latency in faded.values():
@@ -733,10 +912,11 @@ class Store:
         def cost(i: int) -> float:
             scope = plan.candidates[i].scopes[0]
             latency = faded[i]
+            penalty, share = world[scope].burden(ask.kind, now)
             return (
-                (assumed if latency is None else latency)
+                ((assumed if latency is None else latency) + penalty)
                 * (world[scope].in_flight + 1)
-                / self.limits[scope].weight
+                / (self.limits[scope].weight * share)
             )
 
         count = len(plan.candidates)
@@ -817,14 +997,16 @@ class Store:
             boot.bar = max(boot.bar or 0, void_to)
         for one in batch:
             self._settle_one(boot, one, now)
+        self._write_health(now)
         return len(batch)
 
     def _settle_one(self, boot: Boot, one: Settlement, now: int) -> None:
         lease = boot.leases.pop(one.attempt_id, None)
         boot.parts.pop(one.attempt_id, None)
         c = one.plan.candidates[one.candidate - 1]
+        admitted = now
         if lease is not None:
-            c = lease.served_by
+            c, admitted = lease.served_by, lease.at
             self._free(lease, now)
             self._correct(lease.scopes, self._taken(lease), (one.input, one.output), now)
             self._charge(lease.held, one.cost, now)
@@ -856,8 +1038,12 @@ class Store:
                 for kind in limits.kinds if limits else ():
                     self.states[scope].money[kind].spent += one.cost
                     self._tell(scope, kind, now)
-        if c.scopes[0] in self.limits and one.health:
-            self.states[c.scopes[0]].learn(now, one.health, one.ttft, one.cool)
+        if c.scopes[0] in self.limits:
+            state = self.states[c.scopes[0]]
+            if one.health:
+                state.learn(now, one, admitted)
+            else:
+                state.unclaim(one.attempt_id)
         if one.entry is not None:
             self.ledger.append(one.entry)
 
@@ -955,6 +1141,9 @@ class Store:
             cost = price(lease.input, c.input_estimate) + price(output, c.output)
             cost += c.request + lease.fee
             self._free(lease, now)
+            state = self.states.get(c.scopes[0])
+            if c.scopes[0] in self.limits and state:
+                state.unclaim(attempt)
             self._correct(lease.scopes, self._taken(lease), (lease.input, output), now)
             self._charge(lease.held, cost, now)
             boot.graves[attempt] = Grave(
@@ -967,6 +1156,7 @@ class Store:
             entry = _entry_for(lease, attempt, now)
             entry[14], entry[17], entry[21] = lease.input, output, cost
             self.ledger.append(tuple(entry))
+        self._write_health(now)
         if not boot.leases:
             self.beats.pop(name, None)
             boot.parts.clear()

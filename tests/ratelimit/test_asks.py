@@ -59,7 +59,7 @@ def test_an_admission_carries_what_its_script_declares() -> None:
             BOOT,
             [
                 ask(one),
-                ask(two, 2, level=3, may_wait=True, tiers=b"\x00\xff", fees=(5,)),
+                ask(two, 2, level=3, may_wait=True, tiers=b"\x00\xff", fees=(5,), kind=asks.STREAM),
                 ask(one, 3),
             ],
             number=7,
@@ -76,8 +76,8 @@ def test_an_admission_carries_what_its_script_declares() -> None:
     assert found["plans"][:2] == [one.packed, two.packed]
     rows = [msgpack.unpackb(row, unicode_errors="surrogateescape") for row in found["plans"][2:]]
     assert [row[:2] for row in rows] == [[1, "q1.1"], [2, "q2.1"], [1, "q3.1"]]
-    assert rows[0][2:] == [1, 2, 3, 4, 5, 0, [2], 6, "ü", 2, 0, "", []]
-    assert rows[1][11:] == [3, 1, "\0\udcff", [5]]
+    assert rows[0][2:] == [1, 2, 3, 4, 5, 0, [2], 6, "ü", 2, 0, "", [], 1]
+    assert rows[1][11:] == [3, 1, "\0\udcff", [5], 2]
 
 
 def test_a_settlement_carries_what_its_script_declares() -> None:
@@ -94,7 +94,7 @@ def test_a_settlement_carries_what_its_script_declares() -> None:
     assert (found["now"], found["number"], found["void_to"]) == ([""], [12], [9])
     assert found["plans"][0] == plan.packed
     first = msgpack.unpackb(found["plans"][1], raw=True)
-    assert first == [1, b"q1.1", 1, 1, 2, 3, 1, 4, 5, 0, 1, b"\x93\x01\x02\xff", b""]
+    assert first == [1, b"q1.1", 1, 1, 2, 3, 1, 4, 5, 0, 1, b"\x93\x01\x02\xff", b"", 1, 0]
     assert [msgpack.unpackb(row, raw=True)[9:11] for row in found["plans"][2:]] == [[1, 0], [1, 1]]
 
 
@@ -104,7 +104,7 @@ def test_nothing_travels_as_a_type_that_the_server_cannot_unpack() -> None:
         row = settle_command("s", BOOT, 1, [settlement(plan_of(), entry=b"\xff" * size)])[-1]
         assert isinstance(row, bytes)
         # Read back, a binary would be bytes.
-        entry = msgpack.unpackb(row, unicode_errors="surrogateescape")[-2]
+        entry = msgpack.unpackb(row, unicode_errors="surrogateescape")[11]
         assert entry == "\udcff" * size
 
 
@@ -161,12 +161,14 @@ def test_every_number_of_the_scripts_has_its_word() -> None:
     """What the header of admit lists is what callers and operators read."""
     text = scripts.read("ratelimit", "admit")
     assert set(asks.DENIED_WORDS) == {1, 2, 3, 4, 5}
-    assert set(asks.WHY_WORDS) == {1, 2, 3, 4}
-    assert set(asks.LOST_WORDS) == set("0123456789abcd")
+    assert set(asks.WHY_WORDS) == {1, 2, 3, 4, 5}
+    assert set(asks.LOST_WORDS) == set("0123456789abcdef")
     for said in (
         "1 requests, 2 tokens, 3 concurrency, 4 budget",
         "1 drained, 2 cooling",
         "4 all were",
+        "5 to try it",
+        "e half-open and being tried, f offline",
     ):
         assert said in text
 

@@ -18,19 +18,26 @@ from tests.ratelimit.oracle import HOUR, MINUTE, SECOND, Limits
 from tests.ratelimit.test_laws import NOW, Drive, candidate, plan_of
 
 FINE, FAILED, THROTTLED = 1, 2, 3
+# A failure of the one ask that was to try it out.
+TRIAL = 5
 
 # Runs a list of lessons {now, health, ttft, cool} at one deployment; answers what is then known of it.
 DRIVER = (
-    scripts.read("routing", "choose")
+    scripts.bundle("routing", "choose")
     + """
 local d, at = { s = {} }, tonumber(ARGV[2])
 for i = 1, 7 do d.s[i] = 0 end
 for _, lesson in ipairs(cjson.decode(ARGV[1])) do
   d.lat = nil
-  learn(d, lesson[1], lesson[2], lesson[3], lesson[4])
+  if lesson[2] == 5 then
+    claim(d, 'q.1', 1, lesson[1])
+    lesson[2] = 2
+  end
+  learn(d, lesson[1], lesson[2], lesson[3], lesson[4], 1, 'q.1', lesson[1], nil)
 end
 d.lat = nil
-return cjson.encode({ latency(d, at), cooling(d, at), throttled(d, at), d.s[5] })
+local word, wait = standing(d, 1, at)
+return cjson.encode({ latency(d, at), wait, throttled(d, at), d.s[5], burden(d, 1, at) })
 """
 )
 
@@ -52,7 +59,7 @@ class Known:
 
     def __init__(self, client: "redis.Redis[bytes]", lessons: list[Any], at: int = NOW) -> None:
         told = json.loads(client.eval(DRIVER, 0, json.dumps(lessons), at))
-        self.latency, self.cooling, self.throttled, self.failures = told
+        self.latency, self.cooling, self.throttled, self.failures, self.penalty, _ = told
 
 
 def fine(ttft: int, at: int = NOW) -> list[int]:
@@ -94,8 +101,13 @@ def test_a_clock_that_steps_back_leaves_latencies_as_they_are(client: Any) -> No
 
 
 def test_failing_fast_attracts_nobody(client: Any) -> None:
-    """A failure weighs as much as an answer that took five seconds."""
-    assert Known(client, [fine(1000), failed()]).latency == 5 * SECOND
+    """A failure weighs like an answer of five seconds: one among a few little, one after the other in full."""
+    one = Known(client, [fine(1000), failed()])
+    assert (one.latency, one.penalty) == (1000, SECOND)
+    two = Known(client, [fine(1000), failed(), failed()])
+    assert two.penalty == pytest.approx(5 / 3 * SECOND)
+    fading = Known(client, [failed()], NOW + 10 * SECOND)
+    assert 0 < fading.penalty < SECOND / 2
 
 
 def test_what_says_nothing_teaches_nothing(client: Any) -> None:
@@ -114,20 +126,21 @@ def test_three_failures_in_a_row_cool_a_deployment(client: Any) -> None:
     assert Known(client, [failed(), failed(), fine(1000), failed(), failed()]).cooling == 0
 
 
-def test_each_failure_after_a_pause_doubles_the_next_one(client: Any) -> None:
+def test_each_failed_trial_after_a_pause_doubles_the_next_one(client: Any) -> None:
     """One second, two, four … at most thirty."""
     lessons, now, pauses = [failed(), failed()], NOW, []
+    lessons.append(failed())
     for _ in range(8):
-        lessons.append(failed(now))
         pauses.append(Known(client, lessons, now).cooling // SECOND)
         now += pauses[-1] * SECOND
+        lessons.append([now, TRIAL, 0, 0])
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
 def test_what_was_under_way_when_it_was_cooled_does_not_lengthen_the_pause(client: Any) -> None:
     """A hiccup that hits fifty calls at once costs a second, not half a minute."""
     known = Known(client, [failed()] * 50)
-    assert (known.cooling, known.failures) == (SECOND, 3)
+    assert (known.cooling, known.failures) == (SECOND, 50)
 
 
 def test_throttling_is_the_vendors_word_and_no_failure(client: Any) -> None:
@@ -146,8 +159,9 @@ def test_a_clock_that_steps_back_leaves_nobody_out_for_long(client: Any) -> None
     lessons = [*[failed(far)] * 3, [far, THROTTLED, 0, MINUTE]]
     known = Known(client, lessons, NOW)
     assert (known.cooling, known.throttled) == (0, 0)
-    known = Known(client, [*lessons, failed(NOW), [NOW, THROTTLED, 0, 0]], NOW)
+    known = Known(client, [*lessons, [NOW, TRIAL, 0, 0], [NOW, THROTTLED, 0, 0]], NOW)
     assert (known.cooling, known.throttled) == (2 * SECOND, SECOND)
+    assert Known(client, [*lessons, fine(1000)], NOW).cooling == 0
 
 
 # Whole admissions...
