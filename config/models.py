@@ -78,6 +78,10 @@ PreferCost = Literal["low", "high"]
 OutputCap = Literal["max_tokens", "max_completion_tokens"]
 WhenDown = Literal["share", "closed"]
 Sticky = Literal["caller", "user", "session", "request"]
+Routing = Literal["full", "steady", "declared"]
+RoutePolicy = Literal["declared", "cost_quality"]
+Effort = Literal["minimal", "low", "medium", "high"]
+Part = Annotated[float, Number(0, 1)]
 
 Name = Annotated[str, ANY_NAME]
 PlainName = Annotated[str, PLAIN_NAME]
@@ -720,11 +724,72 @@ class Model(Section):
     )
 
 
+class Within(Section):
+    """How much less than the best predicted quality is good enough, by the cost preference of a call."""
+
+    low: Part | None = Field(default=None, description="For calls with `prefer_cost: low`.")
+    high: Part | None = Field(default=None, description="For calls with `prefer_cost: high`.")
+
+
+class RouteLevel(Section):
+    """What a route does for calls of one business level."""
+
+    within: Within = Field(
+        default_factory=Within,
+        description="How much less than the best predicted quality is good enough; the cheapest of"
+        " the models that are is chosen. By default 0.03 and 0.01 for premium, 0.10 and 0.05 for"
+        " normal, 0.25 and 0.12 for economy (low, high); calls without a preference get the middle.",
+    )
+    min_quality: Part | None = Field(
+        default=None, description="Quality floor: no model below this is asked."
+    )
+    max_price: UsdPerMillion | None = Field(
+        default=None,
+        description="Price ceiling in USD per million tokens, three of input for one of output.",
+    )
+    max_output: Annotated[int, Whole(1, 10**7)] | None = Field(
+        default=None, description="Output cap of calls that name none."
+    )
+    effort: Annotated[Effort, Word.of(Effort)] | None = Field(
+        default=None,
+        description="Reasoning effort of calls that name none, at models with the tag `reasoning`"
+        " whose provider is asked in the protocol `openai`.",
+    )
+
+
+class RouteLevels(Section):
+    """What a route does by business level."""
+
+    premium: RouteLevel = Field(default_factory=RouteLevel, description="For premium calls.")
+    normal: RouteLevel = Field(default_factory=RouteLevel, description="For normal calls.")
+    economy: RouteLevel = Field(default_factory=RouteLevel, description="For economy calls.")
+
+
 class Route(Section):
     """A virtual model: callers ask for it by name, and it chooses among models."""
 
     models: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         description="The models to choose among, in order of preference."
+    )
+    policy: Annotated[RoutePolicy, Word.of(RoutePolicy)] = Field(
+        default="declared",
+        description="`declared` takes the first that can serve; `cost_quality` the cheapest whose"
+        " predicted quality is good enough for the call's level, and the others in its wake.",
+    )
+    tags: tuple[Label, ...] = Field(
+        default=(), description="Tags that a model must have to serve calls of this route."
+    )
+    task: Label | None = Field(
+        default=None,
+        description="The kind of task of its calls, e.g. `coding`; by default each call is looked at.",
+    )
+    explore: Annotated[float, Number(0, 0.05)] = Field(
+        default=0.01,
+        description="Share of calls that try a model of which little is known, among those that are"
+        " good enough; never premium ones, nor calls that ask for `steady` routing.",
+    )
+    levels: RouteLevels = Field(
+        default_factory=RouteLevels, description="What it does for calls of each business level."
     )
 
 
@@ -862,7 +927,55 @@ class Experiment(Section):
 # Who calls...
 
 
-class Key(Section):
+class Declares(Section):
+    """What calls declare where they do not say it themselves; a key has what its team says, a team what its organization says."""
+
+    biz_level: Annotated[BizLevel, Word.of(BizLevel)] | None = Field(
+        default=None,
+        description="Business level of calls that declare none, and the highest that they may"
+        " declare; `normal` where nobody says it.",
+    )
+    prefer_cost: Annotated[PreferCost, Word.of(PreferCost)] | None = Field(
+        default=None,
+        description="Cost preference of calls that declare none: `low` gives up more quality for a"
+        " lower cost, `high` less.",
+    )
+    capabilities: tuple[Label, ...] | None = Field(
+        default=None,
+        description="Tags that a model must have to serve calls that name none, e.g. `[coding]`.",
+    )
+    max_price: UsdPerMillion | None = Field(
+        default=None,
+        description="Price ceiling: no model dearer than so many USD per million tokens, three of"
+        " input for one of output. The lowest holds of the organization's, the team's, the key's and"
+        " the call's.",
+    )
+    min_quality: Annotated[float, Number(0, 1)] | None = Field(
+        default=None,
+        description="Quality floor of calls that declare none: no model below this, from 0 to 1.",
+    )
+    deadline_ms: Annotated[int, Whole(1, 86_400_000)] | None = Field(
+        default=None,
+        description="Within how many milliseconds the answer should begin, where the call does not"
+        " say it.",
+    )
+    pin: Name | None = Field(
+        default=None,
+        description="The one model or deployment that serves calls which pin none.",
+    )
+    regions: tuple[Label, ...] | None = Field(
+        default=None,
+        description="Where data may go: only deployments whose `region` is one of these. Whoever is"
+        " further in, and the call, can only leave regions out.",
+    )
+    routing: Annotated[Routing, Word.of(Routing)] | None = Field(
+        default=None,
+        description="How models are chosen for calls that do not say it: `full` by the route's"
+        " policy, `steady` without trying models out, `declared` in the declared order alone.",
+    )
+
+
+class Key(Declares):
     """A caller's key, and what is known of who calls with it."""
 
     key: Annotated[Secret, CallerKeyRule()] = Field(
@@ -878,12 +991,6 @@ class Key(Section):
     user: Annotated[str, Text()] = Field(
         default="", description="The user on whose behalf it calls, for the ledger."
     )
-    biz_level: Annotated[BizLevel, Word.of(BizLevel)] = Field(
-        default="normal", description="Business level of its requests that declare none."
-    )
-    prefer_cost: Annotated[PreferCost, Word.of(PreferCost)] | None = Field(
-        default=None, description="Cost preference of its requests that declare none."
-    )
     models: tuple[Name, ...] = Field(
         default=(), description="Models and routes that it may ask for; empty means all."
     )
@@ -891,7 +998,7 @@ class Key(Section):
     budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
 
 
-class Team(Section):
+class Team(Declares):
     """A team of an organization."""
 
     limits: Limits = Field(default_factory=Limits, description="Limits over all its keys.")
@@ -918,7 +1025,7 @@ MOST_LEVELS = 4
 DEFAULT_MEMBER = "default"
 
 
-class Organization(Section):
+class Organization(Declares):
     """An organization, or a part of one; what holds for it holds for all its parts together."""
 
     time_zone: Annotated[str, TimeZone()] | None = Field(

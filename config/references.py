@@ -406,6 +406,7 @@ def _in_order(path: Path, node: Node | None) -> Iterator[Clash]:
 
 def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
     askable = {name: each for part in ("models", "routes") for name, each in _members(root, part)}
+    servers = {*dict(_members(root, "models")), *_deployments(root)}
     owners: dict[str, str] = {}
     for path, organization_entry in organizations_in(root):
         if len(path) == 2 * (MOST_LEVELS + 1):
@@ -417,6 +418,7 @@ def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
                 remedy="make it a team, or a part of one further up",
             )
         yield from _limited(path, organization_entry.node)
+        yield from _pinned(path, organization_entry.node, servers)
         for kind in ("users", "applications", "business_lines"):
             for member, member_entry in _members(organization_entry.node, kind):
                 yield from _limited((*path, kind, member), member_entry.node)
@@ -425,9 +427,11 @@ def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
         for team, team_entry in _members(organization_entry.node, "teams"):
             team_path = (*path, "teams", team)
             yield from _limited(team_path, team_entry.node)
+            yield from _pinned(team_path, team_entry.node, servers)
             for name, entry in _members(team_entry.node, "keys"):
                 here = (*team_path, "keys", name)
                 yield from _limited(here, entry.node)
+                yield from _pinned(here, entry.node, servers)
                 models = entry.node.get("models")
                 yield from _references((*here, "models"), models, askable, "model or route")
                 node = entry.node.get("key")
@@ -454,6 +458,23 @@ def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
                         remedy="a key belongs to one caller; make another",
                     )
                 owners.setdefault(digest, spell((*here, "key")))
+
+
+def _pinned(path: Path, node: Node, servers: Collection[str]) -> Iterator[Clash]:
+    yield from _dangling((*path, "pin"), node.get("pin"), servers, "model or deployment")
+
+
+def _deployments(root: Node) -> Iterator[str]:
+    """Give the ids of all deployments."""
+    for name, entry in _members(root, "models"):
+        written = entry.node.get("deployments")
+        yield from deployment_ids(
+            name,
+            [
+                (_text(each.get("provider")) or "", _text(each.get("id")))
+                for each in (written.items if written else ())
+            ],
+        )
 
 
 def caller_key_hash(node: Node | None) -> str | None:

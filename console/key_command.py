@@ -64,9 +64,22 @@ def _parser() -> argparse.ArgumentParser:
         ("--user", "the user on whose behalf it calls"),
         ("--biz-level", "premium, normal or economy"),
         ("--prefer-cost", "low or high"),
+        ("--pin", "the model or deployment that serves its calls"),
+        ("--routing", "full, steady or declared"),
     ):
         create.add_argument(option, metavar="TEXT", help=says)
-    create.add_argument("--models", metavar="A,B", help="models and routes that it may ask for")
+    for option, says in (
+        ("--models", "models and routes that it may ask for"),
+        ("--capabilities", "tags that a model must have"),
+        ("--regions", "where its data may go"),
+    ):
+        create.add_argument(option, metavar="A,B", help=says)
+    for option, says in (
+        ("--max-price", "USD per million tokens that a model may cost"),
+        ("--min-quality", "quality that a model must have, from 0 to 1"),
+        ("--deadline-ms", "milliseconds within which answers should begin"),
+    ):
+        create.add_argument(option, metavar="N", help=says)
     for limit in (*RATES, "concurrency"):
         create.add_argument(f"--{limit}", metavar="N", help="a limit of this key")
     create.add_argument(
@@ -86,11 +99,23 @@ def _parser() -> argparse.ArgumentParser:
 def _create(gateway: Gateway, options: argparse.Namespace) -> int:
     organization, team, name = _parts(options.key)
     said: dict[str, Any] = {"organization": organization, "team": team, "name": name}
-    for setting in ("application", "business_line", "user", "biz_level", "prefer_cost"):
+    for setting in (
+        "application",
+        "business_line",
+        "user",
+        "biz_level",
+        "prefer_cost",
+        "pin",
+        "routing",
+    ):
         if getattr(options, setting) is not None:
             said[setting] = getattr(options, setting)
-    if options.models is not None:
-        said["models"] = options.models.split(",")
+    for setting in ("models", "capabilities", "regions"):
+        if getattr(options, setting) is not None:
+            said[setting] = getattr(options, setting).split(",")
+    for setting in ("max_price", "min_quality", "deadline_ms"):
+        if getattr(options, setting) is not None:
+            said[setting] = _number(setting, getattr(options, setting))
     limits = {
         limit: limit_of(limit, getattr(options, limit))
         for limit in (*RATES, "concurrency")
@@ -163,6 +188,13 @@ def _show(gateway: Gateway, options: argparse.Namespace) -> int:
     rows += [[name, spelled(value)] for name, value in answer["settings"].items()]
     print_table(["setting", "value"], rows, left=2)
     return 0
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return int(text) if name == "deadline_ms" else float(text)
+    except ValueError:
+        raise Misuse(f"{name}={text}: expected a number such as 2") from None
 
 
 def _parts(key: str) -> list[str]:

@@ -144,6 +144,13 @@ class CreateKey(Change):
     user: str | None = None
     biz_level: str | None = None
     prefer_cost: str | None = None
+    capabilities: list[str] | None = None
+    max_price: float | None = None
+    min_quality: float | None = None
+    deadline_ms: int | None = None
+    pin: str | None = None
+    regions: list[str] | None = None
+    routing: str | None = None
     models: list[str] | None = None
     limits: Limits | None = None
     budgets: Budgets | None = None

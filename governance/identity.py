@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from config.keys import KeySecrets
-from config.models import DEFAULT_MEMBER, Budget, Config, Member, PlacedOrganization
+from config.models import DEFAULT_MEMBER, Budget, Config, Declares, Member, PlacedOrganization
+from config.wishes import Wishes, carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,9 @@ class Caller:
     business_line: str
     user: str
     biz_level: str
-    prefer_cost: str | None
+    """The highest business level that its calls may have."""
+    wishes: Wishes
+    """What holds for calls that do not say it themselves."""
     models: frozenset[str]
     scopes: tuple[str, ...]
     """What limits it, innermost first; the user's scopes are added call by call."""
@@ -62,6 +65,7 @@ class Directory:
                 *_members("business_line", key.business_line, chain),
             ]
             users = [each for each in chain if each.organization.users]
+            sections: list[Declares] = [key, team, *(each.organization for each in chain)]
             budgets: list[Budget] = [
                 *(*key.budgets, *team.budgets),
                 *(one for each in chain for one in each.organization.budgets),
@@ -81,8 +85,10 @@ class Directory:
                 application=key.application,
                 business_line=key.business_line,
                 user=key.user,
-                biz_level=key.biz_level,
-                prefer_cost=key.prefer_cost,
+                biz_level=next(
+                    (one.biz_level for one in sections if one.biz_level is not None), "normal"
+                ),
+                wishes=carried(sections),
                 models=frozenset(key.models),
                 scopes=(
                     f"key:{placed.id}",

@@ -29,6 +29,7 @@ from config.live import Version, acknowledge, watch, withdraw
 from config.loader import ConfigError, load_published
 from config.models import Config
 from config.scalars import split_listen
+from proxy.choosing import Classify, anything
 from proxy.doors import Doors
 from proxy.errors import ShuttingDown
 from proxy.exchange import Exchange
@@ -47,6 +48,7 @@ from ratelimit.degraded import Rule
 from ratelimit.gate import Gate
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import seed
+from routing.scoring import NO_FACTS, Facts
 from store.lane import Lane, LaneLost
 from store.places import places
 from store.topology import client as store_client
@@ -100,6 +102,9 @@ class Edge:
         self.gate: Gate
         self.server: EdgeServer
         self.access: AccessLog
+        # What is known of models right now; nothing until it was read.
+        self.facts: Facts = NO_FACTS
+        self.classify: Classify = anything
         self.stopping = asyncio.Event()
         self.hurrying = asyncio.Event()
         # Where the data port really is, once it serves: a port of 0 takes a free one.

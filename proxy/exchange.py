@@ -22,7 +22,8 @@ from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
 from proxy.attempts import Attempts
-from proxy.declared import level_of, patience_s
+from proxy.choosing import choose, why_of
+from proxy.declared import level_of, models_of, patience_s, wishes_of
 from proxy.errors import (
     BadRequest,
     GatewayError,
@@ -45,6 +46,7 @@ from proxy.wire.meter import Usage
 from ratelimit.asks import STREAM, TOOLS, WHOLE, Ask, Denied, Grant, Nobody
 from ratelimit.troubles import StoreUnavailable
 from routing.experiments import Arm, Trial
+from routing.scoring import Choice
 
 if TYPE_CHECKING:
     from governance.identity import Caller
@@ -62,6 +64,7 @@ class Exchange:
         "attempts",
         "body",
         "bytes_out",
+        "choice",
         "chunked",
         "client",
         "close",
@@ -116,6 +119,8 @@ class Exchange:
         # What is asked, in words of no protocol; where something must be said in another one.
         self.conversation: translate.Conversation | None = None
         self.current: Attempt | None = None
+        # How the candidates were ranked for this call; None where nothing but the declared order does.
+        self.choice: Choice | None = None
         self.seen: Look
         self.offer: Offer
         self.attempts: Attempts
@@ -188,13 +193,14 @@ class Exchange:
         headers = self.request.message.headers
         self.kind = TOOLS if b'"tools"' in seen.frame else STREAM if seen.stream else WHOLE
         self.level = level_of(caller, headers, seen.hints)
-        patience = patience_s(live.config.edge.queue_timeout_ms / 1000, headers)
+        wishes = wishes_of(caller, headers, seen.hints)
+        patience = patience_s(live.config.edge.queue_timeout_ms / 1000, wishes)
         self.wait_until = self.started_at + patience
         self.passed = edge.request_headers[protocol].block(request.message.raw_headers)
         trial = live.trials.get(seen.model) if live.trials else None
         self.offer = offer = live.offer(
             caller,
-            seen.model,
+            models_of(seen.model, headers),
             endpoint,
             stream=seen.stream,
             input_bound=seen.input_bound,
@@ -203,6 +209,8 @@ class Exchange:
             alone=seen.tied is not None,
         )
         self.attempts = attempts = Attempts(len(offer.places), live.config.edge.max_attempts)
+        if offer.decides or wishes is not caller.wishes:
+            self.choice = choose(self, offer, wishes)
         if seen.tied is not None and len({place.provider for place in offer.places}) > 1:
             raise BadRequest(
                 f"With {seen.tied} the call goes on from what one provider keeps, and several"
@@ -237,7 +245,7 @@ class Exchange:
                 answer,
                 offer.places[answer.candidate],
                 offer.ways[answer.candidate],
-                why or answer.why,
+                why or why_of(self.choice, answer),
             )
             ended = await last.run()
             decision = attempts.decide(ended)
@@ -365,6 +373,7 @@ class Exchange:
             level=self.level,
             may_wait=self.wait_until > self.read_at,
             kind=self.kind,
+            tiers=b"" if self.choice is None else self.choice.tiers,
         )
         try:
             answer = await edge.gate.admit(ask)
@@ -454,7 +463,7 @@ class Exchange:
             edge.metrics.counter(
                 "penstock_requests_total",
                 self.endpoint.word,
-                "unknown" if offer is None else offer.asked,
+                "unknown" if offer is None else offer.label,
                 str(status),
             ).value += 1
         if edge.access.wanted:

@@ -19,10 +19,11 @@ import msgpack
 import msgspec
 
 from config.keys import KeySecrets
-from config.models import Config, Provider
+from config.models import Config, Provider, Route
 from config.references import bedrock_region
 from governance.identity import Caller, Directory
 from governance.ledger import ENTRY_FIELDS
+from proxy.contenders import UNBOUNDED, field_of, policy_of
 from proxy.credentials import Head, SignedHead
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.observe import Counter, Histogram, Metrics
@@ -40,8 +41,9 @@ from routing import decision
 from routing.catalogue import Rates, bound
 from routing.eligibility import Option, Pool, UnknownModel
 from routing.experiments import Arm, compiled, with_fallback
+from routing.scoring import Field
 
-UNBOUNDED = 2**40
+MOST_LISTS = 1000
 USER_AGENT = "penstock/0.1.0"
 # A provider's header that is shorter than this holds no credentials.
 SECRET_CHARS = 12
@@ -137,10 +139,18 @@ class Offer:
     most_input: int
     ok: Counter
     duration: Histogram
+    field: Field
+    """Who could serve, as the scorer sees them."""
+    decides: bool
+    """Whether a call that wishes nothing is to be looked at by the scorer."""
+    policy: bytes
+    """What answers say of the policy."""
     decided: str
     """How the record of a decision among the places begins; empty where there is one place only."""
     experiments: tuple[str, ...]
     """What the ledger says of the experiment that led a call to each place; empty where none did."""
+    label: str
+    """What is asked for, as a label of metrics."""
 
 
 class Live:
@@ -169,6 +179,8 @@ class Live:
         self._metrics = metrics
         self._replica = replica
         self._offers: dict[tuple[str, str, Endpoint, bool, int], Offer] = {}
+        self._named = frozenset(self.pool.names())
+        self._listed: list[tuple[str, str, Endpoint, bool, int]] = []
         self._thresholds: dict[str, tuple[int, ...]] = {}
         self._places = {
             option.placed.id: self._place(option, trust)
@@ -204,34 +216,57 @@ class Live:
         tier = 0 if not thresholds else bisect_left(thresholds, input_bound)
         found = self._offers.get((caller.key, name, endpoint, stream, tier))
         if found is None:
-            options = self._options(caller, asked, arm, alone=alone)
+            options, route = self._options(caller, asked, arm, alone=alone)
+            # What a name that nobody configured stands for may depend on the caller.
+            among = options if asked in self._named else self.pool.everybody()
             self._thresholds[name] = tuple(
-                sorted({start for o in options if o.rates for start, _ in o.rates.tiers})
+                sorted({start for o in among if o.rates for start, _ in o.rates.tiers})
             )
             found = self._make_offer(
-                caller, asked, endpoint, options, stream=stream, input_bound=input_bound, arm=arm
+                caller,
+                asked,
+                endpoint,
+                options,
+                route,
+                stream=stream,
+                input_bound=input_bound,
+                arm=arm,
             )
             tier = bisect_left(self._thresholds[name], input_bound)
             self._offers[caller.key, name, endpoint, stream, tier] = found
+            if found.label != asked:
+                # Callers may write lists without end.
+                if len(self._listed) >= MOST_LISTS:
+                    for key in self._listed:
+                        self._offers.pop(key, None)
+                        self._thresholds.pop(key[1], None)
+                    self._listed.clear()
+                self._listed.append((caller.key, name, endpoint, stream, tier))
         return found
 
-    def _options(self, caller: Caller, asked: str, arm: Arm | None, *, alone: bool) -> list[Option]:
-        """Return who could serve a name, in an arm of an experiment or in none. Raises `NotFound` and `Forbidden`."""
+    def _options(
+        self, caller: Caller, asked: str, arm: Arm | None, *, alone: bool
+    ) -> tuple[list[Option], Route | None]:
+        """Return who could serve what is asked for, in an arm of an experiment or in none, and the route that decides. Raises `NotFound` and `Forbidden`."""
         try:
-            options = self.pool.options(asked)
-        except UnknownModel:
+            options, route, names = self.pool.asked(asked, caller.may_ask_for)
+        except UnknownModel as unknown:
             raise NotFound(
-                f"The model '{asked}' does not exist here. GET /v1/models lists what this key may use.",
+                f"The model '{unknown}' does not exist here. GET /v1/models lists what this key may use.",
                 code="model_not_found",
                 param="model",
             ) from None
-        if not caller.may_ask_for(asked):
-            raise Forbidden(
-                f"This key may not use the model '{asked}'. GET /v1/models lists what it may use.",
-                code="model_not_allowed",
-                param="model",
-            )
-        return options if arm is None else self.pool.led(options, arm, alone=alone)
+        for each in names:
+            if not caller.may_ask_for(each):
+                raise Forbidden(
+                    f"This key may not use the model '{each}'. GET /v1/models lists what it may use.",
+                    code="model_not_allowed",
+                    param="model",
+                )
+        if arm is None:
+            return options, route
+        # Who leads a call elsewhere has chosen already.
+        return self.pool.led(options, arm, alone=alone), None if arm.leads else route
 
     def _make_offer(
         self,
@@ -239,11 +274,13 @@ class Live:
         asked: str,
         endpoint: Endpoint,
         options: list[Option],
+        route: Route | None,
         *,
         stream: bool,
         input_bound: int,
         arm: Arm | None,
     ) -> Offer:
+        label = "list" if "," in asked else asked
         reasons = {}
         eligible = []
         for option in options:
@@ -272,6 +309,7 @@ class Live:
             (way.streamed or way) if stream else way
             for way in (place.ways[endpoint] for place in places)
         )
+        policy = policy_of(route, self.config.edge.assumed_output_tokens)
         return Offer(
             plan=Plan(
                 caller.scopes,
@@ -288,15 +326,19 @@ class Live:
             caller=caller,
             asked=asked,
             most_input=max(option.context or UNBOUNDED for option in eligible),
-            ok=self._metrics.counter("penstock_requests_total", endpoint.word, asked, "200"),
-            duration=self._metrics.histogram("penstock_duration_seconds", asked),
-            decided=decision.head("declared", asked, [place.id for place in places])
+            ok=self._metrics.counter("penstock_requests_total", endpoint.word, label, "200"),
+            duration=self._metrics.histogram("penstock_duration_seconds", label),
+            field=field_of(eligible, policy),
+            decides=policy.scores or caller.wishes.filters,
+            policy=b"; policy=" + policy.name.encode(),
+            decided=decision.head(policy.name, asked, [place.id for place in places])
             if len(places) > 1
             else "",
             experiments=tuple(
                 "" if arm is None else with_fallback(arm.label, own=self.pool.is_own(option, arm))
                 for option in eligible
             ),
+            label=label,
         )
 
     def _is_strict(self, option: Option) -> bool:

@@ -17,6 +17,7 @@ import msgpack
 import orjson
 
 from proxy.attempts import Ended, health_of, outcome_of
+from proxy.choosing import decided, told
 from proxy.live import Place, Way
 from proxy.passage import PASSING, Passing, StreamRefused, TranslatedStream, Translating
 from proxy.refusals import degraded_line
@@ -29,7 +30,6 @@ from proxy.wire.meter import StreamMeter, Usage, error_in
 from proxy.wire.sse import DamagedStream, Splitter, decode
 from ratelimit.asks import Grant, Settlement
 from routing.catalogue import cost_nusd
-from routing.decision import declared
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -446,7 +446,7 @@ class Attempt:
         exchange = self.exchange
         edge = exchange.edge
         degraded = self.grant.degraded
-        return b"%b%bx-request-id: %b\r\n%b%b; attempt=%d; candidates=%d\r\n%b%b%b%b" % (
+        return b"%b%bx-request-id: %b\r\n%b%b; attempt=%d; candidates=%d%b\r\n%b%b%b%b" % (
             b"HTTP/1.1 200 OK\r\n"
             if status == 200
             else b"HTTP/1.1 %d %b\r\n" % (status, reason(status)),
@@ -456,6 +456,7 @@ class Attempt:
             self.why.encode(),
             self.number,
             len(exchange.offer.places),
+            exchange.offer.policy if exchange.choice is None else told(exchange.choice),
             degraded_line(degraded) if degraded else b"",
             exchange.endpoint.protocol.lines(self.grant.limits, exchange.request_id, edge.unix_us),
             self.passage.lines(self) if lines is None else lines,
@@ -589,9 +590,7 @@ class Attempt:
                         exchange.endpoint.word,
                         edge.replica,
                         self.added_us,
-                        declared(offer.decided, grant.candidate, grant.lost)
-                        if offer.decided
-                        else "",
+                        decided(exchange, grant),
                         *(units_of(usage) if usage.units is not None else NO_UNITS),
                         offer.experiments[grant.candidate],
                     )

@@ -1,21 +1,26 @@
 """
 Which deployments can serve a call, in which order.
 
-A name is a model or a route; a route stands for its models in declared order.
+What is asked for is a model, a route, a route and a tag that its models must have (`auto/coding`), or a list of them.
+A route stands for its models in declared order. `auto` need not be configured: then it is every model with the tag `chat`.
 Eligibility here is what does not change from call to call; limits, health and load are judged on exact shared state by `admit`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
+from typing import NamedTuple
 
-from config.models import Config, Model, PlacedDeployment, Provider
+from config.models import Config, Model, PlacedDeployment, Provider, Route
 from routing.catalogue import Rates, from_config, in_force, provider_id_for, rates_for
 from routing.experiments import Arm
 from routing.listing import TASKS, Listed, listed
 
 _NOTHING: Mapping[str, float] = MappingProxyType({})
+
+AUTO = "auto"
+MOST_ASKED = 16
 
 
 class UnknownModel(Exception):
@@ -42,6 +47,18 @@ class Option:
     quality: Mapping[str, float]
     input: frozenset[str]
     output: frozenset[str]
+
+
+class Asked(NamedTuple):
+    """
+    What a caller's words stand for: deployments with their tiers, and the route whose policy decides, None for none.
+
+    `names` are the models and routes that the key must be allowed.
+    """
+
+    options: list[Option]
+    route: Route | None
+    names: tuple[str, ...]
 
 
 class Pool:
@@ -81,7 +98,7 @@ class Pool:
                     output=frozenset(known.output if known else ()),
                 )
             )
-        self._routes = {name: route.models for name, route in config.routes.items()}
+        self._routes = dict(config.routes)
 
     def names(self) -> list[str]:
         """Return every name that can be asked for, models first."""
@@ -95,14 +112,79 @@ class Pool:
         """Return the deployments behind a name, best tier first. Raises `UnknownModel`."""
         if name in self._models:
             return self._models[name]
-        models = self._routes.get(name)
-        if models is None:
+        route = self._routes.get(name)
+        if route is None:
             raise UnknownModel(name)
+        return self._in_order(route.models)
+
+    def everybody(self) -> list[Option]:
+        """Return every deployment."""
+        return self._in_order(self._models)
+
+    def _in_order(self, models: Iterable[str]) -> list[Option]:
         return [
             replace(option, tier=tier)
             for tier, model in enumerate(models)
             for option in self._models[model]
         ]
+
+    def asked(self, words: str, allowed: Callable[[str], bool]) -> Asked:
+        """
+        Return what a caller's words stand for; `allowed` tells which models and routes its key may name.
+
+        Raises `UnknownModel`, with the name that nobody knows.
+        """
+        if words in self._models or words in self._routes or "," not in words:
+            return self._one(words, allowed)
+        options: list[Option] = []
+        names: list[str] = []
+        seen: set[str] = set()
+        last = 0
+        listed = list(dict.fromkeys(part for each in words.split(",") if (part := each.strip())))
+        if not listed or len(listed) > MOST_ASKED:
+            raise UnknownModel(words)
+        for name in listed:
+            found = self._one(name, allowed)
+            names += found.names
+            for option in found.options:
+                if option.placed.id not in seen:
+                    seen.add(option.placed.id)
+                    options.append(replace(option, tier=last + option.tier))
+            last = max((option.tier for option in options), default=-1) + 1
+        return Asked(options, None, tuple(names))
+
+    def _one(self, name: str, allowed: Callable[[str], bool]) -> Asked:
+        if name in self._models or name in self._routes:
+            return Asked(self.options(name), self._routes.get(name), (name,))
+        base, _, tag = name.rpartition("/")
+        if not base:
+            base, tag = name, ""
+        route = self._routes.get(base)
+        if route is not None:
+            options = self._in_order(route.models)
+            names: tuple[str, ...] = (base,)
+        elif base == AUTO:
+            models = [
+                model
+                for model, options in self._models.items()
+                if options and "chat" in options[0].tags and (allowed(AUTO) or allowed(model))
+            ]
+            if not models:
+                raise UnknownModel(name)
+            options, names = self._in_order(models), ()
+            route = Route(models=tuple(models), policy="cost_quality")
+        else:
+            raise UnknownModel(name)
+        if tag and not any(tag in option.tags for option in options):
+            raise UnknownModel(name)
+        task = route.task or tag or None
+        return Asked(
+            options,
+            route.model_copy(
+                update={"tags": (*route.tags, *((tag,) if tag else ())), "task": task}
+            ),
+            names,
+        )
 
     def led(self, options: list[Option], arm: Arm, *, alone: bool) -> list[Option]:
         """Return who serves the calls of an arm, its own places first, then those that `options` are; `alone`: its own only."""

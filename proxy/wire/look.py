@@ -98,11 +98,16 @@ class BadField(ValueError):
 
 
 class Hints(msgspec.Struct, frozen=True, gc=False):
-    """What a caller said about scheduling under ``metadata``; None or empty where nothing."""
+    """
+    What a caller said about scheduling under ``metadata``; None or empty where nothing.
+
+    `others` are the declarations that are rarer, by the name of their header without ``x-``.
+    """
 
     biz_level: str | None = None
     prefer_cost: str | None = None
     capabilities: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
 
 
 class Look(msgspec.Struct, gc=False):
@@ -150,6 +155,19 @@ class _Hints(msgspec.Struct, gc=False):
     biz_level: str | None = None
     prefer_cost: str | None = None
     capabilities: str | list[str] | None = None
+    max_price: str | float | None = None
+    min_quality: str | float | None = None
+    deadline_ms: str | int | None = None
+    pin: str | None = None
+    routing: str | None = None
+
+
+# Those that are taken as they are, under the name of their header. Where the data may go, and what else
+# could serve, is said in headers alone: metadata is the caller's own, and such words may mean something else there.
+_OTHERS = tuple(
+    (name, name.replace("_", "-"))
+    for name in ("max_price", "min_quality", "deadline_ms", "pin", "routing")
+)
 
 
 class Anything(msgspec.Struct, gc=False):
@@ -177,7 +195,9 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 
-_SAYS_HINTS = re.compile(rb"biz_level|prefer_cost|capabilities|\\u")
+_SAYS_HINTS = re.compile(
+    rb'biz_level|prefer_cost|capabilities|\\u|"(?:max_price|min_quality|deadline_ms|pin|routing)"'
+)
 
 _PATH = re.compile(r" - at `\$\.?([^`]*)`")
 
@@ -354,14 +374,21 @@ def hints_in(raw: Raw) -> Hints | None:
         raise _explain(error, "metadata") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(error) from error
-    named = hints.capabilities
-    if isinstance(named, str):
-        # OpenAI allows only strings in metadata.
-        named = named.split(",")
-    tags = tuple([tag for part in named or () if (tag := part.strip())])
-    if hints.biz_level is None and hints.prefer_cost is None and not tags:
+    tags = _listed(hints.capabilities)
+    others = [
+        (header, value if isinstance(value, str) else repr(value))
+        for name, header in _OTHERS
+        if (value := getattr(hints, name)) is not None
+    ]
+    if hints.biz_level is None and hints.prefer_cost is None and not tags and not others:
         return None
-    return Hints(hints.biz_level, hints.prefer_cost, tags)
+    return Hints(hints.biz_level, hints.prefer_cost, tags, tuple(others))
+
+
+def _listed(said: str | list[str] | None) -> tuple[str, ...]:
+    # OpenAI allows only strings in metadata.
+    parts = said.split(",") if isinstance(said, str) else said or ()
+    return tuple([part for each in parts if (part := each.strip())])
 
 
 def escape_surplus(text: bytes) -> int:

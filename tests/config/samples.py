@@ -6,6 +6,8 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
+from config.models import Declares, Section
+
 FULL = """\
 x-anchors: &slow {first_byte_timeout_s: 300}
 store: {redis: "${REDIS_URL:-embedded}", ledger: sqlite:var/ledger.db, admit_timeout_ms: 500}
@@ -185,3 +187,9 @@ def secret_environ() -> dict[str, str]:
 def as_yaml(data: dict[str, Any], *, flow: bool | None = False) -> str:
     """Write data as YAML by another hand than ours; numbers keep all of their digits."""
     return yaml.safe_dump(data, default_flow_style=flow, sort_keys=False, allow_unicode=True)
+
+
+def written_sections() -> list[type[Section]]:
+    """Return every kind of section that stands in a document; what several have in common is none."""
+    own = [each for each in Section.__subclasses__() if each is not Declares]
+    return [*own, *Declares.__subclasses__()]

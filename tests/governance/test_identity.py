@@ -9,6 +9,7 @@ import pytest
 
 from config.keys import BadKeySecret, KeySecrets
 from config.loader import load_text
+from config.wishes import NO_WISHES, Wishes
 from governance.identity import Caller, Directory
 
 KEY = "sk-helpdesk-0123456789"
@@ -64,7 +65,7 @@ def test_a_key_is_found_with_all_that_the_ledger_says() -> None:
         "business_line": "service",
         "user": "robot",
         "biz_level": "premium",
-        "prefer_cost": "low",
+        "wishes": dataclasses.asdict(Wishes(prefer="low")),
         "models": frozenset(),
         "scopes": ("key:acme/support/helpdesk", "team:acme/support", "org:acme"),
         "users": (),
@@ -82,6 +83,30 @@ def nested(key: dict[str, Any], **sections: Any) -> Caller:
     found = Directory(load_text(text, source="test", environ={}).config, SECRETS).find(KEY)
     assert found is not None
     return found
+
+
+def test_what_a_key_leaves_open_its_team_and_organizations_say() -> None:
+    """The innermost word holds; of ceilings the lowest does, and regions can only be narrowed."""
+    caller = nested(
+        {"prefer_cost": "high", "max_price": 9},
+        acme={
+            "biz_level": "premium",
+            "max_price": 2.5,
+            "regions": ["eu", "ch"],
+            "capabilities": ["chat"],
+        },
+        emea={"biz_level": "economy", "prefer_cost": "low", "regions": ["eu"], "routing": "steady"},
+    )
+    assert caller.biz_level == "economy"
+    assert caller.wishes == Wishes(
+        prefer="high",
+        max_price_nusd=2_500_000_000,
+        regions=(frozenset({"eu", "ch"}), frozenset({"eu"})),
+        capabilities=frozenset({"chat"}),
+        routing="steady",
+    )
+    assert helpdesk().biz_level == "normal"
+    assert helpdesk().wishes == NO_WISHES
 
 
 def test_every_organization_above_limits_a_caller() -> None:

@@ -14,6 +14,7 @@ from tests.proxy.edge_rig import VENDOR_KEY, VENDOR_KEY_VARIABLE, Rig, rigs
 ON_UVLOOP = {
     "test_app",
     "test_bad_input",
+    "test_choosing",
     "test_doors",
     "test_exchange",
     "test_outage",

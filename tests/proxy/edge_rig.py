@@ -485,7 +485,7 @@ def document(
     providers: dict[str, str | dict[str, Any]],
     *,
     edge: dict[str, Any] | None = None,
-    routes: dict[str, list[str]] | None = None,
+    routes: dict[str, Any] | None = None,
     organization: dict[str, Any] | None = None,
     team: dict[str, Any] | None = None,
     key: dict[str, Any] | None = None,
@@ -498,7 +498,7 @@ def document(
     Write a configuration.
 
     A model is a list of upstream names at the provider `mock`, or of deployments, or a whole section;
-    a provider is a base URL, or a whole section.
+    a provider is a base URL, or a whole section; a route is a list of models, or a whole section.
     """
 
     def model(said: Any) -> dict[str, Any]:
@@ -531,7 +531,10 @@ def document(
             "edge": edge or {},
             "providers": {name: vendor(said) for name, said in providers.items()},
             "models": {name: model(said) for name, said in models.items()},
-            "routes": {name: {"models": each} for name, each in (routes or {}).items()},
+            "routes": {
+                name: each if isinstance(each, dict) else {"models": each}
+                for name, each in (routes or {}).items()
+            },
             "experiments": experiments or {},
             "organizations": {
                 "acme": (organization or {})

@@ -114,7 +114,7 @@ async def test_a_plain_answer_passes_whole(edge: Edge) -> None:
     assert answer.header("x-penstock-deployment") == "m/v"
     assert answer.header("x-penstock-model") == "m"
     assert answer.header("x-penstock-route") == (
-        "model=m; deployment=m/v; reason=only; attempt=1; candidates=1"
+        "model=m; deployment=m/v; reason=only; attempt=1; candidates=1; policy=declared"
     )
     assert 0 < entry.ttft_us <= entry.duration_us
     assert 0 < entry.added_us < entry.duration_us

@@ -112,7 +112,7 @@ async def test_what_fails_before_the_first_byte_is_tried_elsewhere(
     assert (served.outcome, served.reason) == ("ok", f"retry:{failed.outcome}")
     assert (served.input_tokens, served.output_tokens) == (7, 3)
     assert answer.header("x-penstock-route") == (
-        f"model=two; deployment=two/mock; reason=retry:{failed.outcome}; attempt=2; candidates=2"
+        f"model=two; deployment=two/mock; reason=retry:{failed.outcome}; attempt=2; candidates=2; policy=declared"
     )
 
 

@@ -118,7 +118,12 @@ _REFUSED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 # Members that the gateway itself understands, or that say what is so without them.
-_CONSUMED = frozenset({"biz_level", "prefer_cost", "capabilities"})
+_CONSUMED = frozenset(
+    {
+        *("biz_level", "prefer_cost", "capabilities", "max_price", "min_quality", "deadline_ms"),
+        *("pin", "routing"),
+    }
+)
 
 # What says nothing, because it is so without.
 _NEUTRAL: Mapping[str, object] = MappingProxyType(

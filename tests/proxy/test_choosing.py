@@ -1,0 +1,185 @@
+"""What callers declare decides who serves them, in every protocol, and what was decided can be read back."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from routing.decision import Decision, Scored, read
+from tests.proxy.edge_rig import CHAT, MESSAGES, Rig, at, chat, message, request
+
+Edge = Callable[..., Awaitable[Rig]]
+
+SMALL = {
+    "tags": ["chat"],
+    "quality": 0.6,
+    "price": {"input": 0.1, "output": 0.4},
+    "context": 4000,
+    "deployments": [at("mock", "small", id="small", region="eu")],
+}
+LARGE = {
+    "tags": ["chat", "coding", "vision"],
+    "quality": 0.9,
+    "price": {"input": 3, "output": 15},
+    "deployments": [at("mock", "large", id="large", region="us")],
+}
+MODELS = {"large": LARGE, "small": SMALL}
+ROUTES = {
+    "order": ["large", "small"],
+    "smart": {"models": ["large", "small"], "policy": "cost_quality", "explore": 0},
+}
+
+
+async def served(rig: Rig, body: bytes, *headers: str, path: str = CHAT) -> tuple[str, str]:
+    """Return who served a call, and how that was decided."""
+    caller = await rig.caller()
+    await caller.send(request(body, *headers, path=path))
+    answer = await caller.answer()
+    assert answer.status == 200, answer.body
+    model, route = answer.header("x-penstock-model"), answer.header("x-penstock-route")
+    assert model is not None
+    assert route is not None
+    return model, route
+
+
+async def refused(rig: Rig, body: bytes, *headers: str, path: str = CHAT) -> dict[str, Any]:
+    """Return the error that a call gets."""
+    caller = await rig.caller()
+    await caller.send(request(body, *headers, path=path))
+    answer = await caller.answer()
+    assert answer.status == 400, answer.body
+    return answer.json["error"]
+
+
+async def test_what_is_asked_for_is_a_model_a_route_or_a_list(edge: Edge) -> None:
+    """A list is in its own order, `auto` needs no configuration, and a tag takes those that have it."""
+    rig = await edge(models=MODELS, routes=ROUTES)
+    for asked, wanted in (
+        ("small", "small"),
+        ("order", "large"),
+        ("small, large", "small"),
+        ("large,small", "large"),
+        ("auto", "large"),
+        ("auto/coding", "large"),
+        ("smart/coding", "large"),
+        ("order/chat", "large"),
+    ):
+        model, _ = await served(rig, chat(asked))
+        assert model == wanted, asked
+    assert (await served(rig, chat("small"), "x-models: large"))[0] == "small"
+    assert (await served(rig, chat("small"), "x-models: large", "x-capabilities: coding"))[
+        0
+    ] == "large"
+    for asked in ("auto/nothing", "small, none", ",", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"):
+        caller = await rig.caller()
+        await caller.send(request(chat(asked)))
+        answer = await caller.answer()
+        assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+
+
+async def test_a_level_and_a_preference_choose_the_model(edge: Edge) -> None:
+    """The cheapest that is good enough: for premium the best, for economy the cheap one; the answer says what it was made from."""
+    levels = {"economy": {"within": {"low": 0.5, "high": 0.05}}}
+    smart = ROUTES["smart"] | {"levels": levels}  # type: ignore[operator]
+    rig = await edge(models=MODELS, routes={"smart": smart}, key={"biz_level": "premium"})
+    model, route = await served(rig, chat("smart"))
+    assert model == "large"
+    assert route.startswith("model=large; deployment=large; reason=score; attempt=1; candidates=2")
+    assert route.endswith("policy=cost_quality; level=premium; task=chat; delta=0.020; board=0")
+    cheap = ("x-biz-level: economy", "x-prefer-cost: low")
+    assert (await served(rig, chat("smart"), *cheap))[0] == "small"
+    assert (await served(rig, chat("smart"), *cheap, "x-routing: declared"))[0] == "large"
+    said = {"biz_level": "economy", "prefer_cost": "high"}
+    assert (await served(rig, chat("smart", metadata=said)))[0] == "large"
+    entries = await rig.entries()
+    first, second, third, _ = (read(entry.decision) for entry in entries)
+    assert first is not None
+    assert (first.policy, first.level, first.places) == (
+        "cost_quality",
+        "premium",
+        ("large", "small"),
+    )
+    assert [(one.model, one.quality, one.lost) for one in first.models] == [
+        ("large", 900, ""),
+        ("small", 600, "quality"),
+    ]
+    assert second is not None
+    assert (second.chosen, second.prefer, second.tiers) == (1, "low", (1, 0))
+    assert third is not None
+    assert (third.policy, third.models) == ("declared", (Scored("large"), Scored("small")))
+
+
+async def test_declarations_leave_candidates_out_of_any_name(edge: Edge) -> None:
+    """A ceiling, a floor, a region and a pin hold for declared routes too; what is left keeps its order."""
+    rig = await edge(models=MODELS, routes=ROUTES)
+    for header, wanted in (
+        ("x-max-price: 1", "small"),
+        ("x-region: eu", "small"),
+        ("x-pin: small", "small"),
+        ("x-min-quality: 0.7", "large"),
+        ("x-capabilities: coding, vision", "large"),
+    ):
+        model, route = await served(rig, chat("order"), header)
+        assert (model, "policy=declared" in route) == (wanted, True), header
+
+
+async def test_what_nobody_can_meet_is_refused_with_the_reason_of_each(edge: Edge) -> None:
+    """In the caller's own protocol, and nothing is admitted."""
+    rig = await edge(models=MODELS, routes=ROUTES, key={"max_price": 2})
+    error = await refused(rig, chat("smart"), "x-biz-level: premium", "x-min-quality: 0.8")
+    assert error["code"] == "none_eligible"
+    assert "large: it costs 6 USD per million tokens, and 2 is the ceiling" in error["message"]
+    assert "small: its quality is 0.60, and at least 0.80 is asked for" in error["message"]
+    for header, words in (
+        ("x-capabilities: teleport", "small: it has no tag teleport"),
+        ("x-pin: elsewhere", "large: it costs 6 USD per million tokens"),
+        ("x-region: moon", "small: it runs in eu, where the data may not go"),
+        ("x-max-price: 0", "small: it costs 0.175 USD per million tokens, and 0 is"),
+    ):
+        error = await refused(rig, chat("order"), header)
+        assert words in error["message"], header
+    error = await refused(rig, message("order"), "x-capabilities: teleport", path=MESSAGES)
+    assert error["type"] == "invalid_request_error"
+    assert "it has no tag teleport" in error["message"]
+    assert await rig.entries() == []
+
+
+async def test_what_a_request_holds_decides_who_can_serve_it(edge: Edge) -> None:
+    """A picture needs eyes, and a long conversation a long context, where the policy looks at calls."""
+    rig = await edge(models=MODELS, routes=ROUTES, key={"biz_level": "economy"})
+    picture = {"type": "image_url", "image_url": {"url": "https://example.test/a.png"}}
+    seeing = [{"role": "user", "content": [picture]}]
+    cheap = ("x-prefer-cost: low", "x-max-price: 100")
+    assert (await served(rig, chat("smart", messages=seeing), *cheap))[0] == "large"
+    long = [{"role": "user", "content": "word " * 4000}]
+    assert (await served(rig, chat("smart", messages=long), *cheap))[0] == "large"
+    text = [{"role": "user", "content": 'say "image_url" and "images"'}]
+    pinned = ("x-pin: small",)
+    assert (await served(rig, chat("smart", messages=text), *pinned))[0] == "small"
+    error = await refused(rig, chat("smart", messages=seeing), *pinned)
+    assert "small: the request needs vision" in error["message"]
+
+
+async def test_a_key_keeps_to_its_models_in_a_list_and_in_auto(edge: Edge) -> None:
+    """A name that the key may not use is refused wherever it stands; `auto` is made of those that it may."""
+    rig = await edge(models=MODELS, routes=ROUTES, key={"models": ["small"]})
+    caller = await rig.caller()
+    await caller.send(request(chat("small, large")))
+    answer = await caller.answer()
+    assert (answer.status, answer.error["code"]) == (403, "model_not_allowed")
+    assert (await served(rig, chat("auto")))[0] == "small"
+    error = await refused(rig, chat("small"), "x-pin: large")
+    assert "pinned to 'large'" in error["message"]
+
+
+async def test_the_next_best_serves_when_the_best_is_full(edge: Edge) -> None:
+    """Limits are judged by admit on exact state; the ranks of the scorer are the order in which it looks."""
+    full = LARGE | {"deployments": [at("mock", "large", id="large", limits={"rpm": 1})]}
+    rig = await edge(
+        models={"large": full, "small": SMALL}, routes=ROUTES, edge={"queue_timeout_ms": 0}
+    )
+    assert (await served(rig, chat("smart")))[0] == "large"
+    model, route = await served(rig, chat("smart"))
+    assert model == "small"
+    assert "reason=next_best" in route
+    decision = read((await rig.entries())[-1].decision)
+    assert isinstance(decision, Decision)
+    assert decision.lost == "40"
