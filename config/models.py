@@ -813,21 +813,19 @@ class Arm(Section):
 
 
 class Guards(Section):
-    """How much worse a canary may be than what it would replace; an empty value is not judged."""
+    """How much worse a canary may be than what it would replace."""
 
-    error_rate: Annotated[float, Number(0, 1)] | None = Field(
-        default=0.02, description="How much higher the share of tries that fail may be."
+    error_rate: Annotated[float, Number(0, 1)] = Field(
+        default=0.02,
+        description="How much higher the share of tries that fail may be; with 1 it does not matter.",
     )
-    ttft: Annotated[float, Number(0, 100)] | None = Field(
+    ttft: Annotated[float, Number(0, 100)] = Field(
         default=0.5,
         description="How much longer the first byte may take; 0.5 is half as long again.",
     )
     cost: Annotated[float, Number(0, 100)] | None = Field(
-        default=None, description="How much dearer a call may be; 0.2 is a fifth."
-    )
-    quality: Annotated[float, Number(0, 1)] | None = Field(
-        default=0.05,
-        description="How much lower the quality of its answers may be, as their outcomes tell it.",
+        default=None,
+        description="How much dearer a call may be; 0.2 is a fifth. It is not judged unless it is said.",
     )
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import PydanticCustomError
 
-from config.document import Entry, Node
+from config.document import NULLS, Entry, Node
 from config.keys import VARIABLE, KeySecrets
 from config.models import (
     DEFAULT_MEMBER,
@@ -262,7 +262,7 @@ def _experiments(root: Node) -> Iterator[Clash]:
         node = entry.node
         asked = node.get("asked")
         yield from _dangling((*path, "asked"), asked, askable, "model or route")
-        kinds = [kind for kind in _KINDS_OF_EXPERIMENT if node.get(kind) is not None]
+        kinds = [kind for kind in _KINDS_OF_EXPERIMENT if _is_said(node.get(kind))]
         if len(kinds) != 1:
             yield Clash(
                 path,
@@ -291,7 +291,7 @@ def _experiments(root: Node) -> Iterator[Clash]:
         else:
             yield from _budgets(where, node.get(kind) or node)
             yield from _raises(where, node.get(kind) or node)
-        if node.get("stopped") is not None:
+        if _is_said(node.get("stopped")):
             continue
         meets = (_text(asked) or "", kind == "shadow")
         if meets in leading:
@@ -304,6 +304,11 @@ def _experiments(root: Node) -> Iterator[Clash]:
                 remedy="stop one of the two (`stopped: why`), or make them one with more arms",
             )
         leading.setdefault(meets, name)
+
+
+def _is_said(node: Node | None) -> bool:
+    """Whether there is a value; an empty one is as if the line were not there."""
+    return node is not None and not (node.kind == "scalar" and node.raw in NULLS)
 
 
 def _deployment_ids(root: Node) -> list[str]:

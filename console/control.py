@@ -13,6 +13,7 @@ Then the admin port opens (live, not yet ready), and the chores begin:
 | reaper | settles what dead replicas held | yes |
 | reckoner | tells a store that has forgotten what was spent | no |
 | alerts | tells of budgets' thresholds that were reached | yes |
+| canaries | raises canaries step by step, and takes back those that do harm | yes |
 | metrics | asks the workers for their counts | no |
 
 *Led* chores are done by one of several controls at a time; each of them bears a second leader.
@@ -48,6 +49,7 @@ from config.loader import ConfigError, Loaded, former_documents, load_file, load
 from config.models import Config
 from config.scalars import split_listen
 from console.admin import Door, check_listen, make_app
+from console.canaries import Canaries
 from console.chores import Chore, Chores
 from console.metrics import Fleet, control_snapshot
 from console.reckoner import Reckoner
@@ -261,7 +263,8 @@ class Control:
         reckoner = Reckoner(store, writer.path, fleet, lambda: self._config, alone=alone)
         self._reaped = 0
         self._budget_events: Counter[tuple[str, str]] = Counter()
-        self._leading = {"ledger": False, "reaper": False, "alerts": False}
+        canaries = Canaries(store, writer.path, lambda: self._config, environ, by=self.replica)
+        self._leading = {"ledger": False, "reaper": False, "alerts": False, "canaries": False}
         self._chores = Chores(
             (
                 Chore("config", self._follow),
@@ -270,6 +273,7 @@ class Control:
                 Chore("reckoner", reckoner.run),
                 Chore("reaper", lambda: self._led("reaper", self._reap)),
                 Chore("alerts", lambda: self._led("alerts", self._tell)),
+                Chore("canaries", lambda: self._led("canaries", canaries.run)),
                 Chore("metrics", self._ask),
             ),
             foreseen=(RedisError, OSError),

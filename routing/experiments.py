@@ -8,8 +8,7 @@ The place is a number from 0 to 1. What is tried out has the lower end of it: as
 in it stays in it, and only others come in.
 
 An arm leads to a model, a route or one deployment.
-Where the calls always went stays behind it as the last resort: no call is lost to an experiment. What was served there
-is marked as `FALLBACK` and not held for or against the arm.
+Where the calls always went stays behind it as the last resort, marked as `FALLBACK`: no call is lost to an experiment.
 
 Sans-io and pure; made once per version of the configuration.
 """

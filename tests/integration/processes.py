@@ -58,9 +58,9 @@ CLAUDES = {
 }
 
 
-def wait_until(so: Callable[[], object], why: str) -> None:
-    """Wait for another process, up to 20 s."""
-    give_up = time.monotonic() + 20
+def wait_until(so: Callable[[], object], why: str, *, seconds: float = 20) -> None:
+    """Wait for another process."""
+    give_up = time.monotonic() + seconds
     while not so():
         if time.monotonic() > give_up:
             pytest.fail(f"waited in vain: {why}")
@@ -70,9 +70,16 @@ def wait_until(so: Callable[[], object], why: str) -> None:
 class Gateway:
     """An edge and a mock vendor as processes, over a store of their own."""
 
-    def __init__(self, redis_url: str, folder: Path, hose: int | None = None) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        folder: Path,
+        hose: int | None = None,
+        experiments: dict[str, Any] | None = None,
+    ) -> None:
         self.redis_url = redis_url
         self.hose = hose
+        self.experiments = experiments or {}
         self.folder = folder
         self.log = folder / "edge.log"
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -121,6 +128,20 @@ class Gateway:
         wait_until(ready, "the edge is not ready")
         return edge
 
+    def start_control(self) -> str:
+        """Start the control role over what is published, with a ledger of its own; gives the ledger's file."""
+        config = self.folder / "penstock.yaml"
+        ledger = self.folder / "ledger.db"
+        with (self.folder / "control.log").open("ab") as out:
+            self._run(
+                *("console", "serve", "--redis", self.redis_url, "--config", str(config)),
+                *("--listen", "127.0.0.1:0", "--run-dir", str(self.folder)),
+                *("--ledger", f"sqlite:{ledger}"),
+                out=out,
+            )
+        wait_until(ledger.exists, "the control has no ledger")
+        return str(ledger)
+
     async def _publish(self) -> None:
         document: dict[str, Any] = {
             "edge": {"access_log": str(self.folder / "access.log"), "drain_timeout_s": 5},
@@ -142,6 +163,7 @@ class Gateway:
                 for name, upstream in models.items()
             },
             "routes": {"auto": {"models": ["plain", "paced"]}},
+            "experiments": self.experiments,
             "organizations": {
                 "acme": {
                     "limits": {"rpm": 600_000, "tpm": 100_000_000, "concurrency": 5000},
@@ -158,9 +180,9 @@ class Gateway:
             url = f"http://127.0.0.1:{self.hose}/v1"
             document["providers"]["hose"] = {"protocol": "openai", "base_url": url}
             document["models"]["hose"] = {"price": PRICE, "deployments": [{"provider": "hose"}]}
-        loaded = load_text(
-            json.dumps(document), source="test", environ={"INTEGRATION_KEY": VENDOR_KEY}
-        )
+        text = json.dumps(document)
+        (self.folder / "penstock.yaml").write_text(text)
+        loaded = load_text(text, source="test", environ={"INTEGRATION_KEY": VENDOR_KEY})
         client = Redis.from_url(self.redis_url)
         await publish_file(client, loaded.document, by="test", why="test")
         await open_strict_budgets(client)
@@ -232,11 +254,11 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def running(redis_url: str, hose: int | None = None) -> Iterator[Gateway]:
+def running(redis_url: str, hose: int | None = None, **said: Any) -> Iterator[Gateway]:
     """Run the processes, and look afterwards into what they wrote."""
     # Not pytest's tmp_path: a unix socket's path may have about 100 bytes on some systems.
     with tempfile.TemporaryDirectory(prefix="pst-") as folder:
-        made = Gateway(redis_url, Path(folder), hose)
+        made = Gateway(redis_url, Path(folder), hose, **said)
         try:
             yield made
         finally:
