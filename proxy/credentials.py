@@ -7,6 +7,7 @@ A head is anything with `write(body, passed)` (`wire.headers.RequestHead`); a `W
 from collections.abc import Callable
 from typing import Protocol
 
+from proxy.wire.forms import Spliced
 from proxy.wire.headers import RequestHead
 from proxy.wire.translate.sigv4 import Credentials, signed_headers
 
@@ -16,7 +17,7 @@ __all__ = ["Head", "SignedHead"]
 class Head(Protocol):
     """The head of requests to one deployment."""
 
-    def write(self, body: bytes, passed: bytes = b"") -> bytes:
+    def write(self, body: bytes | Spliced, passed: bytes = b"") -> bytes:
         """Give the head of a request with this body; `passed` is of `RequestHeaders`."""
 
 
@@ -46,14 +47,14 @@ class SignedHead:
         self._region = region
         self._clock = clock
 
-    def write(self, body: bytes, passed: bytes = b"") -> bytes:
+    def write(self, body: bytes | Spliced, passed: bytes = b"") -> bytes:
         """Give the signed head of a request with this body; `passed` is of `RequestHeaders`, and is not signed."""
         signed = signed_headers(
             self._credentials,
             method="POST",
             host=self._host,
             path=self._path,
-            body=body,
+            body=bytes(body),
             region=self._region,
             service="bedrock",
             unix_s=int(self._clock()),

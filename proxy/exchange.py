@@ -43,8 +43,10 @@ from proxy.wire import translate
 from proxy.wire.endpoints import Endpoint, Protocol
 from proxy.wire.look import MAX_USER, BadField, Look, check_model
 from proxy.wire.meter import Usage
+from proxy.wire.units import Sold
 from ratelimit.asks import STREAM, TOOLS, WHOLE, Ask, Denied, Grant, Nobody
 from ratelimit.troubles import StoreUnavailable
+from routing.catalogue import fee_nusd
 from routing.experiments import Arm, Trial
 from routing.scoring import Choice
 
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("penstock.edge")
 
 NO_LIMITS: Final = (0, 0, 0, 0, 0, 0)
+MAX_CONTENT_TYPE: Final = 512
 
 
 class Exchange:
@@ -178,7 +181,9 @@ class Exchange:
         body = await self._read()
         self.read_at = monotonic()
         try:
-            self.seen = seen = endpoint.look(body)
+            self.seen = seen = (
+                endpoint.look(body) if endpoint.look_form is None else self._look_form(body)
+            )
             if self.model:
                 check_model(self.model)
                 seen.model = self.model
@@ -196,7 +201,7 @@ class Exchange:
         wishes = wishes_of(caller, headers, seen.hints)
         patience = patience_s(live.config.edge.queue_timeout_ms / 1000, wishes)
         self.wait_until = self.started_at + patience
-        self.passed = edge.request_headers[protocol].block(request.message.raw_headers)
+        self.passed += edge.request_headers[protocol].block(request.message.raw_headers)
         trial = live.trials.get(seen.model) if live.trials else None
         self.offer = offer = live.offer(
             caller,
@@ -318,6 +323,24 @@ class Exchange:
             param=problem.param,
         )
 
+    def _look_form(self, body: bytes) -> Look:
+        """Look at a body that may be a form; what it is goes upstream with it."""
+        assert self.endpoint.look_form is not None
+        content_type = self.request.message.headers.get("Content-Type", "application/json")
+        if len(content_type) > MAX_CONTENT_TYPE or not content_type.isprintable():
+            raise BadField(
+                None, "the content-type cannot be used; send a plain one", "invalid_form"
+            )
+        seen = self.endpoint.look_form(body, content_type)
+        self.passed = b"content-type: %b\r\n" % content_type.encode("utf-8", "surrogateescape")
+        return seen
+
+    def _fees(self, sold: Sold) -> tuple[int, ...]:
+        """Return what the call may cost beside the tokens that the scripts reckon, at each place."""
+        return tuple(
+            fee_nusd(place.rates, sold.most, sold.output_tokens) for place in self.offer.places
+        )
+
     async def _read(self) -> bytes:
         edge = self.edge
         try:
@@ -374,6 +397,7 @@ class Exchange:
             may_wait=self.wait_until > self.read_at,
             kind=self.kind,
             tiers=b"" if self.choice is None else self.choice.tiers,
+            fees=() if seen.sold is None else self._fees(seen.sold),
         )
         try:
             answer = await edge.gate.admit(ask)

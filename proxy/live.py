@@ -289,7 +289,9 @@ class Live:
                     f"its provider speaks {option.provider.protocol},"
                     f" in which {endpoint.route} cannot be asked"
                 )
-            elif option.rates is None and (caller.strict or self._is_strict(option)):
+            elif not _is_priced(option.rates, endpoint) and (
+                caller.strict or self._is_strict(option)
+            ):
                 over = "this key" if caller.strict else "it"
                 reasons[option.placed.id] = (
                     f"its price is unknown, and a strict budget stands over {over}"
@@ -456,7 +458,8 @@ class _Heads:
             host=self._host,
             user_agent=USER_AGENT,
             credentials=None if key is None else self._protocol.credential(key.reveal()),
-            extra={"accept": self._protocol.accept} | self._extra,
+            extra={"accept": "*/*" if endpoint.opaque else self._protocol.accept} | self._extra,
+            typed=endpoint.look_form is None,
         )
         aws = provider.aws
         if aws is None:
@@ -528,6 +531,15 @@ def _dialect(provider: Provider, host: str) -> translate.Dialect:
     if cap == dialect.cap and usage == dialect.stream_options:
         return dialect
     return msgspec.structs.replace(dialect, cap=cap, stream_options=usage)
+
+
+def _is_priced(rates: Rates | None, endpoint: Endpoint) -> bool:
+    """Whether a price list says what a call costs here."""
+    if rates is None:
+        return False
+    return rates.sells_tokens or any(
+        getattr(rates, name) for name in (*endpoint.sells, "request_nusd")
+    )
 
 
 def _candidate(option: Option, input_bound: int) -> Candidate:

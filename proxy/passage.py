@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from proxy.wire import translate
+from proxy.wire.forms import Spliced
 from proxy.wire.meter import StreamMeter, Usage, VendorError
 from proxy.wire.translate import Failed, Target, Written
 from proxy.wire.translate.events import Alive, Ended, Event, Started, UsageSeen
@@ -71,7 +72,7 @@ class Passing:
     in_pieces = True
     """Whether an answer that is longer than what is held can go out in pieces."""
 
-    def request(self, attempt: "Attempt") -> tuple[bytes, bytes]:
+    def request(self, attempt: "Attempt") -> tuple[bytes | Spliced, bytes]:
         """Give the body that goes upstream, and the caller's headers that go with it."""
         exchange = attempt.exchange
         place = attempt.place

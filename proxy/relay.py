@@ -28,6 +28,7 @@ from proxy.wire import translate
 from proxy.wire.headers import cooldown_us, should_retry
 from proxy.wire.meter import StreamMeter, Usage, error_in
 from proxy.wire.sse import DamagedStream, Splitter, decode
+from proxy.wire.units import used
 from ratelimit.asks import Grant, Settlement
 from routing.catalogue import cost_nusd
 
@@ -197,8 +198,12 @@ class Attempt:
                 content_type = value
             elif size == 16 and name.lower() == b"content-encoding":
                 encoded = value.strip().lower() != b"identity"
-        if encoded and self.passage.in_pieces:
-            # It was told not to; it cannot be metered, and must not be touched.
+        if (encoded and self.passage.in_pieces) or (
+            self.way.endpoint.opaque
+            and content_type[:16].lower() != b"application/json"
+            and content_type[:17].lower() != b"text/event-stream"
+        ):
+            # Sound, or text; or compressed though it was told not to, which cannot be metered: it must not be touched.
             self.mode = _OPAQUE
         elif (
             self.exchange.seen.stream
@@ -258,7 +263,12 @@ class Attempt:
             self.first_at = monotonic()
         if self.committed:
             self._tail = (self._tail + data)[-TAIL_BYTES:]
+            self._held_bytes += len(data)
             self.exchange.chunk(data)
+            return
+        if self.mode == _OPAQUE and self.way.endpoint.flows:
+            self._held_bytes = len(data)
+            self._commit_chunked(data)
             return
         self._held.append(data)
         self._held_bytes += len(data)
@@ -401,9 +411,9 @@ class Attempt:
         held = self._held
         body = held[0] if len(held) == 1 else b"".join(held)
         usage = None
-        if self.mode == _WHOLE:
+        if self.mode == _WHOLE or self.way.endpoint.opaque:
             usage = self.way.endpoint.meter(body)
-            if usage is None and not self._is_answer(body):
+            if usage is None and self.mode == _WHOLE and not self._is_answer(body):
                 self._finish(Ended("bad_answer", self.status))
                 return
         try:
@@ -531,6 +541,17 @@ class Attempt:
             usage = meter.usage
         if usage is None or (outcome != "ok" and meter is not None):
             usage, source = self._estimate(ended, usage)
+        sold = exchange.seen.sold
+        if sold is not None and source != "none":
+            size = self._held_bytes if self.mode == _OPAQUE else 0
+            if used(
+                sold,
+                usage,
+                complete=outcome == "ok",
+                size=size,
+                by_token=place.rates.sells_tokens,
+            ):
+                source = "estimated"
         # Beyond this a number of the store's is no longer exact, and no vendor's count is true.
         cost = min(cost_nusd(place.rates, usage), MOST_NUSD)
         sent_at = self.sent_at

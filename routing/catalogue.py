@@ -47,6 +47,7 @@ __all__ = [
     "bound",
     "cost_nusd",
     "dearest_image_nusd",
+    "fee_nusd",
     "from_config",
     "image_nusd",
     "in_force",
@@ -387,6 +388,29 @@ def dearest_image_nusd(rates: Rates, kind: str) -> int:
         if size in open_ended or size in name.split("/") or "/" not in name
     ]
     return max(fits, default=image_nusd(rates, kind))
+
+
+def fee_nusd(rates: Rates, most: UnitCounts, output_tokens: int) -> int:
+    """
+    Return the most that a call may cost beside its input tokens, in nano-USD.
+
+    ``most`` bounds what is not sold by the token, ``output_tokens`` the output that no cap can be written for.
+    """
+    seconds = (
+        most.audio_input_us * rates.second_nusd + most.audio_output_us * rates.second_output_nusd
+    )
+    _, dearest = bound(rates, 0)
+    return (
+        -(-seconds // _US)
+        + most.images * dearest_image_nusd(rates, most.image_kind)
+        + most.characters * rates.character_nusd
+        + most.search_units * rates.search_unit_nusd
+        + -(
+            -output_tokens
+            * max(dearest, *(bound(tier, 0)[1] for _, tier in rates.tiers), 0)
+            // 1000
+        )
+    )
 
 
 # What it may cost at most...

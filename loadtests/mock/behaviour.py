@@ -57,6 +57,9 @@ class Behaviour:
     reasoning: int = _count(0, "hidden reasoning tokens, added to the completion tokens")
     audio_in: int = _count(0, "audio tokens within the prompt tokens")
     audio_out: int = _count(0, "audio tokens within the completion tokens")
+    seconds: int = _count(
+        0, "how long a recording is: a transcription reports it in place of tokens"
+    )
 
     # What is said
     tools: bool = _flag("answer with a call of the tool `get_weather`")

@@ -23,7 +23,7 @@ class Totals:
     Sums since the start or the last reset.
 
     `calls` is complete calls that were answered or are being answered, and equals `in_flight` plus the sum of `outcomes`.
-    Tokens count when a call ends: what was written of it by then.
+    Tokens count when a call ends: what was written of it by then; images, characters and audio when all of it was.
     `stalled` is connections that cannot be written to now, because their client does not read.
     """
 
@@ -31,6 +31,9 @@ class Totals:
     in_flight: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    images: int = 0
+    characters: int = 0
+    audio_ms: int = 0
     bytes: int = 0
     connections: int = 0
     connections_open: int = 0
@@ -101,6 +104,13 @@ class Books:
         totals.completion_tokens += completion_tokens
         totals.bytes += size
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+
+    def count_units(self, images: int, characters: int, audio_ms: int) -> None:
+        """Count what a whole answer used that is no token."""
+        totals = self.totals
+        totals.images += images
+        totals.characters += characters
+        totals.audio_ms += audio_ms
 
     def keep(self, served: Served) -> None:
         """Keep the detail of a call that was counted out."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtests.mock import messages, responses, words
+from loadtests.mock import media, messages, responses, words
 from loadtests.mock.behaviour import Behaviour, read_behaviour
 
 CHAT = "/v1/chat/completions"
@@ -85,6 +85,9 @@ class Asked(NamedTuple):
     inputs: int = 1
     base64: bool = False
     dimensions: int | None = None
+    format: str = ""
+    characters: int = 0
+    partial: int = 0
 
 
 class Step(NamedTuple):
@@ -116,6 +119,7 @@ class Plan:
     jitter_ms: int = 0
     times: int | None = None
     healed: "Plan | None" = None
+    units: media.Units | None = None
 
 
 class _Event(NamedTuple):
@@ -153,6 +157,9 @@ def _plan(asked: Asked, behaviour: Behaviour, created: int) -> Plan:
     prompt = behaviour.prompt
     if prompt is None:
         prompt = math.ceil(asked.body_bytes / 4)
+    medium: media.Said | None = None
+    if asked.path in media.PATHS:
+        medium = media.said(asked, behaviour, prompt, created)
     if behaviour.status is not None:
         payload = error_body(behaviour.status, path=asked.path)
         body = _Body([_Event(payload, 0)], len(payload), True, "keep", "refused")
@@ -160,10 +167,14 @@ def _plan(asked: Asked, behaviour: Behaviour, created: int) -> Plan:
         stream = False
     else:
         stream = asked.stream and asked.path not in {EMBEDDINGS, COUNT}
-        body = _spoil(
-            _events(asked, behaviour, prompt, created), behaviour, asked.path, stream=stream
+        said = (
+            _events(asked, behaviour, prompt, created)
+            if medium is None
+            else [_Event(*one) for one in medium.events]
         )
-    steps = tuple(_steps(body, behaviour, asked.path, stream=stream))
+        body = _spoil(said, behaviour, asked.path, stream=stream)
+    content_type = "" if medium is None or behaviour.status is not None else medium.content_type
+    steps = tuple(_steps(body, behaviour, asked.path, stream=stream, content_type=content_type))
     end = "close" if body.end == "keep" and _closes(behaviour, stream) else body.end
     plain = (
         end == "keep"
@@ -176,7 +187,8 @@ def _plan(asked: Asked, behaviour: Behaviour, created: int) -> Plan:
         steps=steps,
         end=end,
         outcome=body.outcome,
-        prompt_tokens=prompt,
+        prompt_tokens=0 if medium is not None and not reports_tokens(medium) else prompt,
+        units=None if medium is None else medium.units,
         whole=steps[0].wire if plain else None,
         tokens=steps[-1].tokens if steps else 0,
         breathe=behaviour.split > 0,
@@ -506,7 +518,9 @@ def head(
     return f"HTTP/1.1 {status} {'OK' if status == 200 else reason}\r\n{lines}\r\n".encode()
 
 
-def _answer_head(body: _Body, behaviour: Behaviour, path: str, *, stream: bool) -> bytes:
+def _answer_head(
+    body: _Body, behaviour: Behaviour, path: str, *, stream: bool, content_type: str
+) -> bytes:
     early = b"HTTP/1.1 103 Early Hints\r\nlink: </docs>; rel=help\r\n\r\n"
     before = early if behaviour.head_1xx else b""
     if behaviour.garbage == "head":
@@ -524,20 +538,27 @@ def _answer_head(body: _Body, behaviour: Behaviour, path: str, *, stream: bool) 
         extra.append(("retry-after", str(behaviour.retry_after)))
     if stream:
         extra.append(("cache-control", "no-cache"))
-    content_type = "text/event-stream; charset=utf-8" if stream else "application/json"
+    usual = "text/event-stream; charset=utf-8" if stream else "application/json"
     return before + head(
-        behaviour.status or 200, content_type, tuple(extra), length=length, path=path
+        behaviour.status or 200, content_type or usual, tuple(extra), length=length, path=path
     )
 
 
-def _steps(body: _Body, behaviour: Behaviour, path: str, *, stream: bool) -> Iterator[Step]:
+def reports_tokens(medium: media.Said) -> bool:
+    """Say whether an answer speaks of tokens; what does not is not billed by them."""
+    return any(b'"input_tokens"' in payload for payload, _, _ in medium.events)
+
+
+def _steps(
+    body: _Body, behaviour: Behaviour, path: str, *, stream: bool, content_type: str = ""
+) -> Iterator[Step]:
     if behaviour.hang == "head" and behaviour.status is None:
         return
     if body.end == "reset" and not body.events and behaviour.cut is None:
         yield Step(behaviour.ttft_ms, b"", 0)
         return
     chunked = _framing(behaviour, stream) == "chunked" and behaviour.garbage != "head"
-    pending = [_answer_head(body, behaviour, path, stream=stream)]
+    pending = [_answer_head(body, behaviour, path, stream=stream, content_type=content_type)]
     size = len(pending[0])
     tokens = behaviour.reasoning if body.outcome != "refused" and stream else 0
     # A step that is due at once is not waited for, so a random delay begins at one millisecond.

@@ -21,6 +21,7 @@ from typing import Any, cast
 import httptools
 import msgspec
 
+from loadtests.mock import media
 from loadtests.mock import plan as plans
 from loadtests.mock.behaviour import BadOption
 from loadtests.mock.books import Books, Served
@@ -100,6 +101,26 @@ class _ResponsesCall(msgspec.Struct):
     max_output_tokens: int | None = None
 
 
+class _ImageCall(msgspec.Struct):
+    model: str
+    prompt: str
+    n: int | None = None
+    stream: bool | None = None
+    partial_images: int | None = None
+
+
+class _SpeechCall(msgspec.Struct):
+    model: str
+    input: str
+    voice: str | dict[str, str]
+    stream_format: str | None = None
+
+
+class _ModerationCall(msgspec.Struct):
+    model: str
+    input: str | list[msgspec.Raw]
+
+
 class _Metadata(msgspec.Struct, frozen=True):
     user_id: str = ""
 
@@ -115,6 +136,9 @@ _read_completion = msgspec.json.Decoder(_CompletionCall).decode
 _read_messages = msgspec.json.Decoder(_MessagesCall).decode
 _read_responses = msgspec.json.Decoder(_ResponsesCall).decode
 _read_count = msgspec.json.Decoder(_CountCall).decode
+_read_image = msgspec.json.Decoder(_ImageCall).decode
+_read_speech = msgspec.json.Decoder(_SpeechCall).decode
+_read_moderation = msgspec.json.Decoder(_ModerationCall).decode
 _read_embedding = msgspec.json.Decoder(_EmbeddingCall).decode
 
 
@@ -189,7 +213,74 @@ def _ask_responses(body: bytes) -> Asked:
     return Asked(plans.RESPONSES, call.model, bool(call.stream), cap=cap, body_bytes=len(body))
 
 
+def _ask_image(body: bytes) -> Asked:
+    call = _read_image(body)
+    return Asked(
+        media.IMAGES,
+        call.model,
+        bool(call.stream),
+        body_bytes=len(body),
+        inputs=call.n or 1,
+        partial=call.partial_images or 0,
+    )
+
+
+def _ask_picture(path: str) -> Callable[[bytes], Asked]:
+    def ask(body: bytes) -> Asked:
+        form = media.read_form(body)
+        if "image" not in form.files:
+            raise _BadCall("image is missing", "image")
+        return Asked(
+            path,
+            form.fields["model"],
+            form.fields.get("stream") == "true",
+            body_bytes=len(body),
+            inputs=int(form.fields.get("n", 1)),
+            partial=int(form.fields.get("partial_images", 0)),
+        )
+
+    return ask
+
+
+def _ask_recording(path: str) -> Callable[[bytes], Asked]:
+    def ask(body: bytes) -> Asked:
+        form = media.read_form(body)
+        if "file" not in form.files:
+            raise _BadCall("file is missing", "file")
+        return Asked(
+            path,
+            form.fields["model"],
+            form.fields.get("stream") == "true",
+            body_bytes=len(body),
+            format=form.fields.get("response_format", "json"),
+        )
+
+    return ask
+
+
+def _ask_speech(body: bytes) -> Asked:
+    call = _read_speech(body)
+    return Asked(
+        media.SPEECH,
+        call.model,
+        call.stream_format == "sse",
+        body_bytes=len(body),
+        characters=len(call.input),
+    )
+
+
+def _ask_moderation(body: bytes) -> Asked:
+    return Asked(media.MODERATIONS, _read_moderation(body).model, body_bytes=len(body))
+
+
 _ASK: dict[bytes, Callable[[bytes], Asked]] = {
+    media.MODERATIONS.encode(): _ask_moderation,
+    media.IMAGES.encode(): _ask_image,
+    media.EDITS.encode(): _ask_picture(media.EDITS),
+    media.VARIATIONS.encode(): _ask_picture(media.VARIATIONS),
+    media.SPEECH.encode(): _ask_speech,
+    media.TRANSCRIPTIONS.encode(): _ask_recording(media.TRANSCRIPTIONS),
+    media.TRANSLATIONS.encode(): _ask_recording(media.TRANSLATIONS),
     b"/v1/chat/completions": _ask_chat,
     b"/v1/completions": _ask_completion,
     b"/v1/embeddings": _ask_embedding,
@@ -397,7 +488,7 @@ class Connection(asyncio.Protocol):
         try:
             asked = ask(body)
             plan = self.vendor.plan_for(asked)
-        except (ValueError, msgspec.MsgspecError) as mistake:
+        except (ValueError, KeyError, msgspec.MsgspecError) as mistake:
             self._refuse(mistake)
             return
         self._begin(asked, plan)
@@ -424,6 +515,8 @@ class Connection(asyncio.Protocol):
             wire = plan.whole
             self._transport.write(wire)
             books.end(plan.prompt_tokens, plan.tokens, len(wire), plan.outcome)
+            if plan.units is not None and plan.outcome == "ok":
+                books.count_units(*plan.units)
             books.stir()
             return
         self._plan = plan
@@ -495,6 +588,8 @@ class Connection(asyncio.Protocol):
         began = self._next_step > 0
         prompt_tokens = plan.prompt_tokens if began else 0
         self.books.end(prompt_tokens, self._tokens, self._written, outcome)
+        if plan.units is not None and outcome == "ok":
+            self.books.count_units(*plan.units)
         if self.books.detailed and self._id is not None:
             asked = self._asked
             prefix = _PREFIXES.get(asked.path, "req_")

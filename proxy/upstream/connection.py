@@ -26,6 +26,7 @@ import httptools
 
 from proxy.upstream.deadlines import FOREVER, Timeouts, Wheel
 from proxy.upstream.errors import BadAnswer, Phase, UpstreamError, UpstreamLost
+from proxy.wire.forms import Spliced
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -168,7 +169,7 @@ class Connection(asyncio.Protocol):
         self,
         listener: Listener,
         head: bytes,
-        body: bytes,
+        body: bytes | Spliced,
         timeouts: Timeouts,
         now: float,
         *,
@@ -199,10 +200,14 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             # It died since it was taken; told from the loop, as every other loss is.
             self._loop.call_soon(self._lose, "the provider had closed the connection")
+        elif isinstance(body, Spliced):
+            # Not writelines: before CPython 3.12.9 it joins, or forgets to say that it must wait.
+            transport.write(head)
+            for piece in body.pieces:
+                transport.write(piece)
         elif len(body) < JOIN_BELOW_BYTES:
             transport.write(head + body)
         else:
-            # Not writelines: before CPython 3.12.9 it joins, or forgets to say that it must wait.
             transport.write(head)
             transport.write(body)
 

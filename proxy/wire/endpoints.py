@@ -16,8 +16,11 @@ from typing import Protocol as Shape
 from proxy.wire import (
     anthropic,
     anthropic_answers,
+    audio,
     gemini,
     gemini_answers,
+    images,
+    moderations,
     ollama,
     openai,
     openai_answers,
@@ -39,6 +42,7 @@ from proxy.wire.envelopes import (
     openai_lines,
     responses_event,
 )
+from proxy.wire.forms import Spliced
 from proxy.wire.look import Look
 from proxy.wire.meter import Grammar, Usage
 
@@ -56,7 +60,7 @@ __all__ = [
     "Protocol",
 ]
 
-Kind = Literal["generate", "embed", "count"]
+Kind = Literal["generate", "embed", "count", "media"]
 
 
 _Look = Callable[[bytes], Look]
@@ -86,7 +90,7 @@ class _Rewrite(Shape):
         include_usage: bool,
         output_cap: int | None,
         cap_field: str | None,
-    ) -> bytes: ...
+    ) -> bytes | Spliced: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +133,9 @@ class Endpoint:
     `event` writes the error that ends a cut one, see `envelopes`. `kind` says what is asked for, in
     whichever protocol; `cap_field` is where an output cap is written, None where providers differ. `translation` is the protocol's record in `translate`, None for what is
     never translated. `optional` says that a server may speak the protocol and not have this.
+    `look_form` looks in place of `look` where a body may be a form, and is told its content-type. An `opaque`
+    answer need not be JSON, one that `flows` is passed on as it comes. `sells` are the rates (`routing.catalogue`) by which
+    it may be sold beside tokens.
     """
 
     word: str
@@ -145,6 +152,10 @@ class Endpoint:
     cap_field: str | None = None
     translation: translate.Vendor | None = None
     optional: bool = False
+    look_form: Callable[[bytes, str], Look] | None = None
+    opaque: bool = False
+    flows: bool = False
+    sells: tuple[str, ...] = ()
 
     @property
     def generates(self) -> bool:
@@ -321,6 +332,39 @@ _OLLAMA_CHAT = Endpoint(
     translation=translate.PROTOCOLS["ollama.chat"],
 )
 
+_IMAGES = Endpoint(
+    word="openai.images",
+    protocol=OPENAI,
+    route="/v1/images/generations",
+    path="/images/generations",
+    look=images.look,
+    rewrite=images.rewrite,
+    meter=images.meter,
+    tokens_in=images.tokens_in,
+    grammar=images.EVENTS,
+    event=openai_event,
+    kind="media",
+    optional=True,
+    sells=("images",),
+)
+_TRANSCRIPTIONS = Endpoint(
+    word="openai.transcriptions",
+    protocol=OPENAI,
+    route="/v1/audio/transcriptions",
+    path="/audio/transcriptions",
+    look=audio.look_speech,
+    rewrite=audio.rewrite,
+    meter=audio.meter,
+    tokens_in=audio.tokens_in,
+    grammar=audio.EVENTS,
+    event=openai_event,
+    kind="media",
+    optional=True,
+    look_form=audio.look_transcription,
+    opaque=True,
+    sells=("second_nusd",),
+)
+
 ENDPOINTS = (
     Endpoint(
         word="openai.chat",
@@ -379,6 +423,61 @@ ENDPOINTS = (
         cap_field="max_output_tokens",
         translation=translate.PROTOCOLS["openai.responses"],
         optional=True,
+    ),
+    Endpoint(
+        word="openai.moderations",
+        protocol=OPENAI,
+        route="/v1/moderations",
+        path="/moderations",
+        look=moderations.look,
+        rewrite=moderations.rewrite,
+        meter=openai_answers.meter_json,
+        tokens_in=moderations.tokens_in,
+        grammar=None,
+        event=openai_event,
+        kind="media",
+        optional=True,
+    ),
+    _IMAGES,
+    replace(
+        _IMAGES,
+        word="openai.image_edits",
+        route="/v1/images/edits",
+        path="/images/edits",
+        look_form=images.look_form,
+    ),
+    replace(
+        _IMAGES,
+        word="openai.image_variations",
+        route="/v1/images/variations",
+        path="/images/variations",
+        look_form=images.look_variation,
+        grammar=None,
+    ),
+    Endpoint(
+        word="openai.speech",
+        protocol=OPENAI,
+        route="/v1/audio/speech",
+        path="/audio/speech",
+        look=audio.look_speech,
+        rewrite=audio.rewrite_speech,
+        meter=audio.meter,
+        tokens_in=audio.tokens_in,
+        grammar=audio.EVENTS,
+        event=openai_event,
+        kind="media",
+        optional=True,
+        opaque=True,
+        flows=True,
+        sells=("character_nusd", "second_output_nusd"),
+    ),
+    _TRANSCRIPTIONS,
+    replace(
+        _TRANSCRIPTIONS,
+        word="openai.translations",
+        route="/v1/audio/translations",
+        path="/audio/translations",
+        grammar=None,
     ),
     _MESSAGES,
     _in_beta(_MESSAGES),

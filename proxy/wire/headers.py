@@ -9,7 +9,7 @@ Nothing that is written can hold a CR, LF or NUL: one check over the written blo
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -216,8 +216,8 @@ class RequestHead:
     The head of requests to one deployment, written once but for what changes per request.
 
     `host` is the authority of the base URL, `credentials` one header such as ``("authorization",
-    "Bearer …")`` or None, `extra` the provider's own headers, which win over the defaults. Raises
-    `ValueError` for a name or value that cannot stand in a head.
+    "Bearer …")`` or None, `extra` the provider's own headers, which win over the defaults. Without `typed`
+    it says no content-type, and what is passed has to. Raises `ValueError` for a name or value that cannot stand in a head.
     """
 
     __slots__ = ("_prefix",)
@@ -231,6 +231,7 @@ class RequestHead:
         credentials: tuple[str, str] | None = None,
         extra: Mapping[str, str] | None = None,
         method: str = "POST",
+        typed: bool = True,
     ) -> None:
         headers = {
             "host": host,
@@ -240,6 +241,8 @@ class RequestHead:
             "accept-encoding": "identity",
             "content-type": "application/json",
         }
+        if not typed:
+            del headers["content-type"]
         if credentials is not None:
             headers[credentials[0].lower()] = credentials[1]
         for name, value in (extra or {}).items():
@@ -254,7 +257,7 @@ class RequestHead:
             lines.append(_line(name, value))
         self._prefix = b"".join(lines) + b"content-length: "
 
-    def write(self, body: bytes, passed: bytes = b"") -> bytes:
+    def write(self, body: Sized, passed: bytes = b"") -> bytes:
         """Give the head of a request with this body; `passed` is of RequestHeaders."""
         return b"%b%d\r\n%b\r\n" % (self._prefix, len(body), passed)
 

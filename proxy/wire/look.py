@@ -33,6 +33,7 @@ from msgspec import Raw
 
 from proxy.wire import json_edit
 from proxy.wire.json_edit import DuplicateMember
+from proxy.wire.units import Sold
 
 __all__ = [
     "ABSENT",
@@ -51,6 +52,7 @@ __all__ = [
     "inner",
     "is_plain",
     "model_span",
+    "named",
     "place",
     "splice",
     "twice",
@@ -145,6 +147,10 @@ class Look(msgspec.Struct, gc=False):
     has_stream_options: bool
     dearer: tuple[str, str] | None = None
     tied: str | None = None
+    # What may be used that is not sold by the token; None for nothing.
+    sold: Sold | None = None
+    # Of a form, its boundary; then the one cut is where the model's name lies.
+    form: bytes = b""
 
 
 # What a member that is not there decodes to; msgspec has no unions with Raw.
@@ -424,6 +430,20 @@ def cap_span(seen: Look, name: str) -> tuple[int, int]:
         if value is not None:
             return value.span(1)
     return json_edit.locate_known(seen.frame, name)
+
+
+def named(body: bytes, seen: Look, upstream_model: str) -> bytes:
+    """Give a JSON body with another model's name, or with one where the caller named none."""
+    if upstream_model == seen.model:
+        return body
+    for member in json_edit.scan(seen.frame):
+        if member.name == "model":
+            start, end = model_span(seen)
+            return splice(body, seen, [(start, end, msgspec.json.encode(upstream_model))])
+    brace = body.index(b"{") + 1
+    comma = b"" if body[brace:].lstrip().startswith(b"}") else b","
+    name = msgspec.json.encode(upstream_model)
+    return b'%b"model":%b%b%b' % (body[:brace], name, comma, body[brace:])
 
 
 def carve(

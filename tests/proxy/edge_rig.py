@@ -93,7 +93,9 @@ def request(
     if key is not None:
         lines.append(f"Authorization: Bearer {key}")
     if body is not None:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        if not any(line.lower().startswith("content-type:") for line in headers):
+            lines.append("Content-Type: application/json")
+        lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1") + (body or b"")
 
 

@@ -46,6 +46,18 @@ BODIES |= {
     "/api/chat": b'{"model":"m","messages":[{"role":"user","content":"x"}]}',
     "/api/generate": b'{"model":"m","prompt":"x"}',
 }
+FORM = "multipart/form-data; boundary=b"
+FILE = b'--b\r\ncontent-disposition: form-data; name="%b"; filename="f"\r\n\r\nx\r\n'
+FIELD = b'--b\r\ncontent-disposition: form-data; name="%b"\r\n\r\nm\r\n'
+BODIES |= {
+    "/v1/moderations": b'{"model":"m","input":"x"}',
+    "/v1/images/generations": b'{"model":"m","prompt":"x"}',
+    "/v1/images/edits": FIELD % b"model" + FIELD % b"prompt" + FILE % b"image" + b"--b--",
+    "/v1/images/variations": FIELD % b"model" + FILE % b"image" + b"--b--",
+    "/v1/audio/speech": b'{"model":"m","input":"x","voice":"v"}',
+    "/v1/audio/transcriptions": FIELD % b"model" + FILE % b"file" + b"--b--",
+    "/v1/audio/translations": FIELD % b"model" + FILE % b"file" + b"--b--",
+}
 BODIES |= NAMED
 BODIES |= {f"{path}?beta=true": body for path, body in BODIES.items() if path.startswith(MESSAGES)}
 GOOGLE = {"google": {"protocol": "gemini", "base_url": "http://127.0.0.1:9"}}
@@ -71,7 +83,9 @@ async def test_every_route_that_can_spend_passes_admission(edge: MakeEdge) -> No
         for method in methods:
             before = len(asked)
             target = path.replace("{id}", "m").replace("{model}", "g")
-            answer = await rig.ask(BODIES.get(path), path=target, method=method)
+            body = BODIES.get(path)
+            headers = [f"Content-Type: {FORM}"] if body and body.startswith(b"--b") else []
+            answer = await rig.ask(body, *headers, path=target, method=method)
             if method == "POST":
                 assert answer.status == 503
                 assert len(asked) == before + 1
@@ -89,6 +103,13 @@ async def test_the_routes_are_those_that_are_documented(edge: MakeEdge) -> None:
         "/v1/completions": ("POST",),
         "/v1/embeddings": ("POST",),
         "/v1/responses": ("POST",),
+        "/v1/moderations": ("POST",),
+        "/v1/images/generations": ("POST",),
+        "/v1/images/edits": ("POST",),
+        "/v1/images/variations": ("POST",),
+        "/v1/audio/speech": ("POST",),
+        "/v1/audio/transcriptions": ("POST",),
+        "/v1/audio/translations": ("POST",),
         "/v1/messages": ("POST",),
         "/v1/messages?beta=true": ("POST",),
         "/v1/messages/count_tokens": ("POST",),
