@@ -221,6 +221,11 @@ class EdgeSettings(Section):
     max_attempts: Annotated[int, Whole(1, 20)] = Field(
         default=3, description="Most deployments that one exchange may try before its first byte."
     )
+    retry_ratio: Annotated[float, Number(0, 1)] = Field(
+        default=0.2,
+        description="Most second tries per request over ten seconds, so that an outage is not"
+        " answered with more load; ten are made in any case. 0 makes none.",
+    )
 
 
 class AdminSettings(Section):

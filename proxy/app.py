@@ -37,6 +37,7 @@ from proxy.live import Live, boot_nonce
 from proxy.observe import AccessLog, Metrics
 from proxy.options import EdgeOptions
 from proxy.relay import Attempt
+from proxy.retries import RetryBudget
 from proxy.server import EdgeServer
 from proxy.upstream.deadlines import Wheel
 from proxy.upstream.errors import UpstreamError
@@ -80,6 +81,7 @@ class Edge:
         self.replica = replica_name(options.worker)
         self.metrics = Metrics()
         self.added = self.metrics.histogram("penstock_added_seconds")
+        self.retries = RetryBudget()
         self.waits = {
             outcome: self.metrics.histogram("penstock_wait_seconds", outcome)
             for outcome in ("granted", "refused", "left")
@@ -234,6 +236,8 @@ class Edge:
         return {
             ("penstock_in_flight",): len(self.exchanges),
             ("penstock_waiting",): self.gate.waiting,
+            ("penstock_retries_total", "made"): self.retries.made,
+            ("penstock_retries_total", "refused"): self.retries.refused,
             ("penstock_tasks",): len(asyncio.all_tasks()),
             ("penstock_client_connections",): len(self.server.connections),
             ("penstock_upstream_connections", "idle"): pool.idle,

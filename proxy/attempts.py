@@ -7,6 +7,7 @@ Each attempt is admitted and settled on its own; what this file decides is only 
     attempt ended as            before the first byte                        after it
     answered                    done                                         done
     refused 4xx (the caller's)  pass it on                                   -
+    too long, against a policy  another model or vendor that may take it     -
     refused 408 429 5xx 401..5  next candidate                               -
     connect failed, timed out   next candidate                               end with a typed error
     lost, garbage               next candidate                               end with a typed error
@@ -15,11 +16,15 @@ Each attempt is admitted and settled on its own; what this file decides is only 
 
 A pooled connection that had died idle is not the end of an attempt: the attempt itself goes on, on a fresh one.
 A 401, 403, 404 or 405 of an upstream is about our credentials, names or addresses, never about the caller's request, so another candidate may do.
+Second tries are of a budget (`proxy.retries`), but for what is no failure: a request that one refused and another may take.
 A provider's `x-should-retry: false` is about asking that provider again: the others are asked all the same, and the caller hears it when all of them said so.
 """
 
 from dataclasses import dataclass
 from typing import Literal
+
+from proxy.retries import RetryBudget
+from proxy.wire.faults import Fault
 
 Decision = Literal["done", "pass_on", "next", "give_up"]
 
@@ -34,6 +39,7 @@ class Ended:
     How an attempt ended: `status` is 0 when no answer came; `stale` when a pooled connection had died idle.
 
     `vain`: the provider said that to ask it again would be in vain (`x-should-retry: false`).
+    `fault`: what it refused the request for, where another may take it.
     """
 
     outcome: str
@@ -41,6 +47,7 @@ class Ended:
     stale: bool = False
     committed: bool = False
     vain: bool = False
+    fault: Fault = ""
 
 
 def outcome_of(status: int) -> str:
@@ -76,11 +83,16 @@ def health_of(ended: Ended) -> int:
 class Attempts:
     """The attempts of one exchange: at most `most` of them, each candidate tried once."""
 
-    __slots__ = ("_candidates", "_most", "_vain", "made", "tried")
+    __slots__ = ("_budget", "_candidates", "_most", "_ratio", "_vain", "made", "tried")
 
-    def __init__(self, candidates: int, most: int) -> None:
+    def __init__(
+        self, candidates: int, most: int, budget: RetryBudget | None = None, ratio: float = 1.0
+    ) -> None:
+        """`budget` is the edge's, `ratio` how many retries it allows per request; without one, all are made."""
         self._candidates = candidates
         self._most = most
+        self._budget = budget
+        self._ratio = ratio
         self._vain = 0
         self.made = 0
         self.tried: list[int] = []
@@ -99,15 +111,18 @@ class Attempts:
         """Note that this candidate (counted from 0) cannot be asked at all."""
         self.tried.append(candidate)
 
-    def decide(self, ended: Ended) -> Decision:
-        """Return what follows from the end of the latest attempt."""
+    def decide(self, ended: Ended, now: float = 0.0) -> Decision:
+        """Return what follows from the end of the latest attempt; `now` is in seconds."""
         self._vain += ended.vain
         if ended.outcome in {"ok", "client_left"}:
             return "done"
         if ended.committed or ended.outcome in {"drained", "internal"}:
             return "give_up"
+        is_left = self.made < self._most and len(set(self.tried)) < self._candidates
         if ended.status in OF_THE_CALLER:
-            return "pass_on"
-        if self.made >= self._most or len(set(self.tried)) >= self._candidates:
+            return "next" if ended.fault and is_left else "pass_on"
+        if not is_left:
+            return "give_up"
+        if self._budget is not None and not self._budget.take(now, self._ratio):
             return "give_up"
         return "next"

@@ -32,7 +32,7 @@ from proxy.errors import (
     StoreGone,
     Unauthorized,
 )
-from proxy.live import Offer
+from proxy.live import Offer, Place
 from proxy.observe import AccessLine
 from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error
 from proxy.relay import Attempt
@@ -41,6 +41,7 @@ from proxy.trials import session_of, unit_of
 from proxy.upstream.errors import UpstreamError
 from proxy.wire import translate
 from proxy.wire.endpoints import Endpoint, Protocol
+from proxy.wire.faults import Fault
 from proxy.wire.look import MAX_USER, BadField, Look, check_model
 from proxy.wire.meter import Usage
 from proxy.wire.units import Sold
@@ -213,7 +214,12 @@ class Exchange:
             # What one provider keeps is no other one's: such a call has no other resort.
             alone=seen.tied is not None,
         )
-        self.attempts = attempts = Attempts(len(offer.places), live.config.edge.max_attempts)
+        self.attempts = attempts = Attempts(
+            len(offer.places),
+            live.config.edge.max_attempts,
+            edge.retries,
+            live.config.edge.retry_ratio,
+        )
         if offer.decides or wishes is not caller.wishes:
             self.choice = choose(self, offer, wishes)
         if seen.tied is not None and len({place.provider for place in offer.places}) > 1:
@@ -244,6 +250,8 @@ class Exchange:
                 if isinstance(answer, Denied):
                     raise denied_error(answer)
                 raise nobody_error(offer, answer)
+            if last is None:
+                edge.retries.count(self.read_at)
             attempts.begin(answer.candidate)
             self.current = last = Attempt(
                 self,
@@ -253,11 +261,13 @@ class Exchange:
                 why or why_of(self.choice, answer),
             )
             ended = await last.run()
-            decision = attempts.decide(ended)
+            if ended.fault:
+                self._leave_out(last.place, ended.fault)
+            decision = attempts.decide(ended, monotonic())
             if decision == "done":
                 return
             if decision == "next" and monotonic() < self.started_at + edge.total_timeout_s:
-                why = f"retry:{ended.outcome}"
+                why = f"fallback:{ended.fault}" if ended.fault else f"retry:{ended.outcome}"
                 continue
             if ended.committed:
                 return
@@ -266,6 +276,16 @@ class Exchange:
                 return
             break
         raise failed_error(last, self.failure, in_vain=attempts.all_in_vain)
+
+    def _leave_out(self, refused: Place, fault: Fault) -> None:
+        """Ask only those who may take what one has refused: a larger context, another vendor."""
+        for candidate, place in enumerate(self.offer.places):
+            if not (
+                place.holds_more(refused)
+                if fault == "context"
+                else place.provider != refused.provider
+            ):
+                self.attempts.leave_out(candidate)
 
     def _arm(self, trial: Trial, caller: "Caller") -> Arm | None:
         """Return the arm of the experiment that leads the call, None when none does."""

@@ -108,9 +108,17 @@ class Place:
     rates: Rates
     about: bytes
     """What answers say of it: header lines, up to the reason of the choice."""
+    context: int
+    """Tokens of input and output together, 0 when nobody knows."""
     secrets: tuple[bytes, ...] = field(repr=False)
     """What is sent to it and shown to nobody: its key, and the values of its own headers."""
     tally: Tally
+
+    def holds_more(self, other: "Place") -> bool:
+        """Whether it may take what was too long for another one."""
+        if self.context and other.context:
+            return self.context > other.context
+        return self.model != other.model
 
     def without_secrets(self, text: bytes) -> bytes:
         """Return words of the vendor's in which nothing that we sent it is repeated."""
@@ -422,6 +430,7 @@ class Live:
                 f"x-penstock-deployment: {placed.id}\r\nx-penstock-model: {placed.model}\r\n"
                 f"x-penstock-route: model={placed.model}; deployment={placed.id}; reason="
             ).encode(),
+            context=option.context or 0,
             secrets=tuple(secret.encode() for secret in secrets),
             tally=Tally(self._metrics, placed.model, placed.id),
         )

@@ -118,6 +118,12 @@ METRICS = (
         ("outcome",),
         _SHORT,
     ),
+    Metric(
+        "penstock_retries_total",
+        "counter",
+        "Second tries, by whether the retry budget let them be made; outcome is made or refused.",
+        ("outcome",),
+    ),
     Metric("penstock_waiting", "gauge", "Calls that wait for a place at a full deployment."),
     Metric("penstock_in_flight", "gauge", "Exchanges under way."),
     Metric("penstock_tasks", "gauge", "Tasks of the event loops, ours and the libraries'."),

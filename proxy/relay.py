@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgpack
 import orjson
 
-from proxy.attempts import Ended, health_of, outcome_of
+from proxy.attempts import OF_THE_CALLER, Ended, health_of, outcome_of
 from proxy.choosing import decided, told
 from proxy.live import Place, Way
 from proxy.passage import PASSING, Passing, StreamRefused, TranslatedStream, Translating
@@ -25,10 +25,11 @@ from proxy.server import reason
 from proxy.upstream.connection import Connection, Headers
 from proxy.upstream.errors import BadAnswer, ConnectFailed, UpstreamError
 from proxy.wire import translate
-from proxy.wire.headers import cooldown_us, should_retry
+from proxy.wire.faults import fault_of
 from proxy.wire.meter import StreamMeter, Usage, error_in
 from proxy.wire.sse import DamagedStream, Splitter, decode
 from proxy.wire.units import used
+from proxy.wire.vendor_limits import Left, cooldown_us, is_scarce, left_of, should_retry
 from ratelimit.asks import Grant, Settlement
 from routing.catalogue import cost_nusd
 
@@ -74,6 +75,8 @@ class Attempt:
         "first_at",
         "grant",
         "headers",
+        "left",
+        "left_at",
         "meter",
         "mode",
         "number",
@@ -108,6 +111,9 @@ class Attempt:
         self.headers: Headers = []
         self.refusal = b""
         self.cool_us = 0
+        # What the vendor said that it still lets pass, and when.
+        self.left: Left | None = None
+        self.left_at = 0.0
         self.sent_at = 0.0
         self.first_at = 0.0
         self.reads = 0
@@ -189,6 +195,7 @@ class Attempt:
         self.headers = headers
         if not 200 <= status < 300:
             self.mode = _REFUSED
+            self._note_left()
             return
         content_type = b""
         encoded = False
@@ -198,6 +205,8 @@ class Attempt:
                 content_type = value
             elif size == 16 and name.lower() == b"content-encoding":
                 encoded = value.strip().lower() != b"identity"
+            elif size > 20 and is_scarce(name, value):
+                self._note_left()
         if (encoded and self.passage.in_pieces) or (
             self.way.endpoint.opaque
             and content_type[:16].lower() != b"application/json"
@@ -222,6 +231,18 @@ class Attempt:
             )
         else:
             self.mode = _WHOLE
+
+    def _note_left(self) -> None:
+        self.left = left_of(self.headers, self.exchange.edge.unix_time())
+        self.left_at = monotonic()
+
+    def _left(self, now: float) -> Left | None:
+        """Return what the vendor still lets pass as it is now."""
+        if self.left is None:
+            return None
+        past_us = int((now - self.left_at) * 1_000_000)
+        requests, lasts_us, tokens, tokens_last_us = self.left
+        return requests, max(lasts_us - past_us, 0), tokens, max(tokens_last_us - past_us, 0)
 
     def body(self, data: bytes) -> None:
         """Take one read of the answer's body and pass it on: per read one look, one write."""
@@ -296,8 +317,14 @@ class Attempt:
                 # Some servers repeat the headers of a request that they refuse.
                 self.refusal = self.place.without_secrets(b"".join(self._held))
                 self.cool_us = cooldown_us(self.headers, self.exchange.edge.unix_time()) or 0
-                vain = should_retry(self.headers) is False
-                self._finish(Ended(outcome_of(self.status), self.status, vain=vain))
+                self._finish(
+                    Ended(
+                        outcome_of(self.status),
+                        self.status,
+                        vain=should_retry(self.headers) is False,
+                        fault=fault_of(self.refusal) if self.status in OF_THE_CALLER else "",
+                    )
+                )
             else:
                 self._end_whole()
         except Exception as fault:  # noqa: BLE001 - ours; `run` is the one to tell, who would wait for ever
@@ -575,6 +602,7 @@ class Attempt:
                 streamed=self.reported,
                 user=exchange.user,
                 kind=exchange.kind,
+                left=self._left(now),
                 # The order is the ledger's.
                 entry=_pack(
                     (

@@ -10,14 +10,11 @@ Nothing that is written can hold a CR, LF or NUL: one check over the written blo
 
 import re
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
-__all__ = ["AnswerHeaders", "RequestHead", "RequestHeaders", "cooldown_us", "should_retry"]
+__all__ = ["AnswerHeaders", "Header", "RequestHead", "RequestHeaders"]
 
 Header = tuple[bytes, bytes]
 
-MAX_COOLDOWN_US = 60_000_000
 MAX_REMEMBERED = 1_024
 MAX_REMEMBERED_NAME = 64
 MAX_PASSED_VALUE = 2_048
@@ -101,19 +98,6 @@ _FRAMING = frozenset(
     {"content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"}
     | {"accept-encoding", "content-encoding"}
 )
-
-_DURATION_PART = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(ms|us|µs|ns|s|m|h|d)", re.ASCII)
-_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII)
-_UNITS_US = {
-    "ns": 0.001,
-    "us": 1,
-    "µs": 1,
-    "ms": 1_000,
-    "s": 1_000_000,
-    "m": 60_000_000,
-    "h": 3_600_000_000,
-    "d": 86_400_000_000,
-}
 
 
 class AnswerHeaders:
@@ -262,45 +246,6 @@ class RequestHead:
         return b"%b%d\r\n%b\r\n" % (self._prefix, len(body), passed)
 
 
-def should_retry(headers: Iterable[Header]) -> bool | None:
-    """Say what the vendor says of another try (``x-should-retry``); None when nothing."""
-    value = _last(headers, b"x-should-retry").lower()
-    return {"true": True, "false": False}.get(value)
-
-
-def cooldown_us(headers: Sequence[Header], now_s: float) -> int | None:
-    """
-    Say how long the vendor wants to be left alone, in microseconds, 60 s at most; None if it does not.
-
-    Obeys ``retry-after-ms``, then ``retry-after`` (seconds or a date; `now_s` is Unix time), then
-    the resets of those rate limits that have nothing remaining (``x-ratelimit-reset-*``: ``1s``,
-    ``6m0s``, ``20ms``, plain seconds, or a Unix time).
-    """
-    value = _last(headers, b"retry-after-ms")
-    if (found := _scaled(value, 1_000)) is not None:
-        return found
-    value = _last(headers, b"retry-after")
-    if value:
-        if (found := _scaled(value, 1_000_000)) is not None:
-            return found
-        try:
-            date = parsedate_to_datetime(value)
-            if date.tzinfo is None:
-                date = date.replace(tzinfo=UTC)
-            return _capped((date.timestamp() - now_s) * 1_000_000)
-        except (ValueError, TypeError, OverflowError):
-            pass
-    waits: list[int] = []
-    for kind in (b"-requests", b"-tokens", b""):
-        remaining = _last(headers, b"x-ratelimit-remaining" + kind)
-        reset = _last(headers, b"x-ratelimit-reset" + kind)
-        if reset and remaining in {"", "0"}:
-            wait = _duration_us(reset, now_s)
-            if wait is not None:
-                waits.append(wait)
-    return max(waits) if waits else None
-
-
 def _line(name: str, value: str) -> bytes:
     try:
         line = f"{name}: {value}\r\n".encode("latin-1")
@@ -309,36 +254,3 @@ def _line(name: str, value: str) -> bytes:
     if not _TOKEN.fullmatch(name.encode("latin-1")) or _UNSAFE.search(line[:-2]):
         raise ValueError(f"the header {name!r} cannot be sent")
     return line
-
-
-def _last(headers: Iterable[Header], wanted: bytes) -> str:
-    found = ""
-    for name, value in headers:
-        if name.lower() == wanted:
-            found = value.decode("latin-1").strip()
-    return found
-
-
-def _scaled(value: str, unit_us: int) -> int | None:
-    if not _NUMBER.fullmatch(value):
-        return None
-    return _capped(float(value) * unit_us)
-
-
-def _duration_us(value: str, now_s: float) -> int | None:
-    seconds = _scaled(value, 1_000_000)
-    if seconds is not None:
-        number = float(value)
-        if number > 1e11:
-            return _capped((number / 1_000 - now_s) * 1_000_000)
-        if number > 1e9:
-            return _capped((number - now_s) * 1_000_000)
-        return seconds
-    parts = _DURATION_PART.findall(value)
-    if not parts or "".join(number + unit for number, unit in parts) != value:
-        return None
-    return _capped(sum(float(number) * _UNITS_US[unit] for number, unit in parts))
-
-
-def _capped(wait_us: float) -> int:
-    return int(min(max(wait_us, 0), MAX_COOLDOWN_US))
