@@ -27,6 +27,7 @@ from console import (
     catalogue_routes,
     config_routes,
     key_routes,
+    models_routes,
     openapi,
     quota_routes,
     routing_routes,
@@ -76,6 +77,7 @@ def routes() -> tuple[Route, ...]:
         *key_routes.ROUTES,
         *quota_routes.ROUTES,
         *catalogue_routes.ROUTES,
+        *models_routes.ROUTES,
         *routing_routes.ROUTES,
     )
 

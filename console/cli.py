@@ -29,6 +29,9 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         ),
         "key": Command("console.key_command", "make, list, rotate and revoke callers' keys"),
         "quota": Command("console.quota_command", "limits and budgets, and what they hold now"),
+        "models": Command(
+            "console.models_command", "list models by tag, price, quality; import catalogues"
+        ),
         "providers": Command("console.providers_command", "list providers"),
         "deployment": Command("console.deployment_command", "list, drain and weigh deployments"),
         "usage": Command("console.usage_command", "sum tokens and cost, by model, team, key, …"),

@@ -494,6 +494,49 @@ class ModelsReport(Shape):
     worth: float | None = Field(description="What was served was worth, weighed by calls.")
 
 
+class ListPrice(Shape):
+    """What a million tokens cost, in USD."""
+
+    input_usd: str
+    output_usd: str
+    cached_input_usd: str
+    blended_usd: str = Field(description="Three tokens of input for one of output.")
+    version: str = Field(description="The price list.")
+
+
+class ListedQuality(Shape):
+    """How good a model is at a task, and where that is from."""
+
+    value: float
+    source: str = Field(description="As docs/catalogue.md names them, or `configuration`.")
+    read: float | str = Field(description="What the source says.")
+    url: str = Field(description="Where the source is published, empty for the configuration.")
+
+
+class CatalogueModel(Shape):
+    """A model with what is known of it, and where it is served."""
+
+    name: str
+    vendor: str
+    tags: list[str]
+    input: list[str] = Field(description="Modalities that it takes, empty where nobody knows.")
+    output: list[str]
+    context: int | None
+    max_output: int | None
+    price: ListPrice | None
+    quality: dict[str, ListedQuality] = Field(description="By task.")
+    providers: list[str]
+    deployments: list[str]
+    listed_as: str = Field(description="Its name in the listing, empty where it is not listed.")
+
+
+class Catalogue(Shape):
+    """Models by what they cost, hold and are good at."""
+
+    version: int
+    models: list[CatalogueModel]
+
+
 class Word(Shape):
     """Whether the role lives or is ready."""
 

@@ -440,6 +440,7 @@ def test_without_a_command_it_shows_the_commands(checkout: Checkout) -> None:
         (["config", "check"], "-m console config check"),
         (["key", "create", "a/b/c"], "-m console key create a/b/c"),
         (["quota", "show"], "-m console quota show"),
+        (["models", "--all"], "-m console models --all"),
         (["providers"], "-m console providers"),
         (["deployment", "drain", "x"], "-m console deployment drain x"),
         (["usage", "--by", "team"], "-m console usage --by team"),
