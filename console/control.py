@@ -12,6 +12,7 @@ Then the admin port opens (live, not yet ready), and the chores begin:
 | ledger | moves entries from the stream to the database | yes |
 | reaper | settles what dead replicas held | yes |
 | reckoner | tells a store that has forgotten what was spent | no |
+| board | puts up what is known of models and budgets, for edges to choose by | yes |
 | alerts | tells of budgets' thresholds that were reached | yes |
 | canaries | raises canaries step by step, and takes back those that do harm | yes |
 | metrics | asks the workers for their counts | no |
@@ -49,6 +50,7 @@ from config.loader import ConfigError, Loaded, former_documents, load_file, load
 from config.models import Config
 from config.scalars import split_listen
 from console.admin import Door, check_listen, make_app
+from console.board import Keeper
 from console.canaries import Canaries
 from console.chores import Chore, Chores
 from console.metrics import Fleet, control_snapshot
@@ -261,10 +263,17 @@ class Control:
         self._running: live.Version | None = None
         self._config: tuple[Config, int] | None = None
         reckoner = Reckoner(store, writer.path, fleet, lambda: self._config, alone=alone)
+        keeper = Keeper(store, lambda: self._config)
         self._reaped = 0
         self._budget_events: Counter[tuple[str, str]] = Counter()
         canaries = Canaries(store, writer.path, lambda: self._config, environ, by=self.replica)
-        self._leading = {"ledger": False, "reaper": False, "alerts": False, "canaries": False}
+        self._leading = {
+            "ledger": False,
+            "reaper": False,
+            "alerts": False,
+            "canaries": False,
+            "board": False,
+        }
         self._chores = Chores(
             (
                 Chore("config", self._follow),
@@ -272,6 +281,7 @@ class Control:
                 Chore("ledger", lambda: self._led("ledger", self._writer.run)),
                 Chore("reckoner", reckoner.run),
                 Chore("reaper", lambda: self._led("reaper", self._reap)),
+                Chore("board", lambda: self._led("board", keeper.run)),
                 Chore("alerts", lambda: self._led("alerts", self._tell)),
                 Chore("canaries", lambda: self._led("canaries", canaries.run)),
                 Chore("metrics", self._ask),

@@ -29,10 +29,10 @@ from config.live import Version, acknowledge, watch, withdraw
 from config.loader import ConfigError, load_published
 from config.models import Config
 from config.scalars import split_listen
-from proxy.choosing import Classify, anything
 from proxy.doors import Doors
 from proxy.errors import ShuttingDown
 from proxy.exchange import Exchange
+from proxy.learning import Learner
 from proxy.live import Live, boot_nonce
 from proxy.observe import AccessLog, Metrics
 from proxy.options import EdgeOptions
@@ -49,7 +49,7 @@ from ratelimit.degraded import Rule
 from ratelimit.gate import Gate
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import seed
-from routing.scoring import NO_FACTS, Facts
+from routing.lessons import vote
 from store.lane import Lane, LaneLost
 from store.places import places
 from store.topology import client as store_client
@@ -104,9 +104,7 @@ class Edge:
         self.gate: Gate
         self.server: EdgeServer
         self.access: AccessLog
-        # What is known of models right now; nothing until it was read.
-        self.facts: Facts = NO_FACTS
-        self.classify: Classify = anything
+        self.learner = Learner()
         self.stopping = asyncio.Event()
         self.hurrying = asyncio.Event()
         # Where the data port really is, once it serves: a port of 0 takes a free one.
@@ -188,6 +186,10 @@ class Edge:
             trust=self._trust,
             secrets=self._secrets,
         )
+
+    async def vote(self, request_id: str, key: str, score: float) -> int:
+        """Take a caller's word on an answer (`routing.lessons.vote`). Raises what redis-py raises."""
+        return await vote(self._client, request_id, key, score, self.unix_time())
 
     async def reseed(self, keys: list[str]) -> None:
         """Write limits that the store has lost."""
@@ -288,6 +290,8 @@ class Edge:
                 return 0 if self.refusal is None else 2
             pricing = self.loop.create_task(self._follow_prices())
             ours.push_async_callback(_ended, pricing)
+            learning = self.loop.create_task(self.learner.run(self._client))
+            ours.push_async_callback(_ended, learning)
             settings = self.live.config
             self.access = AccessLog(
                 _access_path(settings.edge.access_log),

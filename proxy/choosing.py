@@ -4,7 +4,6 @@ The choice of a call: what the scorer must know of it, and what is said of its d
 Only where a policy scores, or where something is wished of the model; other calls take the declared order and pay nothing.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
@@ -14,13 +13,14 @@ from config.wishes import Wishes
 from proxy.errors import BadRequest
 from proxy.live import Offer
 from ratelimit.asks import Grant
+from routing.classify import classify
 from routing.decision import Decision, declared
 from routing.scoring import Call, Choice, NoneFits
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
 
-__all__ = ["Classify", "anything", "choose", "decided", "told", "why_of"]
+__all__ = ["choose", "decided", "told", "why_of"]
 
 LEVEL_WORDS: Final = ("", "premium", "normal", "economy")
 MOST_NAMED: Final = 50
@@ -38,28 +38,29 @@ _NEEDS: Final = (
     (b'"mimeType":"audio/', "audio"),
     (b'"mime_type":"audio/', "audio"),
 )
-Classify = Callable[["Exchange"], tuple[str, float]]
 _encode = msgspec.json.Encoder().encode
-
-
-def anything(exchange: "Exchange") -> tuple[str, float]:
-    """Take every call for a chat of middling complexity."""
-    return "chat", 0.5
 
 
 def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
     """Rank an offer's candidates for a call. Raises `BadRequest` that lists each, with why it fell out."""
     field = offer.field
     seen = exchange.seen
-    edge = exchange.edge
-    facts = edge.facts
+    facts = exchange.edge.learner.facts
     policy = field.policy
     task, complexity = policy.task or "chat", 0.5
     needs: frozenset[str] = frozenset()
     if policy.scores:
         needs = _needs(exchange)
-        found, complexity = edge.classify(exchange)
-        task = policy.task or found
+        exchange.fingerprint = hash(exchange.body)
+        if exchange.endpoint.generates:
+            found, complexity = classify(
+                exchange.body,
+                seen.cuts,
+                seen.frame,
+                tokens=seen.input_estimate,
+                messages=seen.messages,
+            )
+            task = policy.task or found
     pressures = facts.pressures
     call = Call(
         input_tokens=seen.input_estimate,
@@ -70,7 +71,10 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
         task=task,
         complexity=complexity,
         needs=needs,
-        pressure=max(pressures.get(scope, 0.0) for scope in offer.plan.scopes)
+        pressure=max(
+            pressures.get(scope, 0.0)
+            for scope in (*offer.plan.scopes, *offer.plan.user_scopes(exchange.user))
+        )
         if pressures
         else 0.0,
         draw=crc32(exchange.request_id.encode()) / 2**32,

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from proxy import feedback
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
 from proxy.exchange import NO_LIMITS, credential, serve
 from proxy.live import Live
@@ -42,6 +43,7 @@ class Doors:
                 for endpoint in ENDPOINTS
                 if "{model}" not in endpoint.route
             },
+            "/v1/feedback": {"POST": self._feedback},
             "/v1/models": {"GET": self._models},
             "/v1beta/models": {"GET": self._models},
             "/api/tags": {"GET": self._models},
@@ -139,6 +141,12 @@ class Doors:
         except (Unauthorized, BadRequest, NotFound) as error:
             return self._error(request, error)
         return self._say(request, 200, document)
+
+    async def _feedback(self, request: Request) -> Written:
+        try:
+            return self._say(request, 200, await feedback.take(self._edge, request))
+        except GatewayError as error:
+            return self._error(request, error)
 
     async def _root(self, request: Request) -> Written:
         return self._say(request, 200, {"name": "penstock"})

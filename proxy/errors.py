@@ -8,6 +8,7 @@ A class exists where a caller would act differently, not for each message.
 |---|---|---|---|
 | `BadRequest` | caller | 400, 405, 408, 413, 415, 431 | no |
 | `Unauthorized`, `Forbidden`, `NotFound` | caller | 401, 403, 404 | no |
+| `Conflict` | caller | 409 | no |
 | `QuotaExceeded` | caller | 429 | after the time it says |
 | `BudgetExhausted` | caller | 402 | no |
 | `NoDeployment` | ourselves | 503 (429 when every vendor is at its limit) | after the time it says |
@@ -89,6 +90,15 @@ class NotFound(GatewayError):
     status = 404
     type = "invalid_request_error"
     metric = "not_found"
+    should_retry = False
+
+
+class Conflict(GatewayError):
+    """It was said before."""
+
+    status = 409
+    type = "invalid_request_error"
+    metric = "conflict"
     should_retry = False
 
 

@@ -78,6 +78,7 @@ class Exchange:
         "edge",
         "endpoint",
         "failure",
+        "fingerprint",
         "kind",
         "level",
         "model",
@@ -125,6 +126,8 @@ class Exchange:
         self.current: Attempt | None = None
         # How the candidates were ranked for this call; None where nothing but the declared order does.
         self.choice: Choice | None = None
+        # Of the request, where it is wanted: tells when the same is sent again.
+        self.fingerprint = 0
         self.seen: Look
         self.offer: Offer
         self.attempts: Attempts

@@ -124,6 +124,12 @@ METRICS = (
         "Second tries, by whether the retry budget let them be made; outcome is made or refused.",
         ("outcome",),
     ),
+    Metric(
+        "penstock_feedback_total",
+        "counter",
+        "Callers' words on answers; outcome is counted, repeated or unknown.",
+        ("outcome",),
+    ),
     Metric("penstock_waiting", "gauge", "Calls that wait for a place at a full deployment."),
     Metric("penstock_in_flight", "gauge", "Exchanges under way."),
     Metric("penstock_tasks", "gauge", "Tasks of the event loops, ours and the libraries'."),

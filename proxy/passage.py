@@ -242,6 +242,11 @@ class TranslatedStream:
         return self._ended
 
     @property
+    def tail(self) -> bytes:
+        """The end of the stream as the provider sent it."""
+        return self._meter.tail
+
+    @property
     def finished(self) -> bool:
         """Whether the answer came to its end."""
         return self._ended

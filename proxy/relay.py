@@ -436,7 +436,7 @@ class Attempt:
             self._finish(Ended("ok", self.status, committed=True), usage)
             return
         held = self._held
-        body = held[0] if len(held) == 1 else b"".join(held)
+        self._tail = body = held[0] if len(held) == 1 else b"".join(held)
         usage = None
         if self.mode == _WHOLE or self.way.endpoint.opaque:
             usage = self.way.endpoint.meter(body)
@@ -648,6 +648,9 @@ class Attempt:
         )
         exchange.cost_nusd += cost
         exchange.usage = usage
+        if exchange.choice is not None:
+            end = self._tail if meter is None else meter.tail
+            edge.learner.note(self, ended, usage, end, now)
         tally = place.tally
         if outcome == "ok":
             tally.ok.value += 1

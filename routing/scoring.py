@@ -264,7 +264,7 @@ class _View(NamedTuple):
     base: list[float]
     outputs: list[float]
     ttft: list[float]
-    tpot: list[float]
+    latency: list[float]
     seen: list[float]
 
 
@@ -272,7 +272,7 @@ class Field:
     """The contenders behind a name, prepared once per configuration; what follows from wishes and facts is kept as long as they last."""
 
     __slots__ = (
-        *("_fits", "_places", "_rows", "_version", "_views"),
+        *("_facts", "_fits", "_places", "_rows", "_views"),
         *("contenders", "declared", "policy"),
     )
 
@@ -289,7 +289,7 @@ class Field:
         self._places = [c.places for c in self.contenders]
         self._fits: dict[tuple[Wishes, frozenset[str], int], Fit] = {}
         self._views: dict[str, _View] = {}
-        self._version = -1
+        self._facts: Facts | None = None
 
     # What wishes leave.
 
@@ -328,9 +328,9 @@ class Field:
     # What is expected.
 
     def _view(self, facts: Facts, task: str) -> _View:
-        if facts.version != self._version:
+        if facts is not self._facts:
             self._views.clear()
-            self._version = facts.version
+            self._facts = facts
         found = self._views.get(task)
         if found is None:
             found = self._views[task] = self._looked(facts, task)
@@ -350,7 +350,10 @@ class Field:
             base,
             outputs,
             [facts.ttft_us.get(c.model, 0.0) for c in self.contenders],
-            [facts.tpot_us.get(c.model, 0.0) for c in self.contenders],
+            [
+                facts.ttft_us.get(c.model, 0.0) + facts.tpot_us.get(c.model, 0.0) * output
+                for c, output in zip(self.contenders, outputs, strict=True)
+            ],
             seen,
         )
 
@@ -397,7 +400,7 @@ class Field:
         if not eligible:
             raise NoneFits(self._named({**fit.reasons, **(lost or {})}))
         choice = Choice(self, call, b"")
-        latencies = [view.ttft[j] + view.tpot[j] * outputs[j] for j in range(count)]
+        latencies = view.latency
         if call.wishes.deadline_ms:
             eligible, best, lost = self._in_time(call, view, eligible, qualities, lost)
         delta = delta_of(at, call.level, call.wishes.prefer, call.pressure)

@@ -270,6 +270,11 @@ class StreamMeter:
         return (grammar.usage_ends and self._counts_output) or grammar.is_done(self._reads)
 
     @property
+    def tail(self) -> bytes:
+        """The end of the stream as it came, or all of a short one."""
+        return b"".join(self._reads)
+
+    @property
     def finished(self) -> bool:
         """Whether the answer came to its end: each choice gave a finish reason, or the end itself came."""
         return self.done or self._reasons() >= self._choices

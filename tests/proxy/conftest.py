@@ -18,6 +18,7 @@ ON_UVLOOP = {
     "test_doors",
     "test_exchange",
     "test_media",
+    "test_feedback",
     "test_outage",
     "test_passage",
     "test_protocols",

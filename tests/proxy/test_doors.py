@@ -77,10 +77,11 @@ async def test_every_route_that_can_spend_passes_admission(edge: MakeEdge) -> No
 
     rig.edge.gate.admit = admit  # type: ignore[method-assign]
     routes = Doors(rig.edge).routes
-    spending = {path for path, methods in routes.items() if "POST" in methods}
+    # What is said of an answer asks for none.
+    spending = {path for path, methods in routes.items() if "POST" in methods} - {"/v1/feedback"}
     assert spending == set(BODIES)
     for path, methods in routes.items():
-        for method in methods:
+        for method in methods if path != "/v1/feedback" else ():
             before = len(asked)
             target = path.replace("{id}", "m").replace("{model}", "g")
             body = BODIES.get(path)
@@ -118,6 +119,7 @@ async def test_the_routes_are_those_that_are_documented(edge: MakeEdge) -> None:
         "/api/generate": ("POST",),
         "/api/tags": ("GET",),
         "/api/version": ("GET",),
+        "/v1/feedback": ("POST",),
         "/v1/models": ("GET",),
         "/v1/models/{id}": ("GET",),
         "/v1beta/models": ("GET",),

@@ -1,0 +1,97 @@
+"""
+What callers say of answers: `POST /v1/feedback` with a request id and a score.
+
+It corrects what is expected of the model that answered (`routing.lessons`), for calls of routes that choose by quality.
+Only the key that made a call may judge it, once, within an hour; whether an id is another key's is not said.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp.web_protocol import RequestPayloadError
+from redis.exceptions import RedisError
+
+from proxy.errors import BadRequest, Conflict, NotFound, StoreGone, Unauthorized
+from proxy.exchange import credential
+from proxy.server import Request, read_body
+from proxy.wire.endpoints import OPENAI
+from proxy.wire.look import BadField, decode
+
+if TYPE_CHECKING:
+    from proxy.app import Edge
+
+__all__ = ["take"]
+
+MOST_BYTES: Final = 16 * 1024
+LONGEST_ID: Final = 128
+
+
+class _Feedback(msgspec.Struct):
+    request_id: str
+    score: float
+
+
+_FEEDBACK = msgspec.json.Decoder(_Feedback)
+
+
+async def take(edge: "Edge", request: Request) -> dict[str, object]:
+    """Take a caller's word on an answer, and return what to answer. Raises `GatewayError`."""
+    caller = edge.live.callers.find(credential(request, OPENAI))
+    if caller is None:
+        raise Unauthorized("The API key is not known.", code="invalid_api_key")
+    said = await _read(edge, request)
+    try:
+        outcome = await edge.vote(said.request_id, caller.key, said.score)
+    except (RedisError, OSError):
+        raise StoreGone(
+            "The word cannot be kept right now: the store does not answer.",
+            retry_after_us=1_000_000,
+        ) from None
+    word = ("unknown", "counted", "repeated")[outcome]
+    edge.metrics.counter("penstock_feedback_total", word).value += 1
+    if word == "unknown":
+        raise NotFound(
+            "No call of this key with this request_id can be judged: calls of routes that choose by"
+            " quality can, from some seconds after their end and for an hour.",
+            code="unknown_request",
+            param="request_id",
+        )
+    if word == "repeated":
+        raise Conflict(
+            "This answer was judged before; the first word counts.",
+            code="judged_before",
+            param="request_id",
+        )
+    return {"object": "feedback", "request_id": said.request_id, "score": said.score}
+
+
+async def _read(edge: "Edge", request: Request) -> _Feedback:
+    try:
+        body = await read_body(request, MOST_BYTES, edge.server.body_timeout_s)
+    except TimeoutError:
+        raise BadRequest(
+            "The body of the request did not arrive in time.", code="body_timeout", status=408
+        ) from None
+    except RequestPayloadError:
+        raise BadRequest(
+            "The body of the request is framed or compressed wrongly.", code="bad_body"
+        ) from None
+    if body is None:
+        raise BadRequest(
+            f"The body is larger than {MOST_BYTES} bytes.", code="body_too_large", status=413
+        )
+    try:
+        said: _Feedback = decode(_FEEDBACK, body)
+    except BadField as error:
+        raise BadRequest(error.message, code=error.code, param=error.param) from None
+    if not 0 < len(said.request_id) <= LONGEST_ID:
+        raise BadRequest(
+            "request_id is the x-request-id of the answer.",
+            code="invalid_value",
+            param="request_id",
+        )
+    if not 0.0 <= said.score <= 1.0:
+        raise BadRequest(
+            "score is from 0 (useless) to 1 (perfect).", code="invalid_value", param="score"
+        )
+    return said

@@ -1,0 +1,165 @@
+"""
+What this worker learns of models and tells the others, and what it knows from the board.
+
+Two things happen beside serving: twice a second the board is read (`routing.board`), and every two seconds what was seen of answers
+is sent (`routing.lessons`). Only calls that a policy scored are looked at, once, when they end.
+
+Failure stance: while the store does not answer, the last board holds for ten seconds; what could not be sent is dropped.
+"""
+
+import asyncio
+import logging
+import re
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from proxy.attempts import Ended
+from proxy.wire.meter import Usage
+from routing import board
+from routing.lessons import Lessons
+from routing.scoring import NO_FACTS, Facts
+
+if TYPE_CHECKING:
+    from proxy.relay import Attempt
+
+__all__ = ["LOOKED_AT", "Learner", "defect_of"]
+
+READ_EVERY_S: Final = 0.5
+SEND_EVERY_S: Final = 2.0
+STALE_S: Final = 10.0
+LOOKED_AT: Final = 2048
+"""Bytes of an answer's end that are looked at."""
+SPOILT: Final = frozenset({"upstream_lost", "bad_answer", "idle_timed_out"})
+"""Outcomes that are a defect of the answer; all other failures are a matter of health."""
+
+log = logging.getLogger("penstock.edge")
+
+# How an answer ended, in the words of any vendor.
+_END = re.compile(
+    rb'"(?:finish_reason|stop_reason|finishReason|done_reason|stopReason)"\s*:\s*"'
+    rb"(?:(length|max_tokens|MAX_TOKENS|model_context_window_exceeded)"
+    rb'|(content_filter|refusal|SAFETY|RECITATION|PROHIBITED_CONTENT|content_filtered|guardrail_intervened))"'
+    rb'|"status"\s*:\s*"(incomplete)"|"refusal"\s*:\s*"()'
+)
+
+
+class Learner:
+    """What one worker has seen, and what it knows."""
+
+    def __init__(self) -> None:
+        self.facts: Facts = NO_FACTS
+        self.lessons = Lessons()
+        self._raw = b""
+        self._read_at = 0.0
+
+    async def run(self, client: Redis) -> None:
+        """Read the board and send lessons, for as long as it is let."""
+        send_at = monotonic() + SEND_EVERY_S
+        while True:
+            await asyncio.sleep(READ_EVERY_S)
+            await self.read(client)
+            if monotonic() >= send_at:
+                send_at = monotonic() + SEND_EVERY_S
+                await self.send(client)
+
+    async def read(self, client: Redis) -> None:
+        """Read the board; what is no board, or none at all, changes nothing until it is too old."""
+        try:
+            raw: Any = await client.get(board.BOARD)
+            if raw is not None:
+                if raw != self._raw:
+                    self.facts, self._raw = board.decode(raw), raw
+                self._read_at = monotonic()
+                return
+        except (RedisError, OSError):
+            log.debug("the board cannot be read", exc_info=True)
+        except ValueError:
+            log.exception("the board cannot be understood")
+        if self._raw and monotonic() - self._read_at > STALE_S:
+            self.facts, self._raw = board.stale(self.facts), b""
+
+    async def send(self, client: Redis) -> None:
+        """Send what was seen."""
+        try:
+            await self.lessons.send(client, time_ns() / 1e9)
+        except (RedisError, OSError):
+            log.debug("lessons were dropped", exc_info=True)
+
+    def note(self, attempt: "Attempt", ended: Ended, usage: Usage, end: bytes, now: float) -> None:
+        """Learn from an attempt that has ended; `end` is the end of the vendor's answer, or all of it."""
+        exchange = attempt.exchange
+        choice = exchange.choice
+        if choice is None or not choice.costs:
+            return
+        outcome = ended.outcome
+        seen = exchange.seen
+        if outcome == "ok":
+            defect = defect_of(
+                end,
+                capped=seen.output_cap is not None,
+                json=b'"response_format"' in seen.frame and b'"json' in seen.frame,
+            )
+        elif outcome in SPOILT:
+            defect = 1.0
+        else:
+            return
+        after_first_us = 0
+        if attempt.meter is not None and attempt.reads > 1 and outcome == "ok":
+            after_first_us = int((now - attempt.first_at) * 1_000_000)
+        task, model = choice.call.task, attempt.place.model
+        self.lessons.note(
+            model,
+            task,
+            defect=defect,
+            tokens=usage.output_tokens if outcome == "ok" else 0,
+            after_first_us=after_first_us,
+        )
+        if outcome == "ok":
+            self.lessons.remember(
+                exchange.request_id,
+                exchange.offer.caller.key,
+                model,
+                task,
+                body=exchange.fingerprint,
+                at_s=now,
+            )
+
+
+def defect_of(end: bytes, *, capped: bool, json: bool) -> float:
+    """
+    Return what is wrong with an answer that came to its end, from 0 to 1.
+
+    `capped`: the caller had set the cap at which it may have been cut; `json`: it is to be JSON.
+    """
+    found = _END.search(end, max(len(end) - LOOKED_AT, 0))
+    if found is not None:
+        cut = found.group(1) is not None or found.group(3) is not None
+        if not cut:
+            return 1.0
+        if not capped:
+            return 0.5
+    if end.startswith(b"{") and (json or b'"tool_calls"' in end):
+        return _invalid(end, json=json and found is None)
+    return 0.0
+
+
+def _invalid(body: bytes, *, json: bool) -> float:
+    """Return 1 when a whole answer holds JSON that is none: in its text, where that is to be JSON, or in a call of a tool."""
+    try:
+        document = orjson.loads(body)
+        for choice in document["choices"]:
+            message = choice["message"]
+            if json and message.get("content"):
+                orjson.loads(message["content"])
+            for call in message.get("tool_calls") or ():
+                orjson.loads(call["function"]["arguments"] or "{}")
+    except orjson.JSONDecodeError:
+        return 1.0
+    except (AttributeError, KeyError, TypeError):
+        # Another protocol's, or a vendor's own way; nothing is known of it.
+        return 0.0
+    return 0.0

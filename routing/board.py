@@ -1,0 +1,93 @@
+"""
+The board: what is known of all models right now, put up by one control for every replica to read.
+
+It is one key with a version. A replica reads it twice a second, off the hot path, and decides by it until it has read the next:
+so two replicas that name the same version in `x-penstock-route` decide the same call alike.
+
+Failure stance: a board passes away when nobody renews it for ten seconds. Then latencies and pressures are forgotten, because they
+are no longer true; what was learned of quality is kept, because it changes slowly; and the version is 0.
+Limits, health and load never depend on it: `admit` judges them on the state itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+from redis.asyncio import Redis
+
+from routing.lessons import ALL, Sums, lesson_of
+from routing.scoring import Facts, Lesson
+from store import scripts
+from store.cells import FIRST
+
+__all__ = ["BOARD", "Live", "decode", "encode", "publish", "stale"]
+
+BOARD = f"{FIRST.tag}:board"
+LAST = f"{FIRST.tag}:board:last"
+KEEP_MS = 10_000
+_PRECISE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What changes by the second: the first byte by model in us, and the pressure by scope, from 0 to 1."""
+
+    ttft_us: Mapping[str, float]
+    pressures: Mapping[str, float]
+
+
+def encode(lessons: Mapping[tuple[str, str], Sums], live: Live) -> bytes:
+    """Return a board's content; the same facts give the same bytes, whoever writes them and in whatever order."""
+    rows = [
+        [model, task, *(round(value * _PRECISE) for value in lesson_of(sums))]
+        for (model, task), sums in sorted(lessons.items())
+    ]
+    speed = [
+        [model, round(sums.us / sums.timed)]
+        for (model, task), sums in sorted(lessons.items())
+        if task == ALL and sums.timed
+    ]
+    packed: bytes = msgpack.packb(
+        [
+            rows,
+            speed,
+            sorted([model, round(us)] for model, us in live.ttft_us.items() if us > 0),
+            sorted(
+                [scope, part]
+                for scope, pressure in live.pressures.items()
+                if (part := round(pressure * 1000)) > 0
+            ),
+        ]
+    )
+    return packed
+
+
+def decode(raw: bytes) -> Facts:
+    """Return the facts of a board as it lies in the store. Raises `ValueError` for what is none."""
+    try:
+        version, content = msgpack.unpackb(raw, raw=True)
+        rows, speed, ttft, pressures = msgpack.unpackb(content)
+        return Facts(
+            version=int(version),
+            lessons={
+                (model, task): Lesson(*(value / _PRECISE for value in sums))
+                for model, task, *sums in rows
+            },
+            ttft_us={model: float(us) for model, us in ttft},
+            tpot_us={model: float(us) for model, us in speed},
+            pressures={scope: part / 1000 for scope, part in pressures},
+        )
+    except (TypeError, ValueError, msgpack.UnpackException) as error:
+        raise ValueError(f"not a board: {error}") from error
+
+
+def stale(facts: Facts) -> Facts:
+    """Return what still holds of facts that nobody has renewed."""
+    return Facts(version=0, lessons=facts.lessons, tpot_us=facts.tpot_us)
+
+
+async def publish(client: Redis, content: bytes) -> int:
+    """Put a content up; return its version. Raises what redis-py raises."""
+    script: Any = client.register_script(scripts.load("routing", "publish").text)
+    return int(await script(keys=[BOARD, LAST], args=[content, KEEP_MS]))

@@ -1,0 +1,187 @@
+"""
+What calls teach of models: gathered by each replica, added up in the store, and faded there.
+
+A replica notes an exchange in memory and sends its sums every two seconds (`lua/teach.lua`), off the hot path.
+Sums are added, so it does not matter which replica saw what, nor in which order they arrive.
+What a replica has seen in the last two seconds is lost with it: these are statistics, not books.
+
+| signal | counts as |
+|---|---|
+| the answer broke off, or was none (`upstream_lost`, `bad_answer`, `idle_timed_out`) | a defect |
+| it was refused by a filter, or cut short at a cap that the caller had not set | a defect |
+| it is no JSON where JSON was asked for, or calls a tool with what is none | a defect |
+| the same caller sends the same request again within a minute | half a defect of the answer before |
+| `POST /v1/feedback` | a vote from 0 to 1 |
+| an answer without any of these | a call without a defect |
+
+Failure stance: what cannot be sent is dropped and not tried again; nothing waits for it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+from redis.asyncio import Redis
+
+from routing.scoring import Lesson
+from store import scripts
+from store.cells import FIRST
+
+__all__ = ["ASKED", "LESSONS", "Lessons", "Sums", "decode", "lesson_of", "read_lessons", "vote"]
+
+LESSONS = f"{FIRST.tag}:lessons"
+"""The hash of all lessons, by model and task."""
+ASKED = f"{FIRST.tag}:asked:"
+"""What the hashes begin with of calls that may still be judged; one for each span of time."""
+SPAN_S = 600
+JUDGED_WITHIN_S = 3600
+MOST_REMEMBERED = 400
+"""Calls that a replica offers for judgement each time it sends; of more than that, the first ones."""
+AGAIN_WITHIN_S = 60.0
+MOST_RECENT = 4096
+ALL = ""
+"""The task of what was seen of a model over all tasks."""
+
+_pack = msgpack.Packer(use_bin_type=False).pack
+
+
+@dataclass(slots=True)
+class Sums:
+    """What one replica has seen since it last said so; see `lua/lesson.lua`."""
+
+    calls: float = 0.0
+    defects: float = 0.0
+    votes: float = 0.0
+    score: float = 0.0
+    tokens: float = 0.0
+    answers: float = 0.0
+    us: float = 0.0
+    timed: float = 0.0
+
+    def row(self) -> bytes:
+        """Return them as the script takes them."""
+        packed: bytes = _pack([getattr(self, name) for name in self.__slots__])
+        return packed
+
+
+@dataclass(slots=True)
+class _Batch:
+    sums: dict[tuple[str, str], Sums] = field(default_factory=dict)
+    asked: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+
+
+class Lessons:
+    """What this replica has seen, until it is sent."""
+
+    __slots__ = ("_batch", "_recent")
+
+    def __init__(self) -> None:
+        self._batch = _Batch()
+        # Who asked what a while ago, and which model answered.
+        self._recent: OrderedDict[tuple[str, int], tuple[str, str, float]] = OrderedDict()
+
+    def note(
+        self, model: str, task: str, *, defect: float, tokens: int, after_first_us: int
+    ) -> None:
+        """
+        Note an answer: its defect from 0 to 1, and its output tokens, which took so long after the first byte.
+
+        Without tokens it says nothing of how long answers are.
+        """
+        for each in (task, ALL):
+            sums = self._of(model, each)
+            sums.calls += 1.0
+            sums.defects += defect
+            if tokens > 0:
+                sums.tokens += tokens
+                sums.answers += 1.0
+                if after_first_us > 0:
+                    sums.us += after_first_us
+                    sums.timed += tokens
+
+    def remember(
+        self, request_id: str, key: str, model: str, task: str, *, body: int, at_s: float
+    ) -> None:
+        """Offer a call for judgement; `body` is a hash of the request, which tells when it is sent again."""
+        batch = self._batch
+        if len(batch.asked) < MOST_REMEMBERED:
+            batch.asked[request_id] = (key, model, task)
+        recent = self._recent
+        before = recent.pop((key, body), None)
+        if before is not None and at_s - before[2] < AGAIN_WITHIN_S:
+            # Asked a third time it says nothing new: programs repeat themselves.
+            if before[0]:
+                self._of(before[0], before[1]).defects += 0.5
+                self._of(before[0], ALL).defects += 0.5
+            model = ""
+        recent[key, body] = (model, task, at_s)
+        if len(recent) > MOST_RECENT:
+            recent.popitem(last=False)
+
+    def _of(self, model: str, task: str) -> Sums:
+        found = self._batch.sums.get((model, task))
+        if found is None:
+            found = self._batch.sums[model, task] = Sums()
+        return found
+
+    async def send(self, client: Redis, at_s: float, *, now: str = "") -> int:
+        """Send what was seen, and forget it; `at_s` is the wall clock. Returns how many lessons. Raises what redis-py raises."""
+        batch, self._batch = self._batch, _Batch()
+        if not batch.sums:
+            return 0
+        rows: list[Any] = []
+        for (model, task), sums in batch.sums.items():
+            rows += (f"{model}\0{task}", sums.row())
+        for request_id, call in batch.asked.items():
+            rows += (request_id, _pack(call))
+        script = client.register_script(scripts.load("routing", "teach").text)
+        return int(
+            await script(
+                keys=[LESSONS, _span(at_s)], args=[now, JUDGED_WITHIN_S, len(batch.sums), *rows]
+            )
+        )
+
+
+async def vote(
+    client: Redis, request_id: str, key: str, score: float, at_s: float, *, now: str = ""
+) -> int:
+    """
+    Take a caller's word (0 to 1) on an answer: 1 it counts, 2 it was judged before, 0 no such call of this key is remembered.
+
+    `at_s` is the wall clock. Raises what redis-py raises.
+    """
+    spans = [_span(at_s - back) for back in range(0, JUDGED_WITHIN_S + SPAN_S, SPAN_S)]
+    script = client.register_script(scripts.load("routing", "vote").text)
+    return int(
+        await script(keys=[LESSONS, *spans], args=[now, request_id, key, round(score * 1000)])
+    )
+
+
+def _span(at_s: float) -> str:
+    return f"{ASKED}{int(at_s // SPAN_S)}"
+
+
+async def read_lessons(client: Redis) -> dict[tuple[str, str], Sums]:
+    """Return all that was learned, by model and task. Raises what redis-py raises."""
+    found: Any = await client.hgetall(LESSONS)
+    return dict(decode(found.items()))
+
+
+def decode(rows: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[tuple[str, str], Sums]]:
+    """Yield (model, task) and sums of what the store keeps."""
+    for name, packed in rows:
+        model, _, task = name.decode().partition("\0")
+        yield (model, task), Sums(*msgpack.unpackb(packed)[:8])
+
+
+def lesson_of(sums: Sums) -> Lesson:
+    """Return what the scorer makes of sums."""
+    return Lesson(
+        sums.calls,
+        sums.defects,
+        sums.votes,
+        sums.score,
+        sums.tokens / sums.answers if sums.answers else 0.0,
+    )

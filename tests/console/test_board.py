@@ -1,0 +1,97 @@
+"""The keeper of the board: it puts up what the store says of deployments, budgets and lessons."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from config.loader import load_text
+from config.models import Config
+from console.board import Keeper, pressure_of, ttft_of
+from ratelimit.limits import BudgetState, ScopeState, records
+from ratelimit.upkeep import seed
+from routing import board
+from routing.lessons import ALL, Lessons
+
+CONFIG = """
+providers: {p: {protocol: openai, base_url: http://h}}
+models: {m: {deployments: [{provider: p}]}}
+organizations:
+  acme:
+    time_zone: Pacific/Auckland
+    teams:
+      t:
+        budget: {usd: 1, per: total}
+        keys: {k: {key: "sha256:%s", budget: {usd: 9, per: day}}}
+""" % ("0" * 64)
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def state(latency_us: float = 0.0, *, drained: bool = False) -> ScopeState:
+    plain: dict[str, Any] = dict.fromkeys(ScopeState.__slots__, 0)
+    plain |= {"rates": {}, "budgets": {}, "weight": 1, "drained": drained}
+    return ScopeState(**plain | {"latency_us": latency_us})
+
+
+def budget(spent: float, amount: int = 1_000_000, **said: int) -> BudgetState:
+    """Return a budget of the day of `NOON`."""
+    days = (NOON.date() - datetime(2024, 1, 1, tzinfo=UTC).date()).days
+    plain = {"period": days + 1, "spent_nusd": int(spent * amount), "held_nusd": 0}
+    return BudgetState(amount_nusd=amount, strict=False, **plain | said)
+
+
+def test_a_model_begins_as_soon_as_its_quickest_deployment() -> None:
+    """One that is drained, or of which nothing is known, says nothing."""
+    found = ttft_of(
+        [
+            ("a", state(300.0)),
+            ("a", state(200.0)),
+            ("a", state(100.0, drained=True)),
+            ("b", state()),
+            ("c", None),
+        ]
+    )
+    assert found == {"a": 200.0}
+
+
+@given(st.floats(0, 2), st.floats(0, 2))
+def test_the_more_is_spent_the_higher_the_pressure(one: float, other: float) -> None:
+    """From 0, as long as it is in step with its period, to 1 when it is spent."""
+    low, high = sorted((one, other))
+    pressures = [pressure_of(budget(spent), "day", "UTC", NOON) for spent in (low, high)]
+    assert 0 <= pressures[0] <= pressures[1] <= 1
+    assert pressure_of(budget(0.5), "day", "UTC", NOON) == 0.0
+    assert pressure_of(budget(1.0), "day", "UTC", NOON) == 1.0
+    assert pressure_of(budget(0.75), "day", "UTC", NOON) == pytest.approx(0.5)
+
+
+def test_a_budget_counts_in_its_own_period_and_amount() -> None:
+    """What was spent yesterday is no pressure, what is reserved is, and a raise relieves it; a total is felt from its half on."""
+    assert pressure_of(budget(0.9, period=1), "day", "UTC", NOON) == 0.0
+    assert pressure_of(budget(0.5, held_nusd=250_000), "day", "UTC", NOON) == pytest.approx(0.5)
+    raised = budget(0.9, raised_nusd=2_000_000, raised_until_us=1 << 52)
+    assert pressure_of(raised, "day", "UTC", NOON) == 0.0
+    assert pressure_of(budget(0.5, period=1), "total", "UTC", NOON) == 0.0
+    assert pressure_of(budget(0.75, period=1), "total", "UTC", NOON) == pytest.approx(0.5)
+
+
+async def test_the_board_says_what_the_store_holds(redis_client: Redis) -> None:
+    """Budgets that are spent, lessons that were sent; and nothing before there is a configuration."""
+    config: Config = load_text(CONFIG, source="f", environ={}).config
+    running: list[tuple[Config, int]] = []
+    keeper = Keeper(redis_client, lambda: running[0] if running else None)
+    assert await keeper.publish(NOON) == 0
+    running.append((config, 3))
+    await seed(redis_client, records(config, 3), 3)
+    lessons = Lessons()
+    lessons.note("m", "chat", defect=1.0, tokens=10, after_first_us=100)
+    await lessons.send(redis_client, NOON.timestamp())
+    version = await keeper.publish(NOON)
+    raw: Any = await redis_client.get(board.BOARD)
+    facts = board.decode(raw)
+    assert facts.version == version == await keeper.publish(NOON + timedelta(seconds=1))
+    assert facts.lessons["m", ALL].defects == pytest.approx(1.0, rel=1e-3)
+    assert facts.pressures == {}

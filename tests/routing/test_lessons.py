@@ -1,0 +1,131 @@
+"""Lessons: every replica's part counts once, what is old fades, and a caller judges its own calls, once."""
+
+import pytest
+from redis.asyncio import Redis
+
+from routing.lessons import (
+    ALL,
+    MOST_RECENT,
+    MOST_REMEMBERED,
+    Lessons,
+    Sums,
+    lesson_of,
+    read_lessons,
+    vote,
+)
+
+NOW = 90_000_000_000_000
+HALF_LIFE_US = 6 * 3600 * 1_000_000
+AT_S = 1_790_000_000.0
+
+
+@pytest.fixture
+def lessons() -> Lessons:
+    return Lessons()
+
+
+def answered(lessons: Lessons, count: int = 1, *, defect: float = 0.0, tokens: int = 100) -> None:
+    for _ in range(count):
+        lessons.note("m", "coding", defect=defect, tokens=tokens, after_first_us=tokens * 20)
+
+
+async def test_what_replicas_saw_is_added_up(redis_client: Redis) -> None:
+    """In whatever order it arrives, and for the task as for all tasks."""
+    one, other = Lessons(), Lessons()
+    answered(one, 3)
+    answered(other, 1, defect=1.0, tokens=200)
+    assert await one.send(redis_client, AT_S, now=str(NOW)) == 2
+    assert await other.send(redis_client, AT_S, now=str(NOW)) == 2
+    found = await read_lessons(redis_client)
+    assert found.keys() == {("m", "coding"), ("m", ALL)}
+    wanted = Sums(calls=4, defects=1, tokens=500, answers=4, us=10_000, timed=500)
+    assert found["m", "coding"] == found["m", ALL] == wanted
+    assert lesson_of(wanted) == (4, 1, 0, 0, 125)
+    assert await redis_client.ttl("{c0}:lessons") > 0
+
+
+async def test_what_was_sent_is_not_sent_again(redis_client: Redis, lessons: Lessons) -> None:
+    """And where nothing was seen nothing is written."""
+    answered(lessons)
+    await lessons.send(redis_client, AT_S)
+    assert await lessons.send(redis_client, AT_S) == 0
+    assert (await read_lessons(redis_client))["m", "coding"].calls == 1
+
+
+async def test_half_is_forgotten_in_six_hours_and_a_clock_that_steps_back_forgets_nothing(
+    redis_client: Redis, lessons: Lessons
+) -> None:
+    """What is new counts more."""
+    for at, calls in ((NOW, 8), (NOW + HALF_LIFE_US, 1), (NOW, 1)):
+        answered(lessons, calls)
+        await lessons.send(redis_client, AT_S, now=str(at))
+    assert (await read_lessons(redis_client))["m", "coding"].calls == pytest.approx(6)
+
+
+async def test_no_more_is_remembered_than_can_be_outweighed(
+    redis_client: Redis, lessons: Lessons
+) -> None:
+    """A model that was good for a year is found out in hundreds of calls, not in millions."""
+    answered(lessons, 5000)
+    await lessons.send(redis_client, AT_S, now=str(NOW))
+    answered(lessons, 400, defect=1.0)
+    await lessons.send(redis_client, AT_S, now=str(NOW))
+    found = (await read_lessons(redis_client))["m", "coding"]
+    assert found.calls == 400
+    assert found.defects == pytest.approx(200)
+
+
+# Votes...
+
+
+async def test_a_caller_judges_its_own_call_once(redis_client: Redis, lessons: Lessons) -> None:
+    """Another key's is unknown to it, a second word does not count, and an hour later it is forgotten."""
+    answered(lessons)
+    lessons.remember("req_1", "acme/t/k", "m", "coding", body=1, at_s=0)
+    await lessons.send(redis_client, AT_S)
+    assert await vote(redis_client, "req_1", "acme/t/other", 1.0, AT_S) == 0
+    assert await vote(redis_client, "req_2", "acme/t/k", 1.0, AT_S) == 0
+    assert await vote(redis_client, "req_1", "acme/t/k", 0.25, AT_S + 3500) == 1
+    assert await vote(redis_client, "req_1", "acme/t/k", 1.0, AT_S) == 2
+    found = (await read_lessons(redis_client))["m", "coding"]
+    assert (found.votes, found.score) == pytest.approx((1, 0.25), rel=1e-3)
+    assert await vote(redis_client, "req_1", "acme/t/k", 1.0, AT_S + 9000) == 0
+    (bucket,) = [key async for key in redis_client.scan_iter("{c0}:asked:*")]
+    assert await redis_client.ttl(bucket) > 0
+
+
+async def test_what_can_be_judged_is_bounded(redis_client: Redis, lessons: Lessons) -> None:
+    """A replica offers some hundreds of calls each time, however many it served."""
+    answered(lessons)
+    for n in range(MOST_REMEMBERED + 50):
+        lessons.remember(f"req_{n}", "k", "m", "coding", body=n, at_s=0)
+    await lessons.send(redis_client, AT_S)
+    (bucket,) = [key async for key in redis_client.scan_iter("{c0}:asked:*")]
+    assert await redis_client.hlen(bucket) == MOST_REMEMBERED
+
+
+# The same again...
+
+
+async def test_to_ask_again_speaks_against_the_answer_before(
+    redis_client: Redis, lessons: Lessons
+) -> None:
+    """The same request of the same key within a minute; a program that repeats itself says so once."""
+    answered(lessons)
+    lessons.remember("r1", "k", "m", "coding", body=7, at_s=0)
+    lessons.remember("r2", "k", "n", "coding", body=8, at_s=1)
+    lessons.remember("r3", "other", "n", "coding", body=7, at_s=2)
+    lessons.remember("r4", "k", "n", "coding", body=7, at_s=59)
+    lessons.remember("r5", "k", "n", "coding", body=7, at_s=60)
+    lessons.remember("r6", "k", "n", "coding", body=8, at_s=100)
+    await lessons.send(redis_client, AT_S)
+    found = await read_lessons(redis_client)
+    assert found["m", "coding"].defects == 0.5
+    assert ("n", "coding") not in found
+
+
+def test_what_was_asked_lately_is_bounded(lessons: Lessons) -> None:
+    """However many different requests come."""
+    for n in range(MOST_RECENT + 100):
+        lessons.remember(f"r{n}", "k", "m", "t", body=n, at_s=0)
+    assert len(lessons._recent) == MOST_RECENT
