@@ -378,10 +378,11 @@ def set_key_hash(name: str, digest: str) -> Edit:
 
 SCOPES = (
     "key:ORG/TEAM/NAME, team:ORG/TEAM, org:ORG, user:ORG#NAME, application:ORG#NAME,"
-    " business_line:ORG#NAME, provider:NAME, model:NAME or deployment:ID"
+    " business_line:ORG#NAME, provider:NAME, model:NAME, deployment:ID or shadow:EXPERIMENT"
 )
 _SCOPED = re.compile(
-    r"(key|team|org|user|application|business_line|provider|model|deployment):(.+)", re.DOTALL
+    r"(key|team|org|user|application|business_line|provider|model|deployment|shadow):(.+)",
+    re.DOTALL,
 )
 _MEMBERS = ("user", "application", "business_line")
 
@@ -406,6 +407,11 @@ def scope_place(draft: Draft, scope: str) -> Path:
         path = place_of(draft, "organization", organization)
         _there(draft, "organization", organization, path)
         return (*path, f"{kind}s", member)
+    if kind == "shadow":
+        path = (*place_of(draft, "experiment", name), "shadow")
+        if draft.at(path) is None:
+            raise NoSuchPlace(f"there is no experiment {quoted(name)} with a shadow", path)
+        return path
     kind = "organization" if kind == "org" else kind
     path = place_of(draft, kind, name)
     _there(draft, kind, name, path)

@@ -164,6 +164,9 @@ def _scopes(draft: Draft) -> Iterator[tuple[str, Path]]:
         yield f"model:{model}", ("models", model)
     for name, path in deployments_in(draft):
         yield f"deployment:{name}", path
+    for name in draft.names(("experiments",)):
+        if draft.at(("experiments", name, "shadow")) is not None:
+            yield f"shadow:{name}", ("experiments", name, "shadow")
 
 
 def deployments_in(draft: Draft) -> Iterator[tuple[str, Path]]:

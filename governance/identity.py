@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from config.keys import KeySecrets
 from config.models import DEFAULT_MEMBER, Budget, Config, Declares, Member, PlacedOrganization
-from config.wishes import Wishes, carried
+from config.wishes import NO_WISHES, Wishes, carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,24 @@ class Caller:
     def may_ask_for(self, model: str) -> bool:
         """Whether the key may name this model or route."""
         return not self.models or model in self.models
+
+
+def nobody(scope: str, *, strict: bool) -> Caller:
+    """Return who calls where nobody does: what a gateway asks for itself, charged to one scope; `strict` as a caller's."""
+    return Caller(
+        key="",
+        organization="",
+        team="",
+        application="",
+        business_line="",
+        user="",
+        biz_level="economy",
+        wishes=NO_WISHES,
+        models=frozenset(),
+        scopes=(scope,),
+        users=(),
+        strict=strict,
+    )
 
 
 class Directory:

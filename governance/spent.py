@@ -2,7 +2,7 @@
 What the ledger says was spent: by the scopes over which budgets stand.
 
 A scope is named as everywhere: `key:<id>`, `team:<organization>/<name>`, `org:<organization>` and those above it,
-`user:<organization>#<name>`, likewise `application` and `business_line`, `model:`, `deployment:` and `provider:<name>`.
+`user:<organization>#<name>`, likewise `application` and `business_line`, `model:`, `deployment:` and `provider:<name>`, `shadow:<experiment>`.
 """
 
 import sqlite3
@@ -47,6 +47,8 @@ def _scopes(row: sqlite3.Row) -> Iterator[str]:
     yield f"team:{organization}/{row['team']}"
     for kind in ("model", "deployment", "provider"):
         yield f"{kind}:{row[kind]}"
+    if row["shadow"]:
+        yield f"shadow:{row['shadow']}"
     while organization:
         yield f"org:{organization}"
         for kind in ("user", "application", "business_line"):

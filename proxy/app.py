@@ -39,6 +39,7 @@ from proxy.options import EdgeOptions
 from proxy.relay import Attempt
 from proxy.retries import RetryBudget
 from proxy.server import EdgeServer
+from proxy.shadow import Shadows
 from proxy.upstream.deadlines import Wheel
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.pool import Pool
@@ -93,6 +94,7 @@ class Edge:
             spoken: RequestHeaders(spoken.passed, spoken.defaults) for spoken in PROTOCOLS
         }
         self.exchanges: set[Exchange] = set()
+        self.shadows = Shadows(self)
         self.streams: set[Attempt] = set()
         self.draining = False
         # Set when the last exchange of a draining worker has ended.
@@ -372,6 +374,7 @@ class Edge:
         """Let exchanges finish, within bounds; then end them with an error they can read."""
         self.draining = True
         listener.close()
+        await self.shadows.close()
         self.server.close_idle()
         bound = self.live.config.edge.drain_timeout_s
         log.info("draining: %d exchanges, at most %g s", len(self.exchanges), bound)

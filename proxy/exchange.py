@@ -52,8 +52,10 @@ from routing.experiments import Arm, Trial
 from routing.scoring import Choice
 
 if TYPE_CHECKING:
+    from config.wishes import Wishes
     from governance.identity import Caller
     from proxy.app import Edge
+    from proxy.shadow import Copy
 
 log = logging.getLogger("penstock.edge")
 
@@ -89,6 +91,7 @@ class Exchange:
         "request",
         "request_id",
         "seen",
+        "shadow",
         "started_at",
         "status",
         "usage",
@@ -128,6 +131,8 @@ class Exchange:
         self.choice: Choice | None = None
         # Of the request, where it is wanted: tells when the same is sent again.
         self.fingerprint = 0
+        # What is copied to another model once this is answered; None for nearly all calls.
+        self.shadow: Copy | None = None
         self.seen: Look
         self.offer: Offer
         self.attempts: Attempts
@@ -206,17 +211,20 @@ class Exchange:
         patience = patience_s(live.config.edge.queue_timeout_ms / 1000, wishes)
         self.wait_until = self.started_at + patience
         self.passed += edge.request_headers[protocol].block(request.message.raw_headers)
-        trial = live.trials.get(seen.model) if live.trials else None
+        asked = models_of(seen.model, headers)
+        trial = live.trials.get(asked) if live.trials else None
         self.offer = offer = live.offer(
             caller,
-            models_of(seen.model, headers),
+            asked,
             endpoint,
             stream=seen.stream,
             input_bound=seen.input_bound,
-            arm=None if trial is None else self._arm(trial, caller),
+            arm=None if trial is None else self._arm(trial, caller, wishes),
             # What one provider keeps is no other one's: such a call has no other resort.
             alone=seen.tied is not None,
         )
+        if trial is not None and trial.shadow is not None:
+            self.shadow = edge.shadows.copy_of(self, trial.shadow, live, wishes)
         self.attempts = attempts = Attempts(
             len(offer.places),
             live.config.edge.max_attempts,
@@ -268,6 +276,8 @@ class Exchange:
                 self._leave_out(last.place, ended.fault)
             decision = attempts.decide(ended, monotonic())
             if decision == "done":
+                if self.shadow is not None and ended.outcome == "ok":
+                    edge.shadows.begin(self.shadow)
                 return
             if decision == "next" and monotonic() < self.started_at + edge.total_timeout_s:
                 why = f"fallback:{ended.fault}" if ended.fault else f"retry:{ended.outcome}"
@@ -290,10 +300,11 @@ class Exchange:
             ):
                 self.attempts.leave_out(candidate)
 
-    def _arm(self, trial: Trial, caller: "Caller") -> Arm | None:
-        """Return the arm of the experiment that leads the call, None when none does."""
+    def _arm(self, trial: Trial, caller: "Caller", wishes: "Wishes") -> Arm | None:
+        """Return the arm of the experiment that leads the call; None when none does, or the caller wants none of it."""
         split = trial.split
-        if split is None:
+        # A migration is no trial: it goes its way, but for calls that are pinned.
+        if split is None or wishes.pin or (wishes.routing != "full" and not split.schedule):
             return None
         by_session = split.sticky == "session"
         session = session_of(self.request.message.headers, self.body) if by_session else ""

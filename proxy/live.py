@@ -21,7 +21,7 @@ import msgspec
 from config.keys import KeySecrets
 from config.models import Config, Provider, Route
 from config.references import bedrock_region
-from governance.identity import Caller, Directory
+from governance.identity import Caller, Directory, nobody
 from governance.ledger import ENTRY_FIELDS
 from proxy.contenders import UNBOUNDED, field_of, policy_of
 from proxy.credentials import Head, SignedHead
@@ -183,6 +183,15 @@ class Live:
         self.pool = Pool(config, at)
         # What is tried out, by the name that callers ask for.
         self.trials = compiled(config)
+        # Who pays for what is copied, by the experiment.
+        self.shadow_callers = {
+            trial.shadow.name: nobody(
+                trial.shadow.scope,
+                strict=any(budget.mode == "strict" for budget in trial.shadow.budgets),
+            )
+            for trial in self.trials.values()
+            if trial.shadow is not None
+        }
         self.until_us = self.pool.next_price_change_us()
         self._metrics = metrics
         self._replica = replica

@@ -52,6 +52,12 @@ METRICS = (
         ("protocol", "model", "status"),
     ),
     Metric(
+        "penstock_shadow_copies_total",
+        "counter",
+        "Calls copied for experiments, by what became of them: answered, failed, refused, dropped.",
+        ("outcome",),
+    ),
+    Metric(
         "penstock_attempts_total",
         "counter",
         "Attempts that ended, by deployment and the ledger's outcome word.",

@@ -132,7 +132,7 @@ class Declared(NamedTuple):
     """
     What a configuration says of one scope.
 
-    `name` is `team:acme/support`, `deployment:<id>` and so on; `weight` is 0 but for deployments.
+    `name` is `team:acme/support`, `deployment:<id>`, `shadow:<experiment>` and so on; `weight` is 0 but for deployments.
     `users:<organization>` is no scope itself: it says what holds for users without an entry of their own.
     """
 
@@ -171,6 +171,11 @@ def declared(config: Config) -> Iterator[Declared]:
             yield scope(f"provider:{name}", provider)
     for name, model in config.models.items():
         yield scope(f"model:{name}", model)
+    for name, experiment in config.experiments.items():
+        shadow = experiment.shadow
+        if shadow is not None:
+            limits = Limits(concurrency=shadow.concurrency)
+            yield Declared(f"shadow:{name}", limits, shadow.budgets)
     for placed in config.deployments.values():
         deployment = placed.deployment
         yield Declared(

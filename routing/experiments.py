@@ -19,7 +19,7 @@ from datetime import UTC
 from hashlib import blake2b
 
 from config.models import Arm as DeclaredArm
-from config.models import Canary, Config, Experiment, Migration, ShadowTest
+from config.models import Budget, Canary, Config, Experiment, Migration, ShadowTest
 from config.scalars import moment_of
 
 __all__ = [
@@ -97,7 +97,7 @@ class Copying:
     arm: Arm
     share: float
     most_body: int
-    concurrency: int
+    budgets: tuple[Budget, ...]
 
     @property
     def scope(self) -> str:
@@ -193,7 +193,7 @@ def _copying(name: str, experiment: Experiment) -> Copying:
         arm=_arm(name, SHADOW, shadow),
         share=shadow.percent / 100,
         most_body=shadow.max_body_kb * 1024,
-        concurrency=shadow.concurrency,
+        budgets=shadow.budgets,
     )
 
 

@@ -2,10 +2,13 @@
 --
 -- Takes  since, unix microseconds.
 -- Gives  one row per group: organization, team, key, user, application, business_line, model,
---        deployment, provider, cost_nusd.
+--        deployment, provider, shadow (the experiment that a copy of a call was made for), cost_nusd.
 
 SELECT organization, team, key, user, application, business_line, model, deployment, provider,
+       CASE WHEN key = '' AND experiment LIKE '%/shadow'
+            THEN substr(experiment, 1, length(experiment) - length('/shadow')) ELSE '' END AS shadow,
        sum(cost_nusd) AS cost_nusd
 FROM entries
 WHERE at_us >= ?
-GROUP BY organization, team, key, user, application, business_line, model, deployment, provider;
+GROUP BY organization, team, key, user, application, business_line, model, deployment, provider,
+         shadow;

@@ -108,7 +108,9 @@ models:
     deployments: [{provider: alpha}, {provider: beta, weight: 3, limits: {rpm: 50}}]
   Qwen/other: {deployments: [{provider: beta, id: spare, drained: true}]}
 routes: {auto: {models: [demo, Qwen/other]}}
-experiments: {idle: {asked: demo, stopped: not begun, arms: {a: {}, b: {model: Qwen/other}}}}
+experiments:
+  idle: {asked: demo, stopped: not begun, arms: {a: {}, b: {model: Qwen/other}}}
+  dark: {asked: demo, stopped: not begun, shadow: {model: Qwen/other, budget: {usd: 2, per: day}}}
 organizations:
   acme:
     limits: {rpm: 6000}

@@ -71,6 +71,17 @@ async def test_every_kind_of_scope_can_be_tuned(api: Api, scope: str, key: str) 
     assert (await api.done("GET", f"{QUOTAS}/{scope}"))["scope"] == scope
 
 
+async def test_the_budget_of_a_shadow_can_be_tuned(api: Api) -> None:
+    """It has no limits but its concurrency, which is the experiment's own setting."""
+    path = f"{QUOTAS}/shadow:dark"
+    assert (await api.done("GET", path))["budgets"][0]["usd"] == 2
+    body = {"budgets": [{"usd": 5, "per": "month", "mode": "strict"}], "why": "w"}
+    said = await api.done("PUT", path, body)
+    assert [each["usd"] for each in said["quota"]["budgets"]] == [5]
+    await api.refused(422, "mistakes", "PUT", path, {"limits": {"rpm": 5}, "why": "w"})
+    await api.refused(404, "not_found", "GET", f"{QUOTAS}/shadow:idle")
+
+
 async def test_what_a_scope_holds_is_told(api: Api) -> None:
     """Requests, tokens, what is in flight, money spent and held; what is over counts no more."""
     await api.done("PUT", f"{QUOTAS}/team:acme/support", {"limits": {"rpm": 60}, "why": "seed"})
@@ -113,6 +124,7 @@ async def test_scopes_with_limits_are_listed(api: Api) -> None:
         "team:acme/support",
         "key:acme/support/helpdesk",
         "deployment:demo/beta",
+        "shadow:dark",
     ]
     assert not any(each["seeded"] for each in said["quotas"])
 

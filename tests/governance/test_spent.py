@@ -48,6 +48,17 @@ async def test_each_scope_of_a_call_is_charged(books: Books) -> None:
     assert spent_since(books.path, 0)["org:acme"] == 1015
 
 
+async def test_a_copy_is_charged_to_its_experiment(books: Books) -> None:
+    """And an arm that happens to be called so, to whoever called."""
+    await books.append("a.1", at_us=100, cost_nusd=7, experiment="dark/shadow", model="m")
+    await books.append("b.1", at_us=100, cost_nusd=9, experiment="ab/shadow", **WHO)
+    await books.drain()
+    found = spent_since(books.path, 100)
+    assert found["shadow:dark"] == 7
+    assert "shadow:ab" not in found
+    assert found["model:m"] == 16
+
+
 async def test_a_ledger_is_blank_until_something_is_entered(books: Books) -> None:
     """One that does not exist yet, too."""
     assert is_blank(books.path)

@@ -8,7 +8,7 @@ import httpx2
 from redis.asyncio import Redis
 
 from config.live import Note, history
-from tests.integration.processes import HELLO, KEY, running, wait_until
+from tests.integration.processes import HELLO, KEY, Books, running, wait_until
 
 CANARY = {"model": "down", "steps": [50, 100], "min_samples": 10, "step_s": 1}
 
@@ -51,3 +51,24 @@ def test_a_canary_that_fails_is_taken_back_and_no_caller_notices(
         assert back.why.startswith("canary luna is taken back: failures 100.0% against 0.0%")
         assert back.by.endswith("/control")
         assert begun.kind == "experiment.begin"
+
+
+def test_copies_are_served_and_booked_beside_their_callers(make_redis: Callable[..., Any]) -> None:
+    """What the vendor says that it served is what the ledger holds, to the token; half of it is nobody's."""
+    budget = {"usd": 1, "per": "day"}
+    experiments = {"dark": {"asked": "plain", "shadow": {"model": "paced", "budget": budget}}}
+    with running(make_redis().url, experiments=experiments) as gateway:
+        books = Books(gateway)
+        for stream in (False, True):
+            answer = httpx2.post(
+                f"{gateway.url}/v1/chat/completions",
+                json={"model": "plain", "messages": [HELLO], "stream": stream},
+                headers={"Authorization": f"Bearer {KEY}"},
+            )
+            assert answer.status_code == 200
+        entries = books.agree(4)
+        known = sorted((entry.experiment, entry.model, entry.key) for entry in entries)
+        assert known == [
+            *[("", "plain", "acme/support/desk")] * 2,
+            *[("dark/shadow", "paced", "")] * 2,
+        ]

@@ -24,6 +24,7 @@ ON_UVLOOP = {
     "test_protocols",
     "test_messages",
     "test_server",
+    "test_shadow",
     "test_survival",
     "test_trials",
 }

@@ -12,11 +12,13 @@ from config.models import (
     Burst,
     Config,
     Deployment,
+    Experiment,
     Key,
     Limits,
     Model,
     Organization,
     Raise,
+    ShadowTest,
     Team,
 )
 from ratelimit.limits import (
@@ -116,6 +118,14 @@ def test_every_scope_of_a_configuration_has_a_record() -> None:
                 ),
             )
         },
+        experiments={
+            "dark": Experiment(
+                asked="m",
+                shadow=ShadowTest(
+                    model="m", concurrency=7, budgets=(Budget(usd=Decimal(3), per="day"),)
+                ),
+            )
+        },
         organizations={
             "o": Organization(
                 limits=Limits(rpm=4),
@@ -138,7 +148,10 @@ def test_every_scope_of_a_configuration_has_a_record() -> None:
         deployment_key("m/p"): 2,
         deployment_key("m/p#2"): 0,
         deployment_key("mine"): 0,
+        scope_key("shadow:dark"): 0,
     }
+    assert found[scope_key("shadow:dark")].concurrency == 7
+    assert found[scope_key("shadow:dark")].budgets["day"].amount_nusd == 3 * 10**9
     assert {state.version for state in found.values()} == {9}
     assert found[scope_key("team:o/t")].budgets["week"].amount_nusd == 2 * 10**9
 

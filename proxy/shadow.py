@@ -1,0 +1,213 @@
+"""
+Shadow traffic: copies of calls, sent to another model beside the answer that callers get.
+
+A copy begins when the original has been answered. It belongs to nobody who called: it is admitted under the experiment's
+own scope (`shadow:<name>`, with a budget and a concurrency of its own), at the level of economy and without waiting, and
+the ledger books it under the experiment alone. Its answer is read to the end and thrown away.
+
+It is the first to be dropped: when calls wait for a place, when the store does not answer, when this worker has enough
+copies under way, when its request is too large, and when its model has no room. No copy is tried twice, and each is
+dropped when the gateway goes down.
+"""
+
+import asyncio
+import logging
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from config.wishes import NO_WISHES, Wishes
+from proxy.attempts import Attempts
+from proxy.errors import GatewayError
+from proxy.exchange import Exchange
+from proxy.live import Live, Offer
+from proxy.relay import Attempt
+from proxy.trials import session_of, unit_of
+from ratelimit.asks import Grant
+from routing.experiments import Copying
+from routing.scoring import ECONOMY, NoneFits
+
+if TYPE_CHECKING:
+    from proxy.app import Edge
+
+log = logging.getLogger("penstock.edge")
+
+MOST_COPIES: Final = 32
+"""Copies that one worker has under way, whatever the experiments allow."""
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of requests that are kept for them."""
+
+
+class _Nobody:
+    """The client of a copy: nobody reads, and nobody is slow."""
+
+    __slots__ = ("feeding",)
+    transport = None
+    writing_paused = False
+
+    def __init__(self) -> None:
+        self.feeding: Any = None
+
+
+class Copy(Exchange):
+    """A copy of a call, on its way to another model; it has no caller, and what it is told goes nowhere."""
+
+    __slots__ = ()
+
+    def __init__(self, original: Exchange, offer: Offer, tiers: bytes) -> None:
+        # Not Exchange's own beginning: there is no request that could be read.
+        edge = original.edge
+        self.edge = edge
+        self.client = cast("Any", _Nobody())
+        self.endpoint = original.endpoint
+        self.model = original.model
+        self.request_id = edge.next_request_id()
+        self.started_at = self.read_at = original.started_at
+        self.chunked = True
+        self.close = False
+        self.status = 0
+        self.bytes_out = 0
+        self.failure = ""
+        self.refusal = ""
+        self.body = original.body
+        # Under the same key a vendor would give its answer to the original once more.
+        self.passed = b"".join(
+            line
+            for line in original.passed.splitlines(keepends=True)
+            if not line.lower().startswith(b"idempotency-key:")
+        )
+        self.user = ""
+        self.level = ECONOMY
+        self.kind = original.kind
+        self.wait_until = 0.0
+        self.cost_nusd = 0
+        self.usage = None
+        self.conversation = None
+        self.current = None
+        self.choice = None
+        self.fingerprint = 0
+        self.shadow = None
+        self.seen = original.seen
+        self.offer = offer
+        self.attempts = Attempts(len(offer.places), 1)
+        for place, tier in enumerate(tiers):
+            if tier == 0xFF:
+                self.attempts.leave_out(place)
+
+    def write(self, data: bytes) -> None:
+        """Count what would have been written."""
+        self.bytes_out += len(data)
+
+    def chunk(self, data: bytes) -> None:
+        """Count what would have been sent."""
+        self.bytes_out += len(data)
+
+    async def go(self) -> str:
+        """Ask its model, and read the answer to its end. Returns the word for what became of it."""
+        self.started_at = self.read_at = monotonic()
+        try:
+            if self.offer.translates:
+                self._translate(self.endpoint)
+            answer = await self._admit()
+        except GatewayError:
+            return "refused"
+        if not isinstance(answer, Grant):
+            return "refused"
+        self.attempts.begin(answer.candidate)
+        place, way = self.offer.places[answer.candidate], self.offer.ways[answer.candidate]
+        self.current = attempt = Attempt(self, answer, place, way, "shadow")
+        try:
+            ended = await attempt.run()
+        finally:
+            # As in `serve`: an attempt knows its exchange.
+            self.current = None
+        return "answered" if ended.outcome == "ok" else "failed"
+
+
+class Shadows:
+    """The copies of one worker: it owns their tasks, and bounds them."""
+
+    def __init__(self, edge: "Edge") -> None:
+        self._edge = edge
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._bytes = 0
+        self._became = {
+            word: edge.metrics.counter("penstock_shadow_copies_total", word)
+            for word in ("answered", "failed", "refused", "dropped")
+        }
+
+    @property
+    def under_way(self) -> int:
+        """How many copies are on their way."""
+        return len(self._tasks)
+
+    def copy_of(
+        self, original: Exchange, copying: Copying, live: Live, wishes: Wishes
+    ) -> Copy | None:
+        """Return the copy of a call whose turn it is, None where it is not; nothing is sent yet."""
+        seen = original.seen
+        if wishes.routing != "full" or seen.tied is not None or self._edge.draining:
+            return None
+        by_session = copying.sticky == "session"
+        headers = original.request.message.headers
+        session = session_of(headers, original.body) if by_session else ""
+        caller = original.offer.caller
+        unit = unit_of(copying.sticky, caller, original.user, session, original.request_id)
+        if not copying.takes(unit, len(original.body)):
+            return None
+        try:
+            offer = live.offer(
+                live.shadow_callers[copying.name],
+                seen.model,
+                original.endpoint,
+                stream=seen.stream,
+                input_bound=seen.input_bound,
+                arm=copying.arm,
+                alone=True,
+            )
+            # Where the caller's data may go holds for its copy.
+            regions = replace(NO_WISHES, regions=wishes.regions)
+            tiers = offer.field.fit(regions, frozenset(), ECONOMY).tiers if wishes.regions else b""
+        except (GatewayError, NoneFits):
+            self._count("refused")
+            return None
+        return Copy(original, offer, tiers)
+
+    def begin(self, copy: Copy) -> None:
+        """Send a copy on its way, now that the original was answered; or drop it."""
+        edge = self._edge
+        size = len(copy.body)
+        if (
+            edge.draining
+            or edge.gate.waiting
+            or edge.gate.degraded
+            or len(self._tasks) >= MOST_COPIES
+            or self._bytes + size > MOST_BYTES
+        ):
+            self._count("dropped")
+            return
+        self._bytes += size
+        task = edge.loop.create_task(self._go(copy, size))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _go(self, copy: Copy, size: int) -> None:
+        word = "dropped"
+        try:
+            word = await copy.go()
+        except Exception:
+            word = "failed"
+            log.exception("the copy %s failed", copy.request_id)
+        finally:
+            self._bytes -= size
+            self._count(word)
+
+    async def close(self) -> None:
+        """Drop what is on its way, and wait until it is settled."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _count(self, word: str) -> None:
+        self._became[word].value += 1
