@@ -580,6 +580,20 @@ class Quality(Section):
         return {name: value for name, value in said.items() if value is not None}
 
 
+class FirstToken(Section):
+    """How long the first token of a stream may take, by the size of its prompt."""
+
+    base_s: Seconds = Field(description="How long that of an empty prompt may take.")
+    per_1k_tokens_s: Annotated[float, Number(0, DAY_S)] = Field(
+        default=0.5, description="How much longer for each thousand tokens of input."
+    )
+    times: Annotated[float, Number(1, 1000)] = Field(
+        default=4,
+        description="Never less than so many times the latency that all replicas see at the"
+        " deployment.",
+    )
+
+
 class Provider(Section):
     """A vendor or server that speaks a protocol at a base URL."""
 
@@ -622,6 +636,11 @@ class Provider(Section):
     )
     first_byte_timeout_s: Seconds = Field(
         default=60, description="How long the first byte of an answer may take."
+    )
+    first_token_timeout: FirstToken | None = Field(
+        default=None,
+        description="How long the first token of a stream may take, where that is to depend on its"
+        " prompt; `first_byte_timeout_s` is the most. Not for models that think before they speak.",
     )
     idle_timeout_s: Seconds = Field(
         default=60, description="How long the pause between two chunks of an answer may be."
@@ -724,6 +743,11 @@ class Model(Section):
         default_factory=Limits, description="Limits over all callers and deployments together."
     )
     budgets: Budgets = Field(default=(), validation_alias="budget", description=BUDGET_TEXT)
+    prefix_affinity: Annotated[bool, Flag()] = Field(
+        default=True,
+        description="Whether long prompts that begin alike go to one of its deployments, as far as"
+        " load allows, because it has most likely kept what it computed of that beginning.",
+    )
     deployments: Annotated[tuple[Deployment, ...], Field(min_length=1)] = Field(
         description="The places that serve it; at least one."
     )

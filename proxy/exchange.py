@@ -32,6 +32,7 @@ from proxy.errors import (
     StoreGone,
     Unauthorized,
 )
+from proxy.favour import favoured
 from proxy.live import Offer, Place
 from proxy.observe import AccessLine
 from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error
@@ -80,6 +81,7 @@ class Exchange:
         "edge",
         "endpoint",
         "failure",
+        "favoured",
         "fingerprint",
         "kind",
         "level",
@@ -121,6 +123,7 @@ class Exchange:
         self.user = ""
         self.level = 0
         self.kind = WHOLE
+        self.favoured = 0
         self.wait_until = 0.0
         self.cost_nusd = 0
         self.usage: Usage | None = None
@@ -233,6 +236,9 @@ class Exchange:
         )
         if offer.decides or wishes is not caller.wishes:
             self.choice = choose(self, offer, wishes)
+        if offer.affine:
+            tiers = b"" if self.choice is None else self.choice.tiers
+            self.favoured = favoured(offer, tiers, seen, body)
         if seen.tied is not None and len({place.provider for place in offer.places}) > 1:
             raise BadRequest(
                 f"With {seen.tied} the call goes on from what one provider keeps, and several"
@@ -430,6 +436,7 @@ class Exchange:
             level=self.level,
             may_wait=self.wait_until > self.read_at,
             kind=self.kind,
+            favoured=self.favoured,
             tiers=b"" if self.choice is None else self.choice.tiers,
             fees=() if seen.sold is None else self._fees(seen.sold),
         )

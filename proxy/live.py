@@ -8,6 +8,7 @@ A new version makes a new `Live`; exchanges that run keep theirs until they end.
 import os
 import ssl
 from bisect import bisect_left
+from collections import Counter as Counts
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -19,7 +20,7 @@ import msgpack
 import msgspec
 
 from config.keys import KeySecrets
-from config.models import Config, Provider, Route
+from config.models import Config, FirstToken, Provider, Route
 from config.references import bedrock_region
 from governance.identity import Caller, Directory, nobody
 from governance.ledger import ENTRY_FIELDS
@@ -108,6 +109,8 @@ class Place:
     rates: Rates
     about: bytes
     """What answers say of it: header lines, up to the reason of the choice."""
+    first_token: FirstToken | None
+    """How long a stream's first token may take, where that depends on its prompt."""
     context: int
     """Tokens of input and output together, 0 when nobody knows."""
     secrets: tuple[bytes, ...] = field(repr=False)
@@ -149,6 +152,8 @@ class Offer:
     duration: Histogram
     field: Field
     """Who could serve, as the scorer sees them."""
+    affine: frozenset[str]
+    """Models of which one of several places is favoured by how a prompt begins."""
     decides: bool
     """Whether a call that wishes nothing is to be looked at by the scorer."""
     policy: bytes
@@ -348,6 +353,11 @@ class Live:
             ok=self._metrics.counter("penstock_requests_total", endpoint.word, label, "200"),
             duration=self._metrics.histogram("penstock_duration_seconds", label),
             field=field_of(eligible, policy),
+            affine=frozenset(
+                name
+                for name, count in Counts(place.model for place in places).items()
+                if count > 1 and self.config.models[name].prefix_affinity
+            ),
             decides=policy.scores or caller.wishes.filters,
             policy=b"; policy=" + policy.name.encode(),
             decided=decision.head(policy.name, asked, [place.id for place in places])
@@ -439,6 +449,7 @@ class Live:
                 f"x-penstock-deployment: {placed.id}\r\nx-penstock-model: {placed.model}\r\n"
                 f"x-penstock-route: model={placed.model}; deployment={placed.id}; reason="
             ).encode(),
+            first_token=provider.first_token_timeout,
             context=option.context or 0,
             secrets=tuple(secret.encode() for secret in secrets),
             tally=Tally(self._metrics, placed.model, placed.id),

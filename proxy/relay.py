@@ -24,6 +24,7 @@ from proxy.refusals import degraded_line
 from proxy.server import reason
 from proxy.upstream.connection import Connection, Headers
 from proxy.upstream.errors import BadAnswer, ConnectFailed, UpstreamError
+from proxy.upstream.first_token import adapted
 from proxy.wire import translate
 from proxy.wire.faults import fault_of
 from proxy.wire.meter import StreamMeter, Usage, error_in
@@ -173,13 +174,21 @@ class Attempt:
         exchange.client.feeding = connection
         if fresh:
             self.done = edge.loop.create_future()
+        timeouts = place.timeouts
+        if place.first_token is not None and exchange.seen.stream:
+            timeouts = adapted(
+                timeouts,
+                place.first_token,
+                exchange.seen.input_estimate,
+                self.grant.latency_us,
+            )
         self.sent_at = now = monotonic()
         self.added_us = int((now - exchange.read_at) * 1_000_000)
         connection.send(
             self,
             head,
             body,
-            place.timeouts,
+            timeouts,
             now,
             until=exchange.started_at + edge.total_timeout_s,
         )

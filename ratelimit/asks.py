@@ -27,7 +27,7 @@ UNPACKABLE = (OverflowError, TypeError, ValueError)
 GRANTED, UNKNOWN, NOBODY = 1, 2, 3
 
 DENIED_WORDS = {1: "requests", 2: "tokens", 3: "concurrency", 4: "budget", 5: "too_large"}
-WHY_WORDS = {1: "only", 2: "order", 3: "load", 4: "least_bad", 5: "probe"}
+WHY_WORDS = {1: "only", 2: "order", 3: "load", 4: "least_bad", 5: "probe", 6: "affinity"}
 LOST_WORDS = {
     "0": "feasible",
     "1": "drained",
@@ -93,7 +93,8 @@ class Ask:
 
     `fees` are what a call costs at most beside its tokens, in nano-USD for each candidate; empty where nothing does.
     `level` is 1 premium, 2 normal, 3 economy; an ask that `may_wait` gets a ticket when every place is taken.
-    `kind` is what the call is (`WHOLE`, `STREAM`, `TOOLS`).
+    `kind` is what the call is (`WHOLE`, `STREAM`, `TOOLS`); `favoured` is the candidate, counted from 1, that is preferred where
+    load allows it, 0 for none.
 
     `excluded` are candidates counted from 1, as the script does.
 
@@ -111,6 +112,7 @@ class Ask:
         "cap",
         "deadline",
         "excluded",
+        "favoured",
         "fees",
         "first",
         "input",
@@ -146,6 +148,7 @@ class Ask:
         tiers: bytes = b"",
         fees: tuple[int, ...] = (),
         kind: int = WHOLE,
+        favoured: int = 0,
     ) -> None:
         self.plan = plan
         self.attempt_id = attempt_id
@@ -163,6 +166,7 @@ class Ask:
         self.tiers = tiers
         self.fees = fees
         self.kind = kind
+        self.favoured = favoured
         self.answer: asyncio.Future[Grant | Denied | Nobody]
         self.boot: Boot
         self.deadline = 0.0
@@ -189,10 +193,13 @@ class Grant:
 
     `candidate` counts from 0; `cap` is the output cap to write into the request, 0 to leave it alone;
     `at_us` is the store's clock in us since 2024-01-01; `limits` is (limit, remaining, reset in us) of requests, then of tokens;
+    `latency_us` is how long its first byte takes, as all replicas see it, 0 when not known;
     `degraded` says by which share it was granted when the store did not answer, and is empty otherwise.
     """
 
-    __slots__ = ("at_us", "boot", "candidate", "cap", "degraded", "limits", "lost", "why")
+    __slots__ = (
+        *("at_us", "boot", "candidate", "cap", "degraded", "latency_us", "limits", "lost", "why"),
+    )
 
     def __init__(self, row: list[Any], boot: Boot, degraded: str = "") -> None:
         self.candidate: int = row[1] - 1
@@ -201,6 +208,7 @@ class Grant:
         self.limits: tuple[int, ...] = row[4]
         self.why: str = WHY_WORDS[row[5]]
         self.lost: str = row[6]
+        self.latency_us: float = row[7]
         self.boot = boot
         self.degraded = degraded
 
@@ -374,6 +382,7 @@ def admit_command(
                 ask.tiers,
                 ask.fees,
                 ask.kind,
+                ask.favoured,
             )
         )
         for ask in asks

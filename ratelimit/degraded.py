@@ -421,7 +421,7 @@ class Degraded:
             _take(state, ask.input, debit, estimate, now_us, first=True)
         ask.taken = Taken(self._outage, debit, ask.input, estimate)
         digits = "".join(LOST_DIGITS[word] for word in lost)
-        row = [1, chosen + 1, 0, at_us, _tightest(scopes, now_us), why, digits]
+        row = [1, chosen + 1, 0, at_us, _tightest(scopes, now_us), why, digits, 0]
         return Grant(row, boot, degraded=self.share)
 
     def _fitness(

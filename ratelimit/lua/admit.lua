@@ -27,18 +27,20 @@
 --        request: nano-USD per attempt; most: output tokens that the model can give at most;
 --        provider, entry: for the reaper, opaque here; tenant, weight: see queue.lua
 --   ask  {plan number, attempt id, input estimate, input bound, cap, assumed, n, first, excluded,
---         tie, user, level, may_wait, tiers, fees, kind}
+--         tie, user, level, may_wait, tiers, fees, kind, favoured}
 --        cap: output tokens the caller allows per choice, 0 when not said; assumed: what to expect
 --        then; n: choices, 0 when there is no output; first: 1 unless a retry (which asks no second request of the caller);
 --        excluded: candidate numbers; tie: any integer; user: whose scopes these are, and for the reaper;
 --        level: 1 premium, 2 normal, 3 economy; may_wait: 1 takes a ticket when all is full, 0 gives it back;
 --        tiers: one byte per candidate, its tier for this ask (255: left out); '' leaves them to the plan;
 --        fees: nano-USD for each candidate that the call may cost beside its tokens, or nothing;
---        kind: of the call, 1 whole, 2 stream, 3 tools (see breaker.lua)
+--        kind: of the call, 1 whole, 2 stream, 3 tools (see breaker.lua); favoured: the candidate that is
+--        preferred where load allows it, or 0 (see choose.lua)
 --
 -- Returns a list with one packed answer per ask, the word FENCED when this replica's life
 -- has ended in the eyes of the store, or the word LATE when nobody waits for this sending any more.
---   {1, candidate, cap to enforce or 0, now, limits, why, lost}                    granted
+--   {1, candidate, cap to enforce or 0, now, limits, why, lost, latency}           granted
+--        latency: to the first byte there, as all replicas see it, in us; 0 when not known
 --   {0, what, scope number, limit, retry_us, now, limits, which}                   denied
 --        what: 1 requests, 2 tokens, 3 concurrency, 4 budget, 5 larger than the limit itself
 --        retry_us: when the same ask would be granted, if nothing else happened; for a budget until its
@@ -54,7 +56,7 @@
 --          a the budget of its deployment, model or provider, b its provider's limits,
 --          c what is free there is for those who wait, d left out by the ask's tiers,
 --          e half-open and being tried, f offline
---   why    1 the only candidate, 2 declared order, 3 load, 4 all were failing: the least bad, 5 to try it
+--   why    1 the only candidate, 2 declared order, 3 load, 4 all were failing: the least bad, 5 to try it, 6 favoured
 
 --- @include gcra
 --- @include governance:budget
@@ -398,6 +400,7 @@ local function decide(plan, ask)
   elseif tier then
     local unknown_latency = known > 0 and known_sum / known or 1
     local best
+    local favoured, flying, weight = candidates[ask[17]], 0, 0
     local count = #candidates
     local start = ask[10] % count
     for k = 1, count do
@@ -407,9 +410,18 @@ local function decide(plan, ask)
         local lat = latency(c.d, now)
         local cost = expected_wait(c.d, lat > 0 and lat or unknown_latency, kind, now)
         if not best or cost < best then best, chosen = cost, j end
+        if favoured then flying, weight = flying + c.d.s[2], weight + c.d.l[4] end
       end
     end
     why = count == 1 and 1 or feasible == 1 and 2 or 3
+    local j = ask[17]
+    if favoured and j ~= chosen and lost[j] == 0 and (byte(tiers, j) or favoured.tier) == tier then
+      local d, other = favoured.d, candidates[chosen].d
+      local lat, other_lat = latency(d, now), latency(other, now)
+      if lat == 0 then lat = unknown_latency end
+      if other_lat == 0 then other_lat = unknown_latency end
+      if is_near(d, other, lat, other_lat, kind, now, flying, weight) then chosen, why = j, 6 end
+    end
   elseif panic then
     chosen, why = panic, 4
     lost[panic] = 0
@@ -455,7 +467,7 @@ local function decide(plan, ask)
     hold(c.m, -2, holds[chosen], estimate, held)
     if c.p then hold(c.p, -3, holds[chosen], estimate, held) end
   end
-  return { 1, chosen, caps[chosen], now, tightest(scopes), why, table.concat(lost) },
+  return { 1, chosen, caps[chosen], now, tightest(scopes), why, table.concat(lost), latency(c.d, now) },
     { chosen, now, debit, held, input, caps[chosen], ask[11], fee }
 end
 
@@ -466,7 +478,7 @@ for i = 6 + plan_count, #ARGV do
   local answer, lease
   if stored then
     local _, head = unpack_one(stored)
-    answer = { 1, head[1], head[6], head[2], { 0, 0, 0, 0, 0, 0 }, 3, '' }
+    answer = { 1, head[1], head[6], head[2], { 0, 0, 0, 0, 0, 0 }, 3, '', 0 }
   else
     answer, lease = decide(plan, ask)
   end

@@ -37,6 +37,23 @@ local function expected_wait(d, lat, kind, now)
   return (lat + penalty) * (d.s[2] + 1) / (d.l[4] * share)
 end
 
+-- A favoured deployment may have a quarter more under way than its share, and some calls more.
+local FAVOUR_SHARE = 1.25
+local FAVOUR_CALLS = 4
+-- And be twice as slow.
+local FAVOUR_LATENCY = 2
+
+-- Takes the deployment that an ask favours, the one that would be chosen, the latency of each, the kind of
+-- call, now, and what is under way and how much weight there is at all that could serve. Returns whether
+-- the favour holds: it is a bonus for a warm cache, and load goes before it (consistent hashing with
+-- bounded loads, Mirrokni et al., arXiv 1608.01350).
+local function is_near(d, best, lat, best_lat, kind, now, flying, weight)
+  local penalty, share = burden(d, kind, now)
+  local best_penalty = burden(best, kind, now)
+  if share < 1 or lat + penalty > FAVOUR_LATENCY * (best_lat + best_penalty) then return false end
+  return d.s[2] + 1 <= FAVOUR_SHARE * (flying + 1) * d.l[4] / weight + FAVOUR_CALLS
+end
+
 -- Takes a deployment's scope, now and a first-byte time in us. Teaches it.
 local function observe(d, now, sample)
   local s = d.s

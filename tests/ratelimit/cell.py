@@ -82,6 +82,7 @@ class Cell:
             fees=ask.fees,
             kind=ask.kind,
             level=ask.level,
+            favoured=ask.favoured,
         )
 
     def seed(self, scope: str, row: oracle.Limits) -> None:

@@ -461,6 +461,7 @@ class Ask:
 
     kind: int = 1
     level: int = 2
+    favoured: int = 0
 
 
 @dataclass(frozen=True)
@@ -630,7 +631,7 @@ class Store:
         for ask in asks:
             if ask.attempt_id in stored:
                 lease = stored[ask.attempt_id]
-                answers.append([1, lease.candidate, lease.cap, lease.at, [0] * 6, 3, ""])
+                answers.append([1, lease.candidate, lease.cap, lease.at, [0] * 6, 3, "", 0])
             else:
                 answers.append(self._admit_one(boot, ask, now))
         self._write_health(now)
@@ -815,8 +816,9 @@ class Store:
             words[chosen] = FEASIBLE
         elif lowest is not None:
             peers = [i for i in feasible if ask.tier(i) == lowest]
-            chosen = self._least_loaded(world, ask, peers, now)
+            chosen, is_favoured = self._least_loaded(world, ask, peers, now)
             why = 1 if len(words) == 1 else 2 if len(peers) == 1 else 3
+            why = 6 if is_favoured else why
         elif failing:
             chosen, why = min(failing, key=lambda i: waits[i]), 4
             words[chosen] = FEASIBLE
@@ -835,10 +837,11 @@ class Store:
                 # Nobody waits for a place here.
                 0,
             ]
+        latency = world[plan.candidates[chosen].scopes[0]].faded_latency(now) or 0
         self._tell_health(world[plan.candidates[chosen].scopes[0]], ask, now, probes=why == 5)
         cap = self._take(world, boot, ask, chosen, room=room, now=now)
         limits = self._tightest(world, now)
-        return [1, chosen + 1, cap, now, limits, why, "".join(map(str, words))]
+        return [1, chosen + 1, cap, now, limits, why, "".join(map(str, words)), latency]
 
     def _write_health(self, now: int) -> None:
         """Forget what there is no more to tell, where something was told."""
@@ -899,8 +902,10 @@ class Store:
             return OWN if is_own else POOR, 0
         return state.standing(ask.kind, now)
 
-    def _least_loaded(self, world: dict[str, State], ask: Ask, peers: list[int], now: int) -> int:
-        """Return the peer with the shortest expected wait; of equals the first after `tie`."""
+    def _least_loaded(
+        self, world: dict[str, State], ask: Ask, peers: list[int], now: int
+    ) -> tuple[int, bool]:
+        """Return the peer with the shortest expected wait, of equals the first after `tie`; or the favoured one."""
         plan, tie = ask.plan, ask.tie
         faded = {i: world[plan.candidates[i].scopes[0]].faded_latency(now) for i in peers}
         total, known = 0.0, 0
@@ -909,18 +914,31 @@ class Store:
                 total, known = total + latency, known + 1
         assumed = total / known if known else 1.0
 
-        def cost(i: int) -> float:
-            scope = plan.candidates[i].scopes[0]
+        states = {i: world[plan.candidates[i].scopes[0]] for i in peers}
+        weights = {i: self.limits[plan.candidates[i].scopes[0]].weight for i in peers}
+
+        def slowness(i: int) -> float:
             latency = faded[i]
-            penalty, share = world[scope].burden(ask.kind, now)
-            return (
-                ((assumed if latency is None else latency) + penalty)
-                * (world[scope].in_flight + 1)
-                / (self.limits[scope].weight * share)
-            )
+            penalty, _ = states[i].burden(ask.kind, now)
+            return (assumed if latency is None else latency) + penalty
+
+        def cost(i: int) -> float:
+            _, share = states[i].burden(ask.kind, now)
+            return slowness(i) * (states[i].in_flight + 1) / (weights[i] * share)
 
         count = len(plan.candidates)
-        return min(peers, key=lambda i: (cost(i), (i - tie) % count))
+        best = min(peers, key=lambda i: (cost(i), (i - tie) % count))
+        favoured = ask.favoured - 1
+        if favoured not in peers or favoured == best:
+            return best, False
+        flying = sum(state.in_flight for state in states.values())
+        most = 1.25 * (flying + 1) * weights[favoured] / sum(weights.values()) + 4
+        holds = (
+            states[favoured].burden(ask.kind, now)[1] == 1
+            and slowness(favoured) <= 2 * slowness(best)
+            and states[favoured].in_flight + 1 <= most
+        )
+        return (favoured, True) if holds else (best, False)
 
     def _take(
         self,

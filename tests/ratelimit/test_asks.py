@@ -59,7 +59,16 @@ def test_an_admission_carries_what_its_script_declares() -> None:
             BOOT,
             [
                 ask(one),
-                ask(two, 2, level=3, may_wait=True, tiers=b"\x00\xff", fees=(5,), kind=asks.STREAM),
+                ask(
+                    two,
+                    2,
+                    level=3,
+                    may_wait=True,
+                    tiers=b"\x00\xff",
+                    fees=(5,),
+                    kind=asks.STREAM,
+                    favoured=2,
+                ),
                 ask(one, 3),
             ],
             number=7,
@@ -76,8 +85,8 @@ def test_an_admission_carries_what_its_script_declares() -> None:
     assert found["plans"][:2] == [one.packed, two.packed]
     rows = [msgpack.unpackb(row, unicode_errors="surrogateescape") for row in found["plans"][2:]]
     assert [row[:2] for row in rows] == [[1, "q1.1"], [2, "q2.1"], [1, "q3.1"]]
-    assert rows[0][2:] == [1, 2, 3, 4, 5, 0, [2], 6, "ü", 2, 0, "", [], 1]
-    assert rows[1][11:] == [3, 1, "\0\udcff", [5], 2]
+    assert rows[0][2:] == [1, 2, 3, 4, 5, 0, [2], 6, "ü", 2, 0, "", [], 1, 0]
+    assert rows[1][11:] == [3, 1, "\0\udcff", [5], 2, 2]
 
 
 def test_a_settlement_carries_what_its_script_declares() -> None:
@@ -139,7 +148,7 @@ def test_a_plan_names_each_key_once() -> None:
 
 def test_a_grant_counts_candidates_from_zero() -> None:
     """As a list in Python does."""
-    grant = Grant([1, 2, 256, 99, [1, 2, 3, 4, 5, 6], 3, "10"], BOOT)
+    grant = Grant([1, 2, 256, 99, [1, 2, 3, 4, 5, 6], 3, "10", 7.5], BOOT)
     assert (grant.candidate, grant.cap, grant.at_us) == (1, 256, 99)
     assert (grant.why, grant.lost, grant.boot) == ("load", "10", BOOT)
 
@@ -161,13 +170,13 @@ def test_every_number_of_the_scripts_has_its_word() -> None:
     """What the header of admit lists is what callers and operators read."""
     text = scripts.read("ratelimit", "admit")
     assert set(asks.DENIED_WORDS) == {1, 2, 3, 4, 5}
-    assert set(asks.WHY_WORDS) == {1, 2, 3, 4, 5}
+    assert set(asks.WHY_WORDS) == {1, 2, 3, 4, 5, 6}
     assert set(asks.LOST_WORDS) == set("0123456789abcdef")
     for said in (
         "1 requests, 2 tokens, 3 concurrency, 4 budget",
         "1 drained, 2 cooling",
         "4 all were",
-        "5 to try it",
+        "5 to try it, 6 favoured",
         "e half-open and being tried, f offline",
     ):
         assert said in text

@@ -162,6 +162,7 @@ wishes = st.fixed_dictionaries(
         "fees": st.just([]) | st.lists(st.integers(0, 4000), min_size=4, max_size=4),
         "kind": st.sampled_from([1, 1, 2, 3]),
         "level": st.sampled_from([1, 2, 2, 3]),
+        "favoured": st.sampled_from([0, 0, 1, 2]),
     }
 )
 truths = st.fixed_dictionaries(

@@ -322,3 +322,37 @@ def test_the_vendors_word_is_never_overridden(cell: Cell) -> None:
     row = drive.admit(excluded=(3,))
     assert row[:3] == [3, 9 * SECOND, "998"]
     assert drive.admit(now=NOW + 9 * SECOND, excluded=(3,))[:2] == [1, 2]
+
+
+# What is favoured...
+
+
+def favouring(drive: Drive, count: int, favoured: int = 2) -> Counter[int]:
+    rows = drive.send(*(drive.ask(tie=n, favoured=favoured) for n in range(count)))
+    return Counter(row[1] for row in rows)
+
+
+def test_what_is_favoured_is_used_as_long_as_load_allows(cell: Cell) -> None:
+    """A few calls more than its share go there, and no herd."""
+    drive = Drive(cell, three())
+    assert favouring(drive, 5) == {2: 5}
+    assert drive.admit(favoured=2)[5] == 6
+    shares = favouring(drive, 294)
+    assert 100 < shares[2] + 6 <= 1.25 * 100 + 4
+
+
+def test_what_is_favoured_and_slow_is_not_used(cell: Cell) -> None:
+    """A warm cache is worth a latency of twice the other's, and no more."""
+    drive = Drive(cell, three())
+    for number, ttft in ((1, 100_000), (2, 190_000), (3, 100_000)):
+        teach(drive, number, FINE, ttft)
+    assert drive.admit(favoured=2)[1] == 2
+    teach(drive, 2, FINE, 210_000)
+    assert drive.admit(favoured=2)[1] != 2
+
+
+@pytest.mark.parametrize("wish", [{"excluded": (2,)}, {"tiers": (0, 1, 0)}])
+def test_what_cannot_serve_is_not_favoured(cell: Cell, wish: dict[str, Any]) -> None:
+    """Nor what comes after the best."""
+    drive = Drive(cell, three())
+    assert drive.admit(favoured=2, **wish)[1] != 2
