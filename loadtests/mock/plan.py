@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtests.mock import media, messages, responses, words
+from loadtests.mock import gemini, media, messages, responses, words
 from loadtests.mock.behaviour import Behaviour, read_behaviour
 
 CHAT = "/v1/chat/completions"
@@ -24,6 +24,9 @@ EMBEDDINGS = "/v1/embeddings"
 MESSAGES = messages.MESSAGES
 COUNT = messages.COUNT
 RESPONSES = responses.RESPONSES
+GENERATE = gemini.GENERATE
+GENERATE_STREAM = gemini.STREAM
+GENERATE_COUNT = gemini.COUNT
 
 PLACEHOLDER = b"000000000000000000000000"
 _ID = PLACEHOLDER.decode()
@@ -71,6 +74,7 @@ _ANTHROPIC_FIELDS = (
     ("anthropic-ratelimit-requests-limit", "30000"),
     ("anthropic-ratelimit-requests-remaining", "29999"),
 )
+_GEMINI_FIELDS = (("server-timing", "gfet4t7; dur=1"), ("x-content-type-options", "nosniff"))
 
 
 class Asked(NamedTuple):
@@ -166,7 +170,7 @@ def _plan(asked: Asked, behaviour: Behaviour, created: int) -> Plan:
         prompt = 0
         stream = False
     else:
-        stream = asked.stream and asked.path not in {EMBEDDINGS, COUNT}
+        stream = asked.stream and asked.path not in {EMBEDDINGS, COUNT, GENERATE_COUNT}
         said = (
             _events(asked, behaviour, prompt, created)
             if medium is None
@@ -248,6 +252,8 @@ def _events(asked: Asked, behaviour: Behaviour, prompt: int, created: int) -> li
         return [_Event(_embeddings(asked, behaviour, prompt), 0)]
     if asked.path == COUNT:
         return [_Event(msgspec.json.encode({"input_tokens": prompt}), 0)]
+    if asked.path == GENERATE_COUNT:
+        return [_Event(msgspec.json.encode({"totalTokens": prompt}), 0)]
     visible, finish = _visible(asked, behaviour)
     if asked.path == MESSAGES:
         capped = finish == "length"
@@ -256,6 +262,13 @@ def _events(asked: Asked, behaviour: Behaviour, prompt: int, created: int) -> li
             return [_Event(*one) for one in said]
         whole = messages.message(behaviour, _ID, prompt, visible, capped=capped)
         return [_Event(msgspec.json.encode(whole), visible + behaviour.reasoning)]
+    if gemini.is_spoken_at(asked.path):
+        capped = finish == "length"
+        if asked.stream:
+            pieces = gemini.chunks(behaviour, _ID, prompt, visible, capped=capped)
+            return [_Event(*one) for one in pieces]
+        told = gemini.answer(behaviour, _ID, prompt, visible, capped=capped)
+        return [_Event(msgspec.json.encode(told), visible + behaviour.reasoning)]
     if asked.path == RESPONSES:
         capped = finish == "length"
         ask = (behaviour, _ID, created, prompt, visible)
@@ -410,6 +423,8 @@ def error_body(
     )
     if messages.is_spoken_at(path):
         return msgspec.json.encode(messages.error(status, message or usual_words, _ID))
+    if gemini.is_spoken_at(path):
+        return msgspec.json.encode(gemini.error(status, message or usual_words))
     return msgspec.json.encode(
         {
             "error": {
@@ -511,11 +526,17 @@ def head(
         ("content-type", content_type),
         *([] if length is None else [("content-length", str(length))]),
         *extra,
-        *(_ANTHROPIC_FIELDS if messages.is_spoken_at(path) else _OPENAI_FIELDS),
+        *_fields(path),
     ]
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     reason = _REASONS.get(status, "Unknown")
     return f"HTTP/1.1 {status} {'OK' if status == 200 else reason}\r\n{lines}\r\n".encode()
+
+
+def _fields(path: str) -> tuple[tuple[str, str], ...]:
+    if messages.is_spoken_at(path):
+        return _ANTHROPIC_FIELDS
+    return _GEMINI_FIELDS if gemini.is_spoken_at(path) else _OPENAI_FIELDS
 
 
 def _answer_head(

@@ -7,6 +7,7 @@ One answer at a time: a request that comes before the last answer is out waits, 
 """
 
 import asyncio
+import functools
 import hashlib
 import random
 import re
@@ -21,7 +22,7 @@ from typing import Any, cast
 import httptools
 import msgspec
 
-from loadtests.mock import media
+from loadtests.mock import gemini, media
 from loadtests.mock import plan as plans
 from loadtests.mock.behaviour import BadOption
 from loadtests.mock.books import Books, Served
@@ -42,6 +43,8 @@ _PREFIXES = {
     plans.COMPLETIONS: "cmpl-",
     plans.MESSAGES: "msg_",
     plans.RESPONSES: "resp_",
+    plans.GENERATE: "",
+    plans.GENERATE_STREAM: "",
 }
 _EARLY = re.compile(rb'"model"\s*:\s*"([^"\\]*;early=1[^"\\]*)"')
 _RESET_AFTER_S = 0.01  # what was written before an RST should have left the machine
@@ -121,6 +124,17 @@ class _ModerationCall(msgspec.Struct):
     input: str | list[msgspec.Raw]
 
 
+class _GenerationConfig(msgspec.Struct):
+    max_output_tokens: int | None = msgspec.field(default=None, name="maxOutputTokens")
+
+
+class _GeminiCall(msgspec.Struct):
+    """What a call of Gemini's must have, and what changes its answer."""
+
+    contents: msgspec.Raw
+    config: _GenerationConfig | None = msgspec.field(default=None, name="generationConfig")
+
+
 class _Metadata(msgspec.Struct, frozen=True):
     user_id: str = ""
 
@@ -139,6 +153,7 @@ _read_count = msgspec.json.Decoder(_CountCall).decode
 _read_image = msgspec.json.Decoder(_ImageCall).decode
 _read_speech = msgspec.json.Decoder(_SpeechCall).decode
 _read_moderation = msgspec.json.Decoder(_ModerationCall).decode
+_read_gemini = msgspec.json.Decoder(_GeminiCall).decode
 _read_embedding = msgspec.json.Decoder(_EmbeddingCall).decode
 
 
@@ -271,6 +286,22 @@ def _ask_speech(body: bytes) -> Asked:
 
 def _ask_moderation(body: bytes) -> Asked:
     return Asked(media.MODERATIONS, _read_moderation(body).model, body_bytes=len(body))
+
+
+def _ask_gemini(verb: str, model: str, body: bytes) -> Asked:
+    call = _read_gemini(body)
+    cap = None if call.config is None else call.config.max_output_tokens
+    if cap is not None and cap < 1:
+        raise _BadCall(f"Unable to submit request because it has a maxOutputTokens of {cap}.")
+    return Asked(verb, model, verb == gemini.STREAM, cap=cap, body_bytes=len(body))
+
+
+def _asks(url: bytes) -> Callable[[bytes], Asked] | None:
+    """Give the reader of a URL's bodies; Gemini's URLs hold the model."""
+    ask = _ASK.get(url)
+    if ask is None and (named := gemini.asked_at(url)) is not None:
+        return functools.partial(_ask_gemini, *named)
+    return ask
 
 
 _ASK: dict[bytes, Callable[[bytes], Asked]] = {
@@ -481,7 +512,7 @@ class Connection(asyncio.Protocol):
     # Our answer
 
     def _answer(self, method: bytes, url: bytes, body: bytes) -> None:
-        ask = _ASK.get(url)
+        ask = _asks(url)
         if ask is None or method != b"POST":
             self._answer_elsewhere(method, url)
             return
@@ -504,7 +535,9 @@ class Connection(asyncio.Protocol):
             words = str(mistake)
             param = mistake.param if isinstance(mistake, _BadCall) else "model"
         self.books.begin()
-        payload = plans.error_body(400, words, param=param, path=self._url.decode("latin-1"))
+        named = gemini.asked_at(self._url)
+        path = self._url.decode("latin-1") if named is None else named[0]
+        payload = plans.error_body(400, words, param=param, path=path)
         self.books.end(0, 0, self._plain(400, payload), "bad_request")
         self.books.stir()
 
@@ -693,7 +726,7 @@ class WatchingConnection(Connection):
 
     def on_message_complete(self) -> None:
         """Write the request down, then answer it."""
-        if self._url in _ASK:
+        if _asks(self._url) is not None:
             self._watch(b"".join(self._pieces))
         super().on_message_complete()
 
