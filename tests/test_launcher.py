@@ -174,6 +174,38 @@ def test_load_adds_its_own_lock_once_and_no_other(checkout: Checkout) -> None:
     assert checkout.asked() == ["-m loadtests"]
 
 
+def test_what_others_have_made_has_an_environment_of_its_own(checkout: Checkout) -> None:
+    """They are asked for by name, installed once, and change nothing in ours."""
+    node = checkout.root / "tests/integration/clients/node"
+    node.mkdir(parents=True)
+    (node / "package-lock.json").write_text("{}")
+    (checkout.root / "requirements-clients.lock").write_text(
+        "epsilon==1.0 \\\n    --hash=sha256:00\n"
+    )
+    npm = checkout.bin / "npm"
+    npm.write_text(
+        f'#!/bin/sh\nmkdir -p "{node}/node_modules"\necho "-npm $*" >>"{checkout.diary}"\n'
+    )
+    npm.chmod(0o755)
+    checkout.python()
+    checkout.run("test")
+    assert not any("requirements-clients" in line for line in checkout.asked())
+    assert "requirements-clients.lock" in checkout.run("test", "clients", "-x").stderr
+    asked = checkout.asked()
+    (made,) = [line for line in asked if line.startswith("-m venv")]
+    assert made.endswith(".venv-clients")
+    assert any(line.startswith("-npm ci") for line in asked)
+    assert asked[-1] == "-m pytest tests/integration/clients -x"
+    assert checkout.run("test", "clients").stderr == ""
+    assert checkout.asked() == ["-m pytest tests/integration/clients"]
+    (node / "package-lock.json").write_text("{ }")
+    npm.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND'\nexit 1\n")
+    said = checkout.run("test", "clients")
+    assert said.returncode == 3
+    assert "The package index is out of reach" in said.stderr
+    assert not any("-m venv" in line for line in checkout.asked()), "only what changed is made anew"
+
+
 def test_a_half_made_environment_is_made_anew(checkout: Checkout) -> None:
     """Killed in the middle, by whatever: the next start does not trust what it finds."""
     checkout.python(pip="kill -9 $PPID; exit 1")

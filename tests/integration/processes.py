@@ -93,9 +93,10 @@ class Gateway:
 
     # The processes.
 
-    def _run(self, *arguments: str, out: Any) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, out: Any) -> subprocess.Popen[bytes]:
+        """Start a program in the checkout; it is ended with the others."""
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            command,
             cwd=CHECKOUT,
             env=os.environ
             | {"PENSTOCK_VAR": str(self.folder / "var"), "INTEGRATION_KEY": VENDOR_KEY},
@@ -104,6 +105,9 @@ class Gateway:
         )
         self.processes.append(process)
         return process
+
+    def _run(self, *arguments: str, out: Any) -> subprocess.Popen[bytes]:
+        return self.start(sys.executable, "-m", *arguments, out=out)
 
     def _start_vendor(self) -> str:
         vendor = self._run("loadtests.mock", "--listen", "127.0.0.1:0", out=subprocess.PIPE)
@@ -142,7 +146,8 @@ class Gateway:
         wait_until(ledger.exists, "the control has no ledger")
         return str(ledger)
 
-    async def _publish(self) -> None:
+    def document(self) -> dict[str, Any]:
+        """Write the configuration: one organization with one key, models of the mock vendor's in two protocols."""
         document: dict[str, Any] = {
             "edge": {"access_log": str(self.folder / "access.log"), "drain_timeout_s": 5},
             "providers": {
@@ -180,7 +185,10 @@ class Gateway:
             url = f"http://127.0.0.1:{self.hose}/v1"
             document["providers"]["hose"] = {"protocol": "openai", "base_url": url}
             document["models"]["hose"] = {"price": PRICE, "deployments": [{"provider": "hose"}]}
-        text = json.dumps(document)
+        return document
+
+    async def _publish(self) -> None:
+        text = json.dumps(self.document())
         (self.folder / "penstock.yaml").write_text(text)
         loaded = load_text(text, source="test", environ={"INTEGRATION_KEY": VENDOR_KEY})
         client = Redis.from_url(self.redis_url)
@@ -254,11 +262,13 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def running(redis_url: str, hose: int | None = None, **said: Any) -> Iterator[Gateway]:
+def running(
+    redis_url: str, hose: int | None = None, make: type[Gateway] = Gateway, **said: Any
+) -> Iterator[Any]:
     """Run the processes, and look afterwards into what they wrote."""
     # Not pytest's tmp_path: a unix socket's path may have about 100 bytes on some systems.
     with tempfile.TemporaryDirectory(prefix="pst-") as folder:
-        made = Gateway(redis_url, Path(folder), hose, **said)
+        made = make(redis_url, Path(folder), hose, **said)
         try:
             yield made
         finally:

@@ -1,0 +1,123 @@
+"""
+The gateway between clients and vendors that others have made, and the environments that the clients run in.
+
+aimock is the vendor: it speaks OpenAI's, Anthropic's and Gemini's protocols, and answers as `vendor.json` says; what goes wrong, the mock vendor does.
+Each client is a script that runs in its own process, tells what it was given in one document, and ends.
+"""
+
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from store.places import CHECKOUT
+from tests.integration.processes import KEY, PRICE, Gateway, wait_until
+
+HERE = Path(__file__).parent
+NODE = HERE / "node"
+# The models, and what their vendors speak.
+MODELS = {"gpt": "openai", "claude": "anthropic", "gemini": "gemini"}
+BROKEN = {"down": "sim;status=503", "cut": "sim;tokens=40;interval_ms=2;error=mid"}
+
+
+def python() -> str:
+    """Give the interpreter of the clients' environment, which `./penstock test clients` makes."""
+    found = CHECKOUT / ".venv-clients/bin/python"
+    assert found.exists(), "the clients are not installed: ./penstock test clients does that"
+    return str(found)
+
+
+def node() -> str:
+    """Give Node, with the clients' packages beside it."""
+    found = Path(python()).with_name("node")
+    assert (NODE / "node_modules").exists(), "the packages are missing: ./penstock test clients"
+    return str(found)
+
+
+class Site(Gateway):
+    """The processes of the tests of clients."""
+
+    def __init__(self, redis_url: str, folder: Path, hose: int | None = None, **said: Any) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.aimock = f"http://127.0.0.1:{free.getsockname()[1]}"
+        super().__init__(redis_url, folder, hose, **said)
+        with (folder / "aimock.log").open("ab") as out:
+            vendor = self.start(
+                *(node(), str(NODE / "node_modules/@copilotkit/aimock/dist/cli.js")),
+                *(
+                    "--port",
+                    self.aimock.rpartition(":")[2],
+                    "--fixtures",
+                    str(HERE / "vendor.json"),
+                ),
+                *("--strict", "--log-level", "warn"),
+                out=out,
+            )
+
+        def answers() -> bool:
+            assert vendor.poll() is None, (folder / "aimock.log").read_text()
+            try:
+                return httpx2.get(f"{self.aimock}/v1/models").status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        wait_until(answers, "aimock does not answer")
+
+    def document(self) -> dict[str, Any]:
+        """Write the configuration: each model at aimock, and what is broken at the mock vendor, in the same protocol."""
+        document = super().document()
+        providers, models = document["providers"], document["models"]
+        providers.clear()
+        models.clear()
+        document["routes"].clear()
+        for model, protocol in MODELS.items():
+            end = "/v1" if protocol == "openai" else ""
+            for provider, url in ((protocol, self.aimock), (f"broken-{protocol}", self.vendor_url)):
+                providers[provider] = {
+                    "protocol": protocol,
+                    "base_url": url + end,
+                    "api_key": "${INTEGRATION_KEY}",
+                }
+            models[model] = _model(protocol, model)
+            for how, upstream in BROKEN.items():
+                models[f"{model}-{how}"] = _model(f"broken-{protocol}", upstream)
+        models["vectors"] = _model("openai", "vectors")
+        return document
+
+    def told_by(self, *command: str, cwd: Path = HERE, **more: str) -> dict[str, Any]:
+        """Run a client's script to its end; gives what it told."""
+        ended = subprocess.run(
+            command,
+            cwd=cwd,
+            env=_environment() | self.environment() | more,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return json.loads(ended.stdout.splitlines()[-1])
+
+    def environment(self) -> dict[str, str]:
+        """Give what a client's script is told of the gateway."""
+        return {
+            "PENSTOCK_URL": self.url,
+            "PENSTOCK_KEY": KEY,
+            "PENSTOCK_MODELS": ",".join(MODELS),
+        }
+
+
+def _model(provider: str, upstream: str) -> dict[str, Any]:
+    return {"price": PRICE, "deployments": [{"provider": provider, "name": upstream}]}
+
+
+def _environment() -> dict[str, str]:
+    """Give the environment without what points a client elsewhere."""
+    theirs = ("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "OLLAMA_", "CO_", "LANG", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+    return kept | {"NO_PROXY": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1"}

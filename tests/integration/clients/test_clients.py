@@ -1,0 +1,110 @@
+"""
+Everybody's clients against the gateway: each asks the same of models that speak its own protocol and of models that do not.
+
+None of them can tell which is which: answers, streams, calls and their results, structured output and usage are the same.
+Scripts of clients are beside this file (`with_*`), the vendor's answers in `vendor.json`.
+"""
+
+from collections import Counter
+
+import pytest
+
+from tests.integration.clients.site import BROKEN, HERE, MODELS, NODE, Site, node, python
+from tests.integration.processes import Books
+
+HELLO = "Hello from the other side of the gate, in as many pieces as it takes."
+CALLS = [["get_weather", {"city": "Oslo"}], ["get_weather", {"city": "Reykjavik"}]]
+TOLD = {
+    "said": HELLO,
+    "usage": [21, 17],
+    "streamed": HELLO,
+    "in pieces": True,
+    "stream's usage": [21, 17],
+    "calls": CALLS,
+    "streamed calls": CALLS,
+    "answered": "Rain in both.",
+    "planned": {"city": "Oslo", "days": 3},
+}
+# What aimock says that each of these calls took, and what some clients ask once more: text by
+# Ollama's other endpoint, a plan in LangChain's other way.
+USED = [(21, 17), (21, 17), (31, 9), (31, 9), (41, 4), (51, 8)]
+AGAIN = {
+    "with_ollama.py": {"": (21, 17)},
+    "with_langchain.py": {"chat": (51, 8), "responses": (51, 8)},
+}
+
+OPENAI = {"down": "InternalServerError", "cut": "APIError", "missing": "NotFoundError"}
+ANTHROPIC = {"down": "ServiceUnavailableError", "cut": "APIStatusError", "missing": "NotFoundError"}
+# In Node a stream's error is of the class that all others are made from.
+ANTHROPIC_IN_NODE = {
+    "down": "ServiceUnavailableError",
+    "cut": "APIError",
+    "missing": "NotFoundError",
+}
+GOOGLE = {"down": "ServerError", "cut": "ServerError", "missing": "ClientError"}
+OLLAMA = dict.fromkeys(("down", "cut", "missing"), "ResponseError")
+LANGCHAIN_OPENAI = {
+    "down": "OpenAIAPIError",
+    "cut": "APIError",
+    "missing": "OpenAIModelNotFoundError",
+}
+LANGCHAIN_ANTHROPIC = {
+    "down": "AnthropicAPIError",
+    "cut": "APIStatusError",
+    "missing": "AnthropicModelNotFoundError",
+}
+# What it makes of `response.failed`, which the mock vendor does not end a stream with.
+FAILED = {"cut": "ValueError"}
+# By script: what its clients raise, by the protocol they speak (and the model, where that matters).
+RAISED = {
+    "with_openai.py": {"chat": OPENAI, "responses": OPENAI},
+    "with_anthropic.py": {"": ANTHROPIC},
+    "with_google.py": {"": GOOGLE},
+    "with_ollama.py": {"": OLLAMA},
+    "with_langchain.py": {
+        "chat": LANGCHAIN_OPENAI,
+        "responses": LANGCHAIN_OPENAI,
+        "responses, claude": FAILED,
+        "responses, gemini": FAILED,
+        "anthropic": LANGCHAIN_ANTHROPIC,
+        # It reads the input from a stream's last usage, which aimock leaves it out of.
+        "anthropic, claude": {"stream's usage": [0, 17]},
+    },
+    "with_openai.mjs": {"chat": OPENAI, "responses": OPENAI},
+    "with_anthropic.mjs": {"": ANTHROPIC_IN_NODE},
+}
+
+
+@pytest.mark.parametrize("script", RAISED)
+def test_a_client_cannot_tell_who_answers(site: Site, books: Books, script: str) -> None:
+    """Whatever it asks of whichever vendor, it is given the same; and every call is in the ledger."""
+    if script.endswith(".py"):
+        told = site.told_by(python(), str(HERE / script))
+    else:
+        told = site.told_by(node(), str(NODE / script), cwd=NODE)
+    raised = RAISED[script]
+    hows = [how for how in raised if "," not in how]
+    assert set(told) == {f"{how}, {model}" if how else model for how in hows for model in MODELS}
+    wrong = {
+        (asked, what): value
+        for asked, story in told.items()
+        for what, value in story.items()
+        if value != (TOLD | raised[asked.rpartition(", ")[0]] | (raised.get(asked) or {})).get(what)
+    }
+    assert wrong == {}
+    again = AGAIN.get(script, {})
+    used = [[*USED, again[how]] if how in again else USED for how in hows]
+    entries = books.entries(len(MODELS) * sum(len(one) + len(BROKEN) for one in used))
+    booked = Counter(
+        (entry.model, entry.input_tokens, entry.output_tokens)
+        for entry in entries
+        if entry.outcome == "ok"
+    )
+    assert booked == Counter((model, *tokens) for model in MODELS for one in used for tokens in one)
+    ended = {entry.model: entry for entry in entries if entry.outcome != "ok"}
+    for model in MODELS:
+        down, cut = ended[f"{model}-down"], ended[f"{model}-cut"]
+        assert (down.status, down.cost_nusd) == (503, 0)
+        assert 0 < cut.output_tokens < 40
+        # Gemini alone says with every chunk what it took so far.
+        assert cut.token_source == ("provider" if model == "gemini" else "estimated")

@@ -1,0 +1,69 @@
+"""Anthropic's client."""
+
+from typing import Any
+
+from anthropic import Anthropic
+from pydantic import BaseModel
+from story import CITY, HELLO, JOURNEY, KEY, MODELS, REPORT, URL, WEATHER, raised, tell
+
+TOOL: Any = {"name": "get_weather", "input_schema": CITY}
+
+
+class Journey(BaseModel):
+    """What a plan says."""
+
+    city: str
+    days: int
+
+
+def story(client: Anthropic, model: str) -> dict[str, Any]:
+    """Ask everything of one model."""
+    messages = client.messages
+
+    def said(text: str, **more: Any) -> dict[str, Any]:
+        asked = [{"role": "user", "content": text}]
+        return {"model": model, "max_tokens": 500, "messages": asked} | more
+
+    whole = messages.create(**said(HELLO))
+    with messages.stream(**said(HELLO)) as stream:
+        pieces = list(stream.text_stream)
+        ended = stream.get_final_message()
+    called = messages.create(**said(WEATHER, tools=[TOOL]))
+    with messages.stream(**said(WEATHER, tools=[TOOL])) as stream:
+        streamed = stream.get_final_message()
+    calls = [block for block in called.content if block.type == "tool_use"]
+    results = [{"type": "tool_result", "tool_use_id": call.id, "content": REPORT} for call in calls]
+    conversation = [
+        {"role": "user", "content": WEATHER},
+        {"role": "assistant", "content": called.content},
+        {"role": "user", "content": results},
+    ]
+    answered = messages.create(**said(WEATHER, tools=[TOOL], messages=conversation))
+    planned = messages.parse(**said(JOURNEY), output_format=Journey)
+    return {
+        "said": whole.content[0].text,
+        "usage": [whole.usage.input_tokens, whole.usage.output_tokens],
+        "streamed": "".join(pieces),
+        "in pieces": len(pieces) > 3,
+        "stream's usage": [ended.usage.input_tokens, ended.usage.output_tokens],
+        "calls": [[call.name, call.input] for call in calls],
+        "streamed calls": [
+            [block.name, block.input] for block in streamed.content if block.type == "tool_use"
+        ],
+        "answered": answered.content[0].text,
+        "planned": planned.parsed_output.model_dump(),
+        "down": raised(lambda: messages.create(**said(HELLO, model=f"{model}-down"))),
+        "cut": raised(
+            lambda: list(messages.create(**said(HELLO, model=f"{model}-cut", stream=True)))
+        ),
+        "missing": raised(lambda: messages.create(**said(HELLO, model="nobody"))),
+    }
+
+
+def main() -> None:
+    """Tell of every model."""
+    with Anthropic(base_url=URL, api_key=KEY, max_retries=0) as client:
+        tell({model: story(client, model) for model in MODELS})
+
+
+main()

@@ -1,0 +1,83 @@
+"""Google's client."""
+
+from typing import Any
+
+from google import genai
+from google.genai import types
+from pydantic import BaseModel
+from story import CITY, HELLO, JOURNEY, KEY, MODELS, REPORT, URL, WEATHER, raised, tell
+
+TOOLS: Any = [{"function_declarations": [{"name": "get_weather", "parameters_json_schema": CITY}]}]
+
+
+class Journey(BaseModel):
+    """What a plan says."""
+
+    city: str
+    days: int
+
+
+def story(models: Any, model: str) -> dict[str, Any]:
+    """Ask everything of one model."""
+    whole = models.generate_content(model=model, contents=HELLO)
+    chunks = list(models.generate_content_stream(model=model, contents=HELLO))
+    config = types.GenerateContentConfig(
+        tools=TOOLS, automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True)
+    )
+    called = models.generate_content(model=model, contents=WEATHER, config=config)
+    streamed = models.generate_content_stream(model=model, contents=WEATHER, config=config)
+    conversation = [
+        types.Content(role="user", parts=[types.Part(text=WEATHER)]),
+        called.candidates[0].content,
+        types.Content(
+            role="user",
+            parts=[
+                types.Part(
+                    function_response=types.FunctionResponse(
+                        id=call.id, name=call.name, response={"result": REPORT}
+                    )
+                )
+                for call in called.function_calls
+            ],
+        ),
+    ]
+    answered = models.generate_content(model=model, contents=conversation, config=config)
+    structured = types.GenerateContentConfig(
+        response_mime_type="application/json", response_schema=Journey
+    )
+    planned = models.generate_content(model=model, contents=JOURNEY, config=structured)
+    pieces = [chunk.text for chunk in chunks if chunk.text]
+    return {
+        "said": whole.text,
+        "usage": _usage(whole),
+        "streamed": "".join(pieces),
+        "in pieces": len(pieces) > 3,
+        "stream's usage": _usage(chunks[-1]),
+        "calls": _calls([called]),
+        "streamed calls": _calls(streamed),
+        "answered": answered.text,
+        "planned": planned.parsed.model_dump(),
+        "down": raised(lambda: models.generate_content(model=f"{model}-down", contents=HELLO)),
+        "cut": raised(
+            lambda: list(models.generate_content_stream(model=f"{model}-cut", contents=HELLO))
+        ),
+        "missing": raised(lambda: models.generate_content(model="nobody", contents=HELLO)),
+    }
+
+
+def _usage(answer: Any) -> list[int]:
+    usage = answer.usage_metadata
+    return [usage.prompt_token_count, usage.candidates_token_count]
+
+
+def _calls(answers: Any) -> list[Any]:
+    return [[call.name, call.args] for answer in answers for call in answer.function_calls or ()]
+
+
+def main() -> None:
+    """Tell of every model."""
+    client = genai.Client(api_key=KEY, http_options=types.HttpOptions(base_url=URL))
+    tell({model: story(client.models, model) for model in MODELS})
+
+
+main()
