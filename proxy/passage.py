@@ -109,7 +109,7 @@ PASSING: Final = Passing()
 class Translating:
     """The two sides speak different protocols; one for each attempt."""
 
-    __slots__ = ("_content_type", "_exchange", "_translation", "_written")
+    __slots__ = ("_content_type", "_dropped", "_exchange", "_translation", "_written")
 
     most_held = TRANSLATED_BYTES
     in_pieces = False
@@ -119,6 +119,7 @@ class Translating:
         self._exchange = exchange
         self._translation = translation
         self._written = translation.write(exchange.conversation, cap)
+        self._dropped = tuple(self._written.dropped)
         self._content_type = b"application/json"
 
     def request(self, attempt: "Attempt") -> tuple[bytes, bytes]:
@@ -141,6 +142,7 @@ class Translating:
         answer = self._translation.vendor.read_answer(body, self._written.renamed)
         if isinstance(answer, translate.Failure):
             raise translate.BadAnswer(f"it is an error: {answer.message}")
+        self._dropped += answer.dropped
         if not self._exchange.seen.stream:
             return caller.write_answer(answer, self._reply())
         # Some servers answer as a whole what they were asked to stream.
@@ -170,8 +172,8 @@ class Translating:
         ]
         if theirs:
             lines += attempt.exchange.edge.answer_headers.block(theirs[:1])
-        if self._written.dropped:
-            lines += b"x-penstock-dropped: %b\r\n" % _listed(self._written.dropped)
+        if self._dropped:
+            lines += b"x-penstock-dropped: %b\r\n" % _listed(self._dropped)
         return lines
 
     def _reply(self) -> translate.Reply:

@@ -59,7 +59,9 @@ def usage(behaviour: Behaviour, prompt: int, output: int) -> dict[str, Any]:
         },
         "output_tokens": output,
         "output_tokens_details": {"thinking_tokens": min(behaviour.reasoning, output)},
+        "server_tool_use": None,
         "service_tier": "standard",
+        "inference_geo": "global",
     }
 
 
@@ -67,12 +69,20 @@ def message(
     behaviour: Behaviour, ids: str, prompt: int, visible: int, *, capped: bool
 ) -> dict[str, Any]:
     """Write a whole message of `visible` tokens; `ids` is what its ids end in."""
-    content: list[dict[str, Any]] = [{"type": "text", "text": words.say(visible)}]
+    content: list[dict[str, Any]] = [
+        {"type": "text", "text": words.say(visible), "citations": None}
+    ]
     stop = "max_tokens" if capped else "end_turn"
     if behaviour.tools:
         arguments = msgspec.json.decode(ARGUMENTS)
         content = [
-            {"type": "tool_use", "id": f"toolu_{ids}", "name": "get_weather", "input": arguments}
+            {
+                "type": "tool_use",
+                "id": f"toolu_{ids}",
+                "name": "get_weather",
+                "input": arguments,
+                "caller": {"type": "direct"},
+            }
         ]
         stop = "tool_use"
     document: dict[str, Any] = {
@@ -83,6 +93,8 @@ def message(
         "content": content,
         "stop_reason": stop,
         "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
     }
     if behaviour.usage != "off":
         document["usage"] = usage(behaviour, prompt, visible + behaviour.reasoning)
@@ -99,7 +111,7 @@ def events(
     opening = whole | {"content": [], "stop_reason": None}
     if "usage" in whole:
         opening["usage"] = usage(behaviour, prompt, 1)
-    stop = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+    stop = {"stop_reason": whole["stop_reason"], "stop_sequence": None, "stop_details": None}
 
     def event(kind: str, **members: Any) -> bytes:
         return sse(kind, {"type": kind} | members, line_end)

@@ -17,7 +17,7 @@ from store.places import CHECKOUT
 DOCS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
 READ_BY_OPERATORS = "\n".join(path.read_text(encoding="utf-8") for path in DOCS)
 
-_NOT_OURS = {".git", ".venv", "var", "__pycache__", "node_modules"}
+_NOT_OURS = {".git", ".venv", ".venv-clients", "var", "__pycache__", "node_modules"}
 _SUFFIXES = {
     *(".py", ".lua", ".sql", ".js", ".html", ".css", ".md", ".toml", ".yaml", ".yml", ".json"),
     *(".conf", ".lock", ".txt", ".sh", ".tmpl", ""),

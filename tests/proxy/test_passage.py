@@ -305,6 +305,24 @@ async def test_what_is_left_out_is_declared(edge: Edge) -> None:
 
 
 @SIDES
+@pytest.mark.parametrize(
+    "lost", [None, [], [{"type": "url_citation"}]], ids=["null", "none", "one"]
+)
+async def test_what_an_answer_loses_is_declared(edge: Edge, side: Side, lost: Any) -> None:
+    """Of a whole answer: what the vendor said and the caller's protocol has no word for; an empty list is nothing."""
+    rig = await foreign_edge(edge, side)
+    document = json.loads(side.answer)
+    if side is CHAT_IN:
+        name, holder = "citations", document["content"][0]
+    else:
+        name, holder = "annotations", document["choices"][0]["message"]
+    holder[name] = lost
+    rig.vendors["v"].habit = says(whole(json.dumps(document).encode()))
+    answer = await rig.ask(side.ask(), path=side.path)
+    assert (answer.status, answer.header("x-penstock-dropped")) == (200, name if lost else None)
+
+
+@SIDES
 async def test_a_strict_budget_writes_its_cap_in_the_vendors_words(edge: Edge, side: Side) -> None:
     """What is left buys fewer tokens than were asked for."""
     rig = await foreign_edge(edge, side, team=STRICT)

@@ -22,6 +22,7 @@ NODE = HERE / "node"
 # The models, and what their vendors speak.
 MODELS = {"gpt": "openai", "claude": "anthropic", "gemini": "gemini"}
 BROKEN = {"down": "sim;status=503", "cut": "sim;tokens=40;interval_ms=2;error=mid"}
+PLAIN = {"talks": "sim;tokens=24;reasoning=2;cached=3", "calls": "sim;tokens=16;tools=1"}
 
 
 def python() -> str:
@@ -69,7 +70,7 @@ class Site(Gateway):
         wait_until(answers, "aimock does not answer")
 
     def document(self) -> dict[str, Any]:
-        """Write the configuration: each model at aimock, and what is broken at the mock vendor, in the same protocol."""
+        """Write the configuration: each model at aimock, and variants of it at the mock vendor, in the same protocol."""
         document = super().document()
         providers, models = document["providers"], document["models"]
         providers.clear()
@@ -77,15 +78,15 @@ class Site(Gateway):
         document["routes"].clear()
         for model, protocol in MODELS.items():
             end = "/v1" if protocol == "openai" else ""
-            for provider, url in ((protocol, self.aimock), (f"broken-{protocol}", self.vendor_url)):
+            for provider, url in ((protocol, self.aimock), (f"mock-{protocol}", self.vendor_url)):
                 providers[provider] = {
                     "protocol": protocol,
                     "base_url": url + end,
                     "api_key": "${INTEGRATION_KEY}",
                 }
             models[model] = _model(protocol, model)
-            for how, upstream in BROKEN.items():
-                models[f"{model}-{how}"] = _model(f"broken-{protocol}", upstream)
+            for how, upstream in (BROKEN | PLAIN).items():
+                models[f"{model}-{how}"] = _model(f"mock-{protocol}", upstream)
         models["vectors"] = _model("openai", "vectors")
         return document
 

@@ -129,7 +129,7 @@ def _read_answer(body: bytes, renamed: Mapping[str, str]) -> Answer | Failure:
         found = _read_message(message, renamed)
         if choice.has("logprobs"):
             dropped["logprobs"] = None
-        if message.has("annotations"):
+        if message.any("annotations"):
             dropped["annotations"] = None
         if message.has("audio"):
             dropped["audio"] = None
@@ -185,6 +185,7 @@ def write_answer(answer: Answer, reply: Reply) -> bytes:
         )
         refused = bool(message.get("refusal"))
         message.setdefault("refusal", None)
+        message["annotations"] = []
         choices.append(
             {
                 "index": number,

@@ -132,12 +132,17 @@ def _counted(tokens: int | None) -> int:
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
-    """Write usage: the input's tokens without the cached ones."""
+    """Write usage: the input's tokens without the cached ones; strict clients want every member, null where nothing is known."""
     written: dict[str, Any] = {
         "input_tokens": max(usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens, 0),
         "cache_creation_input_tokens": usage.cache_write_tokens,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.output_tokens,
+        "cache_creation": None,
+        "server_tool_use": None,
+        "output_tokens_details": None,
+        "service_tier": None,
+        "inference_geo": None,
     }
     if usage.cache_write_tokens:
         hour = usage.cache_write_1h_tokens
@@ -232,21 +237,14 @@ def write_answer(answer: Answer, reply: Reply) -> bytes:
         match part:
             case Text() | Refusal():
                 if part.text:
-                    content.append({"type": "text", "text": part.text})
+                    content.append({"type": "text", "text": part.text, "citations": None})
             case Reasoning():
                 content.append(blocks.write_thinking(part))
             case ToolCall():
                 arguments = None if part.custom else decode_object(part.arguments)
                 if arguments is None:
                     raise BadAnswer(f"the arguments of {part.name} are no JSON object")
-                content.append(
-                    {
-                        "type": "tool_use",
-                        "id": call_id(part.id, reply, called),
-                        "name": part.name,
-                        "input": arguments,
-                    }
-                )
+                content.append(write_call(call_id(part.id, reply, called), part.name, arguments))
                 called += 1
     written = {
         "id": answer_id(reply),
@@ -255,9 +253,21 @@ def write_answer(answer: Answer, reply: Reply) -> bytes:
         "model": answer.model or reply.model,
         "content": content,
         **stop_fields(choice.stop, choice.detail, called=bool(called)),
+        "container": None,
         "usage": write_usage(answer.usage or Usage()),
     }
     return encode(written)
+
+
+def write_call(given: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Write a call of a tool, which the model itself makes."""
+    return {
+        "type": "tool_use",
+        "id": given,
+        "name": name,
+        "input": arguments,
+        "caller": {"type": "direct"},
+    }
 
 
 def stop_fields(reason: StopReason, detail: str | None, *, called: bool) -> dict[str, Any]:
@@ -266,6 +276,7 @@ def stop_fields(reason: StopReason, detail: str | None, *, called: bool) -> dict
     fields: dict[str, Any] = {
         "stop_reason": word,
         "stop_sequence": detail if reason == "stop_sequence" else None,
+        "stop_details": None,
     }
     if word == "refusal":
         fields["stop_details"] = {

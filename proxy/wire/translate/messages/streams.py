@@ -44,6 +44,7 @@ from proxy.wire.translate.messages.answers import (
     stop_fields,
     stop_of,
     usage_of,
+    write_call,
     write_usage,
 )
 from proxy.wire.translate.reading import DocumentReader
@@ -312,6 +313,8 @@ class MessagesWriter(EventWriter):
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
+            "stop_details": None,
+            "container": None,
             "usage": write_usage(self._usage or Usage()),
         }
         told = {"type": "message_start", "message": message}
@@ -361,8 +364,7 @@ class MessagesWriter(EventWriter):
         self._open_call(event.call, given, event.name, out)
 
     def _open_call(self, call: int, given: str, name: str, out: list[bytes]) -> None:
-        block = {"type": "tool_use", "id": given, "name": name, "input": {}}
-        self._open("call", block, out)
+        self._open("call", write_call(given, name, {}), out)
         self._call = call
 
     def _argue(self, event: ToolCallDelta, out: list[bytes]) -> None:

@@ -149,7 +149,7 @@ def test_a_refusal_is_told_as_text() -> None:
     written = msgspec.json.decode(
         write_answer(Answer((Choice((Refusal("no"),), "refusal"),)), REPLY)
     )
-    assert written["content"] == [{"type": "text", "text": "no"}]
+    assert written["content"] == [{"type": "text", "text": "no", "citations": None}]
     assert written["stop_reason"] == "refusal"
 
 
