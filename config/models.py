@@ -615,6 +615,11 @@ class Provider(Section):
         description="Sent as the protocol has it: `Authorization: Bearer …`, `x-api-key` to"
         " Anthropic, `x-goog-api-key` to Google. Write it as `${VARIABLE}`: then it is in no file and not in Redis.",
     )
+    api_version: Annotated[str, Text(r"[A-Za-z0-9._-]+", what="a version")] | None = Field(
+        default=None,
+        description="Version of Azure's API that is asked by deployment"
+        " (`/openai/deployments/…?api-version=…`); without one `base_url` ends with `/openai/v1`.",
+    )
     aws: AwsCredentials | None = Field(
         default=None,
         description="With what requests to `bedrock` are signed, where it has no `api_key`.",

@@ -115,7 +115,11 @@ def _known_to_the_vendor(path: Path, provider: Entry) -> Iterator[Clash]:
     """See that a provider says what its protocol needs to be asked, and nothing that it has no use for."""
     node = provider.node
     protocol = _text(node.get("protocol"))
-    for name, spoken in (("aws", "bedrock"), ("dialect", "openai")):
+    for name, spoken in (
+        ("aws", "bedrock"),
+        ("dialect", "openai"),
+        ("api_version", "openai"),
+    ):
         said = _given(node.get(name))
         if said is not None and protocol is not None and protocol != spoken:
             yield Clash(

@@ -28,6 +28,8 @@ from proxy.wire.faults import Fault
 
 Decision = Literal["done", "pass_on", "next", "give_up"]
 
+# What a server answers that has no such endpoint.
+ABSENT = frozenset({404, 405, 501})
 # Statuses that are about the caller's own request: another deployment would say the same.
 OF_THE_CALLER = frozenset({400, 406, 409, 410, 411, 412, 413, 414, 415, 416, 417, 422, 431})
 THROTTLED = frozenset({429, 529})
@@ -40,6 +42,7 @@ class Ended:
 
     `vain`: the provider said that to ask it again would be in vain (`x-should-retry: false`).
     `fault`: what it refused the request for, where another may take it.
+    `absent`: it has not got what was asked for, which says nothing of how well it does what it has.
     """
 
     outcome: str
@@ -48,6 +51,7 @@ class Ended:
     committed: bool = False
     vain: bool = False
     fault: Fault = ""
+    absent: bool = False
 
 
 def outcome_of(status: int) -> str:
@@ -73,7 +77,7 @@ def health_of(ended: Ended) -> int:
         return 3
     if outcome in {"client_left", "void", "internal", "drained"} or ended.status in OF_THE_CALLER:
         return 0
-    if outcome == "total_timed_out" and ended.committed:
+    if ended.absent or (outcome == "total_timed_out" and ended.committed):
         return 0
     if outcome == "connect_failed" or ended.status in {401, 403}:
         return 4

@@ -427,7 +427,9 @@ class Live:
         provider, placed = option.provider, option.placed
         origin = origin_of(provider.base_url, provider.ca_file, trust)
         dialect = _dialect(provider, origin.host)
-        spoken = spoken_by(provider.protocol)
+        spoken = spoken_by(
+            provider.protocol, dialect.name, versioned=provider.api_version is not None
+        )
         secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
         secrets += [secret.reveal() for secret in provider.secrets()]
         return Place(
@@ -480,7 +482,7 @@ class _Heads:
     def __call__(self, endpoint: Endpoint) -> Head:
         """Make the head of requests at this row of the provider's."""
         provider = self._provider
-        path = self._base + endpoint.path.replace("{model}", self._model)
+        path = self._base + endpoint.path.format(model=self._model, version=provider.api_version)
         key = provider.api_key
         head = RequestHead(
             path=path,
@@ -528,7 +530,7 @@ def _ways(
 
     ways: dict[Endpoint, Way] = {}
     for asked in ENDPOINTS:
-        pair = spoken.passing.get(asked)
+        pair = None if asked.word in dialect.missing else spoken.passing.get(asked)
         if pair is not None:
             whole, streamed = map(way, pair)
         elif asked.translation is not None and asked.kind in spoken.targets:

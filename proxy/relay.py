@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgpack
 import orjson
 
-from proxy.attempts import OF_THE_CALLER, Ended, health_of, outcome_of
+from proxy.attempts import ABSENT, OF_THE_CALLER, Ended, health_of, outcome_of
 from proxy.choosing import decided, told
 from proxy.live import Place, Way
 from proxy.passage import PASSING, Passing, StreamRefused, TranslatedStream, Translating
@@ -331,6 +331,7 @@ class Attempt:
                         outcome_of(self.status),
                         self.status,
                         vain=should_retry(self.headers) is False,
+                        absent=self.status in ABSENT and self.way.endpoint.optional,
                         fault=fault_of(self.refusal) if self.status in OF_THE_CALLER else "",
                     )
                 )

@@ -55,6 +55,26 @@ def _one(route: str) -> Pair:
 
 
 _OPENAI = Spoken(OPENAI, _same(OPENAI), {"generate": _one("/v1/chat/completions")})
+# A token of Entra's is a bearer's; a key is not.
+_AZURE_PROTOCOL = replace(
+    OPENAI,
+    credential=lambda key: OPENAI.credential(key) if key.startswith("eyJ") else ("api-key", key),
+)
+_AZURE = replace(_OPENAI, protocol=_AZURE_PROTOCOL)
+
+
+def _by_deployment(row: Endpoint) -> Endpoint:
+    """Give the row of Azure's older API: a deployment stands in the path, and a version in the query."""
+    path = row.path if row.word == "openai.responses" else f"/deployments/{{model}}{row.path}"
+    return replace(row, path=f"/openai{path}?api-version={{version}}")
+
+
+_AZURE_ROWS = {row: _by_deployment(row) for row in _OPENAI.passing}
+_AZURE_VERSIONED = Spoken(
+    replace(_AZURE_PROTOCOL, bases=("/openai",)),
+    {row: (theirs, theirs) for row, theirs in _AZURE_ROWS.items()},
+    {kind: (_AZURE_ROWS[one], _AZURE_ROWS[two]) for kind, (one, two) in _OPENAI.targets.items()},
+)
 _ANTHROPIC = Spoken(ANTHROPIC, _same(ANTHROPIC), {"generate": _one("/v1/messages")})
 _GEMINI = Spoken(
     GEMINI,
@@ -98,6 +118,12 @@ _SPOKEN: Mapping[str, Spoken] = MappingProxyType(
 )
 
 
-def spoken_by(protocol: str) -> Spoken:
-    """Return what a provider can be asked that speaks this protocol, by the configuration's word for it."""
+def spoken_by(protocol: str, dialect: str = "", *, versioned: bool = False) -> Spoken:
+    """
+    Return what a provider can be asked that speaks this protocol in this dialect, by the configuration's words.
+
+    `versioned` says that a version of the vendor's API was named.
+    """
+    if dialect == "azure" and protocol == "openai":
+        return _AZURE_VERSIONED if versioned else _AZURE
     return _SPOKEN[protocol]

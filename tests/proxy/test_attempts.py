@@ -111,3 +111,13 @@ def test_the_callers_mistake_ends_it_at_any_attempt() -> None:
     assert attempts.decide(Ended("upstream_lost")) == "next"
     attempts.begin(1)
     assert attempts.decide(Ended("upstream_refused", 422)) == "pass_on"
+
+
+def test_an_endpoint_that_is_not_there_says_nothing_of_what_is() -> None:
+    """The next candidate is asked, and its health stays as it is."""
+    absent = Ended("upstream_refused", 404, absent=True)
+    assert health_of(absent) == 0
+    assert health_of(Ended("upstream_refused", 404)) == 2
+    attempts = Attempts(2, 3)
+    attempts.begin(0)
+    assert attempts.decide(absent) == "next"

@@ -360,3 +360,65 @@ async def test_counting_is_admitted_and_costs_nothing(edge: Edge) -> None:
         << caller_gets(200, body=counted)
         << booked({"protocol": "gemini.count_tokens", "cost_nusd": 0, "outcome": "ok"})
     )
+
+
+# What vendors of one protocol have and have not...
+
+
+@pytest.mark.parametrize("status", [b"404 Not Found", b"405 Method Not Allowed"])
+async def test_a_vendor_without_responses_is_left_for_another(edge: Edge, status: bytes) -> None:
+    """Its 404 there is no mark against its chat completions."""
+    rig = await edge(
+        models={"m": [at("v", "a")], "n": ["sim;tokens=3;prompt=7"]},
+        routes={"auto": ["m", "n"]},
+        scripted=["v"],
+    )
+
+    async def lacks(line: Line) -> None:
+        while True:
+            await line.gets()
+            await line.says(whole(b'{"detail":"Not Found"}', status=status))
+
+    rig.vendors["v"].habit = lacks
+    asked = json.dumps({"model": "auto", "input": PROMPT}).encode()
+    answer = await rig.ask(asked, path="/v1/responses")
+    assert responses_text(answer.body, stream=False) == SAID
+    assert await rig.outcomes() == ["upstream_refused", "ok"]
+    assert (await rig.ask(chat("m"))).status == 502
+    assert await rig.outcomes() == ["upstream_refused", "ok", "upstream_refused"]
+    states = [state for key, state in (await rig.scopes()).items() if key.endswith("d:m/v")]
+    # One of the two: what chat completions answer is what counts.
+    assert [state.failures for state in states] == [1]
+
+
+async def test_azures_annotations_pass_and_are_understood(edge: Edge) -> None:
+    """A chunk without choices before the first word, one without a delta within: passed as they came, or read past."""
+    chunks = [
+        {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+        {"id": "x", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "One"}}]},
+        {"id": "", "choices": [{"index": 0, "content_filter_offsets": {"check_offset": 1}}]},
+        {"id": "x", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        {"id": "x", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}},
+    ]
+    stream = b"".join(map(event, [*chunks, "[DONE]"]))
+
+    async def azure(line: Line) -> None:
+        while True:
+            await line.gets()
+            await line.says(sse_head(), piece(stream), piece(b""))
+
+    rig = await edge(
+        models={"m": [at("v", "d")]},
+        scripted=["v"],
+        provider={"dialect": "azure", "api_version": "2024-10-21"},
+        providers={"messages": "http://127.0.0.1:9"},
+    )
+    rig.vendors["v"].habit = azure
+    passed = await rig.ask(chat("m", stream=True, stream_options={"include_usage": True}))
+    assert passed.body == stream
+    read = await rig.ask(message("m", stream=True), path=MESSAGES)
+    assert messages_text(read.body, stream=True) == "One"
+    entries = await rig.entries()
+    assert [(one.outcome, one.input_tokens, one.output_tokens) for one in entries] == [
+        ("ok", 7, 3)
+    ] * 2

@@ -32,7 +32,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     whether it takes ``reasoning_details``. `required` is the word for "a tool must be called", None
     where there is none. `named_choice` says whether one tool can be named. `json_schema` says whether
     output can be bound to a schema. `lacks` are members that the vendor refuses. `cache_marks` says
-    whether ``cache_control`` is understood on parts.
+    whether ``cache_control`` is understood on parts. `missing` are the endpoints that it has not got and
+    that chat completions can stand in for, by the ledger's words for them.
     """
 
     name: str
@@ -48,10 +49,13 @@ class Dialect(Struct, frozen=True, kw_only=True):
     json_schema: bool = True
     lacks: frozenset[str] = frozenset()
     cache_marks: bool = False
+    missing: frozenset[str] = frozenset()
 
 
 _PENALTIES = frozenset({"frequency_penalty", "presence_penalty"})
 _LOGPROBS = frozenset({"logprobs", "top_logprobs"})
+_COMPLETIONS = frozenset({"openai.completions"})
+_OTHER_THAN_CHAT = _COMPLETIONS | {"openai.responses"}
 _OPEN_MODELS_LACK = frozenset({"verbosity", "service_tier"})
 
 OPENAI = Dialect(
@@ -80,6 +84,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             # With tools, reasoning that is not sent back is a 400; medium and xhigh are read as below.
             Dialect(
                 name="deepseek",
+                missing=_COMPLETIONS,
                 thinking="thinking",
                 efforts=MappingProxyType({"minimal": "low", "medium": "high", "xhigh": "max"}),
                 json_schema=False,
@@ -95,6 +100,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             ),
             Dialect(
                 name="glm",
+                missing=_OTHER_THAN_CHAT,
                 thinking="thinking",
                 required=None,
                 named_choice=False,
@@ -107,6 +113,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             ),
             Dialect(
                 name="kimi",
+                missing=_OTHER_THAN_CHAT,
                 efforts=MappingProxyType({"minimal": "low", "medium": "high", "xhigh": "max"}),
                 required=None,
                 lacks=_LOGPROBS
@@ -116,6 +123,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             # Without reasoning_split the reasoning stands in the content between <think> tags.
             Dialect(
                 name="minimax",
+                missing=_OTHER_THAN_CHAT,
                 thinking="thinking",
                 details=True,
                 required=None,
@@ -137,6 +145,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             # Its word for "required" is its own, its seed has another name, and it has no user.
             Dialect(
                 name="mistral",
+                missing=_OTHER_THAN_CHAT,
                 stream_options=False,
                 reasoning="",
                 required="any",
@@ -146,6 +155,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             ),
             Dialect(
                 name="groq",
+                missing=_COMPLETIONS,
                 cap="max_completion_tokens",
                 reasoning="reasoning",
                 lacks=_LOGPROBS

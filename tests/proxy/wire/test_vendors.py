@@ -10,11 +10,12 @@ from typing import get_args
 import pytest
 
 from config.models import Dialect, Protocol
+from proxy.live import Place
 from proxy.wire.endpoints import ENDPOINTS
 from proxy.wire.translate import DIALECTS
 from proxy.wire.vendors import spoken_by
 from store.places import CHECKOUT
-from tests.proxy.test_live import compiled
+from tests.proxy.test_live import CHAT, compiled, live
 
 PAGE = (CHECKOUT / "docs" / "vendors.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -26,6 +27,15 @@ LED_TO = {
     "deepseek-chat/deepseek": ("openai.chat", True, "/v1/chat/completions api.deepseek.com"),
     "qwen3-32b/own": ("anthropic.messages", True, "/v1/chat/completions 10.0.0.7:8000"),
     "something/new": ("gemini.generate", False, "/v1/chat/completions api.new-vendor.example"),
+    "gpt-5/azure": ("openai.chat", True, "/openai/v1/chat/completions contoso.openai.azure.com"),
+    "gpt-5/azure-versioned": (
+        "anthropic.messages",
+        True,
+        (
+            "/openai/deployments/gpt-5-of-ours/chat/completions?api-version=2024-10-21"
+            " contoso.openai.azure.com"
+        ),
+    ),
     "claude/bedrock": (
         "anthropic.messages",
         True,
@@ -82,3 +92,52 @@ def test_every_caller_reaches_every_provider() -> None:
         for row in ENDPOINTS:
             if row.generates:
                 assert row in spoken.passing or row.translation is not None
+
+
+def azure(**said: str) -> Place:
+    provider = {
+        "protocol": "openai",
+        "base_url": "https://contoso.openai.azure.com/openai/",
+        "api_key": "a-key-of-24-characters..",
+    }
+    made = live(
+        {"m": {"deployments": [{"provider": "azure"}]}}, providers={"azure": provider | said}
+    )
+    return made._places["m/azure"]
+
+
+def test_azure_is_asked_by_deployment_or_by_version() -> None:
+    """Responses stand beside the deployments; the key goes where Azure looks for it, a token as a bearer."""
+    place = azure(api_version="2024-10-21")
+    head = place.ways[ROWS["openai.responses"]].head.write(b"").decode()
+    assert head.startswith("POST /openai/responses?api-version=2024-10-21 HTTP/1.1")
+    head = place.ways[ROWS["openai.embeddings"]].head.write(b"").decode()
+    assert head.startswith("POST /openai/deployments/m/embeddings?api-version=2024-10-21 HTTP/1.1")
+    assert "api-key: a-key-of-24-characters..\r\n" in head
+    assert "authorization" not in head
+    head = azure(api_key="eyJhbGciOiJSUzI1NiJ9.e30.x").ways[CHAT].head.write(b"").decode()
+    assert "authorization: Bearer eyJhbGciOiJSUzI1NiJ9.e30.x\r\n" in head
+    assert place.ways[CHAT].cap_field == "max_completion_tokens"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "word", "path"),
+    [
+        ("vllm", "openai.responses", "/v1/responses"),
+        ("mistral", "openai.responses", "/v1/chat/completions"),
+        ("groq", "openai.completions", "/v1/chat/completions"),
+        ("mistral", "openai.chat", "/v1/chat/completions"),
+    ],
+)
+def test_what_a_vendor_has_not_got_is_made_of_what_it_has(
+    dialect: str, word: str, path: str
+) -> None:
+    """Translated, by the same core as for callers of other protocols."""
+    provider = {"protocol": "openai", "base_url": "https://h.example/v1", "dialect": dialect}
+    made = live({"m": {"deployments": [{"provider": "p"}]}}, providers={"p": provider})
+    way = made._places["m/p"].ways[ROWS[word]]
+    assert way.head.write(b"").decode().split()[1] == path
+    assert (way.translation is None) == (
+        not path.endswith("chat/completions") or word == "openai.chat"
+    )
+    assert made._places["m/p"].stream_usage == (dialect != "mistral")
