@@ -1,20 +1,22 @@
 """
-Public tables of how models did at the same questions, read from the files that their authors publish.
+Public tables of how models did at the same questions, read from what their authors publish.
 
-None of them is part of the checkout: whoever measures or trains gets the files (`FILES`), and what was read is checked
-by its digest, so that a figure is always that of the same rows.
+None of them is part of the checkout: whoever measures or trains gets the files (`FILES`), and each is checked by its
+digest, so that a figure is always that of the same rows.
 
+- **ParetoBandit** (arXiv 2604.00136, Apache-2.0): 1,785 questions to learn from and 1,824 to test with, of MMLU, GSM8K,
+  BIG-Bench Hard and six other sets; three models, a judged reward from 0 to 1, and what each answer cost.
+  It comes as a part of the authors' Python package.
 - **LLMRouter** (github.com/ulab-uiuc/LLMRouter, MIT): 5,608 and 500 questions of 14 sets, nine open models of 7 to 51
   billion parameters, their scores from 0 to 1. It tells no tokens of the answers, so that a call costs what its input
   and `ANSWER_TOKENS` cost at the prices that the same repository lists.
-- **RouterBench** (arXiv 2403.12031, github.com/withmartian/routerbench, MIT): eleven models with scores and what each
-  answer cost, in the authors' form of comma-separated values; any part of it may be read.
 """
 
-import csv
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,11 +25,14 @@ from typing import Any, Final, NamedTuple
 __all__ = [
     "FILES",
     "LLMROUTER_TASKS",
+    "PARETOBANDIT_TASKS",
+    "TABLES",
     "BadTable",
+    "Published",
     "Row",
     "Table",
     "read_llmrouter",
-    "read_routerbench",
+    "read_paretobandit",
 ]
 
 ANSWER_TOKENS: Final = 256
@@ -36,19 +41,22 @@ _NANO: Final = 10**9
 
 
 class Published(NamedTuple):
-    """A file of a table: where it is published, and the SHA-256 of its bytes."""
+    """A file of a table: how one gets it, and the SHA-256 of its bytes."""
 
-    url: str
+    how: str
     sha256: str
 
 
-_LLMROUTER: Final = "https://raw.githubusercontent.com/ulab-uiuc/LLMRouter/4e7a796942ce26e9d5f2b93191c7c2585c99c2e3/data/"
-_ROUTERBENCH: Final = (
-    "https://raw.githubusercontent.com/shuhao02/RouterDC/0e63989c5bf4363330b8a4616386e3f7f116d9f8/"
-    "datasets/routerbench_zs/"
+_LLMROUTER: Final = (
+    "https://github.com/ulab-uiuc/LLMRouter/raw/4e7a796942ce26e9d5f2b93191c7c2585c99c2e3/data/"
 )
+_WHEEL: Final = "paretobandit-0.1.1-py3-none-any.whl"
 FILES: Final[Mapping[str, Published]] = MappingProxyType(
     {
+        _WHEEL: Published(
+            "pip download --no-deps paretobandit==0.1.1",
+            "b30b2a154fe24b619e60b0cbac7bbae1aed387daf45aceecc3dbe5af8b711853",
+        ),
         "train.json": Published(
             _LLMROUTER + "dcrouter_preprocessed/train.json",
             "ad3ae70149998f02cbf0dd4557ccb6afcf365ac9391b7371329ffc22201e90e3",
@@ -69,53 +77,30 @@ FILES: Final[Mapping[str, Published]] = MappingProxyType(
             _LLMROUTER + "example_data/llm_candidates/default_llm.json",
             "278f790564efd758ab28a9b6ce141d3fa057219de9bad40b31562c4286549552",
         ),
-        "arc_challenge_test.csv": Published(
-            _ROUTERBENCH + "arc_challenge_test.csv",
-            "7bffb55faca2e1f9d19f7197c652884780a1e0f7fe14bad5b2b1c6afbe7a6769",
-        ),
-        "arc_challenge_train.csv": Published(
-            _ROUTERBENCH + "arc_challenge_train.csv",
-            "59e044850520be06f74dd9766b9ab4621d783f7fa5269d7dda118b9abb115d78",
-        ),
-        "mbpp_test.csv": Published(
-            _ROUTERBENCH + "mbpp_test.csv",
-            "156fb843b706b765162d74f5fc4928322be5041791b45bd3e1bd732d998c4032",
-        ),
-        "mbpp_train.csv": Published(
-            _ROUTERBENCH + "mbpp_train.csv",
-            "2a985adc3a3016b5ae4d62229722cdff9ece58aa1338206a6b12e4957304452b",
-        ),
-        "winograde_test.csv": Published(
-            _ROUTERBENCH + "winograde_test.csv",
-            "de7c8689d4b682c860b660988808ee2e40366b12076811e7891081facec4a2e1",
-        ),
-        "winograde_train.csv": Published(
-            _ROUTERBENCH + "winograde_train.csv",
-            "f6d54caab59bebb9facf3407c515a07a20faf4e75c639b7e91988ceaf312906a",
-        ),
     }
 )
 """What is read, by the name that it has in the folder."""
 
 LLMROUTER_TASKS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "math": "math",
-        "gsm8k": "math",
-        "agentverse-mgsm": "math",
-        "mbpp": "coding",
-        "human_eval": "coding",
-        "natural_qa": "chat",
-        "trivia_qa": "chat",
-        "commongen": "chat",
-        "commonsense_qa": "chat",
-        "openbook_qa": "chat",
-        "arc_challenge": "chat",
-        "mmlu": "chat",
-        "gpqa": "reasoning",
-        "agentverse-logicgrid": "reasoning",
+        **dict.fromkeys(("math", "gsm8k", "agentverse-mgsm"), "math"),
+        **dict.fromkeys(("mbpp", "human_eval"), "coding"),
+        **dict.fromkeys(("natural_qa", "trivia_qa", "commongen", "commonsense_qa"), "chat"),
+        **dict.fromkeys(("openbook_qa", "arc_challenge", "mmlu"), "chat"),
+        **dict.fromkeys(("gpqa", "agentverse-logicgrid"), "reasoning"),
     }
 )
 """The task that each set of questions of the LLMRouter table belongs to."""
+
+PARETOBANDIT_TASKS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **dict.fromkeys(("gsm8k", "bbh/multistep_arithmetic_two"), "math"),
+        "mbpp": "coding",
+        **dict.fromkeys(("mmlu", "openbookqa", "arc_challenge", "truthful_qa"), "chat"),
+        **dict.fromkeys(("hellaswag", "winogrande"), "chat"),
+    }
+)
+"""The same for ParetoBandit; what is not here is of BIG-Bench Hard, and reasoning."""
 
 
 class BadTable(ValueError):
@@ -123,10 +108,11 @@ class BadTable(ValueError):
 
 
 class Row(NamedTuple):
-    """A question: its text, the set it is from, and the score (0 to 1) and the cost (nano-USD) of each model."""
+    """A question: its text, the set it is from, its task, and the score (0 to 1) and the cost (nano-USD) of each model."""
 
     text: str
     kind: str
+    task: str
     scores: tuple[float, ...]
     costs_nusd: tuple[int, ...]
 
@@ -141,6 +127,30 @@ class Table:
     digest: str
 
 
+def read_paretobandit(folder: Path, part: str) -> Table:
+    """Return a part ('train' or 'test') of the ParetoBandit table. Raises `BadTable`."""
+    inner = {"train": "val", "test": "test_holdout"}[part]
+    wheel = _bytes(folder, _WHEEL)
+    try:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            data = archive.read(f"pareto_bandit/data/examples/{inner}.jsonl")
+        entries = [json.loads(line) for line in data.splitlines()]
+        models = tuple(entries[0]["arms"])
+        rows = tuple(
+            Row(
+                each["prompt"],
+                each["source"],
+                PARETOBANDIT_TASKS.get(each["source"], "reasoning"),
+                tuple(float(each["arms"][model]["reward"]) for model in models),
+                tuple(round(float(each["arms"][model]["cost"]) * _NANO) for model in models),
+            )
+            for each in entries
+        )
+    except (ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+        raise BadTable(f"{folder / _WHEEL}: not as published: {error!r}") from error
+    return Table("paretobandit", models, rows, _digest(data))
+
+
 def read_llmrouter(folder: Path, part: str) -> Table:
     """
     Return a part ('train' or 'test') of the LLMRouter table. Raises `BadTable`.
@@ -152,20 +162,20 @@ def read_llmrouter(folder: Path, part: str) -> Table:
     queries = _bytes(folder, f"default_query_{part}.jsonl")
     priced = _bytes(folder, "default_llm.json")
     try:
-        kinds = {
-            row["query"]: row["task_name"] for row in map(json.loads, queries.splitlines() or ())
-        }
+        kinds = {row["query"]: row["task_name"] for row in map(json.loads, queries.splitlines())}
         tested = {each["question"] for each in json.loads(kept_for_test)}
         entries = [each for each in json.loads(scored) if each["question"] not in tested]
         models = tuple(entries[0]["scores"])
+        listed = json.loads(priced)
         prices = [
-            (_per_token(price["input_price"]), _per_token(price["output_price"]))
-            for price in (json.loads(priced)[model] for model in models)
+            (_per_token(listed[model]["input_price"]), _per_token(listed[model]["output_price"]))
+            for model in models
         ]
         rows = tuple(
             Row(
                 each["question"],
                 kinds[each["question"]],
+                LLMROUTER_TASKS[kinds[each["question"]]],
                 tuple(float(each["scores"][model]) for model in models),
                 tuple(
                     len(each["question"].encode()) // _BYTES_PER_TOKEN * into + ANSWER_TOKENS * out
@@ -179,41 +189,8 @@ def read_llmrouter(folder: Path, part: str) -> Table:
     return Table("llmrouter", models, rows, _digest(scored, kept_for_test, queries, priced))
 
 
-def read_routerbench(folder: Path, part: str) -> Table:
-    """Return what there is of RouterBench, its files named `SET_PART.csv`. Raises `BadTable`."""
-    names = [name for name in FILES if name.endswith(f"_{part}.csv")]
-    models: tuple[str, ...] = ()
-    rows: list[Row] = []
-    read = []
-    for name in names:
-        data = _bytes(folder, name)
-        read.append(data)
-        entries = list(csv.DictReader(data.decode().splitlines(keepends=True)))
-        columns = list(entries[0]) if entries else []
-        found = tuple(each.removesuffix(_COST) for each in columns if each.endswith(_COST))
-        if models and found != models:
-            raise BadTable(f"{folder / name}: it is of other models than the files before it")
-        models = found
-        try:
-            rows += _routerbench_rows(entries, models)
-        except (ValueError, LookupError, TypeError) as error:
-            raise BadTable(f"{folder / name}: not as published: {error!r}") from error
-    return Table("routerbench", models, tuple(rows), _digest(*read))
-
-
-_COST: Final = "|total_cost"
-
-
-def _routerbench_rows(entries: Sequence[Mapping[str, str]], models: Sequence[str]) -> Iterator[Row]:
-    """Give the rows in which every model has a score and a cost."""
-    for each in entries:
-        if all(each[model] and each[model + _COST] for model in models):
-            yield Row(
-                each["prompt"],
-                each["eval_name"],
-                tuple(float(each[model]) for model in models),
-                tuple(round(float(each[model + _COST]) * _NANO) for model in models),
-            )
+TABLES: Final = MappingProxyType({"paretobandit": read_paretobandit, "llmrouter": read_llmrouter})
+"""What reads each table, by its name."""
 
 
 def _per_token(usd_per_million: Any) -> int:
@@ -228,10 +205,10 @@ def _bytes(folder: Path, name: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise BadTable(
-            f"{path} cannot be read: {error.strerror}; it is published at {published.url}"
+            f"{path} cannot be read: {error.strerror}; get it: {published.how}"
         ) from error
     if hashlib.sha256(data).hexdigest() != published.sha256:
-        raise BadTable(f"{path} is another file than was published at {published.url}")
+        raise BadTable(f"{path} is another file than was published; get it: {published.how}")
     return data
 
 

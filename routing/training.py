@@ -1,10 +1,11 @@
 """
-How the weights of `routing.classify` are made: `python -m routing.training TABLE`.
+How the weights of `routing.classify` are made: `python -m routing.training FOLDER`.
 
-`TABLE` is a folder with the files of the public table that `routing.tables` names (LLMRouter, MIT): questions with the
-task they belong to, and the score of nine models at each. What a question is about teaches the task; the share of
-models that failed at it, less the mean of its task, teaches the complexity. Only the training part is read.
-The table has no everyday work (letters, summaries, data out of texts), so that sentences which `_written` makes are added.
+`FOLDER` holds the files of the public tables that `routing.tables` names (ParetoBandit, Apache-2.0, and LLMRouter, MIT):
+questions with the task they belong to, and the score of several models at each. What a question is about teaches the
+task; by what share more models failed at it than is usual for its task teaches the complexity. Only the training parts
+are read. The tables have no everyday work (letters, summaries, data out of texts), so that sentences which `written`
+makes are added.
 
 The same files and the same seed give the same weights: the order is drawn once, and everything else is arithmetic.
 Logistic regression and ridge regression by averaged stochastic gradient descent over the features of `classify`.
@@ -23,7 +24,7 @@ from zlib import crc32
 import msgspec
 
 from routing.classify import BUCKETS, OUTCOMES, Model, features, window
-from routing.tables import LLMROUTER_TASKS, read_llmrouter
+from routing.tables import TABLES
 
 __all__ = ["ABOUT", "Example", "body_of", "buckets_of", "examples_of", "main", "train", "written"]
 
@@ -33,8 +34,9 @@ RATE: Final = 0.15
 RIDGE: Final = 4e-3
 LARGEST: Final = 127
 ABOUT: Final = (
-    "Weights of routing/classify.py, made by routing/training.py (seed 4) from the training part of the LLMRouter table"
-    " (github.com/ulab-uiuc/LLMRouter, MIT) and from sentences that the script writes."
+    "Weights of routing/classify.py, made by routing/training.py (seed 4) from the training parts of ParetoBandit"
+    " (paretobandit 0.1.1, Apache-2.0) and LLMRouter (github.com/ulab-uiuc/LLMRouter, MIT), and from sentences that"
+    " the script writes."
 )
 
 _OPENINGS: Final = ("", "", "Please ", "Can you ", "Hi! ", "I need you to ", "Could you please ")
@@ -258,19 +260,18 @@ def _quantized(
 
 
 def examples_of(folder: Path) -> list[Example]:
-    """Return the training part of the table, and what `_written` adds."""
-    table = read_llmrouter(folder, "train")
-    fails = {
-        task: mean(1 - mean(row.scores) for row in table.rows if row.kind == task)
-        for task in {row.kind for row in table.rows}
-    }
-    return [
-        *(
-            Example(row.text, LLMROUTER_TASKS[row.kind], 1 - mean(row.scores) - fails[row.kind])
-            for row in table.rows
-        ),
-        *written(SEED),
-    ]
+    """Return the training parts of the tables, and what `written` adds. Raises `BadTable`."""
+    found: list[Example] = []
+    for read in TABLES.values():
+        rows = read(folder, "train").rows
+        fails: dict[str, list[float]] = {}
+        for row in rows:
+            fails.setdefault(row.task, []).append(1 - mean(row.scores))
+        usual = {task: mean(all_of_them) for task, all_of_them in fails.items()}
+        found += [
+            Example(row.text, row.task, 1 - mean(row.scores) - usual[row.task]) for row in rows
+        ]
+    return [*found, *written(SEED)]
 
 
 def written(seed: int) -> Iterator[Example]:
@@ -291,7 +292,7 @@ def written(seed: int) -> Iterator[Example]:
 def main(argv: Sequence[str]) -> int:
     """Write `classify.json` beside the sources."""
     if len(argv) != 1:
-        sys.stderr.write("usage: python -m routing.training FOLDER-OF-THE-TABLE\n")
+        sys.stderr.write("usage: python -m routing.training FOLDER-OF-THE-TABLES\n")
         return 2
     model = train(examples_of(Path(argv[0])))
     head = msgspec.json.encode(

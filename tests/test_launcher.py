@@ -478,6 +478,7 @@ def test_without_a_command_it_shows_the_commands(checkout: Checkout) -> None:
         (["usage", "--by", "team"], "-m console usage --by team"),
         (["ledger", "verify"], "-m console ledger verify"),
         (["bench"], "-m loadtests.bench"),
+        (["bench", "routing", "--json"], "-m routing.bench --json"),
         (["load", "--host", "URL"], "-m loadtests --host URL"),
         (["demo", "--once"], "-m proxy demo --once"),
     ],

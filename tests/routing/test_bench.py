@@ -1,0 +1,100 @@
+"""The bench of routing: on a small table of which one knows what a router can do, and with the words it prints."""
+
+import json
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from routing import bench
+from routing.tables import BadTable, Row, Table
+
+MODELS = ("cheap", "dear")
+
+
+def row(number: int) -> Row:
+    """Return a question: code is what only the dear model can do."""
+    if number % 2:
+        return Row(
+            f"Write a Python function that sorts list number {number} and add unit tests",
+            "mbpp",
+            "coding",
+            (0.0, 1.0),
+            (10, 1000),
+        )
+    return Row(
+        f"who wrote the song that won contest {number}", "trivia", "chat", (1.0, 1.0), (10, 1000)
+    )
+
+
+def read(folder: Path, part: str) -> Table:
+    if not folder.exists():
+        raise BadTable(f"{folder} is not there; get it: somewhere")
+    return Table("small", MODELS, tuple(row(number) for number in range(40)), part)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the small table, and few decisions."""
+    monkeypatch.setattr(bench, "TABLES", MappingProxyType({"small": read}))
+    monkeypatch.setattr(bench, "DECISIONS", 20)
+
+
+def test_a_router_that_tells_the_task_halves_the_cost(tmp_path: Path) -> None:
+    """What is easy goes to the cheap model, what is not to the dear one; lots would lose quality for that."""
+    found = bench.measured(tmp_path, "small", times=20)
+    assert (found["best_single"], found["questions"]) == ("dear", 40)
+    figures = {name: each["value"] for name, each in found["figures"].items()}
+    assert figures["penstock/cost_at_100"] == pytest.approx(0.505)
+    assert figures["oracle/cost_at_100"] == pytest.approx(0.505)
+    assert figures["zero/cost_at_100"] == 1.0
+    assert (figures["random/cost"], figures["random/quality"]) == (0.505, 0.75)
+    assert figures["penstock/aiq_linear_above_zero"] > 0.1
+    assert figures["level premium/quality"] == 1.0
+    assert figures["penstock/aiq_linear"] <= figures["oracle/aiq_linear"] + 1e-9
+
+
+def test_figures_are_the_same_each_time(tmp_path: Path) -> None:
+    """Every draw has a seed."""
+    assert bench.measured(tmp_path, "small", times=5) == bench.measured(tmp_path, "small", times=5)
+
+
+def test_models_that_are_listed_are_measured_without_lessons_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the priors of the catalogue."""
+
+    def known(folder: Path, part: str) -> Table:
+        rows = read(folder, part).rows
+        return Table("known", ("gpt-4o-mini", "claude-opus-4-5"), rows, part)
+
+    monkeypatch.setattr(bench, "TABLES", MappingProxyType({"known": known}))
+    found = bench.measured(tmp_path, "known", times=5)
+    assert found["figures"]["penstock, catalogue alone/cost_at_100"]["value"] is not None
+
+
+def test_it_prints_and_keeps_its_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table for people, JSON for the rest."""
+    out = tmp_path / "figures.json"
+    assert bench.main(["--tables", str(tmp_path), "--times", "5", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "small: 40 questions, best single model dear" in printed
+    assert "50 models: p50" in printed
+    kept: Any = json.loads(out.read_text(encoding="utf-8"))
+    assert [table["table"] for table in kept["tables"]] == ["small"]
+    assert set(kept["scorer"]) == {"8 models", "50 models", "200 models", "task and complexity"}
+
+
+def test_without_a_table_it_says_where_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Decisions are timed in any case; a folder that lacks a file is said."""
+    assert bench.main(["--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["tables"] == []
+    assert "pip download" in said.err
+    assert bench.main(["--tables", str(tmp_path / "none")]) == 2
+    assert "none is not there" in capsys.readouterr().err
