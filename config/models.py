@@ -194,6 +194,10 @@ class EdgeSettings(Section):
     total_timeout_s: Seconds = Field(
         default=3600, description="How long an exchange may take from first to last byte."
     )
+    realtime_idle_timeout_s: Seconds = Field(
+        default=600,
+        description="How long a realtime session may go on in which neither side says anything.",
+    )
     drain_timeout_s: Annotated[float, Number(0, DAY_S)] = Field(
         default=30,
         description="How long open streams may go on after SIGTERM; 0 ends them at once.",

@@ -22,7 +22,7 @@ from time import monotonic, time_ns
 from typing import Any
 
 import uvloop
-from aiohttp import web
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
 from config.keys import BadKeySecret, KeySecrets, with_key_secret
 from config.live import Version, acknowledge, watch, withdraw
@@ -33,7 +33,7 @@ from proxy.doors import Doors
 from proxy.errors import ShuttingDown
 from proxy.exchange import Exchange
 from proxy.learning import Learner
-from proxy.live import Live, boot_nonce
+from proxy.live import USER_AGENT, Live, boot_nonce
 from proxy.observe import AccessLog, Metrics
 from proxy.options import EdgeOptions
 from proxy.relay import Attempt
@@ -93,6 +93,8 @@ class Edge:
         self.request_headers = {
             spoken: RequestHeaders(spoken.passed, spoken.defaults) for spoken in PROTOCOLS
         }
+        # For what is not of the hot path.
+        self.outside: ClientSession
         self.exchanges: set[Exchange] = set()
         self.shadows = Shadows(self)
         self.streams: set[Attempt] = set()
@@ -281,6 +283,7 @@ class Edge:
             ours.push_async_callback(admit_lane.close)
             ours.push_async_callback(settle_lane.close)
             ours.push_async_callback(self.pool.close)
+            self.outside = await ours.enter_async_context(_outside())
             if not await self._may_go_on(_connected(admit_lane)):
                 return 0
             if not await self._may_go_on(_connected(settle_lane)):
@@ -533,6 +536,17 @@ async def _started(gate: Gate) -> None:
         except StoreUnavailable as error:
             log.warning("waiting for the store: %s", error)
             await asyncio.sleep(0.2)
+
+
+def _outside() -> ClientSession:
+    """Return what asks providers where no answer is relayed as it comes; its deadlines are each asker's own."""
+    return ClientSession(
+        connector=TCPConnector(limit=0),
+        timeout=ClientTimeout(total=None),
+        headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
+        cookie_jar=DummyCookieJar(),
+        auto_decompress=False,
+    )
 
 
 async def _quietly(chore: Awaitable[object]) -> None:

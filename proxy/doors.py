@@ -12,8 +12,9 @@ from urllib.parse import unquote
 
 from proxy import feedback
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
-from proxy.exchange import NO_LIMITS, credential, serve
+from proxy.exchange import NO_LIMITS, Exchange, credential, serve
 from proxy.live import Live
+from proxy.realtime import Session
 from proxy.server import Request, Written
 from proxy.wire.endpoints import (
     ANTHROPIC,
@@ -21,6 +22,7 @@ from proxy.wire.endpoints import (
     GEMINI,
     OLLAMA,
     OPENAI,
+    REALTIME,
     VERBS,
     Endpoint,
     Protocol,
@@ -39,7 +41,7 @@ class Doors:
         self._edge = edge
         self._routes: dict[str, dict[str, Handler]] = {
             **{
-                endpoint.route: {"POST": self._spend(endpoint)}
+                endpoint.route: {endpoint.method: self._spend(endpoint)}
                 for endpoint in ENDPOINTS
                 if "{model}" not in endpoint.route
             },
@@ -105,8 +107,10 @@ class Doors:
         return None if endpoint is None else {"POST": self._spend(endpoint, model)}
 
     def _spend(self, endpoint: Endpoint, model: str = "") -> Handler:
+        story = Session if endpoint is REALTIME else Exchange
+
         def handler(request: Request) -> Awaitable[Written]:
-            return serve(self._edge, request, endpoint, model)
+            return serve(self._edge, request, endpoint, model, story=story)
 
         return handler
 

@@ -569,9 +569,16 @@ class Exchange:
             self.current.connection.fail(error)
 
 
-async def serve(edge: "Edge", request: Request, endpoint: Endpoint, model: str = "") -> Written:
+async def serve(
+    edge: "Edge",
+    request: Request,
+    endpoint: Endpoint,
+    model: str = "",
+    *,
+    story: type[Exchange] = Exchange,
+) -> Written:
     """Serve one request that may spend money; every way out of here is settled and answered."""
-    exchange = Exchange(edge, request, endpoint, model)
+    exchange = story(edge, request, endpoint, model)
     edge.exchanges.add(exchange)
     try:
         if edge.draining:

@@ -18,13 +18,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import parse_qs
 
 import httptools
 import msgspec
 
-from loadtests.mock import gemini, media
+from loadtests.mock import gemini, media, realtime
 from loadtests.mock import plan as plans
-from loadtests.mock.behaviour import BadOption
+from loadtests.mock.behaviour import BadOption, Behaviour, read_behaviour
 from loadtests.mock.books import Books, Served
 from loadtests.mock.plan import Asked, Plan
 
@@ -702,11 +703,83 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 1735689600, "owned_by": "mock"}
 
 
+class Session:
+    """A realtime session on a connection: its responses are calls of the books, one after another."""
+
+    def __init__(self, vendor: Vendor, transport: asyncio.Transport, behaviour: Behaviour) -> None:
+        self._vendor = vendor
+        self._transport = transport
+        self._talk = realtime.Talk(behaviour, vendor.next_id())
+        self._frames = realtime.Frames()
+        self._coming: deque[dict[str, Any]] = deque()
+        self._said = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._answering = False
+        transport.write(realtime.written(self._talk.greeting()))
+
+    def feed(self, data: bytes) -> None:
+        """Take what the client sent."""
+        try:
+            for opcode, payload in self._frames.feed(data):
+                if realtime.is_close(opcode):
+                    self._transport.write(realtime.closing(1000))
+                    self._transport.close()
+                elif realtime.is_ping(opcode):
+                    self._transport.write(realtime.pong(payload))
+                else:
+                    self._hear(msgspec.json.decode(payload))
+        except (ValueError, msgspec.MsgspecError) as mistake:
+            self._vendor.books.complain(f"malformed frame: {mistake}")
+            self._transport.close()
+
+    def left(self) -> None:
+        """Write down that the client has gone, in the middle of a response or not."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._end("client_left")
+
+    def _hear(self, event: Any) -> None:
+        for said in self._talk.answer(event):
+            self._transport.write(realtime.written(said))
+            if said["type"] == "response.created" and not self._answering:
+                self._answering = True
+                self._said = 0
+                self._coming.extend(self._talk.deltas())
+                self._vendor.books.begin()
+                self._vendor.books.stir()
+                self._go_on()
+
+    def _go_on(self) -> None:
+        behaviour = self._talk.behaviour
+        while self._coming:
+            if behaviour.cut is not None and self._said >= behaviour.cut:
+                self._end("cut")
+                self._transport.abort()
+                return
+            self._transport.write(realtime.written(self._coming.popleft()))
+            self._said += 1
+            if behaviour.interval_ms:
+                delay = behaviour.interval_ms / 1000
+                self._timer = self._vendor.loop.call_later(delay, self._go_on)
+                return
+        self._transport.write(realtime.written(self._talk.done()))
+        self._end("ok")
+
+    def _end(self, outcome: str) -> None:
+        if self._answering:
+            self._answering = False
+            self._coming.clear()
+            prompt = self._talk.behaviour.prompt or 0
+            self._vendor.books.end(prompt, self._said, 0, outcome)
+            self._vendor.books.stir()
+
+
 class WatchingConnection(Connection):
     """A connection that keeps its requests and looks for what a gateway might get wrong in them."""
 
     def __init__(self, vendor: Vendor) -> None:
         super().__init__(vendor)
+        self._session: Session | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._request_id = b""
 
@@ -724,6 +797,35 @@ class WatchingConnection(Connection):
             if name.lower() == b"expect" and value.lower() == b"100-continue":
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, or the session that the connection has become."""
+        if self._session is not None:
+            self._session.feed(data)
+        elif data.startswith(b"GET /v1/realtime"):
+            self._upgrade(data)
+        else:
+            super().data_received(data)
+
+    def _upgrade(self, data: bytes) -> None:
+        """Answer the handshake of a session; its head comes in one piece."""
+        head = data.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        headers = [(name, value) for name, _, value in (line.partition(": ") for line in head[1:])]
+        said = {name.lower(): value for name, value in headers}
+        url = head[0].split(" ")[1]
+        self.books.requests.append({"path": url, "method": "GET", "headers": headers, "body": ""})
+        model = parse_qs(url.partition("?")[2]).get("model", [""])[0]
+        try:
+            behaviour = read_behaviour(model)
+        except BadOption as mistake:
+            self._refuse(mistake)
+            return
+        if behaviour.status is not None:
+            self._keep_alive = False
+            self._plain(behaviour.status, plans.error_body(behaviour.status))
+            return
+        self._transport.write(realtime.accept(said.get("sec-websocket-key", "").encode()))
+        self._session = Session(self.vendor, self._transport, behaviour)
+
     def on_message_complete(self) -> None:
         """Write the request down, then answer it."""
         if _asks(self._url) is not None:
@@ -732,6 +834,8 @@ class WatchingConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; a body that stayed short of its length is told with both numbers."""
+        if self._session is not None:
+            self._session.left()
         if self._receiving and not self._answered_early:
             told = {name.lower(): value for name, value in self._headers}
             got = sum(len(piece) for piece in self._pieces)

@@ -54,6 +54,7 @@ __all__ = [
     "OLLAMA",
     "OPENAI",
     "PROTOCOLS",
+    "REALTIME",
     "VERBS",
     "Endpoint",
     "Kind",
@@ -135,7 +136,7 @@ class Endpoint:
     never translated. `optional` says that a server may speak the protocol and not have this.
     `look_form` looks in place of `look` where a body may be a form, and is told its content-type. An `opaque`
     answer need not be JSON, one that `flows` is passed on as it comes. `sells` are the rates (`routing.catalogue`) by which
-    it may be sold beside tokens.
+    it may be sold beside tokens. `method` is GET for a WebSocket.
     """
 
     word: str
@@ -156,6 +157,7 @@ class Endpoint:
     opaque: bool = False
     flows: bool = False
     sells: tuple[str, ...] = ()
+    method: str = "POST"
 
     @property
     def generates(self) -> bool:
@@ -365,7 +367,19 @@ _TRANSCRIPTIONS = Endpoint(
     sells=("second_nusd",),
 )
 
+# A WebSocket: what its frames say is looked at in `realtime`, and none of the functions of a body is used.
+REALTIME = replace(
+    _IMAGES,
+    word="openai.realtime",
+    route="/v1/realtime",
+    path="/realtime",
+    method="GET",
+    grammar=None,
+    sells=(),
+)
+
 ENDPOINTS = (
+    REALTIME,
     Endpoint(
         word="openai.chat",
         protocol=OPENAI,

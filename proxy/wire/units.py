@@ -81,10 +81,11 @@ def used(sold: Sold, usage: Usage, *, complete: bool, size: int, by_token: bool)
     reported = found is not None or bool(usage.input_tokens or usage.output_tokens)
     units = usage.units = Units() if found is None else found
     likely = sold.likely
-    estimated = not reported
+    estimated = not reported and bool(likely.characters)
     if likely.images:
         if not units.images and complete:
             units.images = likely.images
+            estimated = True
         if not units.image_kind:
             units.image_kind = likely.image_kind
     units.characters = likely.characters

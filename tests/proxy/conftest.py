@@ -22,6 +22,7 @@ ON_UVLOOP = {
     "test_outage",
     "test_passage",
     "test_protocols",
+    "test_realtime",
     "test_messages",
     "test_server",
     "test_shadow",

@@ -60,12 +60,17 @@ BODIES |= {
 }
 BODIES |= NAMED
 BODIES |= {f"{path}?beta=true": body for path, body in BODIES.items() if path.startswith(MESSAGES)}
+SOCKETS = {"/v1/realtime": "/v1/realtime?model=m"}
+UPGRADE = [
+    *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+]
 GOOGLE = {"google": {"protocol": "gemini", "base_url": "http://127.0.0.1:9"}}
 SERVED = {"m": ["sim"], "c": [at("messages", "sim")], "g": [at("google", "sim")]}
 
 
 async def test_every_route_that_can_spend_passes_admission(edge: MakeEdge) -> None:
-    """Walk all routes with admission broken: none of them reaches a vendor, and each POST asks for admission."""
+    """Walk all routes with admission broken: none of them reaches a vendor, and each POST and each session asks for admission."""
     rig = await edge(models=SERVED, providers=GOOGLE)
     asked: list[str] = []
 
@@ -80,14 +85,18 @@ async def test_every_route_that_can_spend_passes_admission(edge: MakeEdge) -> No
     # What is said of an answer asks for none.
     spending = {path for path, methods in routes.items() if "POST" in methods} - {"/v1/feedback"}
     assert spending == set(BODIES)
+    # A session is asked for by GET.
+    spending |= SOCKETS.keys()
     for path, methods in routes.items():
         for method in methods if path != "/v1/feedback" else ():
             before = len(asked)
             target = path.replace("{id}", "m").replace("{model}", "g")
             body = BODIES.get(path)
             headers = [f"Content-Type: {FORM}"] if body and body.startswith(b"--b") else []
+            headers += UPGRADE if path in SOCKETS else []
+            target = SOCKETS.get(path, target)
             answer = await rig.ask(body, *headers, path=target, method=method)
-            if method == "POST":
+            if path in spending:
                 assert answer.status == 503
                 assert len(asked) == before + 1
             else:
@@ -104,6 +113,7 @@ async def test_the_routes_are_those_that_are_documented(edge: MakeEdge) -> None:
         "/v1/completions": ("POST",),
         "/v1/embeddings": ("POST",),
         "/v1/responses": ("POST",),
+        "/v1/realtime": ("GET",),
         "/v1/moderations": ("POST",),
         "/v1/images/generations": ("POST",),
         "/v1/images/edits": ("POST",),
