@@ -52,6 +52,7 @@ from proxy.wire.translate.core import (
     Target,
     Written,
     addressed,
+    thinking,
 )
 from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect, of_host
 from proxy.wire.translate.embeddings import EMBEDDERS, GEMINI_ONE
@@ -114,4 +115,5 @@ __all__ = [
     "addressed",
     "of_host",
     "play",
+    "thinking",
 ]
