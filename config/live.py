@@ -13,7 +13,7 @@ no version, which changes nothing either; the next one published is taken whatev
 Where the store has replicas, what was published is confirmed when one of them has it, so that a failover does not take
 it back; when none has it within half a second that is said in the log, and the version stands all the same.
 
-Redis keys: `{c0}:cfg` (hash; also the name of the channel) and `{c0}:ack` (hash).
+Redis keys: `{c0}:cfg` (hash; also the name of the channel), `{c0}:ack` (hash), and `{c0}:cells`, over how many cells the store is spread.
 """
 
 import asyncio
@@ -28,10 +28,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from store import scripts
-from store.cells import FIRST
+from store.cells import FIRST, Cell, cell
 
 LIVE_KEY = f"{FIRST.tag}:cfg"
 ACKNOWLEDGED_KEY = f"{FIRST.tag}:ack"
+CELLS_KEY = f"{FIRST.tag}:cells"
 KEPT_VERSIONS = 50
 MOST_REPLICAS = 4096
 LONGEST_ERROR = 2000
@@ -327,6 +328,20 @@ async def acknowledgements(client: Redis) -> dict[str, Ack]:
 async def withdraw(client: Redis, replica: str) -> None:
     """Forget a replica that ended in good order."""
     await _reply(client.hdel(ACKNOWLEDGED_KEY, replica))
+
+
+# What commands have to know that read the store without reading the configuration...
+
+
+async def note_cells(client: Redis, count: int) -> None:
+    """Say over how many cells the store is spread."""
+    await _reply(client.set(CELLS_KEY, count))
+
+
+async def noted_cells(client: Redis) -> tuple[Cell, ...]:
+    """Give the cells that the store is spread over."""
+    count = await _reply(client.get(CELLS_KEY))
+    return tuple(map(cell, range(int(count or 1))))
 
 
 async def _reply(waiting: Any) -> Any:

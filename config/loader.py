@@ -19,8 +19,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from config import cells, references
 from config import document as documents
-from config import references
 from config.document import Node
 from config.keys import VARIABLE, BadKeySecret, KeySecrets
 from config.models import Config
@@ -271,7 +271,10 @@ class _Reading:
 
     def check_references(self, *, published: bool, secrets: KeySecrets | None) -> Iterator[Problem]:
         """Check every name that refers to another place."""
-        for clash in references.check(self._root, published=published, secrets=secrets):
+        for clash in (
+            *references.check(self._root, published=published, secrets=secrets),
+            *cells.check(self._root),
+        ):
             yield self._problem(
                 clash.path,
                 clash.line,

@@ -127,6 +127,10 @@ class Section(BaseModel):
 # Where things are kept and who listens where...
 
 
+# As many as anybody runs nodes for; each costs every edge two connections.
+MOST_CELLS = 16
+
+
 class StoreSettings(Section):
     """Where state is kept."""
 
@@ -164,6 +168,12 @@ class StoreSettings(Section):
         description="What limits and soft budgets that do not say it themselves do while Redis does"
         " not answer: `share` goes on at their share per live replica, `closed` refuses with 503."
         " Strict budgets are closed in any case.",
+    )
+    cells: Annotated[int, Whole(1, MOST_CELLS)] = Field(
+        default=1,
+        description="Over how many cells tenants are spread. Each is admitted by one script in one slot; in a"
+        " cluster each may lie on a node of its own. Limits of models, deployments and providers are"
+        " then divided into shares, and those have no budgets. Changes only while no edge runs.",
     )
 
 
@@ -790,8 +800,8 @@ class RouteLevel(Section):
     )
     effort: Annotated[Effort, Word.of(Effort)] | None = Field(
         default=None,
-        description="Reasoning effort of calls that name none and are not complex, at models with"
-        " the tag `reasoning`.",
+        description="Reasoning effort of calls that name none, at models with the tag `reasoning`"
+        " whose provider is asked in the protocol `openai`.",
     )
 
 
@@ -1068,6 +1078,11 @@ class Organization(Declares):
         default=None,
         description="IANA name of the time zone of its budgets, e.g. `Europe/Berlin`; by default"
         " that of the organization that it is a part of, or else UTC.",
+    )
+    cell: Annotated[int, Whole(0, MOST_CELLS - 1)] | None = Field(
+        default=None,
+        description="The cell in which it lies with all its parts, from 0 to `store.cells` - 1; by default"
+        " its name decides. Changes only while no edge runs.",
     )
     limits: Limits = Field(
         default_factory=Limits, description="Limits over all its teams and parts."

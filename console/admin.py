@@ -142,7 +142,7 @@ async def _exchange(call: Call) -> web.Response:
     door, request_id = call.door, call.names["request_id"]
     try:
         try:
-            entries = await find_exchange(door.client, door.ledger, request_id)
+            entries = await find_exchange(door.cells, door.ledger, request_id)
         except (RedisError, OSError) as error:
             entries = await asyncio.to_thread(in_database, door.ledger, request_id)
             if not entries:

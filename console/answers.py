@@ -13,6 +13,7 @@ __all__ = ["Refused", "error_answer", "json_answer", "problem"]
 _REMEDIES: Mapping[str, str] = MappingProxyType(
     {
         "bad_request": "leave it out, or say it once and as it is described",
+        "cells_are_fixed": "stop every edge, change the file, and start again",
         "contended": "try again",
         "forbidden": "set admin.token, or ask at a loopback address",
         "invalid": "mend it and ask again; nothing was changed",

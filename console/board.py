@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from config.cells import cell_of, tenant_of
 from config.models import Config
 from console.quotas import period_ids
 from governance.periods import period_of
@@ -31,26 +33,32 @@ EVEN = 0.5
 
 
 class _Watched(NamedTuple):
-    """What of a configuration is looked at: deployments with their models, and scopes with budgets, with their zones by period."""
+    """
+    What of a configuration is looked at.
+
+    Deployments with their models, and scopes with budgets: the cell in which each lies, and its zones by period.
+    """
 
     number: int
     deployments: tuple[tuple[str, str], ...]
-    scopes: tuple[tuple[str, Mapping[str, str]], ...]
+    scopes: tuple[tuple[tuple[Cell, str], Mapping[str, str]], ...]
 
 
 class Keeper:
-    """Keeps the board. `running` gives the configuration that runs and its version, None before there is one."""
+    """
+    Keeps the board, which lies in the first cell; what it says is read in all of them, `stores`.
+
+    `running` gives the configuration that runs and its version, None before there is one.
+    """
 
     def __init__(
         self,
-        store: Redis,
+        stores: Mapping[Cell, Redis],
         running: Callable[[], tuple[Config, int] | None],
-        *,
-        cell: Cell = FIRST,
     ) -> None:
-        self._store = store
+        self._stores = stores
+        self._store = stores[FIRST]
         self._running = running
-        self._cell = cell
         self._watched = _Watched(-1, (), ())
         self._pressures: dict[str, float] = {}
         self._turn = 0
@@ -70,10 +78,12 @@ class Keeper:
             self._watched = _watched(*running)
             self._pressures, self._turn = {}, 0
         watched = self._watched
-        states = await self._read([f"deployment:{one}" for one, _ in watched.deployments])
-        ttft_us = ttft_of(
-            (model, state) for (_, model), state in zip(watched.deployments, states, strict=True)
-        )
+        places = [
+            (cell, f"deployment:{one}") for cell in self._stores for one, _ in watched.deployments
+        ]
+        models = [model for _ in self._stores for _, model in watched.deployments]
+        states = await self._read(places)
+        ttft_us = ttft_of(zip(models, states, strict=True))
         await self._press(at)
         lessons = await read_lessons(self._store)
         live = board.Live(ttft_us, self._pressures)
@@ -84,8 +94,8 @@ class Keeper:
         scopes = self._watched.scopes
         some = scopes[self._turn : self._turn + SCOPES_AT_ONCE]
         self._turn = 0 if self._turn + SCOPES_AT_ONCE >= len(scopes) else self._turn + len(some)
-        states = await self._read([scope for scope, _ in some])
-        for (scope, zones), state in zip(some, states, strict=True):
+        states = await self._read([place for place, _ in some])
+        for ((_, scope), zones), state in zip(some, states, strict=True):
             pressure = 0.0
             if state is not None:
                 pressure = max(
@@ -97,15 +107,29 @@ class Keeper:
                 )
             self._pressures[scope] = pressure
 
-    async def _read(self, scopes: Sequence[str]) -> list[ScopeState | None]:
-        if not scopes:
-            return []
-        pipe: Any = self._store.pipeline(transaction=False)
-        async with pipe:
-            for scope in scopes:
-                pipe.hmget(key_of(scope, self._cell), ["l2", "s2"])
-            rows = await pipe.execute()
-        return [None if limits is None else decode_scope(limits, state) for limits, state in rows]
+    async def _read(self, places: Sequence[tuple[Cell, str]]) -> list[ScopeState | None]:
+        """Read scopes, each where it lies; of a cell that is away, but for the first, nothing is known."""
+        found: dict[tuple[Cell, str], ScopeState | None] = {}
+        for cell in dict.fromkeys(cell for cell, _ in places):
+            here = [place for place in places if place[0] is cell]
+            try:
+                rows = await _rows(self._stores[cell], here)
+            except (RedisError, OSError):
+                if cell is FIRST:
+                    raise
+                continue
+            for place, (limits, state) in zip(here, rows, strict=True):
+                found[place] = None if limits is None else decode_scope(limits, state)
+        return [found.get(place) for place in places]
+
+
+async def _rows(store: Redis, places: Sequence[tuple[Cell, str]]) -> list[Any]:
+    pipe: Any = store.pipeline(transaction=False)
+    async with pipe:
+        for cell, scope in places:
+            pipe.hmget(key_of(scope, cell), ["l2", "s2"])
+        rows: list[Any] = await pipe.execute()
+    return rows
 
 
 def _watched(config: Config, number: int) -> _Watched:
@@ -115,7 +139,7 @@ def _watched(config: Config, number: int) -> _Watched:
             zones: dict[str, str] = {
                 one.per: one.time_zone or scope.time_zone for one in scope.budgets
             }
-            scopes.append((scope.name, zones))
+            scopes.append(((cell_of(config, tenant_of(scope.name)), scope.name), zones))
     return _Watched(
         number,
         tuple((placed.id, placed.model) for placed in config.deployments.values()),

@@ -21,7 +21,7 @@ from console.answers import Refused, json_answer
 from console.calls import Call, Handler, Route
 from console.desk import EPOCH_US, Desk, refusals
 from console.quota_routes import clock, deployments_in
-from ratelimit.upkeep import read_scope
+from console.stores import scope_state
 
 __all__ = ["ROUTES"]
 
@@ -121,7 +121,7 @@ async def _deployment(call: Call) -> web.Response:
 async def _deployment_row(
     call: Call, name: str, model: str, settings: dict[str, Any], now_us: float
 ) -> dict[str, Any]:
-    state = await read_scope(call.door.client, f"deployment:{name}")
+    state = await scope_state(call.door.cells, f"deployment:{name}")
     return {
         "id": name,
         "model": model,

@@ -15,9 +15,12 @@ Then the admin port opens (live, not yet ready), and the chores begin:
 | board | puts up what is known of models and budgets, for edges to choose by | yes |
 | alerts | tells of budgets' thresholds that were reached | yes |
 | canaries | raises canaries step by step, and takes back those that do harm | yes |
+| limits | writes limits into cells that were away, where there are several | no |
+| shares | divides the limits that cells share, where there are several | yes |
 | metrics | asks the workers for their counts | no |
 
 *Led* chores are done by one of several controls at a time; each of them bears a second leader.
+What is done in a cell, from the ledger to the alerts, is done in each, under a name of its own (`reaper.c1`), and led there.
 Ready means: the configuration is published and the store answers.
 
 On SIGTERM or SIGINT the port closes, the chores end, and what the stream still holds is drained, so
@@ -33,8 +36,9 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config import live
+from config.cells import cells_of
 from config.keys import BadKeySecret, KeySecrets, with_key_secret
 from config.loader import ConfigError, Loaded, former_documents, load_file, load_published, rekeyed
 from config.models import Config
@@ -55,11 +60,12 @@ from console.canaries import Canaries
 from console.chores import Chore, Chores
 from console.metrics import Fleet, control_snapshot
 from console.reckoner import Reckoner
+from console.stores import CannotMove, in_each, move, put_limits
 from governance.alerts import untold
 from governance.drain import LedgerWriter
-from ratelimit.limits import records
-from ratelimit.upkeep import reap, seed
-from store.cells import FIRST
+from ratelimit.rebalancing import Overtaken, divide, divided_in
+from ratelimit.upkeep import reap
+from store.cells import FIRST, Cell
 from store.election import Lease, lead
 from store.parent import end_with_parent
 from store.places import places
@@ -70,6 +76,7 @@ __all__ = ["Control", "Options", "run", "serve"]
 
 REAP_EVERY_S = 2.0
 TELL_EVERY_S = 1.0
+DIVIDE_EVERY_S = 1.0
 ASK_EVERY_S = 5.0
 KEEP_EVERY_S = 5.0
 # A control that was killed is followed by the next one so soon that what a dead edge held is still free in time.
@@ -118,7 +125,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(options, loaded, host, port, environ))
-    except BadKeySecret as error:
+    except (BadKeySecret, CannotMove) as error:
         print(f"penstock serve: {error}", file=sys.stderr)
         print("Nothing was changed.", file=sys.stderr)
         return 2
@@ -181,19 +188,30 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    store = client(options.redis)
     ledger = options.ledger or ledger_path(places(environ).ledger_url(loaded.config.store.ledger))
+
+    def connect(cell: Cell) -> Redis:
+        return client(options.redis, cell=cell)
+
+    stores = {cell: connect(cell) for cell in cells_of(loaded.config)}
+    store = stores[FIRST]
     try:
-        async with LedgerWriter(store, ledger) as writer:
+        async with contextlib.AsyncExitStack() as ours:
+            writers = [
+                await ours.enter_async_context(LedgerWriter(one, ledger, cell=cell))
+                for cell, one in stores.items()
+            ]
             control = Control(
                 store,
-                writer,
+                writers[0],
                 loaded,
                 Fleet(options.run_dir),
                 environ,
                 end=stop.set,
                 alone=options.redis == places(environ).store_url,
                 former=lambda: former_documents(options.config_file, environ),
+                others=writers[1:],
+                connect=connect,
             )
             token = loaded.config.admin.token
             door = Door(
@@ -204,6 +222,7 @@ async def serve(
                 ledger=ledger,
                 environ=environ,
                 replica=control.replica,
+                stores=stores,
             )
             async with _listening(make_app(door), host, port) as bound, control.working():
                 _log.info("the control listens on %s:%d, its ledger is %s", host, bound, ledger)
@@ -213,7 +232,8 @@ async def serve(
                 raise control.refusal
             await control.finish()
     finally:
-        await store.aclose()
+        for one in stores.values():
+            await one.aclose()
 
 
 @contextlib.asynccontextmanager
@@ -236,6 +256,7 @@ class Control:
     key secret; `end` is called when the role cannot do its work at all, and `refusal` says why; `former` reads
     the file as it was published under former key secrets (`config.loader.former_documents`);
     `alone` says that the store is this installation's own.
+    `store` and `writer` are those of the first cell, `others` the writers of the others; `connect` makes a client of any.
     """
 
     def __init__(
@@ -249,45 +270,63 @@ class Control:
         end: Callable[[], None] = lambda: None,
         former: Callable[[], Collection[str]] = tuple,
         alone: bool = False,
+        others: Sequence[LedgerWriter] = (),
+        connect: Callable[[Cell], Redis] | None = None,
     ) -> None:
-        self.refusal: BadKeySecret | None = None
+        self.refusal: BadKeySecret | CannotMove | None = None
         self._end = end
         self._former = former
         self._secrets = KeySecrets.said(environ)
         self.replica = f"{socket.gethostname()}/control"
         self._store = store
-        self._writer = writer
+        self._writers = (writer, *others)
+        self._stores = {each.cell: each.store for each in self._writers}
+        self._connect = connect
         self._loaded = loaded
         self._fleet = fleet
         self._environ = environ
         self._running: live.Version | None = None
         self._config: tuple[Config, int] | None = None
-        reckoner = Reckoner(store, writer.path, fleet, lambda: self._config, alone=alone)
-        keeper = Keeper(store, lambda: self._config)
+        keeper = Keeper(self._stores, lambda: self._config)
+        canaries = Canaries(store, writer.path, lambda: self._config, environ, by=self.replica)
+        self._alone = alone
         self._reaped = 0
         self._budget_events: Counter[tuple[str, str]] = Counter()
-        canaries = Canaries(store, writer.path, lambda: self._config, environ, by=self.replica)
-        self._leading = {
-            "ledger": False,
-            "reaper": False,
-            "alerts": False,
-            "canaries": False,
-            "board": False,
-        }
+        self._leading = {"canaries": False, "board": False}
+        # Whether the limits of the version that runs are not in all cells yet.
+        self._owed = False
+        dividing = (
+            Chore("limits", self._catch_up),
+            Chore("shares", lambda: self._led("shares", self._divide)),
+        )
         self._chores = Chores(
             (
                 Chore("config", self._follow),
                 Chore("keeper", self._keep),
-                Chore("ledger", lambda: self._led("ledger", self._writer.run)),
-                Chore("reckoner", reckoner.run),
-                Chore("reaper", lambda: self._led("reaper", self._reap)),
+                *(chore for each in self._writers for chore in self._chores_of(each)),
+                *(dividing if others else ()),
                 Chore("board", lambda: self._led("board", keeper.run)),
-                Chore("alerts", lambda: self._led("alerts", self._tell)),
                 Chore("canaries", lambda: self._led("canaries", canaries.run)),
                 Chore("metrics", self._ask),
             ),
             foreseen=(RedisError, OSError),
         )
+
+    def _chores_of(self, writer: LedgerWriter) -> Iterator[Chore]:
+        """Yield what is done in one cell, led there: whatever happens to others, it goes on."""
+        cell, store = writer.cell, writer.store
+        more = "" if cell is FIRST else f".{cell}"
+        reckoner = Reckoner(
+            store, writer.path, self._fleet, lambda: self._config, alone=self._alone, cell=cell
+        )
+        for name, work in (
+            ("ledger", writer.run),
+            ("reaper", lambda: self._reap(cell, store)),
+            ("alerts", lambda: self._tell(cell, store)),
+        ):
+            self._leading[name + more] = False
+            yield Chore(name + more, partial(self._led, name + more, work, cell, store))
+        yield Chore(f"reckoner{more}", reckoner.run)
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -303,8 +342,9 @@ class Control:
         """Drain what the edges settled last, and take our leave; bounded, and silent about a store that is gone."""
         try:
             async with asyncio.timeout(LAST_DRAIN_S):
-                while await self._writer.drain():
-                    pass
+                for writer in self._writers:
+                    while await writer.drain():
+                        pass
                 await live.withdraw(self._store, self.replica)
         except (RedisError, OSError, LedgerUnreachable) as error:  # OSError: TimeoutError too
             _log.warning("the last entries stay in the stream: %s", str(error) or "out of time")
@@ -329,13 +369,13 @@ class Control:
 
     async def _counts(self) -> dict[tuple[str, ...], float]:
         """Return this role's own counts; those of the store are left out when it does not answer."""
-        done = self._writer.done
+        done = [writer.done for writer in self._writers]
         counts: dict[tuple[str, ...], float] = {
             ("penstock_workers",): self._fleet.answering,
-            ("penstock_ledger_entries_total",): done.written,
-            ("penstock_ledger_repeated_total",): done.repeated,
-            ("penstock_ledger_rejected_total",): done.rejected,
-            ("penstock_ledger_failures_total",): done.failures,
+            ("penstock_ledger_entries_total",): sum(each.written for each in done),
+            ("penstock_ledger_repeated_total",): sum(each.repeated for each in done),
+            ("penstock_ledger_rejected_total",): sum(each.rejected for each in done),
+            ("penstock_ledger_failures_total",): sum(each.failures for each in done),
             ("penstock_leases_reaped_total",): self._reaped,
         }
         for labels, count in self._budget_events.items():
@@ -346,7 +386,7 @@ class Control:
             counts["penstock_chore_leading", name] = int(leading)
         try:
             async with asyncio.timeout(_STORE_WITHIN_S):
-                waiting: Any = await self._store.xlen(FIRST.ledger)
+                waiting = sum(await in_each(self._stores, _waiting))
                 said = await live.acknowledgements(self._store)
         except (RedisError, OSError):
             return counts
@@ -358,28 +398,60 @@ class Control:
 
     # The chores...
 
-    async def _led(self, name: str, work: Any) -> None:
+    async def _led(
+        self, name: str, work: Any, cell: Cell = FIRST, store: Redis | None = None
+    ) -> None:
         """Do a chore when we are its leader."""
 
         def changed(leading: bool) -> None:
             self._leading[name] = leading
             _log.info("%s the chore %s", "leading" if leading else "no longer leading", name)
 
-        await lead(Lease(self._store, name, ttl_ms=LEAD_MS), work, on_change=changed)
+        lease = Lease(store or self._store, name, ttl_ms=LEAD_MS, cell=cell)
+        await lead(lease, work, on_change=changed)
 
-    async def _reap(self) -> None:
+    async def _divide(self) -> None:
+        """Divide the limits that cells share, by who uses them, every second."""
+        told: tuple[Cell, ...] = ()
+        while True:
+            if self._config is not None:
+                config, number = self._config
+                with contextlib.suppress(Overtaken):
+                    division = await divide(self._stores, divided_in(config), number)
+                    if division.silent != told:
+                        told = division.silent
+                        names = ", ".join(map(str, told))
+                        _log.warning(
+                            "%s",
+                            f"no share grows: no answer from {names}"
+                            if told
+                            else "all cells answer",
+                        )
+            await asyncio.sleep(DIVIDE_EVERY_S)
+
+    async def _catch_up(self) -> None:
+        """Write the limits into cells that did not answer when they were to."""
+        while True:
+            if self._owed and self._config is not None:
+                config, number = self._config
+                with contextlib.suppress(RedisError, OSError):
+                    await put_limits(self._stores, config, number)
+                    self._owed = self._config != (config, number)
+            await asyncio.sleep(DIVIDE_EVERY_S)
+
+    async def _reap(self, cell: Cell, store: Redis) -> None:
         """Settle what dead replicas held, every two seconds."""
         while True:
-            count = await reap(self._store)
+            count = await reap(store, cell)
             if count:
                 self._reaped += count
                 _log.warning("reaped %d leases of replicas that died", count)
             await asyncio.sleep(REAP_EVERY_S)
 
-    async def _tell(self) -> None:
+    async def _tell(self, cell: Cell, store: Redis) -> None:
         """Tell of thresholds of budgets that were reached: a line in the log, and a count."""
         while True:
-            async for event in untold(self._store):
+            async for event in untold(store, cell):
                 self._budget_events[event.kind, str(event.percent)] += 1
                 _log.warning("budget threshold reached: %s", orjson.dumps(asdict(event)).decode())
             await asyncio.sleep(TELL_EVERY_S)
@@ -399,6 +471,12 @@ class Control:
             self.refusal = error
             self._end()
             return
+        try:
+            await self._move()
+        except CannotMove as error:
+            self.refusal = error
+            self._end()
+            return
         await live.publish_file(
             self._store,
             self._loaded.document,
@@ -410,6 +488,14 @@ class Control:
         async with contextlib.aclosing(live.watch(self._store)) as versions:
             async for version in versions:
                 await self._take(version)
+
+    async def _move(self) -> None:
+        """Make it safe that the file has tenants lie in other cells than what runs."""
+        found = await live.current(self._store)
+        if found is None or self._connect is None:
+            return
+        before = await asyncio.to_thread(load_published, found.document, self._environ)
+        await move(before, self._loaded.config, self._writers[0].path, self._connect)
 
     async def _key_hashes(self) -> None:
         """Put keyed hashes into what earlier versions of the gateway, or former secrets, have left."""
@@ -436,7 +522,24 @@ class Control:
             _log.error("version %d of the configuration is refused: %s", version.number, why)
             await live.acknowledge(self._store, self.replica, before, why)
             return
-        written = await seed(self._store, records(config, version.number), version.number)
+        if config.store.cells != len(self._stores):
+            self.refusal = CannotMove(
+                f"store.cells is {config.store.cells} in what runs, and {len(self._stores)} in the file:"
+                " write the same"
+            )
+            self._end()
+            return
+        await live.note_cells(self._store, len(self._stores))
+        written = 0
+        try:
+            written = await put_limits(self._stores, config, version.number)
+            self._owed = False
+        except (RedisError, OSError) as error:
+            if len(self._stores) == 1:
+                raise
+            # The other cells go on; this one gets them when it is back.
+            self._owed = True
+            _log.warning("version %d has not reached every cell: %s", version.number, error)
         await live.acknowledge(self._store, self.replica, version.number, None)
         self._running = version
         self._config = config, version.number
@@ -461,3 +564,9 @@ class Control:
                     expected=0,
                     after=running.number,
                 )
+
+
+async def _waiting(cell: Cell, store: Redis) -> int:
+    """Return how many entries wait in the stream of a cell."""
+    count: int = await store.xlen(cell.ledger)
+    return count

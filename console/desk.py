@@ -15,11 +15,13 @@ the version.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config import live
@@ -30,9 +32,9 @@ from config.loader import ConfigError, Loaded, Problem
 from config.problems import spell
 from console.answers import Refused
 from console.calls import Call, Door
-from ratelimit.limits import records
-from ratelimit.upkeep import seed
-from store.cells import FIRST
+from console.stores import in_each, put_limits
+from ratelimit.upkeep import living
+from store.cells import Cell
 
 __all__ = ["Desk", "Outcome", "Replica", "moment", "note_of", "refusals"]
 
@@ -147,6 +149,7 @@ class Desk:
 
     def __init__(self, door: Door) -> None:
         self._client = door.client
+        self._stores = door.cells
         self._environ = door.environ
         self._replica = door.replica
 
@@ -173,6 +176,7 @@ class Desk:
             if asked.expected is not None and asked.expected != before.number:
                 raise await self._stale(asked.expected, before)
             loaded, changes = await asyncio.to_thread(_made, make, before)
+            _require_cells(loaded, changes, len(self._stores))
             if not changes:
                 return Outcome(before, False, (), loaded.problems, None, (), loaded)
             try:
@@ -217,7 +221,7 @@ class Desk:
 
     async def _seed(self, version: live.Version, loaded: Loaded) -> None:
         try:
-            await seed(self._client, records(loaded.config, version.number), version.number)
+            await put_limits(self._stores, loaded.config, version.number)
         except (RedisError, OSError) as error:
             raise Refused(
                 503,
@@ -232,16 +236,20 @@ class Desk:
     async def replicas(self) -> list[Replica]:
         """Return what every replica said last, and whether it lives."""
         said = await live.acknowledgements(self._client)
-        beats = cast(
-            "list[tuple[bytes, float]]",
-            await self._client.zrange(FIRST.beats, 0, -1, withscores=True),
-        )
         seconds, micros = await self._client.time()
         now_us = seconds * 1_000_000 + micros
+
+        async def beats(cell: Cell, store: Redis) -> list[str]:
+            try:
+                return await living(store, cell)
+            except (RedisError, OSError):
+                # Whoever lives beats in the other cells as well.
+                return []
+
         beating = {
-            member.decode().rpartition(".")[0]
-            for member, until_us in beats
-            if until_us > now_us - EPOCH_US
+            member.rpartition(".")[0]
+            for members in await in_each(self._stores, beats)
+            for member in members
         }
         found = []
         for name in sorted({*said, *beating}):
@@ -277,6 +285,22 @@ class Desk:
             if refused or loop.time() >= until:
                 return False, tuple(each.name for each in behind)
             await asyncio.sleep(ASK_EVERY_S)
+
+
+def _require_cells(loaded: Loaded, changes: Sequence[Difference], cells: int) -> None:
+    """Refuse what would have tenants lie in other cells, under edges that run."""
+    elsewhere = [
+        each.path for each in changes if re.fullmatch(r"organizations\.[^.]+\.cell", each.path)
+    ]
+    if loaded.config.store.cells != cells:
+        elsewhere = ["store.cells"]
+    if elsewhere and (cells > 1 or elsewhere == ["store.cells"]):
+        raise Refused(
+            409,
+            "cells_are_fixed",
+            f"{elsewhere[0]}: this changes only while no edge runs",
+            path=elsewhere[0],
+        )
 
 
 def _behind(replicas: Sequence[Replica], number: int) -> list[Replica]:

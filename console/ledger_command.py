@@ -5,13 +5,16 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from config import live
 from console.tables import count, money, style, table
 from console.whereabouts import (
     Nowhere,
@@ -24,6 +27,7 @@ from governance.exchanges import find_exchange, in_database
 from governance.ledger import OUTCOMES
 from governance.reconcile import Balance, Verdict, verify
 from governance.usage import usd
+from store.cells import FIRST, Cell
 from store.sql import BadLedgerUrl, LedgerUnreachable
 from store.topology import BadStoreUrl, client, target
 
@@ -85,16 +89,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@asynccontextmanager
+async def _stores(url: str) -> AsyncIterator[dict[Cell, Redis]]:
+    """Give a client to each cell of a store."""
+    async with AsyncExitStack() as ours:
+
+        def connected(cell: Cell) -> Redis:
+            store = client(url, cell=cell, connections=1)
+            ours.push_async_callback(store.aclose)
+            return store
+
+        home = connected(FIRST)
+        others = (await live.noted_cells(home))[1:]
+        yield {FIRST: home} | {cell: connected(cell) for cell in others}
+
+
 # verify...
 
 
 async def _verify(url: str, path: Path, *, as_json: bool) -> int:
     """Compare, and say what came of it."""
-    store = client(url, connections=1)
-    try:
-        verdict = await verify(store, path)
-    finally:
-        await store.aclose()
+    async with _stores(url) as stores:
+        verdict = await verify(stores, path)
     if as_json:
         print(json.dumps(verdict.as_json(), indent=2))
     else:
@@ -124,6 +140,8 @@ def _said(verdict: Verdict) -> list[str]:
                 elif name == "entries":
                     which = _entries(abs(off))
                 lines.append(f"  {which} {'missing in' if off > 0 else 'too many in'} the books")
+        if len(verdict.unequal) > 1:
+            lines.append(f"  in each of the cells {', '.join(verdict.unequal)}")
     lines += ["", *_balances(verdict)]
     if verdict.rejected:
         lines += ["", f"Rejected: {count(verdict.rejected)}; no entry, or an attempt's second one."]
@@ -167,9 +185,9 @@ def _counts(balance: Balance) -> list[str]:
 
 async def _show(url: str, path: Path, request_id: str, *, as_json: bool) -> int:
     """Look in the stream and in the database; without a store in the database alone."""
-    store = client(url, connections=1)
     try:
-        entries = await find_exchange(store, path, request_id)
+        async with _stores(url) as stores:
+            entries = await find_exchange(stores, path, request_id)
     except (RedisError, OSError) as error:
         entries = await asyncio.to_thread(in_database, path, request_id)
         if not entries:
@@ -179,8 +197,6 @@ async def _show(url: str, path: Path, request_id: str, *, as_json: bool) -> int:
             " what is not in the database yet is not shown",
             file=sys.stderr,
         )
-    finally:
-        await store.aclose()
     if as_json:
         print(json.dumps({"entries": entries}, indent=2, ensure_ascii=False))
     elif entries:

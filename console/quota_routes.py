@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
 from aiohttp import web
+from redis.asyncio import Redis
 
 from config.changes import (
     Draft,
@@ -23,8 +25,9 @@ from console.answers import Refused, json_answer
 from console.calls import Call, Door, Route
 from console.desk import Desk, moment, refusals
 from console.quotas import quota, usd
-from governance.alerts import newest
-from ratelimit.upkeep import read_scope
+from console.stores import in_each, scope_state
+from governance.alerts import Event, newest
+from store.cells import Cell
 
 __all__ = ["ROUTES", "clock", "deployments_in", "quotas_of"]
 
@@ -96,7 +99,14 @@ async def _events(call: Call) -> web.Response:
         await asyncio.to_thread(
             refusals, lambda: scope_place(Draft(version.document, call.door.environ), scope)
         )
-    found = await newest(call.door.client, int(text), scope)
+    count = int(text)
+
+    async def latest(cell: Cell, store: Redis) -> list[Event]:
+        return await newest(store, count, scope, cell)
+
+    each = await in_each(call.door.cells, latest)
+    # By their own time: places in streams tell nothing of those in others.
+    found = sorted(chain.from_iterable(each), key=lambda event: event.at_us, reverse=True)[:count]
     events = [
         {
             "id": event.id,
@@ -135,7 +145,7 @@ async def quotas_of(door: Door, scopes: Iterable[Shown]) -> list[dict[str, Any]]
     at = await clock(door)
     return [
         quota(
-            each.scope, each.settings, await read_scope(door.client, each.scope), at, each.time_zone
+            each.scope, each.settings, await scope_state(door.cells, each.scope), at, each.time_zone
         )
         for each in scopes
     ]

@@ -24,6 +24,7 @@ from governance.spent import is_blank, spent_since
 from ratelimit.limits import KINDS, declared, key_of, records
 from ratelimit.reckoning import Sum, reckon
 from ratelimit.upkeep import EPOCH_S, seed
+from store.cells import FIRST, Cell
 from store.sql import LedgerUnreachable
 
 LOOK_EVERY_S = 0.25
@@ -33,7 +34,7 @@ _log = logging.getLogger("penstock.control")
 
 class Reckoner:
     """
-    Keeps a store's memory of what was spent.
+    Keeps the memory of what was spent in one cell of a store.
 
     `running` gives the configuration that runs and its version, None before there is one;
     `alone` says that the store is this installation's own, so that nobody but `fleet` can hold anything in it.
@@ -47,8 +48,10 @@ class Reckoner:
         running: Callable[[], tuple[Config, int] | None],
         *,
         alone: bool,
+        cell: Cell = FIRST,
     ) -> None:
         self._store = store
+        self._cell = cell
         self._ledger = ledger
         self._fleet = fleet
         self._running = running
@@ -61,7 +64,10 @@ class Reckoner:
         while True:
             try:
                 if self._running() is not None and await reckon(
-                    self._store, nobody_holds=self._nobody_holds, sums=self._sums
+                    self._store,
+                    nobody_holds=self._nobody_holds,
+                    sums=self._sums,
+                    cell=self._cell,
                 ):
                     self.opened += 1
                     _log.info("the store knows what was spent; strict budgets are open")
@@ -84,18 +90,18 @@ class Reckoner:
         running = self._running()
         assert running is not None
         config, version = running
-        await seed(self._store, records(config, version), version)
+        await seed(self._store, records(config, version, self._cell), version)
         return await asyncio.to_thread(
-            lambda: list(sums_of(config, self._ledger, datetime.now(UTC)))
+            lambda: list(sums_of(config, self._ledger, datetime.now(UTC), self._cell))
         )
 
 
-def sums_of(config: Config, ledger: Path, now: datetime) -> Iterator[Sum]:
-    """Yield what was spent under every budget in the period that holds a moment. Raises `LedgerUnreachable`."""
+def sums_of(config: Config, ledger: Path, now: datetime, cell: Cell = FIRST) -> Iterator[Sum]:
+    """Yield what was spent under every budget of a cell in the period that holds a moment. Raises `LedgerUnreachable`."""
     if is_blank(ledger):
         return
     read: dict[int, dict[str, int]] = {}
-    for scope in declared(config):
+    for scope in declared(config, cell):
         kind, _, name = scope.name.partition(":")
         # What holds for users without an entry of their own holds for each of them.
         shared = kind == "users"
@@ -110,8 +116,8 @@ def sums_of(config: Config, ledger: Path, now: datetime) -> Iterator[Sum]:
             ):
                 if one in found:
                     yield Sum(
-                        key_of(one),
-                        key_of(scope.name) if shared else "",
+                        key_of(one, cell),
+                        key_of(scope.name, cell) if shared else "",
                         KINDS[budget.per],
                         end_us - EPOCH_S * 1_000_000,
                         found[one],

@@ -116,6 +116,11 @@ class LedgerWriter:
         self._connection: sqlite3.Connection | None = None
 
     @property
+    def store(self) -> Redis:
+        """The client of its cell."""
+        return self._client
+
+    @property
     def path(self) -> Path:
         """Where the database lies."""
         return self._path

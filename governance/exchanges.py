@@ -6,6 +6,7 @@ The stream is looked at first: an entry that moves to the database meanwhile is 
 
 import asyncio
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,19 @@ LOOK_BACK = 50_000
 """How many of the newest entries of the stream are looked through; a drain leaves far fewer."""
 
 
-async def find_exchange(client: Redis, path: Path, request_id: str) -> list[dict[str, str | int]]:
+async def find_exchange(
+    stores: Mapping[Cell, Redis], path: Path, request_id: str
+) -> list[dict[str, str | int]]:
     """
-    Return the entries of an exchange in their order, empty if there are none (yet).
+    Return the entries of an exchange in their order, empty if there are none (yet); `stores` are all cells.
 
     Raises what redis-py raises, and `LedgerUnreachable`.
     """
-    waiting = await in_stream(client, request_id)
+    waiting = [
+        entry
+        for cell, store in stores.items()
+        for entry in await in_stream(store, request_id, cell)
+    ]
     entered = await asyncio.to_thread(in_database, path, request_id)
     known = {entry["attempt_id"] for entry in entered}
     new = [entry for entry in waiting if entry["attempt_id"] not in known]

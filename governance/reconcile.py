@@ -18,9 +18,10 @@ Failure stance: what cannot be read is said, and nothing is called equal that wa
 """
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ from governance.ledger import (
     decode_values,
     stream_id,
 )
-from store.cells import FIRST, Cell
+from store.cells import Cell
 from store.sql import LedgerUnreachable, open_reader, statement
 
 __all__ = ["Balance", "Earlier", "Verdict", "verify"]
@@ -80,6 +81,7 @@ class Verdict:
 
     `stream` holds the entries that are in the stream and not yet in the database.
     `rejected` counts what was appended and is no entry, in the database's table and in the stream.
+    `unequal` are the cells whose own counters differ: what lacks in one is not made up for by another.
     """
 
     counters: Balance
@@ -87,6 +89,7 @@ class Verdict:
     stream: Balance
     rejected: int
     earlier: Earlier
+    unequal: tuple[str, ...] = ()
 
     @property
     def difference(self) -> Balance:
@@ -95,7 +98,7 @@ class Verdict:
 
     def is_equal(self) -> bool:
         """Tell whether the books agree with the counters in everything."""
-        return self.difference == Balance()
+        return not self.unequal
 
     def as_json(self) -> dict[str, Any]:
         """Return the verdict as plain data."""
@@ -117,16 +120,19 @@ class _Waiting(NamedTuple):
     malformed: Sequence[tuple[int, int]]
 
 
-async def verify(client: Redis, path: Path, cell: Cell = FIRST) -> Verdict:
+async def verify(stores: Mapping[Cell, Redis], path: Path) -> Verdict:
     """
-    Compare the counters with stream and database.
+    Compare the counters with stream and database, of all cells together.
 
-    `client` answers in bytes.
+    `stores` are all cells, each with a client that answers in bytes. A difference in one cell is told even where another's would
+    make up for it: what was counted is compared cell by cell.
     Raises what redis-py raises, and `LedgerUnreachable`.
     """
-    counted = await _counted(client, cell)
-    waiting = await _waiting(client, cell, counted.last)
-    return await asyncio.to_thread(_judge, path, counted, waiting)
+    found = []
+    for cell, client in stores.items():
+        counted = await _counted(client, cell)
+        found.append((cell, counted, await _waiting(client, cell, counted.last)))
+    return await asyncio.to_thread(_judge, path, found)
 
 
 async def _counted(client: Redis, cell: Cell) -> _Counted:
@@ -172,31 +178,42 @@ async def _waiting(client: Redis, cell: Cell, last: tuple[int, int]) -> _Waiting
         begin = f"({page[-1][0].decode()}"
 
 
-def _judge(path: Path, counted: _Counted, waiting: _Waiting) -> Verdict:
+def _judge(path: Path, found: Sequence[tuple[Cell, _Counted, _Waiting]]) -> Verdict:
     """Read the database at one moment and draw the balance."""
+    verdict = Verdict(Balance(), Balance(), Balance(), 0, Earlier(0, 0))
+    books: list[int] = []
     try:
         with open_reader(path) as connection:
 
             def one(name: str, *values: Any) -> Any:
                 return connection.execute(statement("governance", name), values).fetchone()
 
-            row = one("select_book", counted.book)
-            # Numbers begin at 1: a book that was never opened has no rows.
-            book = 0 if row is None else row[0]
-            return Verdict(
-                counters=counted.counters,
-                database=Balance(*one("sum_book", book, *counted.last)),
-                stream=sum(
+            for cell, counted, waiting in found:
+                row = one("select_book", counted.book)
+                # Numbers begin at 1: a book that was never opened has no rows.
+                book = 0 if row is None else row[0]
+                books.append(book)
+                stream = sum(
                     (
                         amounts
                         for attempt_id, amounts in waiting.amounts.items()
                         if one("select_origin", attempt_id) is None
                     ),
                     Balance(),
-                ),
-                rejected=one("count_rejected", book)[0]
-                + sum(one("select_rejected", book, *place) is None for place in waiting.malformed),
-                earlier=Earlier(*one("sum_other_books", book)),
-            )
+                )
+                database = Balance(*one("sum_book", book, *counted.last))
+                rejected = one("count_rejected", book)[0] + sum(
+                    one("select_rejected", book, *place) is None for place in waiting.malformed
+                )
+                verdict = replace(
+                    verdict,
+                    counters=verdict.counters + counted.counters,
+                    database=verdict.database + database,
+                    stream=verdict.stream + stream,
+                    rejected=verdict.rejected + rejected,
+                    unequal=verdict.unequal
+                    + ((str(cell),) if counted.counters != database + stream else ()),
+                )
+            return replace(verdict, earlier=Earlier(*one("sum_other_books", json.dumps(books))))
     except sqlite3.Error as error:
         raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error

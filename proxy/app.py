@@ -24,6 +24,7 @@ from typing import Any
 import uvloop
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
+from config.cells import cells_of
 from config.keys import BadKeySecret, KeySecrets, with_key_secret
 from config.live import Version, acknowledge, watch, withdraw
 from config.loader import ConfigError, load_published
@@ -46,11 +47,13 @@ from proxy.upstream.pool import Pool
 from proxy.wire.endpoints import PROTOCOLS
 from proxy.wire.headers import AnswerHeaders, RequestHeaders
 from ratelimit.asks import Boot, replica_name
+from ratelimit.cells import Gates
 from ratelimit.degraded import Rule
 from ratelimit.gate import Gate
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import seed
 from routing.lessons import vote
+from store.cells import FIRST, Cell
 from store.lane import Lane, LaneLost
 from store.places import places
 from store.topology import client as store_client
@@ -105,14 +108,12 @@ class Edge:
         self.total_timeout_s = 3600.0
         self.assumed_output_tokens = 1024
         self.live: Live
-        self.gate: Gate
+        self.gate: Gate | Gates
+        # How many cells this worker has gates to; 0 before it has any.
+        self.cells = 0
         self.server: EdgeServer
         self.access: AccessLog
         self.learner = Learner()
-        self.feedback = {
-            word: self.metrics.counter("penstock_feedback_total", word)
-            for word in ("unknown", "counted", "repeated")
-        }
         self.stopping = asyncio.Event()
         self.hurrying = asyncio.Event()
         # Where the data port really is, once it serves: a port of 0 takes a free one.
@@ -173,7 +174,12 @@ class Edge:
 
     def _read(self, version: Version) -> Live:
         self._secrets.require(version.key_id)
-        return self._compile(load_published(version.document, self._environ), version.number)
+        config = load_published(version.document, self._environ)
+        if self.cells not in {0, config.store.cells}:
+            raise ValueError(
+                f"store.cells is {config.store.cells} there and {self.cells} here; start this edge anew"
+            )
+        return self._compile(config, version.number)
 
     def _reconfigure(self) -> None:
         edge = self.live.config.edge
@@ -199,10 +205,10 @@ class Edge:
         """Take a caller's word on an answer (`routing.lessons.vote`). Raises what redis-py raises."""
         return await vote(self._client, request_id, key, score, self.unix_time())
 
-    async def reseed(self, keys: list[str]) -> None:
-        """Write limits that the store has lost."""
+    async def reseed(self, keys: list[str], cell: Cell = FIRST) -> None:
+        """Write limits that a cell of the store has lost."""
         live = self.live
-        await seed(self._client, live.records_for(keys), live.version)
+        await seed(self._clients[cell], live.records_for(keys, cell), live.version)
 
     def rule(self, scope: str) -> Rule | None:
         """Return what a scope declares for when the store is away."""
@@ -282,6 +288,7 @@ class Edge:
             ours.push_async_callback(door.cleanup)
             where = target(self.options.redis)
             self._client = store_client(self.options.redis)
+            self._clients = {FIRST: self._client}
             ours.push_async_callback(self._client.aclose)
             admit_lane, settle_lane = Lane(where), Lane(where)
             ours.push_async_callback(admit_lane.close)
@@ -307,23 +314,47 @@ class Edge:
                 self.metrics.counter("penstock_access_lines_dropped_total"),
             )
             ours.push_async_callback(self.access.close)
-            self.gate = Gate(
-                admit_lane,
-                settle_lane,
-                self._client,
-                replica=self.replica,
-                journal_dir=places(os.environ).journal,
-                seed=self.reseed,
-                timeout_s=settings.store.admit_timeout_ms / 1000,
-                observe=self.observe_batch,
-                streams=self.reports,
-                rule=self.rule,
-            )
+            gates = [self._gate(FIRST, admit_lane, settle_lane)]
+            for cell in cells_of(settings)[1:]:
+                where = target(self.options.redis, cell)
+                self._clients[cell] = store_client(self.options.redis, cell=cell)
+                ours.push_async_callback(self._clients[cell].aclose)
+                lanes = Lane(where), Lane(where)
+                for lane in lanes:
+                    ours.push_async_callback(lane.close)
+                    if not await self._may_go_on(_connected(lane)):
+                        return 0
+                gates.append(self._gate(cell, *lanes))
+            self.cells = len(gates)
+            self.gate = gates[0] if len(gates) == 1 else Gates(gates)
             ours.push_async_callback(self.gate.close)
             if not await self._may_go_on(_started(self.gate)):
                 return 0
             await self._serve(ours, on_serving)
         return 0
+
+    def _gate(self, cell: Cell, admit_lane: Lane, settle_lane: Lane) -> Gate:
+        """Make the gate of one cell; what it cannot settle lies in a folder of its own."""
+        settings = self.live.config.store
+        journal = places(os.environ).journal
+
+        def streams() -> Iterator[tuple[Boot, str, int]]:
+            return (report for report in self.reports() if report[0].cell is cell)
+
+        return Gate(
+            admit_lane,
+            settle_lane,
+            self._clients[cell],
+            replica=self.replica,
+            journal_dir=journal if cell is FIRST else journal / str(cell),
+            seed=lambda keys: self.reseed(keys, cell),
+            timeout_s=settings.admit_timeout_ms / 1000,
+            observe=self.observe_batch,
+            streams=self.reports if settings.cells == 1 else streams,
+            rule=self.rule,
+            cell=cell,
+            where=str(cell) if settings.cells > 1 else "",
+        )
 
     async def _serve(
         self, ours: contextlib.AsyncExitStack, on_serving: Callable[[], None] | None
@@ -532,7 +563,7 @@ async def _connected(lane: Lane) -> None:
             await asyncio.sleep(0.1)
 
 
-async def _started(gate: Gate) -> None:
+async def _started(gate: Gate | Gates) -> None:
     while True:
         try:
             await gate.start()

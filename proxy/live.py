@@ -12,13 +12,13 @@ from collections import Counter as Counts
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
 from time import time_ns
 from urllib.parse import quote, urlsplit
 
 import msgpack
 import msgspec
 
+from config.cells import cell_of
 from config.keys import KeySecrets
 from config.models import Config, FirstToken, Provider, Route
 from config.references import bedrock_region
@@ -43,6 +43,7 @@ from routing.catalogue import Rates, bound
 from routing.eligibility import Option, Pool, UnknownModel
 from routing.experiments import Arm, compiled, with_fallback
 from routing.scoring import Field
+from store.cells import FIRST, Cell
 
 MOST_LISTS = 1000
 USER_AGENT = "penstock/0.1.0"
@@ -203,6 +204,7 @@ class Live:
         self._offers: dict[tuple[str, str, Endpoint, bool, int], Offer] = {}
         self._named = frozenset(self.pool.names())
         self._listed: list[tuple[str, str, Endpoint, bool, int]] = []
+        self._records: dict[Cell, dict[str, bytes]] = {}
         self._thresholds: dict[str, tuple[int, ...]] = {}
         self._places = {
             option.placed.id: self._place(option, trust)
@@ -342,6 +344,7 @@ class Live:
                 caller.users,
                 tenant=caller.tenant,
                 weight=caller.weight,
+                cell=cell_of(self.config, caller.organization),
             ),
             places=places,
             ways=ways,
@@ -379,13 +382,12 @@ class Live:
         )
         return any(budget.mode == "strict" for budget in budgets)
 
-    @cached_property
-    def _records(self) -> dict[str, bytes]:
-        return dict(records(self.config, self.version))
-
-    def records_for(self, keys: Iterable[str]) -> list[tuple[str, bytes]]:
-        """Return the limits to write where the store lacks some keys."""
-        return missing(self._records, keys)
+    def records_for(self, keys: Iterable[str], cell: Cell = FIRST) -> list[tuple[str, bytes]]:
+        """Return the limits to write where a cell of the store lacks some keys."""
+        known = self._records.get(cell)
+        if known is None:
+            known = self._records[cell] = dict(records(self.config, self.version, cell))
+        return missing(known, keys)
 
     def _entry(
         self,

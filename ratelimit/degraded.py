@@ -10,7 +10,8 @@ What holds when the store does not answer: each limit does what it declares, on 
 | a limit or soft budget that declares `closed` | closes |
 
 "Live replicas" are those that the last answered beat saw; when that is not known, everything closes.
-Limits of deployments, models and providers are held in the same way, so that no vendor's quota is exceeded.
+Limits of deployments, models and providers are held in the same way, so that no vendor's quota is exceeded;
+where they are divided over cells, what is held in one that is away is the least share that a cell has (`ratelimit.shares`).
 
 The rules are this file's own, not a copy of the scripts'.
 Their law: over all replicas, what passes in an outage never exceeds the limit times the time since its beginning.
@@ -28,7 +29,8 @@ from typing import NamedTuple
 
 from config.models import Budget, Config, Limits
 from ratelimit.asks import LOST_DIGITS, UNSUITABLE, Ask, Boot, Denied, Grant, Nobody
-from ratelimit.limits import RATES, WINDOWS_US, Candidate, declared
+from ratelimit.limits import RATES, WINDOWS_US, Candidate, declared, is_divided
+from ratelimit.shares import floors
 from ratelimit.sight import Sight
 
 # For how long before an outage a budget's being spent is remembered.
@@ -104,10 +106,14 @@ def rules(config: Config) -> dict[str, Rule]:
 def _rules(config: Config) -> Iterator[tuple[str, Rule]]:
     default = config.store.when_down
     for scope in declared(config):
+        limits = scope.limits
+        if is_divided(config, scope):
+            # Whatever a cell's share was: it had this at least, and has it still.
+            limits = floors(limits, config.store.cells)
         yield (
             scope.name,
             rule_of(
-                scope.limits,
+                limits,
                 scope.budgets,
                 default=default,
                 weight=scope.weight or 1,

@@ -61,6 +61,7 @@ class Gate:
     `seed` is awaited with scope keys that the store does not know; it writes their limits.
     `observe(kind, size, seconds)` is told of every answered batch, `kind` being `admit` or `settle`.
     `streams` gives what open streams have given so far; `rule` finds what a scope declares for when the store is away.
+    `where` names the cell in the log, if there are more.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Gate:
         streams: Callable[[], Iterable[tuple[Boot, str, int]]] | None = None,
         rule: Callable[[str], Rule | None] = lambda _: None,
         cell: Cell = FIRST,
+        where: str = "",
     ) -> None:
         self._cell = cell
         self._loop = asyncio.get_running_loop()
@@ -88,7 +90,13 @@ class Gate:
         self._tick: asyncio.TimerHandle | None = None
         self._troubles = Troubles()
         self.stats = GateStats()
-        self._outage = Outage(rule, boot=lambda: self._boot, timeout_s=timeout_s, stats=self.stats)
+        self._outage = Outage(
+            rule,
+            boot=lambda: self._boot,
+            timeout_s=timeout_s,
+            stats=self.stats,
+            where=where,
+        )
         self._settling = Settling(
             settle_lane,
             client,

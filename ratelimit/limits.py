@@ -5,15 +5,17 @@ A scope's key is `{c0}:s:<scope>`, a deployment's `{c0}:d:<id>`; `{c0}` is the c
 The layout of a record stands in `lua/scope.lua`, that of a plan in `lua/admit.lua`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgpack
 
+from config.cells import cell_of, is_shared, tenant_of
 from config.models import DEFAULT_MEMBER, NANO, Budget, Config, Limits, Member
 from config.scalars import moment_of
+from ratelimit.shares import amounts, floors
 from ratelimit.zones import FIRST as ZERO
 from ratelimit.zones import packed_zone
 from store.cells import FIRST, Cell
@@ -79,11 +81,14 @@ def pack_limits(
     weight: int = 0,
     drained: bool = False,
     time_zone: str = "UTC",
+    whole: Limits | None = None,
 ) -> bytes:
     """
     Return the packed record of a scope's limits, stamped with the configuration's version.
 
     `weight` is a deployment's and 0 for all other scopes; `time_zone` is that of budgets without their own.
+    `whole` is what these limits are a share of: then a call that is larger than the bucket does not fit into a full one, as it
+    would otherwise, since other cells may take as much at the same time.
     """
     shape = 0
     rates: list[float] = []
@@ -92,7 +97,8 @@ def pack_limits(
         if limit is not None:
             burst = getattr(limits.burst, rate) or limit
             depth = depth_us(rate, limit, burst)
-            rates += (WHATS[rate[:-2]], scale_us(rate, limit), depth, limit, burst, code)
+            most = burst if whole is None else getattr(whole.burst, rate) or getattr(whole, rate)
+            rates += (WHATS[rate[:-2]], scale_us(rate, limit), depth, limit, most, code)
             shape += 1 << (code - 1)
     rows: list[Any] = []
     for budget in sorted(budgets, key=lambda one: (KINDS[one.per], one.mode == "soft")):
@@ -144,8 +150,14 @@ class Declared(NamedTuple):
     drained: bool = False
 
 
-def declared(config: Config) -> Iterator[Declared]:
-    """Yield every scope and deployment that a configuration names."""
+def declared(config: Config, cell: Cell | None = None) -> Iterator[Declared]:
+    """Yield every scope and deployment that a configuration names; those in one cell, where that is said."""
+    for scope in _declared(config):
+        if cell is None or is_shared(scope.name) or cell_of(config, tenant_of(scope.name)) is cell:
+            yield scope
+
+
+def _declared(config: Config) -> Iterator[Declared]:
 
     def scope(name: str, section: Any, time_zone: str = "UTC") -> Declared:
         return Declared(name, section.limits, section.budgets, time_zone)
@@ -208,11 +220,24 @@ def _members(config: Config) -> Iterator[tuple[str, Member, str]]:
                     yield scope, named[DEFAULT_MEMBER], place.time_zone
 
 
-def records(config: Config, version: int) -> Iterator[tuple[str, bytes]]:
-    """Yield the key and the packed limits of every scope and deployment that a configuration names."""
-    for scope in declared(config):
+def is_divided(config: Config, scope: Declared) -> bool:
+    """Tell whether a scope has limits that are divided over cells."""
+    return config.store.cells > 1 and is_shared(scope.name) and bool(amounts(scope.limits))
+
+
+def records(config: Config, version: int, cell: Cell = FIRST) -> Iterator[tuple[str, bytes]]:
+    """
+    Yield the key and the packed limits of every scope and deployment that a configuration names in a cell.
+
+    Of what is divided over cells it is the least that any of them has, under version 0: to be written only where nothing is.
+    """
+    for scope in declared(config, cell):
+        if is_divided(config, scope):
+            least = floors(scope.limits, config.store.cells)
+            yield key_of(scope.name, cell), pack_share(0, scope, least)
+            continue
         yield (
-            key_of(scope.name),
+            key_of(scope.name, cell),
             pack_limits(
                 version,
                 scope.limits,
@@ -224,6 +249,13 @@ def records(config: Config, version: int) -> Iterator[tuple[str, bytes]]:
         )
 
 
+def pack_share(version: int, scope: Declared, share: Limits) -> bytes:
+    """Return the packed record of a cell's share of a scope's limits."""
+    return pack_limits(
+        version, share, weight=scope.weight, drained=scope.drained, whole=scope.limits
+    )
+
+
 def missing(known: Mapping[str, bytes], keys: Iterable[str]) -> list[tuple[str, bytes]]:
     """
     Return the records, of those that are known, that a store lacks which has not got some keys.
@@ -232,7 +264,9 @@ def missing(known: Mapping[str, bytes], keys: Iterable[str]) -> list[tuple[str, 
     """
     wanted = set(keys)
     lost = [
-        scope_key(f"user:{scope_of(key)[6:]}#") for key in wanted if scope_of(key)[:6] == "users:"
+        key.replace(":s:users:", ":s:user:", 1) + "#"
+        for key in wanted
+        if scope_of(key)[:6] == "users:"
     ]
     return [
         (key, packed)
@@ -432,6 +466,30 @@ def decode_scope(limits: bytes, state: bytes | None) -> ScopeState:
         failures=int(health[2]),
         cooling_until_us=health[3],
         throttled_until_us=health[4],
+    )
+
+
+def merged(states: Sequence[ScopeState], now_us: float) -> ScopeState:
+    """Return what cells hold together of a scope that is divided over them, as if it were one."""
+    first = max(states, key=lambda state: state.version)
+    rates = {}
+    for name in first.rates:
+        parts = [state.rates[name] for state in states if name in state.rates]
+        limit = sum(part.limit for part in parts)
+        free = sum(
+            (part.depth_us - max(part.tat_us - now_us, 0.0)) * part.limit / limit for part in parts
+        )
+        depth = sum(part.depth_us * part.limit / limit for part in parts)
+        rates[name] = RateState(limit, parts[0].burst, depth, now_us + max(depth - free, 0.0))
+    return replace(
+        first,
+        concurrency=sum(state.concurrency for state in states),
+        in_flight=sum(state.in_flight for state in states),
+        rates=rates,
+        latency_us=max(state.latency_us for state in states),
+        failures=max(state.failures for state in states),
+        cooling_until_us=max(state.cooling_until_us for state in states),
+        throttled_until_us=max(state.throttled_until_us for state in states),
     )
 
 

@@ -28,7 +28,7 @@ class Outage:
     """
     Whether there is one, and what runs here, whoever has admitted it.
 
-    `rule` finds what a scope declares; `boot` gives the life under which asks are granted.
+    `rule` finds what a scope declares; `boot` gives the life under which asks are granted; `where` names the cell, if there are more.
     """
 
     def __init__(
@@ -38,12 +38,14 @@ class Outage:
         boot: Callable[[], Boot],
         timeout_s: float,
         stats: GateStats,
+        where: str = "",
     ) -> None:
         self._sight = Sight()
         self._judge = Degraded(rule, self._sight)
         self._boot = boot
         self._timeout_s = timeout_s
         self._stats = stats
+        self._where = f" in {where}" if where else ""
         self._live: dict[str, tuple[Ask, Grant]] = {}
         self._replicas: Replicas | None = None
         self._refused = False
@@ -80,7 +82,7 @@ class Outage:
             if self._replicas is None
             else f"held at 1 / {self._replicas.count} on each replica"
         )
-        log.warning("degraded: %s; rates are %s, strict budgets closed", why, shares)
+        log.warning("degraded%s: %s; rates are %s, strict budgets closed", self._where, why, shares)
 
     def over(self) -> None:
         """Leave judging to the store again."""
@@ -88,7 +90,8 @@ class Outage:
             return
         self._judge.leave()
         log.warning(
-            "no longer degraded after %.1f s; %d calls were granted here meanwhile",
+            "no longer degraded%s after %.1f s; %d calls were granted here meanwhile",
+            self._where,
             monotonic() - self._began_at,
             self._stats.degraded_granted - self._granted_before,
         )

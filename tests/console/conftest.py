@@ -20,7 +20,7 @@ from console import gateway, shapes, whereabouts
 from console.admin import Door, make_app, routes
 from governance.drain import LedgerWriter
 from governance.ledger import Entry, encode
-from store.cells import FIRST
+from store.cells import FIRST, Cell
 
 AT_US = 1_795_318_572_345_678  # 2026-11-22T03:36:12Z
 
@@ -51,21 +51,21 @@ class Ledger:
         self.path = path
         self.url = f"sqlite:{path}"
 
-    async def append(self, attempt_id: str, **said: str | int) -> None:
+    async def append(self, attempt_id: str, cell: Cell = FIRST, **said: str | int) -> None:
         """Append an entry and count it, as `settle` does."""
         new = entry(attempt_id, **said)
-        await self.redis.xadd(FIRST.ledger, {"e": encode(new)})
+        await self.redis.xadd(cell.ledger, {"e": encode(new)})
         for name, amount in (
             ("entries", 1),
             ("input_tokens", new.input_tokens),
             ("output_tokens", new.output_tokens),
             ("cost_nusd", new.cost_nusd),
         ):
-            await self.redis.hincrby(FIRST.totals, name, amount)
+            await self.redis.hincrby(cell.totals, name, amount)
 
-    async def drain(self) -> None:
+    async def drain(self, cell: Cell = FIRST) -> None:
         """Make the database and enter everything."""
-        async with LedgerWriter(self.redis, self.path) as writer:
+        async with LedgerWriter(self.redis, self.path, cell=cell) as writer:
             await writer.prepare()
             while await writer.drain():
                 pass

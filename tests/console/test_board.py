@@ -15,6 +15,7 @@ from ratelimit.limits import BudgetState, ScopeState, records
 from ratelimit.upkeep import seed
 from routing import board
 from routing.lessons import ALL, Lessons
+from store.cells import FIRST
 
 CONFIG = """
 providers: {p: {protocol: openai, base_url: http://h}}
@@ -82,7 +83,7 @@ async def test_the_board_says_what_the_store_holds(redis_client: Redis) -> None:
     """Budgets that are spent, lessons that were sent; and nothing before there is a configuration."""
     config: Config = load_text(CONFIG, source="f", environ={}).config
     running: list[tuple[Config, int]] = []
-    keeper = Keeper(redis_client, lambda: running[0] if running else None)
+    keeper = Keeper({FIRST: redis_client}, lambda: running[0] if running else None)
     assert await keeper.publish(NOON) == 0
     running.append((config, 3))
     await seed(redis_client, records(config, 3), 3)

@@ -222,3 +222,15 @@ async def test_before_the_first_version_nothing_can_be_changed(
     await api.refused(503, "not_ready", "POST", APPLY, body)
     await api.refused(503, "not_ready", "GET", CONFIG)
     assert (await api.done("GET", "/v1/config/versions"))["versions"] == []
+
+
+async def test_tenants_lie_elsewhere_only_while_nothing_runs(api: Api) -> None:
+    """A change of the cells is refused with what to do, and nothing is published."""
+    document = (await api.done("GET", CONFIG))["document"] + "store: {cells: 2}\n"
+    body = {"document": document, "why": "more room", "expected": 1}
+    said = await api.refused(409, "cells_are_fixed", "POST", APPLY, body)
+    assert said["message"] == "store.cells: this changes only while no edge runs"
+    (problem,) = said["problems"]
+    assert problem["path"] == "store.cells"
+    assert problem["remedy"] == "stop every edge, change the file, and start again"
+    assert (await api.done("GET", CONFIG))["version"] == 1

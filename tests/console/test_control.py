@@ -19,11 +19,12 @@ from redis.asyncio import Redis
 
 from config import live
 from config.loader import load_file
-from console import control
+from console import control, stores
 from console.control import Control, run
 from console.metrics import Fleet
 from governance.drain import LedgerWriter
-from store.cells import FIRST
+from ratelimit.upkeep import read_scope
+from store.cells import FIRST, Cell, cell
 
 Ledger = Any  # the fixture of this folder's conftest
 TOKEN = {"Authorization": "Bearer a-token-of-32-letters-and-digits"}
@@ -332,7 +333,7 @@ async def test_the_dead_are_reaped_and_counted(
     """The leader of the chore reaps, and the page says how many leases."""
     reaped = iter([3, 0, 2])
 
-    async def reap(client: Redis) -> int:
+    async def reap(client: Redis, _: Cell) -> int:
         assert client is ledger.redis
         return next(reaped, 0)
 
@@ -367,3 +368,109 @@ async def test_a_second_control_waits_for_its_turn(
                 return await leads(role) != await leads(second)
 
             await eventually(one_leads)
+
+
+# Several cells...
+
+
+def spread(config_file: Path) -> None:
+    """Have the file spread its tenants over two cells, and limit the deployment."""
+    text = config_file.read_text() + "store: {cells: 2}\n"
+    config_file.write_text(text.replace("{provider: mock}", "{provider: mock, limits: {rpm: 60}}"))
+
+
+@pytest.fixture
+async def wide_role(
+    ledger: Ledger, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Control]:
+    """Run the role's chores over two cells on one server."""
+    for name in ("REAP_EVERY_S", "ASK_EVERY_S", "KEEP_EVERY_S", "TELL_EVERY_S", "DIVIDE_EVERY_S"):
+        monkeypatch.setattr(control, name, 0.02)
+    spread(config_file)
+    writers = [
+        LedgerWriter(ledger.redis, ledger.path, cell=cell(number), idle_s=0.01)
+        for number in range(2)
+    ]
+    async with writers[0], writers[1]:
+        ours = Control(
+            ledger.redis,
+            writers[0],
+            load_file(config_file, {}),
+            Fleet(tmp_path / "run"),
+            {},
+            others=writers[1:],
+            alone=True,
+        )
+        async with ours.working():
+            yield ours
+
+
+async def test_every_cell_has_its_chores(wide_role: Control, ledger: Ledger) -> None:
+    """Limits are there and divided, entries of each are entered, events told, the dead reaped, budgets opened."""
+    await eventually(lambda: runs(wide_role, 1))
+    shares = [await read_scope(ledger.redis, "deployment:demo/mock", cell(n)) for n in range(2)]
+    assert [share and share.limit("rpm") for share in shares] == [30, 30]
+    assert await live.noted_cells(ledger.redis) == (cell(0), cell(1))
+    for number in range(2):
+        await ledger.append(f"r{number}.1", cell(number), cost_nusd=7)
+        row = [f"{{c{number}}}:s:org:acme", 3, 24311, 50, 10**9, 5 * 10**8, 1, 0]
+        await ledger.redis.xadd(cell(number).events, {"e": msgpack.packb(row)})
+        await ledger.redis.zadd(cell(number).beats, {"host/0.ab": 1})
+
+    async def done() -> bool:
+        counts = (await wide_role.page()).decode()
+        return (
+            "penstock_ledger_entries_total 2.0" in counts
+            and "penstock_ledger_waiting_entries 0.0" in counts
+            and 'penstock_budget_events_total{scope="org",threshold="50"} 2.0' in counts
+            and not await ledger.redis.exists(cell(0).beats, cell(1).beats)
+        )
+
+    await eventually(done)
+    chores = {"ledger", "reaper", "alerts", "ledger.c1", "reaper.c1", "alerts.c1", "shares"}
+    counts = (await wide_role.page()).decode()
+    assert set(re.findall(r'_leading\{chore="([^"]+)"\} 1', counts)) >= chores
+    assert await ledger.redis.exists(f"{cell(1).tag}:lead:reaper.c1")
+
+    async def opened() -> bool:
+        notes = [await ledger.redis.hget(cell(number).epoch, "known") for number in range(2)]
+        return None not in notes
+
+    await eventually(opened)
+
+
+async def test_a_file_that_spreads_tenants_elsewhere_waits_for_the_end_of_all_edges(
+    ledger: Ledger, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control does not start while one lives; nothing is published then."""
+    monkeypatch.setattr(stores, "MOVE_WITHIN_S", 0.05)
+    loaded = load_file(config_file, {})
+    await live.publish_file(ledger.redis, loaded.document, by="test", why="start")
+    spread(config_file)
+    await ledger.redis.zadd(FIRST.beats, {"host/0.ab": 10**16})
+    ended = asyncio.Event()
+
+    def connect(_: Cell) -> Redis:
+        return Redis.from_url(f"unix://{ledger.redis.get_connection_kwargs()['path']}")
+
+    writers = [LedgerWriter(ledger.redis, ledger.path, cell=cell(n)) for n in range(2)]
+    async with writers[0], writers[1]:
+        ours = Control(
+            ledger.redis,
+            writers[0],
+            load_file(config_file, {}),
+            Fleet(tmp_path / "run"),
+            {},
+            others=writers[1:],
+            connect=connect,
+            end=ended.set,
+        )
+        async with ours.working(), asyncio.timeout(20):
+            await ended.wait()
+    assert str(ours.refusal) == (
+        "store.cells: 1 -> 2: this changes only while nothing runs, and host/0 lives;"
+        " stop every edge, and start again"
+    )
+    found = await live.current(ledger.redis)
+    assert found is not None
+    assert found.number == 1

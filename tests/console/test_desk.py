@@ -113,7 +113,7 @@ async def test_a_store_that_goes_away_is_said(api: Api, monkeypatch: pytest.Monk
         patch.setattr(desk.live, "publish", away("gone before"))
         await api.refused(503, "store_unavailable", "PUT", QUOTA, body())
     with monkeypatch.context() as patch:
-        patch.setattr(desk, "seed", away("gone after"))
+        patch.setattr(desk, "put_limits", away("gone after"))
         status, found = await api.ask("PUT", QUOTA, body())
     assert (status, found["error"]["code"]) == (503, "published_not_seeded")
     assert found["error"]["version"] == 2

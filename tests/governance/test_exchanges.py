@@ -21,10 +21,10 @@ async def test_entries_are_found_in_both_places_and_in_their_order(books: Books)
     await books.append("x.10", cost_nusd=3)
     await books.append("x.2", cost_nusd=2)
     await books.append("x.2+settle", cost_nusd=-1)
-    found = await find_exchange(books.redis, books.path, "x")
+    found = await find_exchange({FIRST: books.redis}, books.path, "x")
     assert [entry["attempt_id"] for entry in found] == ["x.1", "x.2", "x.2+settle", "x.10"]
     await books.drain()
-    assert await find_exchange(books.redis, books.path, "x") == found
+    assert await find_exchange({FIRST: books.redis}, books.path, "x") == found
     assert found[0]["outcome"] == "connect_failed"
 
 
@@ -35,7 +35,7 @@ async def test_an_entry_that_is_in_both_places_is_told_once(books: Books) -> Non
     await books.drain()
     await books.redis.xadd(FIRST.ledger, payload)
     assert len(await in_stream(books.redis, "x")) == 1
-    assert len(await find_exchange(books.redis, books.path, "x")) == 1
+    assert len(await find_exchange({FIRST: books.redis}, books.path, "x")) == 1
 
 
 async def test_a_name_that_is_part_of_another_finds_only_itself(books: Books) -> None:
@@ -63,8 +63,8 @@ async def test_the_stream_is_looked_through_page_by_page(
 async def test_nothing_is_an_empty_answer(books: Books, redis_client: Redis) -> None:
     """An unknown exchange has no entries; a database that is not there is an error."""
     with pytest.raises(LedgerUnreachable):
-        await find_exchange(redis_client, books.path, "x")
+        await find_exchange({FIRST: redis_client}, books.path, "x")
     async with books.writer() as writer:
         await writer.prepare()
-    assert await find_exchange(redis_client, books.path, "x") == []
+    assert await find_exchange({FIRST: redis_client}, books.path, "x") == []
     assert in_database(books.path, "x") == []

@@ -30,7 +30,7 @@ async def prepared(books: Books) -> Books:
 
 async def test_nothing_is_equal_to_nothing(books: Books) -> None:
     """A gateway that has served nobody has true books."""
-    verdict = await verify(books.redis, (await prepared(books)).path)
+    verdict = await verify({FIRST: books.redis}, (await prepared(books)).path)
     assert verdict.is_equal()
     assert verdict.counters == Balance()
 
@@ -47,7 +47,7 @@ async def test_what_waits_and_what_is_entered_add_up(books: Books) -> None:
         with pytest.raises(ConnectionResetError):
             await writer.drain()
     await books.append("d.1", input_tokens=8, output_tokens=80, cost_nusd=800)
-    verdict = await verify(books.redis, books.path)
+    verdict = await verify({FIRST: books.redis}, books.path)
     assert verdict.is_equal()
     assert verdict.counters == Balance(4, 15, 150, 700)
     assert verdict.database + verdict.stream == verdict.counters
@@ -85,7 +85,7 @@ async def test_the_books_agree_while_calls_run(
     async def prove() -> int:
         proofs = 0
         while not done.is_set():
-            verdict = await verify(books.redis, books.path)
+            verdict = await verify({FIRST: books.redis}, books.path)
             assert verdict.is_equal(), verdict
             proofs += 1
         return proofs
@@ -96,7 +96,7 @@ async def test_the_books_agree_while_calls_run(
         tasks.create_task(drain("b"))
         tasks.create_task(serve())
     assert proving.result() > 3
-    assert (await verify(books.redis, books.path)).database.entries == 150
+    assert (await verify({FIRST: books.redis}, books.path)).database.entries == 150
 
 
 @given(st.integers(-5, 5), st.integers(-5, 5), st.integers(-5, 5), st.integers(-(10**12), 10**12))
@@ -114,7 +114,7 @@ async def test_any_difference_is_told_exactly(
         ("cost_nusd", cost),
     ):
         await books.redis.hincrby(FIRST.totals, name, off)
-    verdict = await verify(books.redis, books.path)
+    verdict = await verify({FIRST: books.redis}, books.path)
     assert verdict.difference == Balance(entries, tokens_in, tokens_out, cost)
     assert verdict.is_equal() == (not any((entries, tokens_in, tokens_out, cost)))
     assert verdict.as_json()["equal"] == verdict.is_equal()
@@ -129,7 +129,7 @@ async def test_a_row_that_was_taken_out_of_the_database_is_missed(books: Books) 
     with closing(sqlite3.connect(books.path)) as connection:
         connection.execute("DELETE FROM entries WHERE attempt_id = 'a.1'")
         connection.commit()
-    verdict = await verify(books.redis, books.path)
+    verdict = await verify({FIRST: books.redis}, books.path)
     assert verdict.difference == Balance(1, 0, 0, 5)
 
 
@@ -137,13 +137,13 @@ async def test_what_is_no_entry_is_counted_before_and_after_it_was_set_aside(boo
     """Garbage, and an attempt's second append, are told and never called equal silently."""
     await prepared(books)
     await books.redis.xadd(FIRST.ledger, {"e": b"?"})
-    assert (await verify(books.redis, books.path)).rejected == 1
+    assert (await verify({FIRST: books.redis}, books.path)).rejected == 1
     await books.append("a.1", cost_nusd=5)
     await books.append("a.1", cost_nusd=6)
-    before = await verify(books.redis, books.path)
+    before = await verify({FIRST: books.redis}, books.path)
     assert before.difference == Balance(1, 0, 0, 6)
     await books.drain()
-    after = await verify(books.redis, books.path)
+    after = await verify({FIRST: books.redis}, books.path)
     assert after.difference == Balance(1, 0, 0, 6)
     assert after.rejected == 2
 
@@ -153,12 +153,12 @@ async def test_an_earlier_life_of_the_store_is_told_and_not_compared(books: Book
     await books.append("old.1", cost_nusd=5)
     await books.drain()
     await books.redis.flushall()
-    verdict = await verify(books.redis, books.path)
+    verdict = await verify({FIRST: books.redis}, books.path)
     assert verdict.is_equal()
     assert (verdict.earlier.entries, verdict.earlier.cost_nusd) == (1, 5)
     await books.append("new.1", cost_nusd=7)
     await books.drain()
-    verdict = await verify(books.redis, books.path)
+    verdict = await verify({FIRST: books.redis}, books.path)
     assert verdict.is_equal()
     assert verdict.database == Balance(1, 0, 0, 7)
 
@@ -166,12 +166,12 @@ async def test_an_earlier_life_of_the_store_is_told_and_not_compared(books: Book
 async def test_what_cannot_be_read_is_not_called_equal(books: Books, redis_url: str) -> None:
     """No database, and no store: an error each."""
     with pytest.raises(LedgerUnreachable):
-        await verify(books.redis, books.path)
+        await verify({FIRST: books.redis}, books.path)
     await prepared(books)
     nowhere = Redis.from_url(redis_url.replace("redis.sock", "none.sock"))
     with pytest.raises(RedisGone, match=r"none\.sock"):
-        await verify(nowhere, books.path)
+        await verify({FIRST: nowhere}, books.path)
     await nowhere.aclose()
     await books.redis.set(FIRST.totals, "no hash")
     with pytest.raises(Exception, match="WRONGTYPE"):
-        await verify(books.redis, books.path)
+        await verify({FIRST: books.redis}, books.path)

@@ -52,7 +52,6 @@ from proxy.wire.translate.core import (
     Target,
     Written,
     addressed,
-    thinking,
 )
 from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect, of_host
 from proxy.wire.translate.embeddings import EMBEDDERS, GEMINI_ONE
@@ -115,5 +114,4 @@ __all__ = [
     "addressed",
     "of_host",
     "play",
-    "thinking",
 ]

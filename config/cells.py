@@ -1,0 +1,146 @@
+"""
+Which cell holds what: tenants lie whole in one, what all of them use is shared by all.
+
+An organization lies in one cell with all its parts, so that every limit over a caller is seen by one script.
+Models, deployments and providers are used from every cell; what they are limited to is divided into shares
+(`ratelimit.shares`), which has to leave something for each.
+Where nobody says it, an organization's name decides, by the highest random weight (Thaler and Ravishankar, "Using name-based
+mappings to increase hit rates", 1998): with one cell more only those organizations move that go there.
+"""
+
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+
+from config.document import Node
+from config.models import MOST_CELLS, Config
+from config.problems import Path
+from config.references import Clash, organizations_in
+from store.cells import Cell, cell
+
+__all__ = ["cell_of", "cells_of", "check", "is_shared", "moved", "tenant_of"]
+
+SHARED = frozenset({"model", "deployment", "provider"})
+"""The kinds of scopes that are used from every cell."""
+
+
+def is_shared(scope: str) -> bool:
+    """Tell whether a scope (`deployment:<id>`) is used from every cell."""
+    return scope.partition(":")[0] in SHARED
+
+
+def tenant_of(scope: str) -> str:
+    """
+    Return the outermost organization of a scope such as `team:acme/emea/support` or `user:acme#ann`.
+
+    It is empty where a scope belongs to nobody: what is copied to a shadow is paid by its experiment.
+    """
+    kind, _, name = scope.partition(":")
+    return "" if kind == "shadow" else name.partition("#")[0].partition("/")[0]
+
+
+def cells_of(config: Config) -> tuple[Cell, ...]:
+    """Return the cells, the first one first."""
+    return tuple(map(cell, range(config.store.cells)))
+
+
+def cell_of(config: Config, organization: str) -> Cell:
+    """Return where an organization lies, or the one that it is a part of (`acme/emea`); the first cell for nobody."""
+    count = config.store.cells
+    outermost = organization.partition("/")[0]
+    if count == 1 or not outermost:
+        return cell(0)
+    placed = config.organizations.get(outermost)
+    if placed is not None and placed.cell is not None:
+        return cell(placed.cell)
+    return cell(
+        max(range(count), key=lambda number: sha256(f"{number}:{outermost}".encode()).digest())
+    )
+
+
+def moved(before: Config, after: Config) -> str:
+    """Return what would lie elsewhere, in words; empty when all stays where it is."""
+    if before.store.cells != after.store.cells:
+        return f"store.cells: {before.store.cells} -> {after.store.cells}"
+    for name in before.organizations:
+        here, there = cell_of(before, name), cell_of(after, name)
+        if name in after.organizations and here is not there:
+            return f"organizations.{name}.cell: {here.number} -> {there.number}"
+    return ""
+
+
+# What cannot be divided...
+
+
+def check(root: Node) -> Iterator[Clash]:
+    """Give what cannot be kept over as many cells as a document asks for."""
+    said = root.get("store", "cells")
+    count = 1 if said is None else _whole(said) or 0
+    if not 1 <= count <= MOST_CELLS:
+        return
+    for path, entry in organizations_in(root):
+        node = entry.node.get("cell")
+        number = _whole(node)
+        if node is None or number is None:
+            continue
+        if len(path) > 2:
+            remedy = f"write it at organizations.{path[1]}"
+            yield _clash((*path, "cell"), node, "a part lies where the whole does", remedy)
+        elif number >= count:
+            yield _clash(
+                (*path, "cell"),
+                node,
+                f"there is no cell {number}: store.cells is {count}",
+                f"write a number from 0 to {count - 1}, or raise store.cells",
+            )
+    if count > 1:
+        for path, scope in _shared_in(root):
+            yield from _undividable(path, scope, count)
+
+
+def _shared_in(root: Node) -> Iterator[tuple[Path, Node]]:
+    for kind in ("providers", "models"):
+        found = root.get(kind)
+        for name, entry in found.entries.items() if found is not None else ():
+            yield (kind, name), entry.node
+            placed = entry.node.get("deployments")
+            for at, each in enumerate(placed.items if placed is not None else ()):
+                yield (kind, name, "deployments", at), each
+
+
+def _undividable(path: Path, scope: Node, count: int) -> Iterator[Clash]:
+    budget = scope.get("budget")
+    if budget is not None:
+        yield _clash(
+            (*path, "budget"),
+            budget,
+            f"it is used from {count} cells (store.cells), and a budget lies in one",
+            "give budgets to organizations, teams, keys, users, applications or business lines,"
+            " or set store.cells to 1",
+        )
+    limits = scope.get("limits")
+    bursts = scope.get("limits", "burst")
+    for place, found in (
+        ((*path, "limits"), limits),
+        ((*path, "limits", "burst"), bursts),
+    ):
+        for name, entry in found.entries.items() if found is not None else ():
+            amount = _whole(entry.node)
+            if amount is not None and 0 < amount < count:
+                yield _clash(
+                    (*place, name),
+                    entry.node,
+                    f"{amount} cannot be divided over {count} cells (store.cells)",
+                    f"make it {count} at least, or set store.cells lower",
+                )
+
+
+def _clash(path: Path, node: Node, message: str, remedy: str) -> Clash:
+    return Clash(path, node.line, node.column, message, remedy=remedy)
+
+
+def _whole(node: Node | None) -> int | None:
+    text = node.value if node is not None and node.kind == "scalar" and not node.unset else None
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9][0-9_]{0,30}", text):
+        return None
+    return int(text.replace("_", ""))
