@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from loadtests.bench import gateway, held, nginx, report, tools
+from loadtests.bench import gateway, held, nginx, report, tools, translations
 from loadtests.bench.figures import PARTS
 from loadtests.bench.ground import Ground, ending_in_order
 from loadtests.bench.measure import QUICK, Bench, Contestant, Effort, body_of, in_turn, rows_of
@@ -46,9 +46,13 @@ def _say(words: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the bench; gives 0, 1 when it failed, 2 when a program is missing. A missed target is no failure."""
+    said = sys.argv[1:] if arguments is None else arguments
+    if said[:1] == ["translations"]:
+        return translations.main(said[1:])
     parser = argparse.ArgumentParser(
         prog="penstock bench",
         description="What a governed request costs, beside nginx; see loadtests/README.md.",
+        epilog="penstock bench translations: what a translated stream costs, beside one passed through.",
     )
     parser.add_argument("--quick", action="store_true", help="one short run each: noisy")
     parser.add_argument("--runs", type=_count, help="runs per contestant (3)")
@@ -59,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="nothing waits for a time slice (SCHED_FIFO; as root, on Linux): what is left is the gateway's own",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write raw results and machine")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(said)
     effort = QUICK if given.quick else Effort()
     if given.runs is not None:
         effort = dataclasses.replace(effort, runs=given.runs)
