@@ -14,6 +14,7 @@ from config.models import Config
 from routing.catalogue import Rates, rates_for
 from routing.eligibility import Option, Pool
 from routing.listing import TASKS, Listed, Prior, listed, listing, sources
+from routing.scoring import blended_nusd
 
 __all__ = ["CONFIGURED", "Offered", "Wanted", "all_listed", "as_json", "configured", "matching"]
 
@@ -49,7 +50,7 @@ class Offered:
         """The price of a million tokens, three of input for one of output, None where it is unknown."""
         if self.rates is None:
             return None
-        return (3 * self.rates.input_nusd_per_ktok + self.rates.output_nusd_per_ktok) * 1000 // 4
+        return blended_nusd(self.rates.input_nusd_per_ktok, self.rates.output_nusd_per_ktok)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ _PREFIX = re.compile(
     r"^(?:(?:global|regional|us|eu|apac|au|jp)\.)?"
     r"(?:(?:anthropic|amazon|meta|mistral|openai|google|qwen|deepseek|moonshotai|zai|nvidia|cohere|ai21|writer)\.)?"
 )
-_REVISION = re.compile(r"-v\d+:\d+$|@.*$|:(?!\d).*$")
+_REVISION = re.compile(r"-v\d+:\d+$|:0$|@.*$|:(?!\d).*$")
 _DATE = re.compile(r"-(?:20\d{6}|20\d\d-\d\d-\d\d)(?=-|$)")
 _PACKAGING = re.compile(
     r"-(?:latest|instruct|it|fp8|fp16|bf16|awq|gptq|maas|tee|versatile|instant|preview|hf)$"
