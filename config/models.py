@@ -77,6 +77,7 @@ BizLevel = Literal["premium", "normal", "economy"]
 PreferCost = Literal["low", "high"]
 OutputCap = Literal["max_tokens", "max_completion_tokens"]
 WhenDown = Literal["share", "closed"]
+Probe = Literal["models", "connect", "call", "off"]
 Sticky = Literal["caller", "user", "session", "request"]
 Routing = Literal["full", "steady", "declared"]
 RoutePolicy = Literal["declared", "cost_quality"]
@@ -594,6 +595,22 @@ class Quality(Section):
         return {name: value for name, value in said.items() if value is not None}
 
 
+class HealthProbe(Section):
+    """How a provider is probed; once for the whole fleet, by the control that leads."""
+
+    probe: Annotated[Probe, Word.of(Probe)] | None = Field(
+        default=None,
+        description="`models` asks for its list of models, `connect` only for a connection, `call`"
+        " each deployment for one token, which costs what it costs and stands in the ledger under"
+        " the key `probe`; `off` probes nothing. By default `models` where the protocol has such a"
+        " list, else `connect`.",
+    )
+    interval_s: Annotated[float, Number(1, DAY_S)] = Field(
+        default=30, description="Pause between two probes."
+    )
+    timeout_s: Seconds = Field(default=5, description="How long a probe may take.")
+
+
 class FirstToken(Section):
     """How long the first token of a stream may take, by the size of its prompt."""
 
@@ -656,6 +673,7 @@ class Provider(Section):
     first_byte_timeout_s: Seconds = Field(
         default=60, description="How long the first byte of an answer may take."
     )
+    health: HealthProbe = Field(default_factory=HealthProbe, description="How it is probed.")
     first_token_timeout: FirstToken | None = Field(
         default=None,
         description="How long the first token of a stream may take, where that is to depend on its"

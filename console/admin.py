@@ -26,6 +26,7 @@ from config.problems import quoted
 from console import (
     catalogue_routes,
     config_routes,
+    health_routes,
     key_routes,
     models_routes,
     openapi,
@@ -77,6 +78,7 @@ def routes() -> tuple[Route, ...]:
         *key_routes.ROUTES,
         *quota_routes.ROUTES,
         *catalogue_routes.ROUTES,
+        *health_routes.ROUTES,
         *models_routes.ROUTES,
         *routing_routes.ROUTES,
     )

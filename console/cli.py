@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             "console.models_command", "list models by tag, price, quality; import catalogues"
         ),
         "providers": Command("console.providers_command", "list providers"),
+        "health": Command("console.health_command", "which deployments serve, and which do not"),
         "deployment": Command("console.deployment_command", "list, drain and weigh deployments"),
         "usage": Command("console.usage_command", "sum tokens and cost, by model, team, key, …"),
         "ledger": Command("console.ledger_command", "prove the books; show one exchange"),

@@ -17,6 +17,7 @@ Then the admin port opens (live, not yet ready), and the chores begin:
 | canaries | raises canaries step by step, and takes back those that do harm | yes |
 | limits | writes limits into cells that were away, where there are several | no |
 | shares | divides the limits that cells share, where there are several | yes |
+| probes | asks providers whether they are there | yes |
 | metrics | asks the workers for their counts | no |
 
 *Led* chores are done by one of several controls at a time; each of them bears a second leader.
@@ -59,11 +60,13 @@ from console.board import Keeper
 from console.canaries import Canaries
 from console.chores import Chore, Chores
 from console.metrics import Fleet, control_snapshot
+from console.probes import Prober, worst_standings
 from console.reckoner import Reckoner
 from console.stores import CannotMove, in_each, move, put_limits
 from governance.alerts import untold
 from governance.drain import LedgerWriter
 from ratelimit.rebalancing import Overtaken, divide, divided_in
+from ratelimit.reports import STATES, Standing
 from ratelimit.upkeep import reap
 from store.cells import FIRST, Cell
 from store.election import Lease, lead
@@ -289,10 +292,11 @@ class Control:
         self._config: tuple[Config, int] | None = None
         keeper = Keeper(self._stores, lambda: self._config)
         canaries = Canaries(store, writer.path, lambda: self._config, environ, by=self.replica)
+        self._prober = Prober(self._stores, lambda: self._config, replica=self.replica)
         self._alone = alone
         self._reaped = 0
         self._budget_events: Counter[tuple[str, str]] = Counter()
-        self._leading = {"canaries": False, "board": False}
+        self._leading = {"canaries": False, "board": False, "probes": False}
         # Whether the limits of the version that runs are not in all cells yet.
         self._owed = False
         dividing = (
@@ -307,6 +311,7 @@ class Control:
                 *(dividing if others else ()),
                 Chore("board", lambda: self._led("board", keeper.run)),
                 Chore("canaries", lambda: self._led("canaries", canaries.run)),
+                Chore("probes", lambda: self._led("probes", self._prober.run)),
                 Chore("metrics", self._ask),
             ),
             foreseen=(RedisError, OSError),
@@ -382,19 +387,31 @@ class Control:
             counts["penstock_budget_events_total", *labels] = count
         for name, failures in self._chores.failures().items():
             counts["penstock_chore_failures_total", name] = failures
+        for (provider, outcome), count in self._prober.counts.items():
+            counts["penstock_probes_total", provider, outcome] = count
         for name, leading in self._leading.items():
             counts["penstock_chore_leading", name] = int(leading)
         try:
             async with asyncio.timeout(_STORE_WITHIN_S):
                 waiting = sum(await in_each(self._stores, _waiting))
                 said = await live.acknowledgements(self._store)
+                standings = await self._standings()
         except (RedisError, OSError):
             return counts
         counts["penstock_ledger_waiting_entries",] = waiting
+        for name, standing in standings.items():
+            for state in STATES:
+                counts["penstock_deployment_health", name, state] = int(standing.state == state)
         for replica, ack in said.items():
             counts["penstock_config_acknowledged_version", replica] = ack.number
             counts["penstock_config_refused", replica] = int(ack.error is not None)
         return counts
+
+    async def _standings(self) -> dict[str, Standing]:
+        """Return the health of every deployment, as all replicas know it."""
+        if self._config is None:
+            return {}
+        return await worst_standings(self._stores, self._config[0].deployments)
 
     # The chores...
 

@@ -62,6 +62,18 @@ CONTROL_METRICS = (
         "1 where a replica said that it cannot take the latest configuration.",
         ("replica",),
     ),
+    Row(
+        "penstock_deployment_health",
+        "gauge",
+        "1 for the state that a deployment is in: healthy, unknown or offline.",
+        ("deployment", "state"),
+    ),
+    Row(
+        "penstock_probes_total",
+        "counter",
+        "Active probes that this process made; outcome is fine or failed.",
+        ("provider", "outcome"),
+    ),
     Row("penstock_ledger_waiting_entries", "gauge", "Entries in the stream, not yet deleted."),
     Row("penstock_ledger_entries_total", "counter", "Entries that this process entered."),
     Row(

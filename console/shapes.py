@@ -433,6 +433,51 @@ class OneDeployment(DeploymentShape):
     version: int
 
 
+class LeftShape(Shape):
+    """What a vendor still lets pass."""
+
+    amount: int
+    resets_us: int = Field(description="Until its window ends.")
+
+
+class ProbeShape(Shape):
+    """The last active probe of a deployment."""
+
+    at_us: int = Field(description="Unix microseconds.")
+    fine: bool
+    failures: int = Field(description="Failures in a row.")
+    why: str = Field(description="`answered`, `no_connection`, `timed_out`, `status_503`, …")
+    took_us: int
+
+
+class HealthShape(Shape):
+    """The health of a deployment, as all replicas know it."""
+
+    id: str
+    model: str
+    state: str = Field(description="`healthy`, `unknown` or `offline`.")
+    kinds: dict[str, str] = Field(
+        description="The same for calls that want a `whole` answer, a `stream`, or bring `tools`."
+    )
+    breaker: dict[str, str] = Field(
+        description="Of kinds that failed of late: `closed`, `open`, `half_open`, `returning`."
+    )
+    latency_us: int = Field(description="To the first byte, 0 when not known.")
+    failures: int = Field(description="Failures in a row.")
+    throttled_us: int = Field(description="For how long the vendor wants to be left alone.")
+    left: dict[str, LeftShape] = Field(
+        description="Of `requests` and `tokens`, where the vendor says that few are left."
+    )
+    probe: ProbeShape | None
+
+
+class Healths(Shape):
+    """The health of every deployment."""
+
+    version: int
+    deployments: list[HealthShape]
+
+
 class Sections(Shape):
     """Sections by name, secrets masked."""
 

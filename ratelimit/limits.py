@@ -395,6 +395,7 @@ class ScopeState:
     weight: int
     drained: bool
     latency_us: float
+    latency_at_us: float
     failures: int
     cooling_until_us: float
     throttled_until_us: float
@@ -463,6 +464,7 @@ def decode_scope(limits: bytes, state: bytes | None) -> ScopeState:
         weight=weight,
         drained=drained == 1,
         latency_us=health[0],
+        latency_at_us=health[1],
         failures=int(health[2]),
         cooling_until_us=health[3],
         throttled_until_us=health[4],

@@ -1,0 +1,66 @@
+"""The route that tells of every deployment's health: what probes found, what calls showed, what vendors said."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from config.changes import Draft
+from console import shapes
+from console.answers import json_answer
+from console.calls import Call, Route
+from console.desk import EPOCH_US, Desk, refusals
+from console.probes import worst_standings
+from console.quota_routes import deployments_in
+from ratelimit.reports import Standing
+
+__all__ = ["ROUTES"]
+
+
+async def _health(call: Call) -> web.Response:
+    version = await Desk(call.door).current()
+
+    def placed() -> dict[str, str]:
+        draft = Draft(version.document, call.door.environ)
+        return {name: str(path[1]) for name, path in deployments_in(draft)}
+
+    models = await asyncio.to_thread(refusals, placed)
+    standings = await worst_standings(call.door.cells, models)
+    rows = [_row(name, models[name], standing) for name, standing in standings.items()]
+    return json_answer(200, {"version": version.number, "deployments": rows})
+
+
+def _row(name: str, model: str, standing: Standing) -> dict[str, Any]:
+    health, scope, probed, now = (
+        standing.health,
+        standing.scope,
+        standing.report,
+        standing.now_us,
+    )
+    return {
+        "id": name,
+        "model": model,
+        "state": standing.state,
+        "kinds": standing.kinds,
+        "breaker": {kind: one.state(now) for kind, one in health.kinds.items()},
+        "latency_us": 0 if scope is None else round(scope.latency_us),
+        "failures": 0 if scope is None else scope.failures,
+        "throttled_us": 0 if scope is None else max(round(scope.throttled_until_us - now), 0),
+        "left": {
+            what: {"amount": round(amount), "resets_us": round(until - now)}
+            for what, (amount, until) in health.left.items()
+            if until > now
+        },
+        "probe": None
+        if probed is None
+        else {
+            "at_us": probed.at_us + EPOCH_US,
+            "fine": probed.fine,
+            "failures": probed.failures,
+            "why": probed.why,
+            "took_us": probed.took_us,
+        },
+    }
+
+
+ROUTES = (Route("GET", "/v1/health", "The health of every deployment", _health, shapes.Healths),)

@@ -1,0 +1,400 @@
+"""
+Active probes: whether those who serve models are there, asked once for the whole fleet by the control that leads.
+
+| `health.probe` | asks | costs |
+|---|---|---|
+| `models` | for the list of models | nothing |
+| `connect` | for a connection, TLS included | nothing |
+| `call` | each deployment for one token of output | a tiny call, which the ledger keeps under the key `probe` |
+| `off` | nobody | nothing |
+
+What speaks of our key or of our rate is an answer of somebody who is there; what fails is silence, a broken connection, or a 5xx.
+A call has to be answered.
+"""
+
+import asyncio
+import re
+import secrets
+import ssl
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from time import monotonic, time_ns
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import orjson
+from redis.asyncio import Redis
+
+from config.models import Config, PlacedDeployment, Provider
+from console.stores import Stores, in_each
+from governance.ledger import Entry, encode
+from ratelimit.reports import STATES, Finding, Standing, read_standings, report
+from routing.catalogue import Rates, cost_nusd
+from routing.eligibility import Pool
+from store.cells import FIRST, Cell
+
+__all__ = ["Prober", "probe_of", "worst_standings"]
+
+ROUND_S: Final = 1.0
+AT_ONCE: Final = 16
+ANSWER_BYTES: Final = 64 * 1024
+USER_AGENT: Final = "penstock-probe"
+_VERSIONS: Final = re.compile(r"/v1(?:beta)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request of a probe; without a body it is a GET."""
+
+    url: str
+    headers: dict[str, str]
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """What a call used, as `routing.catalogue` bills it."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    web_searches: int = 0
+    units: None = None
+
+
+def probe_of(provider: Provider) -> str:
+    """Return how a provider is probed: as it says, or else by its list of models, where its protocol has one."""
+    if provider.health.probe is not None:
+        return provider.health.probe
+    return "models" if provider.protocol in _MODELS else "connect"
+
+
+# What is asked...
+
+
+def _bare(provider: Provider) -> str:
+    """Return the base URL without the version that some protocols' paths begin with."""
+    return _VERSIONS.sub("", provider.base_url.rstrip("/"))
+
+
+def _headers(provider: Provider) -> dict[str, str]:
+    headers = {"user-agent": USER_AGENT, "accept": "application/json"}
+    key = provider.api_key
+    if provider.protocol == "anthropic":
+        headers["anthropic-version"] = "2023-06-01"
+    if key is not None:
+        name = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}.get(provider.protocol)
+        if name is None:
+            headers["authorization"] = f"Bearer {key.reveal()}"
+        else:
+            headers[name] = key.reveal()
+    return headers | {name.lower(): value for name, value in provider.headers.items()}
+
+
+_MODELS: Final[dict[str, Callable[[Provider], str]]] = {
+    "openai": lambda provider: provider.base_url.rstrip("/") + "/models",
+    "anthropic": lambda provider: _bare(provider) + "/v1/models?limit=1",
+    "gemini": lambda provider: _bare(provider) + "/v1beta/models?pageSize=1",
+}
+
+
+def _call(provider: Provider, model: str) -> _Asked | None:
+    """Return the smallest call of a protocol, None where there is none here."""
+    said: dict[str, Any]
+    if provider.protocol == "openai":
+        url = provider.base_url.rstrip("/") + "/chat/completions"
+        cap = provider.output_cap
+        if cap is None:
+            own = (urlsplit(provider.base_url).hostname or "").endswith(
+                ("openai.com", "openai.azure.com")
+            )
+            cap = "max_completion_tokens" if own else "max_tokens"
+        said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], cap: 1}
+    elif provider.protocol == "anthropic":
+        url = _bare(provider) + "/v1/messages"
+        said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    elif provider.protocol == "gemini":
+        url = f"{_bare(provider)}/v1beta/models/{quote(model, safe='')}:generateContent"
+        said = {
+            "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
+            "generationConfig": {"maxOutputTokens": 1},
+        }
+    else:
+        return None
+    headers = _headers(provider) | {"content-type": "application/json"}
+    return _Asked(url, headers, orjson.dumps(said))
+
+
+def _used(body: bytes) -> _Tokens:
+    """Read what a call used, in the words of any protocol; nothing where nothing is said."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _Tokens()
+    if not isinstance(document, dict):
+        return _Tokens()
+    usage = document.get("usage") or document.get("usageMetadata")
+    if not isinstance(usage, dict):
+        return _Tokens()
+
+    def first(*names: str) -> int:
+        values = [usage.get(name) for name in names]
+        return next((value for value in values if type(value) is int and value >= 0), 0)
+
+    return _Tokens(
+        input_tokens=first("prompt_tokens", "input_tokens", "promptTokenCount"),
+        output_tokens=first("completion_tokens", "output_tokens", "candidatesTokenCount"),
+    )
+
+
+# What comes of it...
+
+
+class Prober:
+    """
+    Probes every provider in its own time. `running` gives the configuration that runs and its version, None before there is one.
+
+    `counts` says how many probes of each provider were fine, or failed.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        running: Callable[[], tuple[Config, int] | None],
+        *,
+        replica: str,
+    ) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._stores = stores
+        self._running = running
+        self._replica = replica
+        self._due: dict[str, float] = {}
+        self._trust: dict[str, ssl.SSLContext] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def run(self) -> None:
+        """Probe until cancelled. Raises what redis-py raises."""
+        async with aiohttp.ClientSession(trust_env=False) as session:
+            while True:
+                await self.round(session, monotonic())
+                await asyncio.sleep(ROUND_S)
+
+    async def round(self, session: aiohttp.ClientSession, now: float) -> None:
+        """Probe those whose time has come; `now` is a monotonic clock's, in seconds."""
+        running = self._running()
+        if running is None:
+            return
+        config = running[0]
+        async with asyncio.TaskGroup() as tasks:
+            for name, provider in config.providers.items():
+                if self._due.get(name, 0.0) <= now:
+                    self._due[name] = now + provider.health.interval_s
+                    tasks.create_task(self._probe(session, config, name))
+
+    async def _probe(self, session: aiohttp.ClientSession, config: Config, name: str) -> None:
+        provider = config.providers[name]
+        placed = [one for one in config.deployments.values() if one.deployment.provider == name]
+        how = probe_of(provider)
+        if how == "off" or not placed:
+            return
+        async with self._slots:
+            if how == "call":
+                for one, rates in _priced(config, placed):
+                    asked = _call(provider, one.upstream_name)
+                    if asked is None:
+                        continue
+                    found = await self._called(session, provider, one, asked, rates)
+                    await self._tell(name, [one], found)
+                return
+            if how == "models" and provider.protocol in _MODELS:
+                asked = _Asked(_MODELS[provider.protocol](provider), _headers(provider))
+                finding, _ = await self._ask(session, provider, asked, listed=True)
+            else:
+                finding = await self._connected(provider)
+            await self._tell(name, placed, finding)
+
+    async def _tell(self, name: str, placed: list[PlacedDeployment], finding: Finding) -> None:
+        self.counts[name, "fine" if finding.fine else "failed"] += 1
+        interval_s = self._interval(name)
+        # What it cost is booked once.
+        elsewhere = replace(finding, entry=b"")
+
+        async def tell(cell: Cell, store: Redis) -> None:
+            told = finding if cell is FIRST else elsewhere
+            for one in placed:
+                await report(store, one.id, told, interval_s=interval_s, cell=cell)
+
+        await in_each(self._stores, tell)
+
+    def _interval(self, name: str) -> float:
+        running = self._running()
+        provider = running and running[0].providers.get(name)
+        return provider.health.interval_s if provider else 30.0
+
+    async def _called(
+        self,
+        session: aiohttp.ClientSession,
+        provider: Provider,
+        one: PlacedDeployment,
+        asked: _Asked,
+        rates: Rates | None,
+    ) -> Finding:
+        begun_us = time_ns() // 1000
+        finding, body = await self._ask(session, provider, asked, listed=False)
+        if not finding.fine:
+            return finding
+        used = _used(body)
+        cost = 0 if rates is None else cost_nusd(rates, used)
+        request_id = f"probe-{secrets.token_hex(8)}"
+        entry = Entry(
+            attempt_id=f"{request_id}.1",
+            request_id=request_id,
+            attempt=1,
+            at_us=begun_us,
+            organization="",
+            team="",
+            key="probe",
+            user="",
+            application="",
+            business_line="",
+            model_asked=one.model,
+            model=one.model,
+            deployment=one.id,
+            provider=one.deployment.provider,
+            input_tokens=used.input_tokens,
+            cached_tokens=0,
+            cache_write_tokens=0,
+            output_tokens=used.output_tokens,
+            reasoning_tokens=0,
+            audio_input_tokens=0,
+            audio_output_tokens=0,
+            cost_nusd=cost,
+            price_version="" if rates is None else rates.version,
+            ttft_us=finding.took_us,
+            duration_us=finding.took_us,
+            outcome="ok",
+            status=200,
+            token_source="provider" if used.input_tokens else "none",
+            reason="probe",
+            stream=0,
+            protocol=provider.protocol,
+            replica=self._replica,
+            added_us=0,
+        )
+        return Finding(
+            fine=True,
+            why=finding.why,
+            took_us=finding.took_us,
+            called=True,
+            entry=encode(entry),
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            cost_nusd=cost,
+        )
+
+    async def _ask(
+        self, session: aiohttp.ClientSession, provider: Provider, asked: _Asked, *, listed: bool
+    ) -> tuple[Finding, bytes]:
+        begun = monotonic()
+        status, body = 0, b""
+        try:
+            async with (
+                asyncio.timeout(provider.health.timeout_s),
+                session.request(
+                    "GET" if asked.body is None else "POST",
+                    asked.url,
+                    headers=asked.headers,
+                    data=asked.body,
+                    allow_redirects=False,
+                    ssl=await self._context(provider),
+                ) as answer,
+            ):
+                status = answer.status
+                body = await answer.content.read(ANSWER_BYTES)
+        except TimeoutError:
+            return Finding(fine=False, why="timed_out", took_us=_since(begun)), b""
+        except (aiohttp.ClientError, OSError, ValueError):
+            return Finding(fine=False, why="no_connection", took_us=_since(begun)), b""
+        fine, why = _judged(status, listed=listed)
+        return Finding(fine=fine, why=why, took_us=_since(begun)), body
+
+    async def _connected(self, provider: Provider) -> Finding:
+        begun = monotonic()
+        where = urlsplit(provider.base_url)
+        secure = where.scheme == "https"
+        try:
+            async with asyncio.timeout(provider.health.timeout_s):
+                _, writer = await asyncio.open_connection(
+                    where.hostname,
+                    where.port or (443 if secure else 80),
+                    ssl=await self._context(provider) if secure else None,
+                )
+                writer.transport.abort()
+        except TimeoutError:
+            return Finding(fine=False, why="timed_out", took_us=_since(begun))
+        except OSError:
+            return Finding(fine=False, why="no_connection", took_us=_since(begun))
+        return Finding(fine=True, why="connected", took_us=_since(begun))
+
+    async def _context(self, provider: Provider) -> ssl.SSLContext:
+        """Return the trust that a provider asks for; reading it takes long enough to be done beside the loop."""
+        file = provider.ca_file or ""
+        if file not in self._trust:
+            self._trust[file] = await asyncio.to_thread(
+                ssl.create_default_context, cafile=provider.ca_file
+            )
+        return self._trust[file]
+
+
+def _judged(status: int, *, listed: bool) -> tuple[bool, str]:
+    """Tell whether an answer is one of somebody who can serve, and why."""
+    if status in {401, 403}:
+        # A key may well call models and not list them.
+        return listed, "unauthorized"
+    if status in {429, 529}:
+        return True, "at_its_limit"
+    if status >= 500:
+        return False, f"status_{status}"
+    if listed or 200 <= status < 300:
+        return True, "answered"
+    return False, f"status_{status}"
+
+
+def _priced(
+    config: Config, placed: list[PlacedDeployment]
+) -> Iterator[tuple[PlacedDeployment, Rates | None]]:
+    pool = Pool(config, datetime.now(UTC))
+    for one in placed:
+        rates = next(
+            (each.rates for each in pool.options(one.model) if each.placed.id == one.id), None
+        )
+        yield one, rates
+
+
+def _since(begun: float) -> int:
+    return int((monotonic() - begun) * 1_000_000)
+
+
+async def worst_standings(stores: Stores, deployments: Iterable[str]) -> dict[str, Standing]:
+    """Return what is known of the health of deployments: of several cells, that where a deployment does worst."""
+    names = list(deployments)
+
+    async def here(cell: Cell, store: Redis) -> dict[str, Standing]:
+        return await read_standings(store, names, cell)
+
+    found = await in_each(stores, here)
+    return {name: max((each[name] for each in found), key=_badness) for name in names}
+
+
+def _badness(standing: Standing) -> tuple[int, int]:
+    return STATES.index(standing.state), len(standing.health.kinds)

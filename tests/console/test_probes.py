@@ -1,0 +1,220 @@
+"""Laws of active probes: what is asked, of whom and how often, and what an answer, an error and a silence mean."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from config.loader import load_published, load_text
+from config.models import Config
+from console.probes import Prober, probe_of
+from governance.ledger import decode
+from ratelimit.limits import records
+from ratelimit.reports import read_reports
+from ratelimit.upkeep import seed
+from store.cells import FIRST
+
+KEY = "sk-vendor-canary-0123456789"
+
+
+class Vendor:
+    """A server that answers as told, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.said: Any = {"data": []}
+        self.hangs = asyncio.Event()
+        self.hangs.set()
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Answer anything."""
+        body = await request.read()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.asked.append((request.method, request.path_qs, headers, body))
+        await self.hangs.wait()
+        return web.json_response(self.said, status=self.status)
+
+
+@pytest.fixture
+async def vendor() -> AsyncIterator[tuple[Vendor, str]]:
+    """Give a vendor and its address."""
+    one = Vendor()
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", one.answer)
+    async with TestServer(app) as server:
+        yield one, f"http://127.0.0.1:{server.port}"
+        one.hangs.set()
+
+
+def config(url: str, protocol: str = "openai", **health: Any) -> Config:
+    document = {
+        "providers": {
+            "v": {
+                "protocol": protocol,
+                "base_url": url,
+                "api_key": KEY,
+                "health": {"timeout_s": 2} | health,
+            }
+        },
+        "models": {
+            name: {"price": {"input": 1, "output": 2}, "deployments": [{"provider": "v"}]}
+            for name in ("a", "b")
+        },
+    }
+    loaded = load_text(json.dumps(document), source="test", environ={})
+    return load_published(loaded.document, {})
+
+
+async def probed(redis_client: Any, made: Config, *at: float) -> Prober:
+    """Let a prober make its rounds at these moments."""
+    await seed(redis_client, records(made, 1), 1)
+    prober = Prober({FIRST: redis_client}, lambda: (made, 1), replica="here/control")
+    async with aiohttp.ClientSession() as session:
+        for moment in at or (1000.0,):
+            await prober.round(session, moment)
+    return prober
+
+
+@pytest.mark.parametrize(
+    ("protocol", "base", "path", "header"),
+    [
+        ("openai", "/v1", "/v1/models", ("authorization", f"Bearer {KEY}")),
+        ("anthropic", "", "/v1/models?limit=1", ("x-api-key", KEY)),
+        ("anthropic", "/v1", "/v1/models?limit=1", ("x-api-key", KEY)),
+        ("gemini", "", "/v1beta/models?pageSize=1", ("x-goog-api-key", KEY)),
+        ("gemini", "/v1beta", "/v1beta/models?pageSize=1", ("x-goog-api-key", KEY)),
+    ],
+)
+async def test_each_protocol_is_asked_for_its_list_of_models(  # noqa: PLR0917 - a table's columns
+    redis_client: Any,
+    vendor: tuple[Vendor, str],
+    protocol: str,
+    base: str,
+    path: str,
+    header: tuple[str, str],
+) -> None:
+    """Once for all deployments of a provider, with its own key."""
+    one, url = vendor
+    prober = await probed(redis_client, config(url + base, protocol))
+    ((method, asked, headers, body),) = one.asked
+    assert (method, asked, body) == ("GET", path, b"")
+    assert headers[header[0]] == header[1]
+    found = await read_reports(redis_client)
+    assert {name: (one.fine, one.why) for name, one in found.items()} == {
+        "a/v": (True, "answered"),
+        "b/v": (True, "answered"),
+    }
+    assert prober.counts == {("v", "fine"): 1}
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "fine", "why"),
+    [
+        ("models", 404, True, "answered"),
+        ("models", 401, True, "unauthorized"),
+        ("models", 429, True, "at_its_limit"),
+        ("models", 529, True, "at_its_limit"),
+        ("models", 500, False, "status_500"),
+        ("models", 302, True, "answered"),
+        ("call", 401, False, "unauthorized"),
+        ("call", 404, False, "status_404"),
+        ("call", 429, True, "at_its_limit"),
+    ],
+)
+async def test_an_answer_says_that_somebody_is_there(  # noqa: PLR0917 - a table's columns
+    redis_client: Any, vendor: tuple[Vendor, str], how: str, status: int, fine: bool, why: str
+) -> None:
+    """Whatever it says of our key or our rate; a call has to be answered."""
+    one, url = vendor
+    one.status = status
+    await probed(redis_client, config(url, probe=how))
+    found = (await read_reports(redis_client))["a/v"]
+    assert (found.fine, found.why) == (fine, why)
+
+
+async def test_silence_and_nobody_there_fail(
+    redis_client: Any, vendor: tuple[Vendor, str], unused_tcp_port: int
+) -> None:
+    """In the time that the configuration gives them."""
+    one, url = vendor
+    one.hangs.clear()
+    prober = await probed(redis_client, config(url, timeout_s=0.05))
+    assert (await read_reports(redis_client))["a/v"].why == "timed_out"
+    assert prober.counts == {("v", "failed"): 1}
+    for how in ("models", "connect"):
+        await probed(redis_client, config(f"http://127.0.0.1:{unused_tcp_port}", probe=how))
+        assert (await read_reports(redis_client))["a/v"].why == "no_connection"
+
+
+async def test_a_connection_may_be_enough(redis_client: Any, vendor: tuple[Vendor, str]) -> None:
+    """Nothing is asked then."""
+    one, url = vendor
+    await probed(redis_client, config(url, probe="connect"))
+    assert (await read_reports(redis_client))["b/v"].why == "connected"
+    assert one.asked == []
+
+
+@pytest.mark.parametrize(
+    ("protocol", "path", "usage"),
+    [
+        ("openai", "/chat/completions", {"usage": {"prompt_tokens": 8, "completion_tokens": 1}}),
+        ("anthropic", "/v1/messages", {"usage": {"input_tokens": 8, "output_tokens": 1}}),
+        (
+            "gemini",
+            "/v1beta/models/a:generateContent",
+            {"usageMetadata": {"promptTokenCount": 8, "candidatesTokenCount": 1}},
+        ),
+    ],
+)
+async def test_a_call_is_tiny_and_stands_in_the_ledger(
+    redis_client: Any, vendor: tuple[Vendor, str], protocol: str, path: str, usage: Any
+) -> None:
+    """One for each deployment, with what it cost, under the key `probe`."""
+    one, url = vendor
+    one.said = usage
+    await probed(redis_client, config(url, protocol, probe="call"))
+    assert one.asked[0][:2] == ("POST", path)
+    assert len(one.asked) == 2
+    entries = [decode(fields[b"e"]) for _, fields in await redis_client.xrange(FIRST.ledger)]
+    assert [(each.key, each.deployment, each.reason) for each in entries] == [
+        ("probe", "a/v", "probe"),
+        ("probe", "b/v", "probe"),
+    ]
+    # Eight tokens of input at a dollar, one of output at two, per million.
+    assert [each.cost_nusd for each in entries] == [10_000, 10_000]
+    assert int(await redis_client.hget(FIRST.totals, "cost_nusd")) == 20_000
+
+
+async def test_everybody_is_probed_in_his_own_time(
+    redis_client: Any, vendor: tuple[Vendor, str]
+) -> None:
+    """Again when the interval is over, and not before."""
+    one, url = vendor
+    await probed(redis_client, config(url, interval_s=10), 1000.0, 1009.9, 1010.0, 1015.0)
+    assert len(one.asked) == 2
+
+
+async def test_off_is_off(redis_client: Any, vendor: tuple[Vendor, str]) -> None:
+    """Nobody is asked, and nothing is reported."""
+    one, url = vendor
+    await probed(redis_client, config(url, probe="off"))
+    assert one.asked == []
+    assert await read_reports(redis_client) == {}
+
+
+def test_what_has_no_list_of_models_is_only_connected_to() -> None:
+    """Unless it says otherwise, no probe spends anything."""
+    assert probe_of(config("http://127.0.0.1:9").providers["v"]) == "models"
+    bedrock = {
+        "protocol": "bedrock",
+        "base_url": "https://bedrock-runtime.eu-west-1.amazonaws.com",
+        "api_key": KEY,
+    }
+    loaded = load_text(json.dumps({"providers": {"v": bedrock}}), source="test", environ={})
+    assert probe_of(load_published(loaded.document, {}).providers["v"]) == "connect"
