@@ -174,6 +174,8 @@ class Tool(Struct, frozen=True):
     A tool the model may call.
 
     `schema` is a JSON schema of the arguments (None: no arguments), or a custom tool's grammar.
+    `namespace` is the group in which the caller's protocol holds it, whose name its own begins with, as
+    `namespaced` makes it.
     """
 
     name: str
@@ -182,6 +184,12 @@ class Tool(Struct, frozen=True):
     strict: bool | None = None
     custom: bool = False
     cache: str | None = None
+    namespace: str = ""
+
+
+def namespaced(namespace: str, name: str) -> str:
+    """Give the name of a tool within a group, by which protocols without groups know it."""
+    return f"{namespace}__{name}"
 
 
 class ToolChoice(Struct, frozen=True):

@@ -219,7 +219,8 @@ def write_answer(answer: Answer, reply: Reply) -> bytes:
                 call = ToolCall(
                     call_id(part.id, reply, number), part.name, part.arguments, part.custom
                 )
-                output.append(items.call_item(call, f"fc_{reply.id}_{number}", "completed"))
+                given = f"fc_{reply.id}_{number}"
+                output.append(items.call_item(call, given, "completed", reply.conversation))
     made = resource(reply, answer.model, status)
     made["output"] = output
     made["incomplete_details"] = details

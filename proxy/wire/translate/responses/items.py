@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 
 from proxy.wire.translate.carried import unwrap, wrap
-from proxy.wire.translate.core import Reasoning, ToolCall
+from proxy.wire.translate.core import Conversation, Reasoning, ToolCall, namespaced
 from proxy.wire.translate.fields import Fields
 
 __all__ = [
     "call_item",
     "message_item",
+    "namespace_of",
     "read_call",
     "read_reasoning",
     "reasoning_item",
@@ -88,23 +89,37 @@ def read_call(item: Fields, kind: str) -> ToolCall:
     custom = kind == "custom_tool_call"
     for known in ("id", "status", "caller"):
         item.any(known)
+    name, namespace = item.need_text("name"), item.text("namespace")
     return ToolCall(
         item.need_text("call_id"),
-        item.need_text("name"),
+        namespaced(namespace, name) if namespace else name,
         item.text("input" if custom else "arguments") or "",
         custom,
     )
 
 
-def call_item(call: ToolCall, given: str, status: str) -> dict[str, Any]:
-    """Write a call of a function or of a custom tool."""
+def namespace_of(name: str, conversation: Conversation | None) -> tuple[str, str]:
+    """Give a called tool's name and the namespace in which the caller has it, empty for none."""
+    for tool in () if conversation is None else conversation.tools:
+        if tool.namespace and tool.name == name:
+            return name[len(namespaced(tool.namespace, "")) :], tool.namespace
+    return name, ""
+
+
+def call_item(
+    call: ToolCall, given: str, status: str, conversation: Conversation | None = None
+) -> dict[str, Any]:
+    """Write a call of a function or of a custom tool; `conversation` knows of namespaces."""
+    name, namespace = namespace_of(call.name, conversation)
     item: dict[str, Any] = {
         "id": given,
         "type": "custom_tool_call" if call.custom else "function_call",
         "status": status,
         "call_id": call.id,
-        "name": call.name,
+        "name": name,
     }
+    if namespace:
+        item["namespace"] = namespace
     if call.custom:
         item["input"] = call.arguments
     else:

@@ -26,6 +26,7 @@ from proxy.wire.translate.core import (
     ToolResult,
     Turn,
     Written,
+    namespaced,
 )
 from proxy.wire.translate.fields import Fields, encode, parse_object
 from proxy.wire.translate.responses.items import (
@@ -87,7 +88,7 @@ def read_request(body: bytes) -> Conversation:
         model=top.need_text("model"),
         system=tuple(system),
         turns=tuple(turns),
-        tools=tuple(_read_tool(tool, extra) for tool in top.each("tools")),
+        tools=tuple(_read_tools(top, extra)),
         tool_choice=_read_tool_choice(top),
         parallel_tool_calls=top.boolean("parallel_tool_calls"),
         output=_read_output(form, extra),
@@ -206,25 +207,42 @@ def _read_part(part: Fields) -> Text | Refusal | Media:
             raise CannotExpress(part.at("type"), f"content of type {kind!r} cannot be translated.")
 
 
-def _read_tool(tool: Fields, extra: dict[str, Any]) -> Tool:
-    match tool.need_text("type"):
+def _read_tools(top: Fields, extra: dict[str, Any]) -> Iterator[Tool]:
+    """Read tools; those of a namespace one by one, by their names in it."""
+    for tool in top.each("tools"):
+        if (kind := tool.need_text("type")) != "namespace":
+            yield _read_tool(tool, kind, "", extra)
+            continue
+        namespace = tool.need_text("name")
+        for member in tool.each("tools"):
+            yield _read_tool(member, member.need_text("type"), namespace, extra)
+        extra.update(tool.rest())
+
+
+def _read_tool(tool: Fields, kind: str, namespace: str, extra: dict[str, Any]) -> Tool:
+    name = tool.need_text("name") if kind in {"function", "custom"} else ""
+    if namespace:
+        name = namespaced(namespace, name)
+    match kind:
         case "function":
             read = Tool(
-                tool.need_text("name"),
+                name,
                 tool.text("description"),
                 tool.object("parameters"),
                 tool.boolean("strict") or None,
+                namespace=namespace,
             )
         case "custom":
             form = tool.object("format")
             plain = form is None or form.get("type") == "text"
             read = Tool(
-                tool.need_text("name"),
+                name,
                 tool.text("description"),
                 None if plain else form,
                 custom=True,
+                namespace=namespace,
             )
-        case kind:
+        case _:
             raise CannotExpress(tool.at("type"), f"the tool {kind!r} is its vendor's own.")
     extra.update(tool.rest())
     return read
@@ -241,13 +259,18 @@ def _read_tool_choice(top: Fields) -> ToolChoice | None:
     named = Fields(choice, "tool_choice")
     match named.need_text("type"):
         case "function" | "custom":
-            return ToolChoice("required", (named.need_text("name"),))
+            return ToolChoice("required", (_named(named),))
         case "allowed_tools":
-            names = tuple(tool.need_text("name") for tool in named.each("tools"))
+            names = tuple(_named(tool) for tool in named.each("tools"))
             mode = named.choice("mode", "auto", "required")
             return ToolChoice("required" if mode == "required" else "auto", names)
         case kind:
             raise CannotExpress("tool_choice.type", f"the tool {kind!r} is its vendor's own.")
+
+
+def _named(tool: Fields) -> str:
+    name, namespace = tool.need_text("name"), tool.text("namespace")
+    return namespaced(namespace, name) if namespace else name
 
 
 def _read_output(form: Fields | None, extra: dict[str, Any]) -> OutputFormat | None:

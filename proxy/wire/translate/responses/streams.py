@@ -408,7 +408,7 @@ class ResponsesWriter(EventWriter):
         given = call_id(event.id, self._reply, event.call)
         begun.call = ToolCall(given, event.name, "", event.custom)
         self._calls[event.call] = begun
-        item = items.call_item(begun.call, begun.id, "in_progress")
+        item = items.call_item(begun.call, begun.id, "in_progress", self._reply.conversation)
         self._send("response.output_item.added", out, output_index=begun.number, item=item)
 
     def _argue(self, event: ToolCallDelta, out: list[bytes]) -> None:
@@ -439,11 +439,12 @@ class ResponsesWriter(EventWriter):
                 "response.function_call_arguments.done",
                 out,
                 **place,
-                name=begun.call.name,
+                name=items.namespace_of(begun.call.name, self._reply.conversation)[0],
                 arguments=arguments,
             )
         call = msgspec.structs.replace(begun.call, arguments=arguments)
-        self._done(begun, items.call_item(call, begun.id, "completed"), out)
+        item = items.call_item(call, begun.id, "completed", self._reply.conversation)
+        self._done(begun, item, out)
 
     # The end...
 

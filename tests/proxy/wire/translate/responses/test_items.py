@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.wire.translate.carried import wrap
-from proxy.wire.translate.core import Reasoning, ToolCall
+from proxy.wire.translate.core import Conversation, Reasoning, Tool, ToolCall
 from proxy.wire.translate.fields import Fields
 from proxy.wire.translate.responses import items
 
@@ -52,3 +52,15 @@ def test_a_call_comes_back_as_it_was(custom: bool) -> None:
     fields = Fields(item)
     assert items.read_call(fields, fields.need_text("type")) == call
     assert fields.rest() == {}
+
+
+def test_a_call_is_told_in_the_namespace_of_its_tool() -> None:
+    """By the name that it has there, as the caller wrote it; other names that look like it stay whole."""
+    tools = (Tool("agents__close", namespace="agents"), Tool("agents__open"))
+    asked = Conversation(model="m", turns=(), tools=tools)
+    item = items.call_item(ToolCall("c", "agents__close", "{}"), "fc", "completed", asked)
+    assert (item["name"], item["namespace"]) == ("close", "agents")
+    assert items.read_call(Fields(item), "function_call").name == "agents__close"
+    item = items.call_item(ToolCall("c", "agents__open", "{}"), "fc", "completed", asked)
+    assert item["name"] == "agents__open"
+    assert "namespace" not in item

@@ -246,6 +246,33 @@ def test_what_only_its_vendor_has_or_keeps_is_refused(
     assert cannot.value.param == param
 
 
+AGENTS = {
+    "type": "namespace",
+    "name": "agents",
+    "tools": [{"type": "function", "name": "close", "parameters": {"type": "object"}}],
+}
+
+
+def test_tools_of_a_namespace_are_tools_by_their_full_names() -> None:
+    """Other protocols have no groups; calls of them, and the choice of one, are read in the same way."""
+    call = {"type": "function_call", "call_id": "c", "name": "close", "namespace": "agents"}
+    choice = {"type": "function", "name": "close", "namespace": "agents"}
+    read = asked([call | {"arguments": "{}"}], tools=[AGENTS], tool_choice=choice)
+    assert read.tools == (Tool("agents__close", None, {"type": "object"}, namespace="agents"),)
+    assert read.turns == (Turn("assistant", (ToolCall("c", "agents__close", "{}"),)),)
+    assert read.tool_choice == ToolChoice("required", ("agents__close",))
+    chat = msgspec.json.decode(write_chat(read, Target(model="x")).body)
+    assert chat["tools"][0]["function"]["name"] == "agents__close"
+
+
+def test_within_a_namespace_too_only_functions_can_be_translated() -> None:
+    """The tool that is not is named by its place."""
+    inside = AGENTS | {"tools": [{"type": "web_search"}]}
+    with pytest.raises(CannotExpress) as cannot:
+        asked("hi", tools=[inside])
+    assert cannot.value.param == "tools[0].tools[0].type"
+
+
 # Writing...
 
 

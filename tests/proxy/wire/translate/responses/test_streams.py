@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from proxy.wire.translate.core import Usage
+from proxy.wire.translate.core import Conversation, Tool, Usage
 from proxy.wire.translate.events import (
     Alive,
     Ended,
@@ -292,3 +292,17 @@ def test_what_is_held_is_bounded() -> None:
         last = writer.write([TextDelta("x" * 100_000)]) or last
     assert b"response.failed" in last
     assert b": alive\n\n" in write(Alive())
+
+
+def test_a_streamed_call_is_told_in_the_namespace_of_its_tool() -> None:
+    """As it begins, with its arguments, and when it is done."""
+    asked = Conversation(model="m", turns=(), tools=(Tool("agents__close", namespace="agents"),))
+    writer = ResponsesWriter(msgspec.structs.replace(REPLY, conversation=asked))
+    call = [ToolCallStarted(0, "c", "agents__close"), ToolCallDelta(0, "{}"), ToolCallEnded(0)]
+    out = writer.write([START, *call, Stopped("tool_calls"), Ended()])
+    told = [msgspec.json.decode(line[6:]) for line in out.splitlines() if line[:6] == b"data: "]
+    named = [event["item"] for event in told if "item" in event]
+    assert {(item["name"], item["namespace"]) for item in named} == {("close", "agents")}
+    (arguments,) = [event for event in told if event["type"].endswith("arguments.done")]
+    assert arguments["name"] == "close"
+    assert told[-1]["response"]["output"][0]["namespace"] == "agents"
