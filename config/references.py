@@ -258,7 +258,7 @@ _KINDS_OF_EXPERIMENT = ("arms", "canary", "migration", "shadow")
 
 def _experiments(root: Node) -> Iterator[Clash]:
     """Check that an experiment is of one kind, leads to what there is, and meets no other one at the same name."""
-    askable = {name: each for part in ("models", "routes") for name, each in _members(root, part)}
+    askable = _Askable(root)
     deployments = _deployment_ids(root)
     leading: dict[tuple[str, bool], str] = {}
     for name, entry in _members(root, "experiments"):
@@ -308,6 +308,20 @@ def _experiments(root: Node) -> Iterator[Clash]:
                 remedy="stop one of the two (`stopped: why`), or make them one with more arms",
             )
         leading.setdefault(meets, name)
+
+
+class _Askable(dict[str, Entry]):
+    """The names that callers may ask for: models, routes, `auto`, and what of these has a tag (`auto/coding`)."""
+
+    def __init__(self, root: Node) -> None:
+        super().__init__(
+            (name, each) for part in ("models", "routes") for name, each in _members(root, part)
+        )
+        self._tagged = {"auto", *(name for name, _ in _members(root, "routes"))}
+
+    def __contains__(self, name: object) -> bool:
+        known = super().__contains__(name) or name in self._tagged
+        return known or str(name).rpartition("/")[0] in self._tagged
 
 
 def _is_said(node: Node | None) -> bool:

@@ -26,6 +26,7 @@ from config.problems import quoted
 from console import (
     catalogue_routes,
     config_routes,
+    experiment_routes,
     health_routes,
     key_routes,
     models_routes,
@@ -80,6 +81,7 @@ def routes() -> tuple[Route, ...]:
         *catalogue_routes.ROUTES,
         *health_routes.ROUTES,
         *models_routes.ROUTES,
+        *experiment_routes.ROUTES,
         *routing_routes.ROUTES,
     )
 

@@ -35,6 +35,10 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "providers": Command("console.providers_command", "list providers"),
         "health": Command("console.health_command", "which deployments serve, and which do not"),
         "deployment": Command("console.deployment_command", "list, drain and weigh deployments"),
+        "route": Command("console.route_command", "explain a call; simulate another policy"),
+        "experiment": Command(
+            "console.experiment_command", "list, show, stop and resume experiments"
+        ),
         "usage": Command("console.usage_command", "sum tokens and cost, by model, team, key, …"),
         "ledger": Command("console.ledger_command", "prove the books; show one exchange"),
         "serve": Command("console.control", "run the control role (the supervisor does)"),

@@ -1,5 +1,5 @@
 """
-The routes that judge how calls were led: which models are worth what they cost, and what led where.
+The routes that judge how calls were led: which models are worth what they cost, and why a call went where it went.
 
 Prices and qualities are those of the live configuration, at the moment of the question.
 """
@@ -10,15 +10,20 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from config import live
 from config.loader import load_published
 from config.models import Config
+from config.problems import quoted
 from console import shapes
 from console.answers import Refused, error_answer, json_answer
 from console.calls import Call, Route
 from console.desk import Desk, refusals
+from governance.exchanges import find_exchange
 from governance.insight import models_used
 from governance.usage import BadQuestion, moment_us, usd
+from ratelimit.asks import LOST_WORDS
 from routing.eligibility import Pool
+from routing.explain import explain
 from routing.insight import Known, Report, report
 from store.sql import LedgerUnreachable
 
@@ -81,6 +86,32 @@ def _said(made: Report) -> dict[str, object]:
     return said
 
 
+async def _explain(call: Call) -> web.Response:
+    """Answer every attempt of a call, with each candidate, its scores and the reason it lost."""
+    door, request_id = call.door, call.names["request_id"]
+    try:
+        entries = await find_exchange(door.cells, door.ledger, request_id)
+    except LedgerUnreachable as error:
+        return error_answer(503, "ledger_unavailable", str(error))
+    version = await live.current(door.client)
+
+    def models() -> dict[str, str]:
+        if version is None:
+            return {}
+        config = refusals(lambda: load_published(version.document, door.environ))
+        return {name: placed.model for name, placed in config.deployments.items()}
+
+    found = explain(entries, LOST_WORDS, await asyncio.to_thread(models))
+    if found is None:
+        raise Refused(
+            404, "not_found", f"there is no entry of {quoted(request_id)} (yet)", path="request_id"
+        )
+    said = found.as_json()
+    for attempt in said["attempts"]:
+        attempt["cost_usd"] = usd(attempt["cost_nusd"])
+    return json_answer(200, {**said, "cost_usd": usd(found.cost_nusd)})
+
+
 _SPAN = {
     "since": "30m, 24h, 7d, or a moment such as 2026-11-01.",
     "until": "The end, not included.",
@@ -94,5 +125,13 @@ ROUTES = (
         _models,
         shapes.ModelsReport,
         query=_SPAN,
+    ),
+    Route(
+        "GET",
+        "/v1/routing/explain/{request_id}",
+        "Why a call went where it went",
+        _explain,
+        shapes.Explanation,
+        refuses=(404,),
     ),
 )

@@ -582,6 +582,88 @@ class Catalogue(Shape):
     models: list[CatalogueModel]
 
 
+class ArmShape(Shape):
+    """What an arm of an experiment did."""
+
+    arm: str
+    share: float | None = Field(description="Of the calls, from 0 to 1.")
+    tries: int
+    errors: int = Field(description="Tries that failed, or that its own places could not take.")
+    ttft_us: int | None = Field(description="Geometric mean of the first-byte times.")
+    cost_nusd: int | None = Field(description="Mean cost of an answer.")
+
+
+class FindingShape(Shape):
+    """What a guard of a canary says."""
+
+    guard: str
+    canary: float
+    control: float
+    allowed: float
+    excess: float = Field(description="By how much the canary seems worse than is allowed.")
+    at_least: float = Field(description="The lower bound of that; above 0 it does harm.")
+
+
+class Results(Shape):
+    """What an experiment has shown."""
+
+    version: int
+    name: str
+    kind: Literal["arms", "canary", "migration", "shadow"]
+    asked: str
+    state: str = Field(description="What a canary waits for, or why the experiment is stopped.")
+    arms: list[ArmShape]
+    findings: list[FindingShape]
+
+
+class CandidateShape(Shape):
+    """A candidate of an attempt."""
+
+    deployment: str
+    model: str = Field(description="Empty where nobody knows it any more.")
+    fate: Literal["chosen", "before", "at", "behind", "beside"] = Field(
+        description="`chosen`; out `before` or `at` admission; ranked `behind`; as good, `beside` it."
+    )
+    why: str
+    tier: int | None = Field(description="Its rank for the call, 0 first; null where it was out.")
+    quality: float | None = Field(description="Expected, from 0 to 1; null: nothing was scored.")
+    cost_nusd: int | None = Field(description="Expected, of the whole call.")
+    latency_us: int | None = Field(description="Expected, to its end; 0 where nothing is known.")
+
+
+class AttemptShape(Shape):
+    """One attempt of a call."""
+
+    attempt: int
+    deployment: str
+    model: str
+    reason: str
+    outcome: str
+    status: int
+    cost_nusd: int
+    cost_usd: str
+    ttft_us: int
+    duration_us: int
+    experiment: str
+    policy: str
+    made_from: dict[str, Any] = Field(
+        description="Level, preference, task, complexity, budget pressure, delta and the board's"
+        " version; empty where nothing was scored."
+    )
+    candidates: list[CandidateShape]
+    problem: str
+
+
+class Explanation(Shape):
+    """Why a call went where it went, attempt by attempt."""
+
+    request_id: str
+    asked: str
+    cost_nusd: int
+    cost_usd: str
+    attempts: list[AttemptShape]
+
+
 class Word(Shape):
     """Whether the role lives or is ready."""
 

@@ -24,7 +24,6 @@ from config.models import Config, FirstToken, Provider, Route
 from config.references import bedrock_region
 from governance.identity import Caller, Directory, nobody
 from governance.ledger import ENTRY_FIELDS
-from proxy.contenders import UNBOUNDED, field_of, policy_of
 from proxy.credentials import Head, SignedHead
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.observe import Counter, Histogram, Metrics
@@ -40,6 +39,7 @@ from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, records
 from routing import decision
 from routing.catalogue import Rates, bound
+from routing.contenders import UNBOUNDED, field_of, policy_of
 from routing.eligibility import Option, Pool, UnknownModel
 from routing.experiments import Arm, compiled, with_fallback
 from routing.scoring import Field
@@ -355,7 +355,7 @@ class Live:
             most_input=max(option.context or UNBOUNDED for option in eligible),
             ok=self._metrics.counter("penstock_requests_total", endpoint.word, label, "200"),
             duration=self._metrics.histogram("penstock_duration_seconds", label),
-            field=field_of(eligible, policy),
+            field=field_of(eligible, policy, MOST_OUTPUT),
             affine=frozenset(
                 name
                 for name, count in Counts(place.model for place in places).items()

@@ -55,20 +55,12 @@ class Copy(Exchange):
     __slots__ = ()
 
     def __init__(self, original: Exchange, offer: Offer, tiers: bytes) -> None:
-        # Not Exchange's own beginning: there is no request that could be read.
-        edge = original.edge
-        self.edge = edge
+        super().__init__(original.edge, original.request, original.endpoint, original.model)
+        # Whatever belongs to the caller stays behind.
+        self.request = cast("Any", None)
         self.client = cast("Any", _Nobody())
-        self.endpoint = original.endpoint
-        self.model = original.model
-        self.request_id = edge.next_request_id()
-        self.started_at = self.read_at = original.started_at
         self.chunked = True
         self.close = False
-        self.status = 0
-        self.bytes_out = 0
-        self.failure = ""
-        self.refusal = ""
         self.body = original.body
         # Under the same key a vendor would give its answer to the original once more.
         self.passed = b"".join(
@@ -76,17 +68,8 @@ class Copy(Exchange):
             for line in original.passed.splitlines(keepends=True)
             if not line.lower().startswith(b"idempotency-key:")
         )
-        self.user = ""
         self.level = ECONOMY
         self.kind = original.kind
-        self.wait_until = 0.0
-        self.cost_nusd = 0
-        self.usage = None
-        self.conversation = None
-        self.current = None
-        self.choice = None
-        self.fingerprint = 0
-        self.shadow = None
         self.seen = original.seen
         self.offer = offer
         self.attempts = Attempts(len(offer.places), 1)

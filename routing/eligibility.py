@@ -191,7 +191,7 @@ class Pool:
         if not arm.leads:
             return options
         own = self._own(arm)
-        if alone:
+        if alone and own:
             return own
         known = {option.placed.id for option in own}
         last = 1 + max((option.tier for option in own), default=0)
@@ -210,7 +210,11 @@ class Pool:
 
     def _own(self, arm: Arm) -> list[Option]:
         if arm.model:
-            return self.options(arm.model)
+            try:
+                return self._one(arm.model, lambda _: True).options
+            except UnknownModel:
+                # A tag that no model has (`auto/coding`): its last resort is left.
+                return []
         return [
             option
             for options in self._models.values()

@@ -401,6 +401,8 @@ LATER = "{at: 2026-12-01, percent: 2}"
     ("experiments", "problem"),
     [
         ("{e: {asked: m, TWO}}", None),
+        ("{e: {asked: auto/coding, arms: {x: {}, y: {model: auto}}}}", None),
+        ("{e: {asked: m/coding, TWO}}", 'experiments.e.asked: no model or route named "m/coding"'),
         ("{e: {asked: mm, TWO}}", 'experiments.e.asked: no model or route named "mm"'),
         ("{e: {asked: m}}", "experiments.e: none of arms, canary, migration and shadow"),
         (

@@ -308,7 +308,7 @@ async def test_an_unknown_parameter_is_refused(api: Api, route: Route) -> None:
 def verbs() -> dict[str, argparse.ArgumentParser]:
     """Return the parser of every verb of every command that speaks to a running gateway, by its words."""
     found = {}
-    for command in ("config", "key", "quota", "deployment"):
+    for command in ("config", "key", "quota", "deployment", "route", "experiment"):
         parser: argparse.ArgumentParser = importlib.import_module(
             COMMANDS[command].module
         )._parser()
@@ -345,12 +345,19 @@ TYPED = {
     "config schema": [],
     "config status": [],
     "deployment list": [],
+    "experiment list": [],
+    "experiment show": ["idle"],
+    "experiment stop": ["idle"],
+    "experiment resume": ["idle"],
+    "route explain": ["req_1"],
 }
 # What each place on a command line refuses.
 BAD_PLACES: dict[str, tuple[str, ...]] = {
     "model": ("models", "team", "\x07"),
     "demo": ("nowhere", "\x07", LONG, "a//b"),
     "route": ("routes", "team", "organization", "\x07"),
+    "idle": ("nowhere", "\x07", LONG, "a/b"),
+    "req_1": ("req_1", "\x07", LONG),
     "other": ("demo", "\x07", LONG),
     "auto": ("nowhere", "\x07", LONG),
     "SECTION": ("no-such-file.yaml", ".", "BAD", "ODD"),

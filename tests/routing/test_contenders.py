@@ -6,7 +6,7 @@ from typing import Any
 
 from config.loader import load_text
 from config.models import Config
-from proxy.contenders import UNBOUNDED, field_of, policy_of
+from routing.contenders import UNBOUNDED, field_of, policy_of
 from routing.eligibility import Pool
 from routing.scoring import DELTAS, UNKNOWN_QUALITY, Field
 
@@ -29,7 +29,7 @@ def config_of(models: dict[str, Any], **route: Any) -> Config:
 def fielded(models: dict[str, Any], **route: Any) -> Field:
     config = config_of(models, **route)
     asked = Pool(config, AT).asked("r", lambda _: True)
-    return field_of(asked.options, policy_of(asked.route, 500))
+    return field_of(asked.options, policy_of(asked.route, 500), 131_072)
 
 
 def test_a_model_is_one_contender_with_all_its_deployments() -> None:

@@ -5,7 +5,6 @@ from typing import Final
 
 from config.models import Route, RouteLevel
 from config.wishes import nusd_of
-from ratelimit.limits import MOST_OUTPUT
 from routing.eligibility import Option
 from routing.scoring import (
     DELTAS,
@@ -54,19 +53,25 @@ def _at(level: RouteLevel, low: float, high: float) -> AtLevel:
     )
 
 
-def field_of(options: Sequence[Option], policy: Policy) -> Field:
-    """Return the contenders behind deployments, in the order of the plan; a model's prices are its dearest deployment's."""
+def field_of(options: Sequence[Option], policy: Policy, most_output: int) -> Field:
+    """
+    Return the contenders behind deployments, in the order of the plan; a model's prices are its dearest deployment's.
+
+    `most_output` is what a model may give, in tokens, when nobody knows its ceiling.
+    """
     places: dict[str, list[int]] = {}
     for number, option in enumerate(options):
         places.setdefault(option.placed.model, []).append(number)
     return Field(
-        [_contender(model, numbers, options) for model, numbers in places.items()],
+        [_contender(model, numbers, options, most_output) for model, numbers in places.items()],
         policy,
         [option.tier for option in options],
     )
 
 
-def _contender(model: str, numbers: list[int], options: Sequence[Option]) -> Contender:
+def _contender(
+    model: str, numbers: list[int], options: Sequence[Option], most_output: int
+) -> Contender:
     own = [options[number] for number in numbers]
     rates = [option.rates for option in own if option.rates is not None]
     known = len(rates) == len(own)
@@ -91,7 +96,7 @@ def _contender(model: str, numbers: list[int], options: Sequence[Option]) -> Con
         request=max((one.request_nusd for one in rates), default=0),
         price_nusd=blended_nusd(dearest_in, dearest_out) if known else None,
         context=first.context or UNBOUNDED,
-        max_output=first.max_output or MOST_OUTPUT,
+        max_output=first.max_output or most_output,
         places=tuple(numbers),
         ids=tuple(option.placed.id for option in own),
         regions=tuple(option.placed.deployment.region or "" for option in own),

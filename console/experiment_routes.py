@@ -1,0 +1,165 @@
+"""The routes of experiments beside their sections: what they have shown, to stop and to resume them."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from config.changes import Draft, NoSuchPlace, place_of, remove_value, set_value
+from config.loader import load_published
+from config.models import Config, Experiment
+from config.problems import quoted
+from console import shapes
+from console.answers import Refused, error_answer, json_answer
+from console.calls import Call, Route
+from console.canaries import judged, since_us
+from console.desk import Desk, refusals
+from governance.arms import ArmSums, look
+from routing.canary import next_move
+from routing.experiments import SHADOW, compiled, share_at
+from store.sql import LedgerUnreachable
+
+__all__ = ["ROUTES"]
+
+
+async def _results(call: Call) -> web.Response:
+    """Answer what an experiment has shown: since its step began, where it is a canary."""
+    version = await Desk(call.door).current()
+    name = call.names["name"]
+    config: Config = await asyncio.to_thread(
+        refusals, lambda: load_published(version.document, call.door.environ)
+    )
+    found = config.experiments.get(name)
+    if found is None:
+        raise Refused(
+            404, "not_found", f"there is no experiment {quoted(name)}", path="experiments"
+        )
+    begun_us = since_us(found.canary) if found.canary is not None else None
+    try:
+        seen = await asyncio.to_thread(look, call.door.ledger, name, begun_us or 0)
+    except LedgerUnreachable as error:
+        return error_answer(503, "ledger_unavailable", str(error))
+    now_us = int(datetime.now(UTC).timestamp() * 1_000_000)
+    said = {
+        "version": version.number,
+        "name": name,
+        "kind": _kind(found),
+        "asked": found.asked,
+        "state": "running",
+        "arms": [
+            _arm(label.partition("/")[2], share, seen.arms.get(label, ArmSums()))
+            for label, share in _shares(config, name, now_us).items()
+        ],
+        "findings": [],
+    }
+    if found.canary is not None:
+        judgement = judged(name, found.canary, seen)
+        said["findings"] = [*judgement.as_json()["findings"]]
+        in_step_us = None if begun_us is None else now_us - begun_us
+        move = next_move(found.canary, judgement, in_step_us)
+        said["state"] = getattr(move, "why", "") or "running"
+    if found.stopped is not None:
+        said["state"] = f"stopped: {found.stopped}"
+    return json_answer(200, said)
+
+
+def _kind(found: Experiment) -> str:
+    kinds = ("canary", "migration", "shadow")
+    return next((kind for kind in kinds if getattr(found, kind) is not None), "arms")
+
+
+def _shares(config: Config, name: str, now_us: int) -> dict[str, float | None]:
+    """Return the share of each arm by its label, as it would be if the experiment ran."""
+    running = config.experiments[name].model_copy(update={"stopped": None})
+    trial = compiled(config.model_copy(update={"experiments": {name: running}}))[running.asked]
+    if trial.shadow is not None:
+        return {f"{name}/{SHADOW}": trial.shadow.share}
+    split = trial.split
+    assert split is not None
+    if split.schedule:
+        new = share_at(split.schedule, now_us)
+        return {split.arms[0].label: new, split.arms[1].label: 1 - new}
+    begins = (0.0, *split.ends[:-1])
+    return {
+        arm.label: end - begin
+        for arm, begin, end in zip(split.arms, begins, split.ends, strict=True)
+    }
+
+
+def _arm(name: str, share: float | None, sums: ArmSums) -> dict[str, Any]:
+    """Return what an arm did: the geometric mean of its first bytes, the mean of its costs."""
+    timed, billed = sums.ttft_count, sums.cost_count
+    return {
+        "arm": name,
+        "share": share,
+        "tries": sums.tries,
+        "errors": sums.errors,
+        "ttft_us": round(math.exp(sums.ttft_sum / timed)) if timed else None,
+        "cost_nusd": round(sums.cost_sum / billed) if billed else None,
+    }
+
+
+async def _stop(call: Call) -> web.Response:
+    name, why = call.names["name"], call.change.why
+
+    def edit(draft: Draft) -> None:
+        _there(draft, name)
+        set_value(("experiments", name, "stopped"), why)(draft)
+
+    outcome = await Desk(call.door).edit(call, "experiment.stop", edit)
+    return json_answer(200, outcome.as_dict(), outcome.headers)
+
+
+async def _resume(call: Call) -> web.Response:
+    name = call.names["name"]
+    since = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def edit(draft: Draft) -> None:
+        _there(draft, name)
+        path = ("experiments", name)
+        if draft.at((*path, "stopped")) is not None:
+            remove_value((*path, "stopped"))(draft)
+            if draft.at((*path, "canary")) is not None:
+                # What was judged before is over: it begins anew.
+                set_value((*path, "canary", "step"), 0)(draft)
+                set_value((*path, "canary", "since"), since)(draft)
+
+    outcome = await Desk(call.door).edit(call, "experiment.resume", edit)
+    return json_answer(200, outcome.as_dict(), outcome.headers)
+
+
+def _there(draft: Draft, name: str) -> None:
+    path = place_of(draft, "experiment", name)
+    if draft.at(path) is None:
+        raise NoSuchPlace(f"there is no experiment {quoted(name)}", path)
+
+
+def _post(path: str, says: str, handler: Callable[[Call], Any]) -> Route:
+    return Route(
+        "POST",
+        path,
+        says,
+        handler,
+        shapes.Changed,
+        takes=shapes.Change,
+        refuses=(404,),
+    )
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/experiments/{name}/results",
+        "What an experiment has shown",
+        _results,
+        shapes.Results,
+        refuses=(404,),
+    ),
+    _post("/v1/experiments/{name}/stop", "Stop an experiment; `why` is kept in it", _stop),
+    _post(
+        "/v1/experiments/{name}/resume", "Let an experiment go on; a canary begins anew", _resume
+    ),
+)
