@@ -53,7 +53,7 @@ HIGHEST_PRICE_USD = 100_000
 HIGHEST_UNIT_USD = 1_000
 NANO = 10**9
 
-Protocol = Literal["openai", "anthropic", "gemini", "bedrock"]
+Protocol = Literal["openai", "anthropic", "gemini", "bedrock", "cohere"]
 Dialect = Literal[
     "openai",
     "compatible",
@@ -629,7 +629,7 @@ class Provider(Section):
     """A vendor or server that speaks a protocol at a base URL."""
 
     protocol: Annotated[Protocol, Word.of(Protocol)] = Field(
-        description="What it speaks: `bedrock` is Amazon's Converse; all vendors that are compatible"
+        description="What it speaks: `bedrock` is Amazon's Converse, `cohere` its rerank and embed; all vendors that are compatible"
         " with OpenAI speak `openai`."
     )
     dialect: Annotated[Dialect, Word.of(Dialect)] | None = Field(

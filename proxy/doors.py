@@ -18,8 +18,10 @@ from proxy.realtime import Session
 from proxy.server import Request, Written
 from proxy.wire.endpoints import (
     ANTHROPIC,
+    COHERE,
     ENDPOINTS,
     GEMINI,
+    JINA,
     OLLAMA,
     OPENAI,
     REALTIME,
@@ -239,6 +241,10 @@ def _spoken_by(request: Request) -> Protocol:
         return ANTHROPIC
     if path.startswith("/api/"):
         return OLLAMA
+    if path.startswith("/v2/"):
+        return COHERE
+    if path.startswith("/v1/rerank"):
+        return JINA
     if (
         path.startswith("/v1beta")
         or "x-goog-api-key" in message.headers

@@ -16,7 +16,7 @@ The whole story of one request, from the first look to settlement.
 import asyncio
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
@@ -128,7 +128,7 @@ class Exchange:
         self.cost_nusd = 0
         self.usage: Usage | None = None
         # What is asked, in words of no protocol; where something must be said in another one.
-        self.conversation: translate.Conversation | None = None
+        self.conversation: Any = None
         self.current: Attempt | None = None
         # How the candidates were ranked for this call; None where nothing but the declared order does.
         self.choice: Choice | None = None

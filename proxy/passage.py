@@ -8,7 +8,7 @@ Both meter what the provider sent, so that usage is counted once and means the s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.wire import translate
 from proxy.wire.forms import Spliced
@@ -50,7 +50,7 @@ class Translation:
     vendor: translate.Vendor
     target: Target
 
-    def write(self, conversation: translate.Conversation, cap: int) -> Written:
+    def write(self, conversation: Any, cap: int) -> Written:
         """Write the request; `cap` is the output cap to keep, 0 for none. Raises `CannotExpress`."""
         target = self.target
         if cap:
@@ -178,14 +178,10 @@ class Translating:
 
     def _reply(self) -> translate.Reply:
         exchange = self._exchange
-        conversation = exchange.conversation
-        assert conversation is not None
-        return translate.Reply(
-            id=exchange.request_id,
-            model=conversation.model,
+        return translate.reply_to(
+            exchange.conversation,
+            id_=exchange.request_id,
             created_s=exchange.edge.unix_us() // 1_000_000,
-            include_usage=conversation.include_usage,
-            conversation=conversation,
         )
 
 

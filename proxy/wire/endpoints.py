@@ -17,6 +17,7 @@ from proxy.wire import (
     anthropic,
     anthropic_answers,
     audio,
+    cohere,
     gemini,
     gemini_answers,
     images,
@@ -24,6 +25,7 @@ from proxy.wire import (
     ollama,
     openai,
     openai_answers,
+    rerank,
     responses,
     responses_answers,
     translate,
@@ -33,8 +35,10 @@ from proxy.wire.envelopes import (
     anthropic_event,
     anthropic_lines,
     array_event,
+    cohere_error,
     gemini_error,
     gemini_event,
+    jina_error,
     ollama_error,
     ollama_event,
     openai_error,
@@ -49,8 +53,10 @@ from proxy.wire.meter import Grammar, Usage
 __all__ = [
     "ANTHROPIC",
     "BEDROCK",
+    "COHERE",
     "ENDPOINTS",
     "GEMINI",
+    "JINA",
     "OLLAMA",
     "OPENAI",
     "PROTOCOLS",
@@ -61,7 +67,7 @@ __all__ = [
     "Protocol",
 ]
 
-Kind = Literal["generate", "embed", "count", "media"]
+Kind = Literal["generate", "embed", "rerank", "count", "media"]
 
 
 _Look = Callable[[bytes], Look]
@@ -236,7 +242,25 @@ BEDROCK = Protocol(
     plain="",
 )
 
-PROTOCOLS = (OPENAI, ANTHROPIC, GEMINI, OLLAMA, BEDROCK)
+COHERE = Protocol(
+    word="cohere",
+    credentials=("Authorization", "x-api-key", "api-key", "x-goog-api-key"),
+    credential=_bearer,
+    error=cohere_error,
+    lines=openai_lines,
+    bases=("/v2", "/v1"),
+)
+
+# What servers of rerankers speak (Jina's, vLLM's, others'); as providers they speak OpenAI's besides.
+JINA = Protocol(
+    word="jina",
+    credentials=("Authorization", "x-api-key", "api-key", "x-goog-api-key"),
+    credential=_bearer,
+    error=jina_error,
+    lines=openai_lines,
+)
+
+PROTOCOLS = (OPENAI, ANTHROPIC, GEMINI, OLLAMA, BEDROCK, COHERE, JINA)
 
 _MESSAGES = Endpoint(
     word="anthropic.messages",
@@ -311,6 +335,27 @@ _GEMINI = {
     )
     for verb, word, look, meter, grammar, kind in _GEMINI_VERBS
 }
+_GEMINI_EMBED = {
+    verb: Endpoint(
+        word=f"gemini.{word}",
+        protocol=GEMINI,
+        route=f"/v1beta/models/{{model}}:{verb}",
+        path=f"/v1beta/models/{{model}}:{verb}",
+        look=gemini.look_embed,
+        rewrite=gemini.rewrite_embed,
+        meter=gemini_answers.meter_answer,
+        tokens_in=gemini_answers.tokens_in,
+        grammar=None,
+        event=gemini_event,
+        kind="embed",
+        translation=translate.of_one(spoken),
+        optional=True,
+    )
+    for verb, word, spoken in (
+        ("embedContent", "embed", translate.GEMINI_ONE),
+        ("batchEmbedContents", "embeddings", translate.EMBEDDERS["gemini.embeddings"]),
+    )
+}
 # A stream without ``alt=sse`` is one array in pieces; providers are asked for events all the same.
 _ARRAY = replace(
     _GEMINI["streamGenerateContent?alt=sse"],
@@ -332,6 +377,46 @@ _OLLAMA_CHAT = Endpoint(
     grammar=None,
     event=ollama_event,
     translation=translate.PROTOCOLS["ollama.chat"],
+)
+
+_OLLAMA_EMBED = replace(
+    _OLLAMA_CHAT,
+    word="ollama.embeddings",
+    route="/api/embed",
+    look=ollama.look_embed,
+    kind="embed",
+    translation=translate.of_one(translate.EMBEDDERS["ollama.embeddings"]),
+)
+_COHERE_EMBED = Endpoint(
+    word="cohere.embeddings",
+    protocol=COHERE,
+    route="/v2/embed",
+    path="/v2/embed",
+    look=cohere.look_embed,
+    rewrite=rerank.rewrite,
+    meter=cohere.meter_embed,
+    tokens_in=cohere.tokens_in,
+    grammar=None,
+    event=openai_event,
+    kind="embed",
+    translation=translate.of_one(translate.EMBEDDERS["cohere.embeddings"]),
+    optional=True,
+)
+_COHERE_RERANK = Endpoint(
+    word="cohere.rerank",
+    protocol=COHERE,
+    route="/v2/rerank",
+    path="/v2/rerank",
+    look=rerank.look,
+    rewrite=rerank.rewrite,
+    meter=rerank.meter,
+    tokens_in=rerank.tokens_in,
+    grammar=None,
+    event=openai_event,
+    kind="rerank",
+    translation=translate.of_one(translate.RERANKERS["cohere.rerank"]),
+    optional=True,
+    sells=("search_unit_nusd",),
 )
 
 _IMAGES = Endpoint(
@@ -421,6 +506,7 @@ ENDPOINTS = (
         event=openai_event,
         kind="embed",
         cap_field="max_tokens",
+        translation=translate.of_one(translate.EMBEDDERS["openai.embeddings"]),
         optional=True,
     ),
     Endpoint(
@@ -507,7 +593,29 @@ ENDPOINTS = (
         look=ollama.look_generate,
         translation=translate.OLLAMA_GENERATE,
     ),
+    *_GEMINI_EMBED.values(),
+    _OLLAMA_EMBED,
+    replace(
+        _OLLAMA_EMBED,
+        word="ollama.embedding",
+        route="/api/embeddings",
+        translation=translate.of_one(translate.OLLAMA_ONE),
+    ),
+    _COHERE_EMBED,
+    _COHERE_RERANK,
+    replace(
+        _COHERE_RERANK,
+        word="jina.rerank",
+        protocol=JINA,
+        route="/v1/rerank",
+        # Below a base URL as OpenAI's have it, which ends with /v1.
+        path="/rerank",
+        translation=translate.of_one(translate.RERANKERS["jina.rerank"]),
+    ),
 )
 
 # By the verb behind the colon; `{model}` is the URL's, and may hold slashes.
-VERBS = {endpoint.route.rpartition(":")[2]: endpoint for endpoint in (*_GEMINI.values(), _ARRAY)}
+VERBS = {
+    endpoint.route.rpartition(":")[2]: endpoint
+    for endpoint in (*_GEMINI.values(), *_GEMINI_EMBED.values(), _ARRAY)
+}

@@ -16,8 +16,10 @@ __all__ = [
     "anthropic_event",
     "anthropic_lines",
     "array_event",
+    "cohere_error",
     "gemini_error",
     "gemini_event",
+    "jina_error",
     "ollama_error",
     "ollama_event",
     "openai_error",
@@ -268,3 +270,32 @@ def ollama_error(
 def ollama_event(message: str, code: str, request_id: str) -> bytes:
     """Write the line that ends a stream which was cut: an error, which the official client raises."""
     return ollama_error(0, message, "") + b"\n"
+
+
+# Cohere: https://docs.cohere.com/reference/errors; Jina's servers, and those made as they are, say `detail`.
+
+
+def cohere_error(
+    status: int,
+    message: str,
+    type_: str,
+    code: str | None = None,
+    *,
+    param: str | None = None,
+    request_id: str = "",
+) -> bytes:
+    """Write an error as Cohere does: an id and a message."""
+    return msgspec.json.encode({"id": request_id, "message": message})
+
+
+def jina_error(
+    status: int,
+    message: str,
+    type_: str,
+    code: str | None = None,
+    *,
+    param: str | None = None,
+    request_id: str = "",
+) -> bytes:
+    """Write an error as Jina does: a detail and nothing else."""
+    return msgspec.json.encode({"detail": message})

@@ -38,7 +38,7 @@ from proxy.wire.look import (
     splice,
 )
 
-__all__ = ["look_count", "look_stream", "look_whole", "rewrite"]
+__all__ = ["look_count", "look_embed", "look_stream", "look_whole", "rewrite", "rewrite_embed"]
 
 # An image is 258 tokens for each tile of 768 x 768 (documented); a film 300 a second, a sound 32.
 IMAGE_TOKENS = (516, 5_000)
@@ -109,7 +109,61 @@ def look_count(body: bytes) -> Look:
     return Look("", False, True, None, (), 1, None, 0, 0, None, 1, body, (), True, (), False)
 
 
+def look_embed(body: bytes) -> Look:
+    """Look at a request of embedContent or batchEmbedContents. Raises `BadField`."""
+    doc = decode(_ANY, body)
+    count = 1
+    if "requests" in doc:
+        count = len(inner(_ANYS, doc["requests"], "requests", "an array of requests"))
+        if not count:
+            raise BadField("requests", "requests is empty; send at least one")
+    elif "content" not in doc:
+        raise BadField("content", "content is missing; add it", "missing")
+    size = len(body) - (escape_surplus(body) if b"\\u" in body else 0)
+    return Look(
+        "",
+        False,
+        True,
+        None,
+        (),
+        1,
+        None,
+        max((size + 3) // 4 - 8 * count, count),
+        size + MESSAGE_BOUND * count,
+        None,
+        count,
+        body,
+        (),
+        True,
+        (),
+        False,
+    )
+
+
+def rewrite_embed(
+    body: bytes,
+    seen: Look,
+    *,
+    upstream_model: str,
+    include_usage: bool,
+    output_cap: int | None,
+    cap_field: str | None,
+) -> bytes:
+    """Give the body that goes upstream: where it names the model, as the URL does."""
+    if upstream_model == seen.model:
+        return body
+    name = Raw(msgspec.json.encode(f"models/{upstream_model.removeprefix('models/')}"))
+    doc: dict[str, Raw] = decode(_ANY, body)
+    if "model" in doc:
+        doc["model"] = name
+    if "requests" in doc:
+        each = inner(_ANYS, doc["requests"], "requests", "an array of requests")
+        doc["requests"] = Raw(msgspec.json.encode([one | {"model": name} for one in each]))
+    return msgspec.json.encode(doc)
+
+
 _ANY = msgspec.json.Decoder(dict[str, Raw])
+_ANYS = msgspec.json.Decoder(list[dict[str, Raw]])
 
 
 def _look(body: bytes, *, stream: bool) -> Look:

@@ -18,6 +18,7 @@ from proxy.wire.look import (
     MESSAGE_TOKENS,
     TEMPLATE_BOUND,
     TOOLS_BOUND,
+    BadField,
     Look,
     check_model,
     checked_cap,
@@ -27,7 +28,7 @@ from proxy.wire.look import (
 )
 from proxy.wire.openai import IMAGE_TOKENS
 
-__all__ = ["as_it_is", "look_chat", "look_generate"]
+__all__ = ["as_it_is", "look_chat", "look_embed", "look_generate"]
 
 
 class _Options(msgspec.Struct, gc=False):
@@ -39,6 +40,7 @@ class _Request(msgspec.Struct, gc=False):
     stream: bool | None = None
     messages: Raw = ABSENT
     prompt: Raw = ABSENT
+    input: Raw = ABSENT
     images: Raw = ABSENT
     options: _Options | None = None
 
@@ -69,6 +71,16 @@ def look_generate(body: bytes) -> Look:
     if len(doc.images):
         images = inner(_IMAGES, doc.images, "images", "an array of strings") or []
     return _look(body, doc, 1, images)
+
+
+def look_embed(body: bytes) -> Look:
+    """Look at a request of /api/embed, or of the older /api/embeddings. Raises `BadField`."""
+    doc: _Request = decode(_REQUEST, body)
+    doc.stream = False
+    doc.options = None
+    if not len(doc.input) and not len(doc.prompt):
+        raise BadField("input", "input is missing; add it", "missing")
+    return _look(body, doc, 1, [])
 
 
 def as_it_is(body: bytes, seen: Look, **_: Any) -> bytes:

@@ -89,6 +89,9 @@ def used(sold: Sold, usage: Usage, *, complete: bool, size: int, by_token: bool)
         if not units.image_kind:
             units.image_kind = likely.image_kind
     units.characters = likely.characters
+    if likely.search_units and not units.search_units and complete and not usage.input_tokens:
+        units.search_units = likely.search_units
+        estimated = True
     if likely.audio_input_us and not units.audio_input_us:
         units.audio_input_us = likely.audio_input_us
         estimated = True

@@ -17,8 +17,10 @@ from proxy.wire import bedrock_answers, translate
 from proxy.wire.endpoints import (
     ANTHROPIC,
     BEDROCK,
+    COHERE,
     ENDPOINTS,
     GEMINI,
+    JINA,
     OPENAI,
     Endpoint,
     Kind,
@@ -54,13 +56,25 @@ def _one(route: str) -> Pair:
     return _ROWS[route], _ROWS[route]
 
 
-_OPENAI = Spoken(OPENAI, _same(OPENAI), {"generate": _one("/v1/chat/completions")})
+_OPENAI = Spoken(
+    OPENAI,
+    _same(OPENAI) | _same(JINA),
+    {
+        "generate": _one("/v1/chat/completions"),
+        "embed": _one("/v1/embeddings"),
+        "rerank": _one("/v1/rerank"),
+    },
+)
 # A token of Entra's is a bearer's; a key is not.
 _AZURE_PROTOCOL = replace(
     OPENAI,
     credential=lambda key: OPENAI.credential(key) if key.startswith("eyJ") else ("api-key", key),
 )
-_AZURE = replace(_OPENAI, protocol=_AZURE_PROTOCOL)
+_AZURE = Spoken(
+    _AZURE_PROTOCOL,
+    _same(OPENAI),
+    {kind: pair for kind, pair in _OPENAI.targets.items() if kind != "rerank"},
+)
 
 
 def _by_deployment(row: Endpoint) -> Endpoint:
@@ -69,11 +83,11 @@ def _by_deployment(row: Endpoint) -> Endpoint:
     return replace(row, path=f"/openai{path}?api-version={{version}}")
 
 
-_AZURE_ROWS = {row: _by_deployment(row) for row in _OPENAI.passing}
+_AZURE_ROWS = {row: _by_deployment(row) for row in _AZURE.passing}
 _AZURE_VERSIONED = Spoken(
     replace(_AZURE_PROTOCOL, bases=("/openai",)),
     {row: (theirs, theirs) for row, theirs in _AZURE_ROWS.items()},
-    {kind: (_AZURE_ROWS[one], _AZURE_ROWS[two]) for kind, (one, two) in _OPENAI.targets.items()},
+    {kind: (_AZURE_ROWS[one], _AZURE_ROWS[two]) for kind, (one, two) in _AZURE.targets.items()},
 )
 _ANTHROPIC = Spoken(ANTHROPIC, _same(ANTHROPIC), {"generate": _one("/v1/messages")})
 _GEMINI = Spoken(
@@ -83,9 +97,11 @@ _GEMINI = Spoken(
         "generate": (
             _ROWS["/v1beta/models/{model}:generateContent"],
             _ROWS["/v1beta/models/{model}:streamGenerateContent?alt=sse"],
-        )
+        ),
+        "embed": _one("/v1beta/models/{model}:batchEmbedContents"),
     },
 )
+_COHERE = Spoken(COHERE, _same(COHERE), {"embed": _one("/v2/embed"), "rerank": _one("/v2/rerank")})
 _CONVERSE = replace(
     _ROWS["/v1/messages"],
     word="bedrock.converse",
@@ -114,7 +130,7 @@ _BEDROCK = Spoken(
 )
 
 _SPOKEN: Mapping[str, Spoken] = MappingProxyType(
-    {spoken.protocol.word: spoken for spoken in (_OPENAI, _ANTHROPIC, _GEMINI, _BEDROCK)}
+    {spoken.protocol.word: spoken for spoken in (_OPENAI, _ANTHROPIC, _GEMINI, _BEDROCK, _COHERE)}
 )
 
 

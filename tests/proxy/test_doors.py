@@ -42,7 +42,17 @@ NAMED = {
         "countTokens",
     )
 }
+EMBED = b'{"content":{"parts":[{"text":"x"}]}}'
+NAMED |= {
+    "/v1beta/models/{model}:embedContent": EMBED,
+    "/v1beta/models/{model}:batchEmbedContents": b'{"requests":[%b]}' % EMBED,
+}
 BODIES |= {
+    "/api/embed": b'{"model":"m","input":"x"}',
+    "/api/embeddings": b'{"model":"m","prompt":"x"}',
+    "/v2/embed": b'{"model":"m","texts":["x"],"input_type":"search_query"}',
+    "/v2/rerank": b'{"model":"m","query":"x","documents":["x"]}',
+    "/v1/rerank": b'{"model":"m","query":"x","documents":["x"]}',
     "/api/chat": b'{"model":"m","messages":[{"role":"user","content":"x"}]}',
     "/api/generate": b'{"model":"m","prompt":"x"}',
 }
@@ -127,6 +137,11 @@ async def test_the_routes_are_those_that_are_documented(edge: MakeEdge) -> None:
         "/v1/messages/count_tokens?beta=true": ("POST",),
         "/api/chat": ("POST",),
         "/api/generate": ("POST",),
+        "/api/embed": ("POST",),
+        "/api/embeddings": ("POST",),
+        "/v2/embed": ("POST",),
+        "/v2/rerank": ("POST",),
+        "/v1/rerank": ("POST",),
         "/api/tags": ("GET",),
         "/api/version": ("GET",),
         "/v1/feedback": ("POST",),

@@ -52,9 +52,10 @@ from proxy.wire.translate.core import (
     Target,
     Written,
     addressed,
+    reply_to,
 )
 from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect, of_host
-from proxy.wire.translate.embeddings import EMBEDDERS, GEMINI_ONE
+from proxy.wire.translate.embeddings import EMBEDDERS, GEMINI_ONE, OLLAMA_ONE
 from proxy.wire.translate.events import (
     Collector,
     Ended,
@@ -75,6 +76,7 @@ from proxy.wire.translate.protocols import (
     VENDORS,
     Protocol,
     Vendor,
+    of_one,
 )
 from proxy.wire.translate.rerank import RERANKERS
 
@@ -86,6 +88,7 @@ __all__ = [
     "GEMINI_ARRAY",
     "GEMINI_ONE",
     "OLLAMA_GENERATE",
+    "OLLAMA_ONE",
     "OPENAI",
     "OPENAI_COMPLETIONS",
     "PROTOCOLS",
@@ -113,5 +116,7 @@ __all__ = [
     "WrittenError",
     "addressed",
     "of_host",
+    "of_one",
     "play",
+    "reply_to",
 ]

@@ -58,6 +58,7 @@ __all__ = [
     "Usage",
     "Written",
     "addressed",
+    "reply_to",
 ]
 
 Maker = Literal["anthropic", "google", "openai", ""]
@@ -274,9 +275,11 @@ class Conversation(Struct, frozen=True, kw_only=True):
     family: str = ""
 
 
-def addressed(conversation: Conversation, model: str, *, stream: bool) -> Conversation:
+def addressed(asked: Any, model: str, *, stream: bool) -> Any:
     """Put into a request what its URL says, of protocols whose bodies do not."""
-    return msgspec.structs.replace(conversation, model=model, stream=stream)
+    if isinstance(asked, Conversation):
+        return msgspec.structs.replace(asked, model=model, stream=stream)
+    return msgspec.structs.replace(asked, model=model)
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -347,7 +350,7 @@ class Reply(Struct, frozen=True, kw_only=True):
 
     `id` is the exchange's, from which the answer's and its parts' ids are made; `model` is the name
     to give when the vendor gives none; `created_s` is the Unix time in seconds. `conversation` is the
-    request, for protocols that repeat it in the answer (Responses).
+    request, for protocols that repeat it in the answer (Responses); `asked` is it where it is none.
     """
 
     id: str
@@ -355,6 +358,20 @@ class Reply(Struct, frozen=True, kw_only=True):
     created_s: int
     include_usage: bool = True
     conversation: Conversation | None = None
+    asked: Any = None
+
+
+def reply_to(asked: Any, *, id_: str, created_s: int) -> Reply:
+    """Give what a writer of the answer must know of a request."""
+    if isinstance(asked, Conversation):
+        return Reply(
+            id=id_,
+            model=asked.model,
+            created_s=created_s,
+            include_usage=asked.include_usage,
+            conversation=asked,
+        )
+    return Reply(id=id_, model=asked.model, created_s=created_s, asked=asked)
 
 
 FailureKind = Literal[

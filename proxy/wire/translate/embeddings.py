@@ -27,7 +27,16 @@ from proxy.wire.translate.failures import WrittenError
 from proxy.wire.translate.fields import Fields, encode, parse_object
 from proxy.wire.translate.gemini.parts import ProtoFields
 
-__all__ = ["EMBEDDERS", "GEMINI_ONE", "Embedded", "Embedder", "Embedding", "decoded", "encoded"]
+__all__ = [
+    "EMBEDDERS",
+    "GEMINI_ONE",
+    "OLLAMA_ONE",
+    "Embedded",
+    "Embedder",
+    "Embedding",
+    "decoded",
+    "encoded",
+]
 
 MAX_TOKENS = 1 << 40
 
@@ -60,6 +69,7 @@ class Embedded(Struct, frozen=True, kw_only=True):
     vectors: "tuple[array[float], ...]"
     model: str = ""
     tokens: int | None = None
+    dropped: tuple[str, ...] = ()
 
 
 def encoded(vector: "array[float]") -> str:
@@ -341,6 +351,22 @@ def _write_ollama_answer(answer: Embedded, asked: Embedding, reply: Reply) -> by
     return encode(made)
 
 
+def _read_ollama_one(body: bytes) -> Embedding:
+    top = parse_object(body)
+    top.any("keep_alive")
+    read = Embedding(
+        model=top.need_text("model"),
+        texts=(top.need_text("prompt"),),
+        dimensions=top.whole("dimensions", 1),
+        family="ollama",
+    )
+    return msgspec.structs.replace(read, extra=top.rest())
+
+
+def _write_ollama_one(answer: Embedded, asked: Embedding, reply: Reply) -> bytes:
+    return encode({"embedding": answer.vectors[0].tolist()})
+
+
 # Cohere...
 
 _COHERE_TASKS: Mapping[str, Task] = MappingProxyType(
@@ -459,6 +485,20 @@ _GEMINI = Embedder(
 # The same for a caller of embedContent, which embeds one text.
 GEMINI_ONE = msgspec.structs.replace(_GEMINI, write_answer=_write_gemini_one)
 
+_OLLAMA = Embedder(
+    name="ollama.embeddings",
+    read_request=_read_ollama,
+    write_request=_write_ollama,
+    read_answer=_read_ollama_answer,
+    write_answer=_write_ollama_answer,
+    read_error=ollama.read_error,
+    write_error=ollama.write_error,
+)
+# The same for a caller of the older /api/embeddings, which embeds one text.
+OLLAMA_ONE = msgspec.structs.replace(
+    _OLLAMA, read_request=_read_ollama_one, write_answer=_write_ollama_one
+)
+
 EMBEDDERS: Mapping[str, Embedder] = MappingProxyType(
     {
         embedder.name: embedder
@@ -473,15 +513,7 @@ EMBEDDERS: Mapping[str, Embedder] = MappingProxyType(
                 write_error=chat.write_error,
             ),
             _GEMINI,
-            Embedder(
-                name="ollama.embeddings",
-                read_request=_read_ollama,
-                write_request=_write_ollama,
-                read_answer=_read_ollama_answer,
-                write_answer=_write_ollama_answer,
-                read_error=ollama.read_error,
-                write_error=ollama.write_error,
-            ),
+            _OLLAMA,
             Embedder(
                 name="cohere.embeddings",
                 read_request=_read_cohere,

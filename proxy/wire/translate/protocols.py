@@ -3,14 +3,17 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
+from typing import Any, NoReturn
 
 import msgspec
 from msgspec import Struct
 
 from proxy.wire.translate import chat, completions, converse, gemini, messages, ollama, responses
-from proxy.wire.translate.core import Answer, Conversation, Failure, Reply, Target, Written
+from proxy.wire.translate.core import Failure, Reply, Target, Written
+from proxy.wire.translate.embeddings import Embedder
 from proxy.wire.translate.events import StreamReader, StreamWriter
 from proxy.wire.translate.failures import WrittenError
+from proxy.wire.translate.rerank import Reranker
 
 __all__ = [
     "CONVERSE_UNFRAMED",
@@ -21,6 +24,7 @@ __all__ = [
     "VENDORS",
     "Protocol",
     "Vendor",
+    "of_one",
 ]
 
 
@@ -28,12 +32,13 @@ class Vendor(Struct, frozen=True, kw_only=True):
     """
     How a vendor is spoken to in one protocol.
 
-    `stream_type` is the media type of a streamed answer.
+    What is asked is a `Conversation` and what is answered an `Answer` or a `Failure`; of embeddings and
+    reranking it is their own (`of_one`). `stream_type` is the media type of a streamed answer.
     """
 
     name: str
-    write_request: Callable[[Conversation, Target], Written]
-    read_answer: Callable[[bytes, Mapping[str, str] | None], Answer | Failure]
+    write_request: Callable[[Any, Target], Written]
+    read_answer: Callable[[bytes, Mapping[str, str] | None], Any]
     reader: Callable[[Mapping[str, str] | None], StreamReader]
     read_error: Callable[[int, Mapping[str, str], bytes], Failure]
     stream_type: str = "text/event-stream"
@@ -42,8 +47,8 @@ class Vendor(Struct, frozen=True, kw_only=True):
 class Protocol(Vendor, frozen=True, kw_only=True):
     """How callers are spoken to in one protocol, besides how vendors are."""
 
-    read_request: Callable[[bytes], Conversation]
-    write_answer: Callable[[Answer, Reply], bytes]
+    read_request: Callable[[bytes], Any]
+    write_answer: Callable[[Any, Reply], bytes]
     writer: Callable[[Reply], StreamWriter]
     write_error: Callable[[Failure, str], WrittenError]
 
@@ -147,3 +152,35 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
 
 # All that vendors may speak: the same, and what no caller speaks.
 VENDORS: Mapping[str, Vendor] = MappingProxyType({**PROTOCOLS, _CONVERSE.name: _CONVERSE})
+
+
+def _never_streams(_: object = None) -> NoReturn:
+    raise AssertionError("what is answered as a whole has no stream")
+
+
+def of_one(spoken: Embedder | Reranker) -> Protocol:
+    """Give the record of what is asked and answered as one document: embeddings, or an order."""
+    record: Any = spoken
+
+    def write_request(asked: Any, target: Target) -> Written:
+        written: Written = record.write_request(asked, target.model)
+        return written
+
+    def read_answer(body: bytes, _: Mapping[str, str] | None = None) -> Any:
+        return record.read_answer(body)
+
+    def write_answer(answer: Any, reply: Reply) -> bytes:
+        written: bytes = record.write_answer(answer, reply.asked, reply)
+        return written
+
+    return Protocol(
+        name=spoken.name,
+        read_request=spoken.read_request,
+        write_request=write_request,
+        read_answer=read_answer,
+        write_answer=write_answer,
+        reader=_never_streams,
+        writer=_never_streams,
+        read_error=spoken.read_error,
+        write_error=spoken.write_error,
+    )

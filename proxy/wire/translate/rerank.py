@@ -57,6 +57,7 @@ class Ranked(Struct, frozen=True, kw_only=True):
     model: str = ""
     search_units: int | None = None
     tokens: int | None = None
+    dropped: tuple[str, ...] = ()
 
 
 def _read(body: bytes, family: str, *, with_documents: bool) -> Reranking:
@@ -193,14 +194,17 @@ def _write_cohere_answer(answer: Ranked, asked: Reranking, reply: Reply) -> byte
 
 
 def _write_jina_answer(answer: Ranked, asked: Reranking, reply: Reply) -> bytes:
-    return encode(
-        {
-            "model": answer.model or reply.model,
-            "object": "list",
-            "usage": {"total_tokens": answer.tokens or 0},
-            "results": _results(answer, asked),
-        }
-    )
+    made = {
+        "id": reply.id,
+        "model": answer.model or reply.model,
+        "object": "list",
+        "usage": {"total_tokens": answer.tokens or 0},
+        "results": _results(answer, asked),
+    }
+    if answer.search_units is not None:
+        # Cohere's older clients ask at the same path, and read it there.
+        made["meta"] = {"billed_units": {"search_units": answer.search_units}}
+    return encode(made)
 
 
 class Reranker(Struct, frozen=True, kw_only=True):

@@ -36,6 +36,19 @@ LED_TO = {
             " contoso.openai.azure.com"
         ),
     ),
+    "rerank/cohere": ("jina.rerank", False, "/v2/rerank api.cohere.com"),
+    "rerank/jina": ("cohere.rerank", False, "/v1/rerank api.jina.ai"),
+    "rerank/own-reranker": ("jina.rerank", False, "/v1/rerank 10.0.0.8:8000"),
+    "embed/cohere": ("gemini.embeddings", False, "/v2/embed api.cohere.com"),
+    "embed/jina": ("ollama.embeddings", False, "/v1/embeddings api.jina.ai"),
+    "gemini-embedding-001/gemini": (
+        "openai.embeddings",
+        False,
+        (
+            "/v1beta/models/gemini-embedding-001:batchEmbedContents"
+            " generativelanguage.googleapis.com"
+        ),
+    ),
     "claude/bedrock": (
         "anthropic.messages",
         True,
@@ -90,7 +103,7 @@ def test_every_caller_reaches_every_provider() -> None:
     for protocol in get_args(Protocol):
         spoken = spoken_by(protocol)
         for row in ENDPOINTS:
-            if row.generates:
+            if row.generates and "generate" in spoken.targets:
                 assert row in spoken.passing or row.translation is not None
 
 
