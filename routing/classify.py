@@ -28,6 +28,8 @@ __all__ = ["BUCKETS", "LEXICAL", "OUTCOMES", "Model", "classify", "features", "l
 
 HEAD, TAIL = 192, 768
 """Bytes of a conversation that are looked at: how it begins, and how it ends."""
+NEAR: Final = 4096
+"""Within so many bytes the conversation has to begin, where the look did not say where that is."""
 
 OUTCOMES: Final = ("chat", "coding", "math", "reasoning", "extraction")
 """The tasks that words decide among; the others are known by structure."""
@@ -67,7 +69,11 @@ _FORMATS: Final = (
     b'"responseSchema"',
     b'"responseJsonSchema"',
     b'"output_format"',
-    b'"format"',
+    b'"application/json"',
+    b'"json_schema"',
+    b'"json_object"',
+    b'"format":"json"',
+    b'"format": "json"',
 )
 
 # Marks of which the presence is a feature of its own; as they stand inside JSON.
@@ -198,21 +204,28 @@ def _by_structure(task: str, text: bytes, words: set[bytes], frame: bytes, token
 
 def window(body: bytes, cuts: Sequence[tuple[int, int]] = (), frame: bytes = b"") -> bytes:
     """Return what is looked at of a body: how its conversation begins, and how it ends."""
-    start, length = 0, len(body)
+    start, length = _conversation(body, cuts, frame)
+    if length <= HEAD + TAIL:
+        return body[start : start + length]
+    return body[start : start + HEAD] + b" " + body[start + length - TAIL : start + length]
+
+
+def _conversation(body: bytes, cuts: Sequence[tuple[int, int]], frame: bytes) -> tuple[int, int]:
+    """Return where the conversation begins in a body, and its length."""
     shift = 0
     for offset, size in cuts:
         before = frame[max(0, offset - 16) : offset]
         for name in _CONVERSATIONS:
             if name in before:
-                start, length = offset + shift, size
-                break
-        else:
-            shift += size
-            continue
-        break
-    if length <= HEAD + TAIL:
-        return body[start : start + length]
-    return body[start : start + HEAD] + b" " + body[start + length - TAIL : start + length]
+                return offset + shift, size
+        shift += size
+    # It was not cut out, as in protocols whose look leaves the body whole: it goes to the end, or nearly.
+    for name in _CONVERSATIONS:
+        start = body.find(name, 0, NEAR)
+        if start >= 0:
+            start += len(name) + 1
+            return start, len(body) - start
+    return 0, len(body)
 
 
 def features(text: bytes) -> tuple[set[bytes], set[bytes]]:

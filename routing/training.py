@@ -177,6 +177,8 @@ _SLOTS: Final = {
     ),
     "{tongue}": ("German", "French", "Japanese", "Spanish", "Chinese"),
 }
+_EVERYDAY: Final = {"chat": -0.15, "coding": 0.0, "math": 0.0, "reasoning": 0.1, "extraction": -0.1}
+"""By how much more models fail at what is written here than at the tables' questions of the task, as we judge."""
 COPIES: Final = 48
 
 
@@ -286,7 +288,7 @@ def written(seed: int) -> Iterator[Example]:
                 for slot, words in _SLOTS.items():
                     while slot in text:
                         text = text.replace(slot, rng.choice(words), 1)
-                yield Example(rng.choice(_OPENINGS) + text, task, None)
+                yield Example(rng.choice(_OPENINGS) + text, task, _EVERYDAY[task])
 
 
 def main(argv: Sequence[str]) -> int:

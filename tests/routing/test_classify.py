@@ -91,6 +91,20 @@ def test_the_conversation_is_found_among_large_members() -> None:
     assert window(data, seen.cuts, seen.frame) == b'[{"role": "user", "content": "solve for x"}]'
 
 
+def test_a_conversation_that_was_not_cut_out_is_found_by_its_name() -> None:
+    """As in protocols whose look leaves the body whole; what stands before it is not looked at."""
+    data = json.dumps({"model": "x" * 300, "input": "solve for x", "store": False}).encode()
+    assert window(data) == b' "solve for x", "store": false}'
+    assert window(b"no body at all") == b"no body at all"
+
+
+def test_small_talk_is_easier_than_deliberation() -> None:
+    """Whatever the tables ask."""
+    easy = judged("hi, how are you today?")[1]
+    hard = judged("Compare the trade-offs of both designs and decide which one we should choose")[1]
+    assert easy < 0.5 < hard
+
+
 def test_the_look_is_bounded() -> None:
     """A conversation of megabytes costs what one of a kilobyte does: its beginning and its end."""
     data = body("begin", "x" * 3_000_000, "fix this bug in my Python function")
