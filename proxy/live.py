@@ -39,6 +39,7 @@ from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, records
 from routing import decision
 from routing.catalogue import Rates, bound
+from routing.classify import load_weights
 from routing.contenders import UNBOUNDED, field_of, policy_of
 from routing.eligibility import Option, Pool, UnknownModel
 from routing.experiments import Arm, compiled, with_fallback
@@ -181,6 +182,7 @@ class Live:
         trust: MutableMapping[str, ssl.SSLContext],
         secrets: KeySecrets,
     ) -> None:
+        load_weights()
         self.config = config
         self.version = version
         # What each limit does when the store is away.

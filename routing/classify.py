@@ -24,7 +24,17 @@ from zlib import crc32
 
 import msgspec
 
-__all__ = ["BUCKETS", "LEXICAL", "OUTCOMES", "Model", "classify", "features", "language", "window"]
+__all__ = [
+    "BUCKETS",
+    "LEXICAL",
+    "OUTCOMES",
+    "Model",
+    "classify",
+    "features",
+    "language",
+    "load_weights",
+    "window",
+]
 
 HEAD, TAIL = 192, 768
 """Bytes of a conversation that are looked at: how it begins, and how it ends."""
@@ -146,6 +156,11 @@ def _shipped() -> tuple[tuple[int, ...], tuple[int, ...], float]:
     data = files("routing").joinpath("classify.json").read_bytes()
     model = msgspec.json.decode(data, type=Model)
     return model.packed(), model.bias, model.spread
+
+
+def load_weights() -> None:
+    """Read the weights, which takes some milliseconds, before the first call has to."""
+    _shipped()
 
 
 def classify(
