@@ -345,14 +345,18 @@ class Control:
 
     async def finish(self) -> None:
         """Drain what the edges settled last, and take our leave; bounded, and silent about a store that is gone."""
-        try:
-            async with asyncio.timeout(LAST_DRAIN_S):
-                for writer in self._writers:
+
+        async def finished(writer: LedgerWriter) -> None:
+            try:
+                async with asyncio.timeout(LAST_DRAIN_S):
                     while await writer.drain():
                         pass
-                await live.withdraw(self._store, self.replica)
-        except (RedisError, OSError, LedgerUnreachable) as error:  # OSError: TimeoutError too
-            _log.warning("the last entries stay in the stream: %s", str(error) or "out of time")
+                    if writer.cell is FIRST:
+                        await live.withdraw(self._store, self.replica)
+            except (RedisError, OSError, LedgerUnreachable) as error:  # OSError: TimeoutError too
+                _log.warning("the last entries stay in the stream: %s", str(error) or "out of time")
+
+        await asyncio.gather(*map(finished, self._writers))
 
     # What others ask...
 
@@ -393,18 +397,18 @@ class Control:
             counts["penstock_chore_leading", name] = int(leading)
         try:
             async with asyncio.timeout(_STORE_WITHIN_S):
+                for replica, ack in (await live.acknowledgements(self._store)).items():
+                    counts["penstock_config_acknowledged_version", replica] = ack.number
+                    counts["penstock_config_refused", replica] = int(ack.error is not None)
                 waiting = sum(await in_each(self._stores, _waiting))
-                said = await live.acknowledgements(self._store)
-                standings = await self._standings()
+                counts["penstock_ledger_waiting_entries",] = waiting
+                for name, standing in (await self._standings()).items():
+                    for state in STATES:
+                        counts["penstock_deployment_health", name, state] = int(
+                            standing.state == state
+                        )
         except (RedisError, OSError):
-            return counts
-        counts["penstock_ledger_waiting_entries",] = waiting
-        for name, standing in standings.items():
-            for state in STATES:
-                counts["penstock_deployment_health", name, state] = int(standing.state == state)
-        for replica, ack in said.items():
-            counts["penstock_config_acknowledged_version", replica] = ack.number
-            counts["penstock_config_refused", replica] = int(ack.error is not None)
+            pass
         return counts
 
     async def _standings(self) -> dict[str, Standing]:

@@ -6,14 +6,15 @@ store's own time. The arithmetic is that of `lua/gcra.lua` and `governance/lua/b
 is a bucket, a period ends by the calendar of its time zone.
 """
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from config.scalars import moment_of
+from governance.periods import NEVER_US, period_of
 from ratelimit.limits import KINDS, RATES, RateState, ScopeState, depth_us
 
-__all__ = ["period_end", "period_ids", "quota"]
+__all__ = ["period_ids", "quota"]
 
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 NANO = 10**9
@@ -30,22 +31,6 @@ def period_ids(at: datetime, time_zone: str = "UTC") -> dict[str, int]:
         "quarter": day.year * 4 + (day.month + 2) // 3,
         "total": 1,
     }
-
-
-def period_end(at: datetime, per: str, time_zone: str = "UTC") -> datetime | None:
-    """Return when the period that holds a moment ends in a time zone, None for the total."""
-    zone = ZoneInfo(time_zone)
-    day = at.astimezone(zone).date()
-    if per == "total":
-        return None
-    if per == "day":
-        end = day + timedelta(days=1)
-    elif per == "week":
-        end = day + timedelta(days=7 - day.weekday())
-    else:
-        month = day.month + 1 if per == "month" else (day.month + 2) // 3 * 3 + 1
-        end = date(day.year + (month > 12), month if month <= 12 else 1, 1)
-    return datetime(end.year, end.month, end.day, tzinfo=zone).astimezone(UTC)
 
 
 def quota(
@@ -126,7 +111,7 @@ def _budget(
     amount = said["usd"]
     if raised is not None and raised[1] > at:
         amount = raised[0]
-    end = period_end(at, per, zone)
+    _, ends_us = period_of(per, zone, at)
     return {
         "usd": float(said["usd"]),
         "per": per,
@@ -137,7 +122,9 @@ def _budget(
         "spent_usd": usd(spent),
         "held_usd": usd(held),
         "remaining_usd": usd(max(0, round(amount * NANO) - spent - held)),
-        "resets_at": None if end is None else _stamp(end),
+        "resets_at": None
+        if ends_us == NEVER_US
+        else _stamp(datetime.fromtimestamp(ends_us // 10**6, UTC)),
     }
 
 

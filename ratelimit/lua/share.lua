@@ -33,16 +33,15 @@ elseif not is_ours then
   return { last_number }
 end
 
--- Takes limits, their state and the limits that follow. Returns the state under these: in every bucket
--- there is as much as before, or as much as it holds now; what was owed is owed still.
-local function carried(l, s, new)
-  local contents, at = {}, l[4] > 0 and 7 or 2
+-- Takes a scope and the limits that follow. Returns the state under these: in every bucket there is as
+-- much as before, or as much as it holds now; what was owed is owed still.
+local function carried(st, new)
+  local l, s, at, contents = st.l, st.s, st.at, {}
   for r = 7, l[6], 6 do
     at = at + 1
     contents[l[r + 5]] = (l[r + 2] - s[at] + now) / l[r + 1]
   end
-  s = relaid(s, new)
-  at = new[4] > 0 and 7 or 2
+  s, at = relaid(s, new), st.at
   for r = 7, new[6], 6 do
     at = at + 1
     local content = contents[new[r + 5]]
@@ -67,7 +66,7 @@ for i = 2, #KEYS do
       redis.call('HSET', KEYS[i], 'l2', packed)
       st = { l = new, s = fresh(new) }
     elseif new[1] >= st.l[1] then
-      st.s, st.l = carried(st.l, st.s, new), new
+      st.s, st.l = carried(st, new), new
       redis.call('HSET', KEYS[i], 'l2', packed, 's2', cmsgpack.pack(st.s))
     end
   end

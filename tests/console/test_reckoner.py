@@ -17,7 +17,7 @@ from console.reckoner import Reckoner, sums_of
 from governance.drain import LedgerWriter
 from governance.ledger import Entry, encode
 from ratelimit.limits import KINDS, key_of
-from ratelimit.reckoning import KNOWN, ask
+from ratelimit.reckoning import KNOWN, ask, reckon
 from ratelimit.upkeep import EPOCH_S, read_scope
 from store.cells import FIRST
 
@@ -94,12 +94,43 @@ async def test_every_budget_gets_the_sum_of_its_running_period(
     assert ends == {(NOW_US // DAY_US + 1) * DAY_US - EPOCH_S * 1_000_000}
 
 
+class Looks:
+    """How often a reckoner has looked, and what it may be waited for."""
+
+    def __init__(self) -> None:
+        self._ended = 0
+        self._next = asyncio.Condition()
+
+    async def reckon(self, *said: Any, **more: Any) -> bool:
+        """Do as the product does, and tell those who wait that it was done."""
+        try:
+            return await reckon(*said, **more)
+        finally:
+            async with self._next:
+                self._ended += 1
+                self._next.notify_all()
+
+    async def more(self, count: int) -> None:
+        """Wait until so many looks have begun and ended since."""
+        wanted = self._ended + count + 1
+        async with asyncio.timeout(20), self._next:
+            await self._next.wait_for(lambda: self._ended >= wanted)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """Count the looks of a reckoner, which come often."""
+    counted = Looks()
+    monkeypatch.setattr(reckoner, "reckon", counted.reckon)
+    monkeypatch.setattr(reckoner, "LOOK_EVERY_S", 0.02)
+    return counted
+
+
 @pytest.fixture
 async def role(
-    redis_client: Redis, ledger: Path, config: Config, tmp_path: Path, request: Any
+    redis_client: Redis, ledger: Path, *, config: Config, tmp_path: Path, looks: Looks, request: Any
 ) -> AsyncIterator[Reckoner]:
-    """Run a reckoner that looks often; whether the store is its own is the parameter."""
-    request.getfixturevalue("monkeypatch").setattr(reckoner, "LOOK_EVERY_S", 0.02)
+    """Run a reckoner; whether the store is its own is the parameter."""
     one = Reckoner(
         redis_client, ledger, Fleet(tmp_path / "run"), lambda: (config, 1), alone=request.param
     )
@@ -144,7 +175,7 @@ async def test_a_store_of_its_own_that_begins_anew_learns_from_the_ledger(
 
 @pytest.mark.parametrize("role", [False], indirect=True)
 async def test_a_shared_store_stays_closed_until_all_have_told(
-    role: Reckoner, redis_client: Redis, ledger: Path
+    role: Reckoner, redis_client: Redis, ledger: Path, looks: Looks
 ) -> None:
     """Who lived before a flush is not known: the reckoner waits until the last lease is over."""
     await opened(role)
@@ -152,7 +183,7 @@ async def test_a_shared_store_stays_closed_until_all_have_told(
         redis_client, ledger, {"at_us": int(datetime.now(UTC).timestamp() * 1e6), "cost_nusd": 5}
     )
     await redis_client.flushall()
-    await asyncio.sleep(0.2)
+    await looks.more(3)
     assert role.opened == 1
     assert (await ask(redis_client))[1] < KNOWN
     await redis_client.hset(FIRST.epoch, "since", 1)
@@ -161,13 +192,17 @@ async def test_a_shared_store_stays_closed_until_all_have_told(
 
 @pytest.mark.parametrize("role", [False], indirect=True)
 async def test_a_ledger_that_cannot_be_read_keeps_closed(
-    role: Reckoner, redis_client: Redis, ledger: Path, caplog: pytest.LogCaptureFixture
+    role: Reckoner,
+    redis_client: Redis,
+    ledger: Path,
+    looks: Looks,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is said once, and tried again."""
     await opened(role)
     await asyncio.to_thread(ledger.write_text, "no database" * 200)
     await redis_client.flushall()
-    await asyncio.sleep(0.2)
+    await looks.more(3)
     assert role.opened == 1
     said = [one for one in caplog.records if "strict budgets stay closed" in one.getMessage()]
     assert len(said) == 1

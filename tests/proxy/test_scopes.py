@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from config.live import acknowledgements
+from ratelimit.upkeep import read_scope
+from store.cells import FIRST, cell
 from tests.proxy.edge_rig import Rig, chat, eventually, request
 
 Edge = Any  # the fixture of this folder's conftest
@@ -211,3 +214,38 @@ async def test_a_provider_that_is_at_its_limit_is_passed_over(edge: Edge) -> Non
     full = await rig.ask(chat())
     assert (full.status, full.error["code"]) == (429, "no_deployment")
     assert "provider_limit" in full.error["message"]
+
+
+async def test_a_tenant_is_held_to_its_limits_in_its_own_cell(edge: Edge) -> None:
+    """What it is limited by, what it holds and what it cost lie there; of the vendor's places it has a share."""
+    rig = await edge(
+        models={"m": {"deployments": [{"provider": "mock", "limits": {"concurrency": 8}}]}},
+        store={"cells": 2},
+        organization={"cell": 1, "limits": {"rpm": 3}},
+    )
+    there = cell(1)
+    statuses = []
+    for _ in range(5):
+        statuses.append((await rig.ask(chat())).status)
+        # Nobody has divided yet, so that it has one place there.
+        await rig.at_rest()
+    assert statuses == [200, 200, 200, 429, 429]
+    assert await rig.redis.xlen(there.ledger) == 3
+    assert not await rig.redis.exists(FIRST.ledger)
+    assert {scope for scope in await rig.scopes() if "acme" in scope} == set()
+    share = await read_scope(rig.redis, "deployment:m/mock", there)
+    assert share is not None
+    assert (share.concurrency, share.version) == (1, 0)
+
+
+async def test_an_edge_has_the_cells_with_which_it_started(edge: Edge) -> None:
+    """Another number is refused, and said to whoever asks for the status; what runs goes on."""
+    rig = await edge(models={"m": ["sim;tokens=5"]}, store={"cells": 2})
+    await rig.publish(store={"cells": 3})
+
+    async with asyncio.timeout(20):
+        while not (said := next(iter((await acknowledgements(rig.redis)).values()))).error:  # noqa: ASYNC110 - said in the store
+            await asyncio.sleep(0.01)
+    assert said.error == "store.cells is 3 there and 2 here; start this edge anew"
+    assert (await rig.ask(chat())).status == 200
+    rig.expected_alarms = 1

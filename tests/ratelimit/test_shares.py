@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.models import Burst, Limits
+from ratelimit import limits, shares
 from ratelimit.shares import (
     Part,
     amounts,
@@ -35,10 +36,10 @@ def test_all_of_it_is_divided_and_nobody_has_less_than_the_floor(
     case: tuple[int, list[int], list[float]],
 ) -> None:
     """Whatever the shares were before: the quota is given away, to the last, and not beyond."""
-    quota, shares, used = case
-    found = divided(quota, shares, used)
+    quota, had, used = case
+    found = divided(quota, had, used)
     assert sum(found) == quota
-    assert min(found) >= floor_of(quota, len(shares))
+    assert min(found) >= floor_of(quota, len(had))
 
 
 @given(divisions())
@@ -46,10 +47,10 @@ def test_who_presses_alone_gets_more_until_nobody_else_can_give(
     case: tuple[int, list[int], list[float]],
 ) -> None:
     """A cell that uses all of its share, while others use nothing, ends with all that is above the floors."""
-    quota, shares, _ = case
-    count = len(shares)
+    quota, had, _ = case
+    count = len(had)
     alone = [1.0, *[0.0] * (count - 1)]
-    found = divided(quota, shares, alone)
+    found = divided(quota, had, alone)
     for _ in range(60):
         later = divided(quota, found, alone)
         assert later[0] >= found[0]
@@ -58,15 +59,20 @@ def test_who_presses_alone_gets_more_until_nobody_else_can_give(
     assert found == [quota - floor * (count - 1), *[floor] * (count - 1)]
 
 
+def test_every_rate_is_divided() -> None:
+    """A rate that limits know and shares do not would be granted once per cell."""
+    assert shares.RATES == limits.RATES
+
+
 @given(divisions(), st.sampled_from([0.0, 1.0]))
 def test_where_all_use_the_same_shares_become_even(
     case: tuple[int, list[int], list[float]], use: float
 ) -> None:
     """Be it nothing or everything: what history has left does not stay for ever."""
-    quota, shares, _ = case
-    found = shares
+    quota, had, _ = case
+    found = had
     for _ in range(120):
-        found = divided(quota, found, [use] * len(shares))
+        found = divided(quota, found, [use] * len(had))
     assert max(found) - min(found) <= 1
 
 
@@ -86,12 +92,12 @@ def test_bursts_are_divided_with_their_limits(
     case: tuple[int, list[int], list[float]], burst: int
 ) -> None:
     """The buckets together hold no more than the whole one, and none is without a place for a request."""
-    quota, shares, used = case
-    count = len(shares)
+    quota, had, used = case
+    count = len(had)
     whole = Limits(rpm=quota, concurrency=quota, burst=Burst(rpm=max(burst, count)))
     mine = [
         limits_of(whole, {"rpm": share, "concurrency": share}, count)
-        for share in divided(quota, shares, used)
+        for share in divided(quota, had, used)
     ]
     assert sum(one.rpm or 0 for one in mine) == quota
     assert sum(one.burst.rpm or 0 for one in mine) <= max(burst, count)
