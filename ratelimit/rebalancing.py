@@ -16,6 +16,7 @@ What a failover loses all the same is found, and taken back, at the next divisio
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from time import time_ns
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -90,7 +91,8 @@ class _Turn:
         self._leasts = [floors(scope.limits, len(stores)) for scope in scopes]
         self._version = version
         self._now = now
-        self._number = 1
+        # Later than all before, but for a clock that was set back; then those say how far they are.
+        self._number = time_ns() // 1000
         self._token = secrets.token_hex(8)
 
     async def make(self) -> bool:

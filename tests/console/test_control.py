@@ -474,3 +474,40 @@ async def test_a_file_that_spreads_tenants_elsewhere_waits_for_the_end_of_all_ed
     found = await live.current(ledger.redis)
     assert found is not None
     assert found.number == 1
+
+
+async def test_a_cell_that_is_away_does_not_keep_the_control_from_its_work(
+    ledger: Ledger, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is ready, the first cell has its limits; the other has them as soon as it answers."""
+    monkeypatch.setattr(control, "DIVIDE_EVERY_S", 0.02)
+    spread(config_file)
+    away = Redis.from_url(f"unix://{tmp_path}/nobody.sock")
+    writers = [
+        LedgerWriter(ledger.redis, ledger.path, idle_s=0.01),
+        LedgerWriter(away, ledger.path, cell=cell(1), idle_s=0.01),
+    ]
+    async with writers[0], writers[1]:
+        ours = Control(
+            ledger.redis,
+            writers[0],
+            load_file(config_file, {}),
+            Fleet(tmp_path / "run"),
+            {},
+            others=writers[1:],
+        )
+        async with ours.working():
+            await eventually(lambda: runs(ours, 1))
+            assert await read_scope(ledger.redis, "model:demo") is not None
+            assert await read_scope(ledger.redis, "model:demo", cell(1)) is None
+            ours._stores[cell(1)] = ledger.redis  # it answers now
+
+            async def divided() -> bool:
+                found = [
+                    await read_scope(ledger.redis, "deployment:demo/mock", cell(n)) for n in (0, 1)
+                ]
+                return [one and one.limit("rpm") for one in found] == [30, 30]
+
+            await eventually(divided)
+            assert await eventually(lambda: read_scope(ledger.redis, "model:demo", cell(1)))
+    await away.aclose()
