@@ -251,6 +251,7 @@ def _routes(root: Node) -> Iterator[Clash]:
         yield from _references(
             ("routes", name, "models"), route.node.get("models"), models, "model"
         )
+        yield from _policy(("routes", name), route.node)
 
 
 _KINDS_OF_EXPERIMENT = ("arms", "canary", "migration", "shadow")
@@ -427,9 +428,36 @@ def _in_order(path: Path, node: Node | None) -> Iterator[Clash]:
         before = found
 
 
+def _policy(path: Path, route: Node) -> Iterator[Clash]:
+    """Find what makes a policy contradict itself."""
+    levels = route.get("levels")
+    for level in ("premium", "normal", "economy"):
+        within = None if levels is None else levels.get(level)
+        within = None if within is None else within.get("within")
+        low, high = (None, None) if within is None else (within.get("low"), within.get("high"))
+        if low is None or high is None:
+            continue
+        parts = [_fraction(low), _fraction(high)]
+        if None not in parts and parts[0] < parts[1]:  # type: ignore[operator]
+            yield Clash(
+                (*path, "levels", level, "within", "low"),
+                low.line,
+                low.column,
+                f"less than what calls with a preference for high cost give up ({high.raw})",
+                remedy="a preference for low cost gives up more quality; turn the two round",
+            )
+
+
+def _fraction(node: Node) -> Decimal | None:
+    try:
+        return Decimal(_text(node) or "")
+    except InvalidOperation:
+        return None
+
+
 def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
     askable = {name: each for part in ("models", "routes") for name, each in _members(root, part)}
-    servers = {*dict(_members(root, "models")), *_deployments(root)}
+    servers = list(dict.fromkeys([*dict(_members(root, "models")), *_deployments(root)]))
     owners: dict[str, str] = {}
     for path, organization_entry in organizations_in(root):
         if len(path) == 2 * (MOST_LEVELS + 1):

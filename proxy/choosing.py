@@ -37,6 +37,12 @@ _NEEDS: Final = (
     (b'"input_audio"', "audio"),
     (b'"mimeType":"audio/', "audio"),
     (b'"mime_type":"audio/', "audio"),
+    (b'"video_url"', "video"),
+    (b'"mimeType":"video/', "video"),
+    (b'"mime_type":"video/', "video"),
+    (b'"input_file"', "pdf"),
+    (b'"file_data"', "pdf"),
+    (b'"application/pdf"', "pdf"),
 )
 _encode = msgspec.json.Encoder().encode
 

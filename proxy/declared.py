@@ -14,17 +14,21 @@ Each stands in a header, or under the same name in the body's `metadata`; what i
 | `x-pin` | `pin` | the one model or deployment that is to serve |
 | `x-routing` | `routing` | full, steady or declared |
 | `x-region` | | where data may go; what the key carries can only be narrowed |
-| `x-models` | | what else may serve, in this order, after the model of the body |
+| `x-models` | | what else may serve, in this order, after the model of the body and the list `models` beside it |
 """
 
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+import msgspec
+
 from config.models import HIGHEST_PRICE_USD
 from config.wishes import Wishes, nusd_of
 from governance.identity import Caller
 from proxy.errors import BadRequest
+from proxy.wire import json_edit
+from proxy.wire.look import BadField, twice
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
@@ -44,6 +48,7 @@ LONGEST_DEADLINE_MS: Final = 86_400_000
 MOST_LISTED: Final = 32
 _HEADERS: Final = tuple((f"x-{name}", name) for name in WISHES)
 _SHOWN: Final = 40
+_NAMES = msgspec.json.Decoder(list[str])
 
 
 def level_of(caller: Caller, headers: "CIMultiDictProxy[str]", hints: "Hints | None") -> int:
@@ -80,10 +85,32 @@ def patience_s(longest_s: float, wishes: Wishes) -> float:
     return min(longest_s, wishes.deadline_ms / 1000) if wishes.deadline_ms else longest_s
 
 
-def models_of(asked: str, headers: "CIMultiDictProxy[str]") -> str:
-    """Return what is asked for: the body's model, or a list of it and those that may serve in its place."""
+def models_of(asked: str, headers: "CIMultiDictProxy[str]", models: str = "") -> str:
+    """Return what is asked for: the body's model, or a list of it and those that may serve in its place; `models` are the body's."""
     more = headers.get(MODELS_HEADER)
-    return asked if more is None else f"{asked},{more}"
+    if more is None and not models:
+        return asked
+    return ",".join(filter(None, (asked, models, more)))
+
+
+def listed_models(body: bytes) -> tuple[str, bytes]:
+    """
+    Return the names of the body's own list `models`, with commas between them, and the body without it.
+
+    A body in which only an inner member has that name stays as it is. Raises `BadField`.
+    """
+    try:
+        span = json_edit.locate(body, "models")
+        if span is None:
+            return "", body
+        names = _NAMES.decode(body[span[0] : span[1]])
+        if len(names) > MOST_LISTED or any(not name.strip() or "," in name for name in names):
+            raise BadField("models", f"models is a list of at most {MOST_LISTED} names of models")
+        return ",".join(names), json_edit.edit(body, remove=("models",))
+    except json_edit.DuplicateMember:
+        raise twice("models") from None
+    except msgspec.DecodeError:
+        raise BadField("models", "models is a list of names of models", "invalid_type") from None
 
 
 def _hinted(hints: "Hints | None") -> Iterator[tuple[str, str, str]]:

@@ -27,6 +27,7 @@ from proxy.ports import hold
 from proxy.supervisor import Role, Supervisor
 from proxy.terminal import Terminal, standard_output
 from ratelimit.upkeep import read_scope
+from routing.decision import read
 from store import topology
 from store.places import CHECKOUT, Places, places
 
@@ -313,6 +314,7 @@ def explain(entries: list[dict[str, Any]], answer: Answer, screen: Terminal) -> 
             "served by",
             f"{paint(last['deployment'], 'bold')} of provider {last['provider']}, model {last['model']}",
         ),
+        *among(last),
         row("because", because(entries)),
         row(
             "first token",
@@ -324,7 +326,24 @@ def explain(entries: list[dict[str, Any]], answer: Answer, screen: Terminal) -> 
     return lines
 
 
+def among(entry: dict[str, Any]) -> list[str]:
+    """Say among which models it was chosen, and what was expected of each; nothing where nothing was scored."""
+    decision = read(entry.get("decision", ""))
+    if decision is None or not any(one.cost_nusd for one in decision.models):
+        return []
+    said = " or ".join(
+        f"{one.model} (quality {one.quality / 1000:.2f}, {usd(one.cost_nusd)} expected)"
+        for one in decision.models
+    )
+    return [
+        row("chosen among", f"{said}: the cheapest within {decision.delta / 1000:.3f} of the best")
+    ]
+
+
 REASONS = {
+    "score": "it is the cheapest that is good enough for a call of this level",
+    "next_best": "the first choice could not take the call",
+    "explored": "little is known of it, and a small share of calls tries such models",
     "only": "it was the only candidate",
     "order": "it stands first and nobody is known to be faster",
     "load": "it is expected to answer soonest, by latency and what it has in flight",

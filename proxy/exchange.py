@@ -23,7 +23,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from proxy.attempts import Attempts
 from proxy.choosing import choose, why_of
-from proxy.declared import level_of, models_of, patience_s, wishes_of
+from proxy.declared import level_of, listed_models, models_of, patience_s, wishes_of
 from proxy.errors import (
     BadRequest,
     GatewayError,
@@ -86,6 +86,7 @@ class Exchange:
         "kind",
         "level",
         "model",
+        "models",
         "offer",
         "passed",
         "read_at",
@@ -108,6 +109,8 @@ class Exchange:
         self.endpoint = endpoint
         # The model that the URL names, in protocols whose bodies do not.
         self.model = model
+        # What else may serve, where the body says it.
+        self.models = ""
         self.request_id = edge.next_request_id()
         self.started_at = monotonic()
         self.read_at = self.started_at
@@ -201,6 +204,8 @@ class Exchange:
                 seen.model = self.model
         except BadField as error:
             raise self._unreadable(error) from None
+        if b'"models"' in seen.frame and endpoint.look_form is None:
+            body, seen = self._without_models(body)
         self.body = body
         self.user = seen.user or caller.user
         if len(self.user) > MAX_USER:
@@ -214,7 +219,7 @@ class Exchange:
         patience = patience_s(live.config.edge.queue_timeout_ms / 1000, wishes)
         self.wait_until = self.started_at + patience
         self.passed += edge.request_headers[protocol].block(request.message.raw_headers)
-        asked = models_of(seen.model, headers)
+        asked = models_of(seen.model, headers, self.models)
         trial = live.trials.get(asked) if live.trials else None
         self.offer = offer = live.offer(
             caller,
@@ -316,6 +321,17 @@ class Exchange:
         session = session_of(self.request.message.headers, self.body) if by_session else ""
         unit = unit_of(split.sticky, caller, self.user, session, self.request_id)
         return split.arm_of(unit, self.edge.unix_us())
+
+    def _without_models(self, body: bytes) -> tuple[bytes, Look]:
+        """Take what else may serve out of the body; it is for the gateway. Returns the body and the look at it. Raises `BadRequest`."""
+        try:
+            self.models, body = listed_models(body)
+            self.seen = seen = self.endpoint.look(body)
+        except BadField as error:
+            raise self._unreadable(error) from None
+        if self.model:
+            seen.model = self.model
+        return body, seen
 
     def _translate(self, endpoint: Endpoint) -> None:
         """

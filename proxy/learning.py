@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from proxy.attempts import Ended
 from proxy.wire.meter import Usage
 from routing import board
+from routing.classify import classify
 from routing.lessons import Lessons
 from routing.scoring import NO_FACTS, Facts
 
@@ -53,6 +54,8 @@ class Learner:
     def __init__(self) -> None:
         self.facts: Facts = NO_FACTS
         self.lessons = Lessons()
+        # Its weights are read when they are first wanted: now, and not while a caller waits.
+        classify(b"{}", tokens=0)
         self._raw = b""
         self._read_at = 0.0
 

@@ -43,7 +43,7 @@ from routing.classify import load_weights
 from routing.contenders import UNBOUNDED, field_of, policy_of
 from routing.eligibility import Option, Pool, UnknownModel
 from routing.experiments import Arm, compiled, with_fallback
-from routing.scoring import Field
+from routing.scoring import Field, Policy
 from store.cells import FIRST, Cell
 
 MOST_LISTS = 1000
@@ -205,6 +205,7 @@ class Live:
         self._replica = replica
         self._offers: dict[tuple[str, str, Endpoint, bool, int], Offer] = {}
         self._named = frozenset(self.pool.names())
+        self._fields: dict[tuple[str, tuple[tuple[str, int], ...]], Field] = {}
         self._listed: list[tuple[str, str, Endpoint, bool, int]] = []
         self._records: dict[Cell, dict[str, bytes]] = {}
         self._thresholds: dict[str, tuple[int, ...]] = {}
@@ -357,7 +358,7 @@ class Live:
             most_input=max(option.context or UNBOUNDED for option in eligible),
             ok=self._metrics.counter("penstock_requests_total", endpoint.word, label, "200"),
             duration=self._metrics.histogram("penstock_duration_seconds", label),
-            field=field_of(eligible, policy, MOST_OUTPUT),
+            field=self._field(asked, eligible, policy),
             affine=frozenset(
                 name
                 for name, count in Counts(place.model for place in places).items()
@@ -374,6 +375,16 @@ class Live:
             ),
             label=label,
         )
+
+    def _field(self, asked: str, eligible: list[Option], policy: Policy) -> Field:
+        """Return what the scorer sees of an offer: one for all callers who get the same for the same name."""
+        key = (asked, tuple((option.placed.id, option.tier) for option in eligible))
+        found = self._fields.get(key)
+        if found is None:
+            found = field_of(eligible, policy, MOST_OUTPUT)
+            if "," not in asked:
+                self._fields[key] = found
+        return found
 
     def _is_strict(self, option: Option) -> bool:
         """Whether a strict budget stands over a deployment, its model or its provider."""

@@ -18,7 +18,7 @@ from routing.scoring import (
 
 __all__ = ["UNBOUNDED", "field_of", "policy_of"]
 
-_TAKES: Final = {"vision": "image", "audio": "audio"}
+_TAKES: Final = {"vision": "image", "audio": "audio", "video": "video", "pdf": "pdf"}
 """The tags of what a request may hold, and the modality that a model must take for it."""
 UNBOUNDED: Final = 2**40
 """A context that nobody knows the end of, in tokens."""

@@ -120,7 +120,7 @@ class Contender:
 
     Prices are nano-USD per thousand tokens and per request; `price_nusd` is the blended price per million tokens, None when unknown;
     `quality` is by task, '' for all others; `places` are the numbers of its deployments in the plan, `regions` and `ids` theirs.
-    `lacks` are the tags of what it is known not to take (`vision`, `audio`).
+    `lacks` are the tags of what it is known not to take (`vision`, `audio`, `video`, `pdf`).
     """
 
     model: str

@@ -106,6 +106,30 @@ def test_the_base_is_sound() -> None:
             ],
         ),
         (
+            "{models: [m, n]}",
+            (
+                "{models: [m, n], policy: cost_quality, levels:"
+                " {economy: {within: {low: 0.1, high: 0.2}}}}"
+            ),
+            [
+                (
+                    "f:11: routes.auto.levels.economy.within.low: less than what calls with a"
+                    " preference for high cost give up (0.2);"
+                    " a preference for low cost gives up more quality; turn the two round"
+                )
+            ],
+        ),
+        (
+            "{key:",
+            "{pin: q, key:",
+            [
+                (
+                    'f:13: organizations.o.teams.t.keys.k.pin: no model or deployment named "q";'
+                    ' there are: "m", "n", "m/p", "n/p"'
+                )
+            ],
+        ),
+        (
             "{key:",
             "{models: [auto, m, N, x, m], key:",
             [

@@ -75,6 +75,35 @@ async def test_what_is_asked_for_is_a_model_a_route_or_a_list(edge: Edge) -> Non
         assert (answer.status, answer.error["code"]) == (404, "model_not_found")
 
 
+async def test_a_body_may_list_what_else_may_serve(edge: Edge) -> None:
+    """After its model, in the order of the list; the vendor gets none of it, and an inner member of that name is no list."""
+    full = at("v", "up-a", id="full", limits={"rpm": 1})
+    rig = await edge(
+        models={"a": {"deployments": [full]}, "b": {"deployments": [at("v", "up-b")]}},
+        scripted=["v"],
+        edge={"queue_timeout_ms": 0},
+    )
+    caller = await rig.caller()
+    lines: list[Any] = []
+    for body, wanted in (
+        (chat("a", models=["b"]), "up-a"),
+        (chat("a", models=["b"]), "up-b"),
+        (chat("b", metadata={"models": "x"}), "up-b"),
+    ):
+        await caller.send(request(body))
+        if not lines:
+            lines.append(await rig.vendors["v"].line())
+        sent = (await lines[0].gets()).json
+        assert (sent["model"], "models" in sent) == (wanted, False)
+        reply = {"choices": [{"message": {"content": "hi"}}], "usage": usage()}
+        await lines[0].says(whole(json.dumps(reply).encode()))
+        assert (await caller.answer()).status == 200
+    for models in ("b", [1], [""], ["b,c"], ["b"] * 33):
+        assert (await refused(rig, chat("a", models=models)))["param"] == "models"
+    twice = chat("a", models=["b"])[:-1] + b',"models":["b"]}'
+    assert (await refused(rig, twice))["code"] == "duplicate"
+
+
 async def test_a_level_and_a_preference_choose_the_model(edge: Edge) -> None:
     """The cheapest that is good enough: for premium the best, for economy the cheap one; the answer says what it was made from."""
     levels = {"economy": {"within": {"low": 0.5, "high": 0.05}}}

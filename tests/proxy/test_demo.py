@@ -9,12 +9,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from config.loader import load_file
 from proxy import demo
 from proxy.terminal import Terminal
+from routing.decision import Decision, Scored
 
 
 @pytest.fixture
@@ -91,7 +93,21 @@ def test_a_fallback_is_told_as_one(screen: Terminal) -> None:
     assert "0.70 ms before the request went out; what failed took 183 ms" in said
 
 
-@pytest.mark.parametrize("reason", ["only", "order", "load", "least_bad"])
+def test_what_was_expected_of_each_model_is_told(screen: Terminal) -> None:
+    """Where a policy has chosen: quality and cost of each, and how far from the best is good enough."""
+    models = (Scored("ocean", 780, 9_000_000, 0, "cost"), Scored("river", 750, 1_000_000))
+    decision = Decision("cost_quality", "auto", ("river/north",), 0, models=models, delta=75)
+    text = msgspec.json.encode(decision).decode()
+    said = "\n".join(demo.explain([entry(decision=text, reason="score")], ANSWER, screen))
+    assert "ocean (quality 0.78, $0.009000 expected) or river (quality 0.75, $0.001000" in said
+    assert "the cheapest within 0.075 of the best" in said
+    assert "good enough for a call of this level" in said
+    assert demo.among(entry()) == []
+
+
+@pytest.mark.parametrize(
+    "reason", ["only", "order", "load", "least_bad", "score", "next_best", "explored"]
+)
 def test_every_word_of_the_choice_has_its_sentence(reason: str) -> None:
     """These are the words that the ledger knows."""
     assert " " in demo.because([entry(reason=reason)])

@@ -47,9 +47,10 @@ def test_a_model_is_one_contender_with_all_its_deployments() -> None:
 
 def test_what_a_model_lacks_is_known_of_those_that_say_what_they_can() -> None:
     """Tags that do not name vision say that it has none; no tags say nothing."""
-    tags = [{"tags": ["chat"]}, {"tags": ["chat", "vision", "audio"]}, {}]
+    everything = {"vision", "audio", "video", "pdf"}
+    tags = [{"tags": ["chat"]}, {"tags": ["chat", *sorted(everything)]}, {}]
     field = fielded({f"private-{n}": one for n, one in enumerate(tags)})
-    assert [one.lacks for one in field.contenders] == [{"vision", "audio"}, set(), set()]
+    assert [one.lacks for one in field.contenders] == [everything, set(), set()]
 
 
 def test_a_task_that_nobody_measured_is_taken_for_a_chat() -> None:
