@@ -818,8 +818,8 @@ class RouteLevel(Section):
     )
     effort: Annotated[Effort, Word.of(Effort)] | None = Field(
         default=None,
-        description="Reasoning effort of calls that name none, at models with the tag `reasoning`"
-        " whose provider is asked in the protocol `openai`.",
+        description="Reasoning effort of calls that name none and are not complex, at models with"
+        " the tag `reasoning`.",
     )
 
 

@@ -114,6 +114,10 @@ class Edge:
         self.server: EdgeServer
         self.access: AccessLog
         self.learner = Learner()
+        self.feedback = {
+            word: self.metrics.counter("penstock_feedback_total", word)
+            for word in ("unknown", "counted", "repeated")
+        }
         self.stopping = asyncio.Event()
         self.hurrying = asyncio.Event()
         # Where the data port really is, once it serves: a port of 0 takes a free one.

@@ -44,6 +44,11 @@ _NEEDS: Final = (
     (b'"file_data"', "pdf"),
     (b'"application/pdf"', "pdf"),
 )
+# Where a caller says itself how much is to be thought.
+_EFFORTS: Final = (
+    *(b'"reasoning_effort"', b'"reasoning"', b'"thinking"', b'"enable_thinking"', b'"think"'),
+    *(b'"thinkingConfig"', b'"thinking_config"', b'"effort"', b'"chat_template_kwargs"'),
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -86,13 +91,20 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
         draw=crc32(exchange.request_id.encode()) / 2**32,
     )
     try:
-        return field.choose(call, facts)
+        choice = field.choose(call, facts)
+        if choice.effort and _says_effort(seen.frame):
+            choice.effort = ""
+        return choice
     except NoneFits as none:
         raise BadRequest(
             f"No model of '{offer.asked}' can serve this request as declared: {_listed(none)}.",
             code="none_eligible",
             param="model",
         ) from None
+
+
+def _says_effort(frame: bytes) -> bool:
+    return any(mark in frame for mark in _EFFORTS)
 
 
 def _listed(none: NoneFits) -> str:
@@ -119,8 +131,8 @@ def why_of(choice: Choice | None, grant: Grant) -> str:
     return "explored" if choice.explored else "score"
 
 
-def told(choice: Choice) -> bytes:
-    """Return what the header `x-penstock-route` says of a choice."""
+def told(choice: Choice, effort: str) -> bytes:
+    """Return what the header `x-penstock-route` says of a choice; `effort` is what was set for the model that serves."""
     policy = choice.field.policy.name
     if not choice.costs:
         return b"; policy=%b" % (b"declared" if policy == "declared" else b"declared (asked)")
@@ -128,7 +140,9 @@ def told(choice: Choice) -> bytes:
     return (
         f"; policy={policy}; level={LEVEL_WORDS[call.level]}; task={call.task};"
         f" delta={choice.delta:.3f}; board={choice.version}"
-    ).encode()
+        + (f"; effort={effort}" if effort else "")
+        + (f"; cap={choice.cap}" if choice.cap else "")
+    ).encode("ascii", "replace")
 
 
 def decided(exchange: "Exchange", grant: Grant) -> str:
@@ -156,5 +170,7 @@ def decided(exchange: "Exchange", grant: Grant) -> str:
             delta=round(choice.delta * 1000),
             board=choice.version,
             explored=choice.explored,
+            effort=choice.effort_at(grant.candidate),
+            cap=choice.cap,
         )
     ).decode()

@@ -442,7 +442,7 @@ class Exchange:
             f"{self.request_id}.{attempts.made + 1}",
             input=seen.input_estimate,
             bound=min(seen.input_bound, self.offer.most_input),
-            cap=seen.output_cap or 0,
+            cap=seen.output_cap or (0 if self.choice is None else self.choice.cap),
             assumed=edge.assumed_output_tokens if generates else 0,
             n=seen.n if generates else 0,
             first=attempts.made == 0,

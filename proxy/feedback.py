@@ -48,7 +48,7 @@ async def take(edge: "Edge", request: Request) -> dict[str, object]:
             retry_after_us=1_000_000,
         ) from None
     word = ("unknown", "counted", "repeated")[outcome]
-    edge.metrics.counter("penstock_feedback_total", word).value += 1
+    edge.feedback[word].value += 1
     if word == "unknown":
         raise NotFound(
             "No call of this key with this request_id can be judged: calls of routes that choose by"

@@ -25,6 +25,12 @@ HOLD_BYTES: Final = 1024 * 1024
 # What can be translated only as a whole is held up to here.
 TRANSLATED_BYTES: Final = 32 * 1024 * 1024
 
+# How a request says how much is to be thought, by the endpoint of a provider.
+_EFFORTS: Final = {
+    "openai.chat": b'"reasoning_effort":"%b",',
+    "openai.responses": b'"reasoning":{"effort":"%b"},',
+}
+
 # What is not worth committing an answer for: after these another provider can still give all of it.
 _PRELUDE: Final = (Started, Alive, UsageSeen)
 
@@ -63,6 +69,15 @@ class Translation:
         return self.vendor.write_request(conversation, target)
 
 
+def with_effort(body: bytes | Spliced, endpoint: str, effort: str) -> bytes | Spliced:
+    """Return a body that says how much is to be thought, in protocols that have a word for it; it must not say so itself."""
+    member = _EFFORTS.get(endpoint)
+    if member is None or not isinstance(body, bytes):
+        return body
+    brace = body.index(b"{") + 1
+    return body[:brace] + member % effort.encode() + body[brace:]
+
+
 class Passing:
     """Both sides speak the same: bytes pass."""
 
@@ -77,14 +92,17 @@ class Passing:
         exchange = attempt.exchange
         place = attempt.place
         way = attempt.way
-        return way.endpoint.rewrite(
+        body = way.endpoint.rewrite(
             exchange.body,
             exchange.seen,
             upstream_model=place.upstream_name,
             include_usage=place.stream_usage,
-            output_cap=attempt.grant.cap or None,
+            output_cap=attempt.cap or None,
             cap_field=way.cap_field,
-        ), exchange.passed
+        )
+        if attempt.effort:
+            body = with_effort(body, way.endpoint.word, attempt.effort)
+        return body, exchange.passed
 
     def stream(self, attempt: "Attempt", meter: StreamMeter) -> StreamMeter:
         """Give what looks at each read of a stream."""
@@ -114,11 +132,16 @@ class Translating:
     most_held = TRANSLATED_BYTES
     in_pieces = False
 
-    def __init__(self, exchange: "Exchange", translation: Translation, cap: int) -> None:
-        assert exchange.conversation is not None
+    def __init__(
+        self, exchange: "Exchange", translation: Translation, cap: int, effort: str = ""
+    ) -> None:
+        conversation = exchange.conversation
+        assert conversation is not None
+        if effort:
+            conversation = translate.thinking(conversation, effort)
         self._exchange = exchange
         self._translation = translation
-        self._written = translation.write(exchange.conversation, cap)
+        self._written = translation.write(conversation, cap)
         self._dropped = tuple(self._written.dropped)
         self._content_type = b"application/json"
 

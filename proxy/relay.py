@@ -67,10 +67,12 @@ class Attempt:
         "_said",
         "_tail",
         "added_us",
+        "cap",
         "committed",
         "connection",
         "cool_us",
         "done",
+        "effort",
         "ended",
         "exchange",
         "first_at",
@@ -102,6 +104,10 @@ class Attempt:
         self.way = way
         self.why = why
         self.number = exchange.attempts.made
+        choice = exchange.choice
+        # What goes upstream: the cap that was reserved, or else the policy's, and how much is to be thought.
+        self.cap = grant.cap or (0 if choice is None else choice.cap)
+        self.effort = "" if choice is None else choice.effort_at(grant.candidate)
         self.passage: Passing | Translating = PASSING
         self.connection: Connection | None = None
         self.done: asyncio.Future[Ended] = exchange.edge.loop.create_future()
@@ -138,7 +144,9 @@ class Attempt:
         """Ask the deployment and relay its answer. Settled when it returns, or raises `CancelledError`."""
         try:
             if self.way.translation is not None:
-                self.passage = Translating(self.exchange, self.way.translation, self.grant.cap)
+                self.passage = Translating(
+                    self.exchange, self.way.translation, self.cap, self.effort
+                )
             ended = await self._converse(fresh=False)
             if ended.stale and self.ended is None:
                 # The pooled connection had died idle: the request never arrived anywhere.
@@ -503,7 +511,9 @@ class Attempt:
             self.why.encode(),
             self.number,
             len(exchange.offer.places),
-            exchange.offer.policy if exchange.choice is None else told(exchange.choice),
+            exchange.offer.policy
+            if exchange.choice is None
+            else told(exchange.choice, self.effort),
             degraded_line(degraded) if degraded else b"",
             exchange.endpoint.protocol.lines(self.grant.limits, exchange.request_id, edge.unix_us),
             self.passage.lines(self) if lines is None else lines,

@@ -70,6 +70,8 @@ PRIOR_VOTES = 20.0
 PRIOR_CALLS = 50.0
 """And so many calls without a defect."""
 MOST_WISHES = 512
+EASY_ENOUGH = 0.6
+"""Up to this complexity a policy may have a model think less."""
 
 
 class Lesson(NamedTuple):
@@ -214,8 +216,8 @@ class Choice:
     """The outcome for one call: the tier of each place, and what it was made from."""
 
     __slots__ = (
-        *("best", "call", "costs", "delta", "explored", "field", "first", "latencies", "lost"),
-        *("qualities", "tiers", "version"),
+        *("best", "call", "cap", "costs", "delta", "effort", "explored", "field", "first"),
+        *("latencies", "lost", "qualities", "tiers", "version"),
     )
 
     def __init__(self, field: "Field", call: Call, tiers: bytes) -> None:
@@ -224,6 +226,9 @@ class Choice:
         self.tiers = tiers
         self.delta = 0.0
         self.version = 0
+        # What the policy sets of the request: an output cap, 0 for none, and how much models that reason think.
+        self.cap = 0
+        self.effort = ""
         self.first = -1
         self.explored = False
         self.best = 0.0
@@ -231,6 +236,14 @@ class Choice:
         self.costs: Sequence[int] = ()
         self.latencies: Sequence[float] = ()
         self.lost: Mapping[int, str] = {}
+
+    def effort_at(self, place: int) -> str:
+        """Return how much the model of a place is to think, empty to leave it alone."""
+        if self.effort:
+            for contender in self.field.contenders:
+                if place in contender.places:
+                    return self.effort if "reasoning" in contender.tags else ""
+        return ""
 
     def scored(self) -> tuple[Scored, ...]:
         """Return every contender with what was expected of it and why it was not the first."""
@@ -424,6 +437,10 @@ class Field:
             else []
         )
         choice.tiers = self._tiers(fit, first, good, rest)
+        if at.max_output and not call.cap and call.n:
+            choice.cap = at.max_output
+        if at.effort and call.complexity <= EASY_ENOUGH:
+            choice.effort = at.effort
         choice.first, choice.explored = first, explored
         choice.best, choice.delta, choice.version = best, delta, facts.version
         choice.qualities, choice.costs, choice.latencies = qualities, costs, latencies

@@ -24,6 +24,7 @@ DRILLS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "timelines": ("tests.drills.timelines", "the scripts against the reference"),
         "interleavings": ("tests.drills.interleavings", "every order of a few operations"),
+        "levels": ("tests.drills.levels", "what levels, preferences and pressure cost and get"),
         "cost": ("tests.drills.cost", "what a request costs the server"),
     }
 )

@@ -1,10 +1,11 @@
 """What callers declare decides who serves them, in every protocol, and what was decided can be read back."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from routing.decision import Decision, Scored, read
-from tests.proxy.edge_rig import CHAT, MESSAGES, Rig, at, chat, message, request
+from tests.proxy.edge_rig import CHAT, MESSAGES, Rig, at, chat, message, request, usage, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 
@@ -183,6 +184,54 @@ async def test_what_a_request_holds_decides_who_can_serve_it(edge: Edge) -> None
     assert (await served(rig, chat("smart", messages=text), *pinned))[0] == "small"
     error = await refused(rig, chat("smart", messages=seeing), *pinned)
     assert "small: the request needs vision" in error["message"]
+
+
+async def test_a_policy_may_have_a_model_think_less_and_write_less(edge: Edge) -> None:
+    """For a level, where the caller does not say it; models that do not reason are left alone, and the answer says so."""
+    rig = await edge(
+        models={
+            "think": {"tags": ["reasoning"], "quality": 0.9, "deployments": [at("v", "t")]},
+            "plain": {"tags": ["chat"], "quality": 0.9, "deployments": [at("v", "p")]},
+        },
+        routes={
+            "smart": {
+                "models": ["think", "plain"],
+                "policy": "cost_quality",
+                "explore": 0,
+                "levels": {"economy": {"effort": "low", "max_output": 50}},
+            }
+        },
+        scripted=["v"],
+    )
+    caller = await rig.caller()
+
+    async def asked(body: bytes, *headers: str) -> tuple[dict[str, Any], str]:
+        """Return what the vendor gets, and what the caller is told."""
+        await caller.send(request(body, *headers))
+        line = lines[0] if lines else lines.append(await rig.vendors["v"].line()) or lines[0]
+        sent = (await line.gets()).json
+        reply = {"choices": [{"message": {"content": "hi"}}], "usage": usage()}
+        await line.says(whole(json.dumps(reply).encode()))
+        answer = await caller.answer()
+        return sent, answer.header("x-penstock-route") or ""
+
+    lines: list[Any] = []
+    economy = ("x-biz-level: economy",)
+    sent, route = await asked(chat("smart"), *economy, "x-pin: think")
+    assert (sent["reasoning_effort"], sent["max_tokens"]) == ("low", 50)
+    assert route.endswith("; effort=low; cap=50")
+    decision = read((await rig.entries())[-1].decision)
+    assert decision is not None
+    assert (decision.effort, decision.cap) == ("low", 50)
+    said = chat("smart", reasoning_effort="high", max_tokens=9)
+    sent, route = await asked(said, *economy, "x-pin: think")
+    assert (sent["reasoning_effort"], sent["max_tokens"]) == ("high", 9)
+    assert "effort" not in route
+    assert "cap" not in route
+    sent, route = await asked(chat("smart"), *economy, "x-pin: plain")
+    assert (sent.get("reasoning_effort"), sent["max_tokens"]) == (None, 50)
+    sent, route = await asked(chat("smart"), "x-pin: think")
+    assert (sent.get("reasoning_effort"), sent.get("max_tokens")) == (None, None)
 
 
 async def test_a_key_keeps_to_its_models_in_a_list_and_in_auto(edge: Edge) -> None:

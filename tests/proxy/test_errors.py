@@ -19,6 +19,7 @@ CLASSES: dict[type[GatewayError], tuple[int, str, str, bool]] = {
     errors.Unauthorized: (401, "authentication_error", "unauthorized", False),
     errors.Forbidden: (403, "permission_error", "forbidden", False),
     errors.NotFound: (404, "invalid_request_error", "not_found", False),
+    errors.Conflict: (409, "invalid_request_error", "conflict", False),
     errors.QuotaExceeded: (429, "rate_limit_error", "quota_exceeded", True),
     errors.QuotaTooSmall: (429, "rate_limit_error", "quota_exceeded", False),
     errors.BudgetExhausted: (402, "insufficient_quota", "budget_exhausted", False),

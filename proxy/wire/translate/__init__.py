@@ -53,6 +53,7 @@ from proxy.wire.translate.core import (
     Written,
     addressed,
     reply_to,
+    thinking,
 )
 from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect, of_host
 from proxy.wire.translate.embeddings import EMBEDDERS, GEMINI_ONE, OLLAMA_ONE
@@ -119,4 +120,5 @@ __all__ = [
     "of_one",
     "play",
     "reply_to",
+    "thinking",
 ]

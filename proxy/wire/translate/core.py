@@ -282,6 +282,14 @@ def addressed(asked: Any, model: str, *, stream: bool) -> Any:
     return msgspec.structs.replace(asked, model=model)
 
 
+def thinking(conversation: Conversation, effort: str) -> Conversation:
+    """Say how much is to be thought, where the request does not say it itself."""
+    if conversation.thinking is not None:
+        return conversation
+    asked = Thinking(effort=effort)  # type: ignore[arg-type]  # one of the configuration's
+    return msgspec.structs.replace(conversation, thinking=asked)
+
+
 class Target(Struct, frozen=True, kw_only=True):
     """
     The facts of a deployment that a request is written for.
