@@ -79,19 +79,15 @@ class Pool:
                 us for us in (changes_us, rates.until_us if rates is not None else 0) if us
             ]
             known = listed(placed.upstream_name, placed.model)
+            sizes = _Sizes.of(sold, known)
             self._models[placed.model].append(
                 Option(
                     placed=placed,
                     provider=provider,
                     tier=0,
                     rates=rates,
-                    max_output=model.max_output
-                    or (sold.max_output if sold else None)
-                    # A server of one's own may well give more than those who sell the model.
-                    or (known.max_output if known and sold else None),
-                    context=model.context
-                    or (sold.context if sold else None)
-                    or (known.context if known else None),
+                    max_output=model.max_output or sizes.max_output,
+                    context=model.context or sizes.context,
                     tags=frozenset(model.tags or (known.tags if known else ())),
                     quality=_quality(model, known),
                     input=frozenset(known.input if known else ()),
@@ -225,6 +221,27 @@ class Pool:
     def next_price_change_us(self) -> int:
         """Return when a price list ends, in unix us; 0 when none does."""
         return min(self._price_changes_us, default=0)
+
+
+class _Sizes(NamedTuple):
+    """
+    How much a deployment takes and gives, in tokens, as far as somebody says it.
+
+    A server of one's own may well hold more than those who sell the model, or less: of it nothing is known.
+    """
+
+    context: int | None
+    max_output: int | None
+
+    @classmethod
+    def of(cls, sold: Rates | None, known: Listed | None) -> "_Sizes":
+        """Take what the price list says, else what is listed of a model that its provider sells."""
+        if sold is None:
+            return cls(None, None)
+        return cls(
+            sold.context or (known.context if known is not None else None),
+            sold.max_output or (known.max_output if known is not None else None),
+        )
 
 
 def _quality(model: Model, known: Listed | None) -> Mapping[str, float]:
