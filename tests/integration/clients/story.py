@@ -9,10 +9,12 @@ from typing import Any
 URL = os.environ["PENSTOCK_URL"]
 KEY = os.environ["PENSTOCK_KEY"]
 MODELS = os.environ["PENSTOCK_MODELS"].split(",")
+VECTORS = os.environ["PENSTOCK_VECTORS"].split(",")
 
 HELLO = "Say hello."
 WEATHER = "What is the weather in Oslo, and what in Reykjavik?"
 REPORT = "rain, 4 degrees"
+EMBED = ["the gate", "the gate and the pipe"]
 JOURNEY = "Plan a journey."
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 PLAN = {

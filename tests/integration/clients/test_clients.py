@@ -9,7 +9,16 @@ from collections import Counter
 
 import pytest
 
-from tests.integration.clients.site import BROKEN, HERE, MODELS, NODE, Site, node, python
+from tests.integration.clients.site import (
+    BROKEN,
+    HERE,
+    MODELS,
+    NODE,
+    VECTORS,
+    Site,
+    node,
+    python,
+)
 from tests.integration.processes import Books
 
 HELLO = "Hello from the other side of the gate, in as many pieces as it takes."
@@ -25,6 +34,7 @@ TOLD = {
     "answered": "Rain in both.",
     "planned": {"city": "Oslo", "days": 3},
 }
+EMBEDDED = [[0.5, -0.25, 0.125, 1.0]] * 2
 # What aimock says that each of these calls took, and what some clients ask once more: text by
 # Ollama's other endpoint, a plan in LangChain's other way.
 USED = [(21, 17), (21, 17), (31, 9), (31, 9), (41, 4), (51, 8)]
@@ -82,6 +92,8 @@ def test_a_client_cannot_tell_who_answers(site: Site, books: Books, script: str)
         told = site.told_by(python(), str(HERE / script))
     else:
         told = site.told_by(node(), str(NODE / script), cwd=NODE)
+    vectors = {model: told.pop(name) for model in VECTORS if (name := f"vectors, {model}") in told}
+    assert all(value == EMBEDDED for value in vectors.values())
     raised = RAISED[script]
     hows = [how for how in raised if "," not in how]
     assert set(told) == {f"{how}, {model}" if how else model for how in hows for model in MODELS}
@@ -94,11 +106,12 @@ def test_a_client_cannot_tell_who_answers(site: Site, books: Books, script: str)
     assert wrong == {}
     again = AGAIN.get(script, {})
     used = [[*USED, again[how]] if how in again else USED for how in hows]
-    entries = books.entries(len(MODELS) * sum(len(one) + len(BROKEN) for one in used))
+    calls = len(MODELS) * sum(len(one) + len(BROKEN) for one in used)
+    entries = books.entries(calls + len(vectors))
     booked = Counter(
         (entry.model, entry.input_tokens, entry.output_tokens)
         for entry in entries
-        if entry.outcome == "ok"
+        if entry.outcome == "ok" and entry.model not in VECTORS
     )
     assert booked == Counter((model, *tokens) for model in MODELS for one in used for tokens in one)
     ended = {entry.model: entry for entry in entries if entry.outcome != "ok"}
@@ -108,3 +121,16 @@ def test_a_client_cannot_tell_who_answers(site: Site, books: Books, script: str)
         assert 0 < cut.output_tokens < 40
         # Gemini alone says with every chunk what it took so far.
         assert cut.token_source == ("provider" if model == "gemini" else "estimated")
+
+
+def test_cohere(site: Site, books: Books) -> None:
+    """Documents are put in order, and vectors are the same whoever made them; each call is in the ledger."""
+    told = site.told_by(python(), str(HERE / "with_cohere.py"))
+    assert told["ranked"] == [[1, 0.75], [0, 0.25]]
+    assert told["missing"] == "NotFoundError"
+    assert {model: told[f"vectors, {model}"] for model in VECTORS} == dict.fromkeys(
+        VECTORS, EMBEDDED
+    )
+    entries = books.entries(1 + len(VECTORS))
+    assert {entry.outcome for entry in entries} == {"ok"}
+    assert {entry.protocol for entry in entries} == {"cohere.rerank", "cohere.embeddings"}

@@ -5,7 +5,20 @@ from typing import Any
 from google import genai
 from google.genai import types
 from pydantic import BaseModel
-from story import CITY, HELLO, JOURNEY, KEY, MODELS, REPORT, URL, WEATHER, raised, tell
+from story import (
+    CITY,
+    EMBED,
+    HELLO,
+    JOURNEY,
+    KEY,
+    MODELS,
+    REPORT,
+    URL,
+    VECTORS,
+    WEATHER,
+    raised,
+    tell,
+)
 
 TOOLS: Any = [{"function_declarations": [{"name": "get_weather", "parameters_json_schema": CITY}]}]
 
@@ -77,7 +90,11 @@ def _calls(answers: Any) -> list[Any]:
 def main() -> None:
     """Tell of every model."""
     client = genai.Client(api_key=KEY, http_options=types.HttpOptions(base_url=URL))
-    tell({model: story(client.models, model) for model in MODELS})
+    told: dict[str, Any] = {model: story(client.models, model) for model in MODELS}
+    for model in VECTORS:
+        embedded = client.models.embed_content(model=model, contents=EMBED)
+        told[f"vectors, {model}"] = [one.values for one in embedded.embeddings or ()]
+    tell(told)
 
 
 main()

@@ -4,9 +4,21 @@ from typing import Any
 
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
-from story import HELLO, JOURNEY, KEY, MODELS, REPORT, URL, WEATHER, raised, tell
+from story import (
+    EMBED,
+    HELLO,
+    JOURNEY,
+    KEY,
+    MODELS,
+    REPORT,
+    URL,
+    VECTORS,
+    WEATHER,
+    raised,
+    tell,
+)
 
 
 class get_weather(BaseModel):  # noqa: N801 - the name is the tool's
@@ -85,13 +97,18 @@ def _calls(message: Any) -> list[Any]:
 
 def main() -> None:
     """Tell of every class and model."""
-    tell(
-        {
-            f"{kind}, {model}": story(kind, model)
-            for kind in ("chat", "responses", "anthropic")
-            for model in MODELS
-        }
-    )
+    told: dict[str, Any] = {
+        f"{kind}, {model}": story(kind, model)
+        for kind in ("chat", "responses", "anthropic")
+        for model in MODELS
+    }
+    for model in VECTORS:
+        # Which would else count tokens with a vocabulary that it fetches.
+        embeddings = OpenAIEmbeddings(
+            model=model, base_url=f"{URL}/v1", api_key=KEY, check_embedding_ctx_length=False
+        )
+        told[f"vectors, {model}"] = embeddings.embed_documents(EMBED)
+    tell(told)
 
 
 main()

@@ -4,7 +4,20 @@ from typing import Any
 
 from ollama import Client
 from pydantic import BaseModel
-from story import CITY, HELLO, JOURNEY, KEY, MODELS, REPORT, URL, WEATHER, raised, tell
+from story import (
+    CITY,
+    EMBED,
+    HELLO,
+    JOURNEY,
+    KEY,
+    MODELS,
+    REPORT,
+    URL,
+    VECTORS,
+    WEATHER,
+    raised,
+    tell,
+)
 
 TOOL: Any = {"type": "function", "function": {"name": "get_weather", "parameters": CITY}}
 
@@ -65,7 +78,11 @@ def main() -> None:
     client = Client(host=URL, headers={"authorization": f"Bearer {KEY}"})
     listed = {model.model for model in client.list().models}
     assert listed.issuperset(MODELS)
-    tell({model: story(client, model) for model in MODELS})
+    told: dict[str, Any] = {model: story(client, model) for model in MODELS}
+    for model in VECTORS:
+        vectors = client.embed(model=model, input=EMBED).embeddings
+        told[f"vectors, {model}"] = [list(vector) for vector in vectors]
+    tell(told)
 
 
 main()

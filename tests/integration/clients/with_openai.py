@@ -5,7 +5,20 @@ from typing import Any
 
 from openai import OpenAI
 from pydantic import BaseModel
-from story import CITY, HELLO, JOURNEY, KEY, MODELS, REPORT, URL, WEATHER, raised, tell
+from story import (
+    CITY,
+    EMBED,
+    HELLO,
+    JOURNEY,
+    KEY,
+    MODELS,
+    REPORT,
+    URL,
+    VECTORS,
+    WEATHER,
+    raised,
+    tell,
+)
 
 TOOL: Any = {"type": "function", "function": {"name": "get_weather", "parameters": CITY}}
 RESPONSES_TOOL: Any = {
@@ -112,6 +125,12 @@ def main() -> None:
     with OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0) as client:
         told = {f"chat, {model}": by_chat(client, model) for model in MODELS}
         told |= {f"responses, {model}": by_responses(client, model) for model in MODELS}
+        told |= {
+            f"vectors, {model}": [
+                one.embedding for one in client.embeddings.create(model=model, input=EMBED).data
+            ]
+            for model in VECTORS
+        }
     tell(told)
 
 
