@@ -438,7 +438,7 @@ class Control:
             if self._config is not None:
                 config, number = self._config
                 with contextlib.suppress(Overtaken):
-                    division = await divide(self._stores, divided_in(config), number)
+                    division = await divide(self._stores, divided_in(config), number, tries=2)
                     if division.silent != told:
                         told = division.silent
                         names = ", ".join(map(str, told))

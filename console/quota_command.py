@@ -193,6 +193,11 @@ def _print(quotas: Sequence[dict[str, Any]]) -> None:
                     f"at {budget['resets_at']}" if budget["resets_at"] else "never",
                 ]
             )
+        rows += [
+            [each["scope"], f"{name} in {share['cell']}", f"{amount:,}", "", ""]
+            for share in each["shares"]
+            for name, amount in share["limits"].items()
+        ]
         if not each["limits"] and not each["budgets"]:
             rows.append([each["scope"], "no limits", "", "", ""])
     print_table(["scope", "limit", "is", "left", "frees"], rows, left=2)

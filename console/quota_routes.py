@@ -25,7 +25,7 @@ from console.answers import Refused, json_answer
 from console.calls import Call, Door, Route
 from console.desk import Desk, moment, refusals
 from console.quotas import quota, usd
-from console.stores import in_each, scope_state
+from console.stores import as_one, in_each, scope_states, shares_of
 from governance.alerts import Event, newest
 from store.cells import Cell
 
@@ -143,12 +143,13 @@ async def _one(call: Call, document: str) -> dict[str, Any]:
 async def quotas_of(door: Door, scopes: Iterable[Shown]) -> list[dict[str, Any]]:
     """Return what scopes may and hold."""
     at = await clock(door)
-    return [
-        quota(
-            each.scope, each.settings, await scope_state(door.cells, each.scope), at, each.time_zone
-        )
-        for each in scopes
-    ]
+    found = []
+    for each in scopes:
+        states = await scope_states(door.cells, each.scope)
+        state = await as_one(door.cells, each.scope, states)
+        said = quota(each.scope, each.settings, state, at, each.time_zone)
+        found.append(said | {"shares": shares_of(door.cells, each.scope, states)})
+    return found
 
 
 async def clock(door: Door) -> datetime:

@@ -357,6 +357,14 @@ class BudgetShape(Shape):
     resets_at: str | None = Field(description="When its period ends; null for a total.")
 
 
+class ShareShape(Shape):
+    """What one cell has of limits that are divided over cells."""
+
+    cell: str = Field(description="As in `c1`.")
+    limits: dict[str, int]
+    in_flight: int
+
+
 class Quota(Shape):
     """Limits and budgets of a scope, and what they hold right now."""
 
@@ -365,6 +373,9 @@ class Quota(Shape):
     in_flight: int
     limits: dict[str, RateShape]
     budgets: list[BudgetShape]
+    shares: list[ShareShape] = Field(
+        description="What each cell has of it, where `store.cells` divides it; empty otherwise."
+    )
 
 
 class OneQuota(Quota):

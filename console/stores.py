@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -23,7 +23,17 @@ from ratelimit.rebalancing import Overtaken, divide, divided_in
 from ratelimit.upkeep import EPOCH_S, living, read_scope, reap, seed
 from store.cells import Cell
 
-__all__ = ["CannotMove", "Stores", "in_each", "move", "put_limits", "scope_state"]
+__all__ = [
+    "CannotMove",
+    "Stores",
+    "as_one",
+    "in_each",
+    "move",
+    "put_limits",
+    "scope_state",
+    "scope_states",
+    "shares_of",
+]
 
 MOVE_WITHIN_S = 15.0
 _LOOK_EVERY_S = 0.25
@@ -80,20 +90,43 @@ async def put_limits(stores: Stores, config: Config, version: int) -> int:
     return written
 
 
+async def scope_states(stores: Stores, scope: str) -> dict[Cell, ScopeState]:
+    """Return what a scope holds now in every cell that knows it."""
+
+    async def read(cell: Cell, store: Redis) -> tuple[Cell, ScopeState | None]:
+        return cell, await read_scope(store, scope, cell)
+
+    return {cell: state for cell, state in await in_each(stores, read) if state is not None}
+
+
 async def scope_state(stores: Stores, scope: str) -> ScopeState | None:
     """Return what a scope holds now, in all cells together; None when none knows it."""
+    return await as_one(stores, scope, await scope_states(stores, scope))
 
-    async def read(cell: Cell, store: Redis) -> ScopeState | None:
-        return await read_scope(store, scope, cell)
 
-    found = [state for state in await in_each(stores, read) if state is not None]
+async def as_one(stores: Stores, scope: str, found: Mapping[Cell, ScopeState]) -> ScopeState | None:
+    """Return what cells hold of a scope as if it were one; None where none knows it."""
     if not found:
         return None
     if len(stores) > 1 and is_shared(scope):
         seconds, micros = await next(iter(stores.values())).time()
-        return merged(found, (seconds - EPOCH_S) * 1_000_000 + micros)
+        return merged(list(found.values()), (seconds - EPOCH_S) * 1_000_000 + micros)
     # Where a tenant lay before, what was known of it then may still be there.
-    return max(found, key=lambda state: state.version)
+    return max(found.values(), key=lambda state: state.version)
+
+
+def shares_of(stores: Stores, scope: str, found: Mapping[Cell, ScopeState]) -> list[dict[str, Any]]:
+    """Return the share that each cell has of a scope's limits, for people; nothing where they are not divided."""
+    if len(stores) == 1 or not is_shared(scope):
+        return []
+    shares = []
+    for cell, state in found.items():
+        limits = {name: rate.limit for name, rate in state.rates.items()}
+        if state.concurrency:
+            limits["concurrency"] = state.concurrency
+        if limits:
+            shares.append({"cell": str(cell), "limits": limits, "in_flight": state.in_flight})
+    return shares
 
 
 # Having tenants lie elsewhere...

@@ -54,18 +54,23 @@ def divided_in(config: Config) -> tuple[Declared, ...]:
 
 
 async def divide(
-    stores: Mapping[Cell, Redis], scopes: Sequence[Declared], version: int, *, now: str = ""
+    stores: Mapping[Cell, Redis],
+    scopes: Sequence[Declared],
+    version: int,
+    *,
+    tries: int = TRIES,
+    now: str = "",
 ) -> Division:
     """
     Divide the limits of scopes over all cells, as version `version` of the configuration declares them.
 
-    Tests pass `now`. Raises `Overtaken`.
+    Whoever does it again soon gives way after few `tries`. Tests pass `now`. Raises `Overtaken`.
     """
     silent: dict[Cell, None] = {}
     written = 0
     for start in range(0, len(scopes), BATCH):
         turn = _Turn(stores, scopes[start : start + BATCH], version, now)
-        for _ in range(TRIES):
+        for _ in range(tries):
             if await turn.make():
                 break
             # Who came between has to end first; two that wait equally long would meet again.

@@ -5,6 +5,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from console import quota_command
 from ratelimit.upkeep import read_scope
 from tests.console.command_rig import typed
 
@@ -149,3 +150,17 @@ async def test_a_bad_quota_changes_nothing(operator: Api, words: str, code: int)
     assert (ended.code, ended.out) == (code, "")
     assert ended.err
     assert await operator.everything() == before
+
+
+def test_what_each_cell_has_of_a_limit_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where limits are divided, a line for each share follows the whole."""
+    whole = {"limit": 60, "burst": 60, "remaining": 59, "resets_in_ms": 1000}
+    shares = [{"cell": f"c{n}", "limits": {"rpm": 30}, "in_flight": 0} for n in range(2)]
+    said = {"scope": "model:m", "limits": {"rpm": whole}, "budgets": [], "shares": shares}
+    quota_command._print([said])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split() for line in lines] == [
+        ["model:m", "rpm", "60", "59", "in", "1.0", "s"],
+        ["model:m", "rpm", "in", "c0", "30"],
+        ["model:m", "rpm", "in", "c1", "30"],
+    ]

@@ -17,7 +17,15 @@ from config.loader import load_text
 from config.models import Config
 from console import stores
 from console.reckoner import sums_of
-from console.stores import CannotMove, in_each, move, put_limits, scope_state
+from console.stores import (
+    CannotMove,
+    in_each,
+    move,
+    put_limits,
+    scope_state,
+    scope_states,
+    shares_of,
+)
 from governance.reconcile import verify
 from ratelimit.limits import key_of
 from ratelimit.upkeep import EPOCH_S, read_scope, run
@@ -76,6 +84,12 @@ async def test_each_cell_gets_its_tenants_and_its_shares(both: dict[Cell, Redis]
     assert together is not None
     assert (together.limit("tpm"), together.concurrency) == (1000, 10)
     assert together.rates["tpm"].remaining("tpm", 2**50) == 1000
+    states = await scope_states(both, "deployment:m/p")
+    share = {"tpm": 500, "concurrency": 5}
+    assert shares_of(both, "deployment:m/p", states) == [
+        {"cell": name, "limits": share, "in_flight": 0} for name in ("c0", "c1")
+    ]
+    assert shares_of(both, "org:there", await scope_states(both, "org:there")) == []
     there = await scope_state(both, "org:there")
     assert there is not None
     assert there.limit("rpm") == 7

@@ -373,6 +373,17 @@ organizations:
     assert found[ORG].funds[0].strict
 
 
+def test_of_what_cells_share_the_least_share_holds() -> None:
+    """A cell that is away had a quarter of an even share at least; callers' limits are whole."""
+    text = CONFIGURED.replace("rpd: 7", "rpd: 80, concurrency: 9").replace(
+        "when_down: share", "when_down: share, cells: 2"
+    )
+    found = rules(load_text(text, source="t", environ={}).config)
+    assert [rate.amount for rate in found["provider:p"].rates] == [10]
+    assert found["provider:p"].concurrency == 1
+    assert [rate.amount for rate in found["user:o#ann"].rates] == [86400]
+
+
 def test_a_judge_needs_no_loop() -> None:
     """It is plain arithmetic."""
     with pytest.raises(RuntimeError):
