@@ -6,50 +6,43 @@ They are large and fetch native programs, so they run when they are asked for: `
 
 import json
 import os
-import subprocess
+import re
 from pathlib import Path
 
 import pytest
 
+from store.places import CHECKOUT
 from tests.integration.clients.site import MODELS, Site, python
-from tests.integration.processes import KEY
 
 PROGRAMS = Path(__file__).parent / "node_modules/.bin"
+PAGE = (CHECKOUT / "docs/clients.md").read_text(encoding="utf-8")
 ASK = "Write the note."
 NOTE = "by way of the gate\n"
 DONE = "The note is written."
 
 
-def run(site: Site, folder: Path, *command: str, **environ: str) -> str:
+def example(site: Site, head: str, kind: str, model: str) -> str:
+    """Give the example of docs/clients.md for this gateway and model."""
+    found = re.search(rf"^## {head}$.*?^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    text = found[1].replace("http://localhost:8080", site.url)
+    return re.sub(r'(MODEL=|^model = )"?\w+"?', rf'\1"{model}"', text, flags=re.MULTILINE)
+
+
+def run(site: Site, folder: Path, *command: str) -> str:
     """Run an agent in a folder that is its home as well; gives what it printed."""
-    path = f"{Path(python()).parent}:{os.environ['PATH']}"
-    ended = subprocess.run(
-        command,
-        cwd=folder,
-        env={"PATH": path, "HOME": str(folder), "NO_PROXY": "127.0.0.1", **environ},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    path = f"{PROGRAMS}:{Path(python()).parent}:{os.environ['PATH']}"
+    return site.printed_by(*command, cwd=folder, HOME=str(folder), PATH=path)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_claude_code(site: Site, tmp_path: Path, model: str) -> None:
     """By Messages, whoever's the model is."""
-    told = run(
-        site,
-        tmp_path,
-        *(str(PROGRAMS / "claude"), "-p", ASK, "--allowedTools", "Bash", "--output-format", "json"),
-        ANTHROPIC_BASE_URL=site.url,
-        ANTHROPIC_AUTH_TOKEN=KEY,
-        ANTHROPIC_MODEL=model,
-        ANTHROPIC_SMALL_FAST_MODEL=model,
-        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
-    )
+    options = f"-p '{ASK}' --allowedTools Bash --output-format json"
+    script = example(site, "Claude Code", "sh", model).rstrip("\n") + f" {options}\n"
+    # What it would look up elsewhere is nobody's business here.
+    script = f"export CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1\n{script}"
+    told = run(site, tmp_path, "sh", "-euc", script)
     assert json.loads(told.splitlines()[-1])["result"] == DONE
     assert (tmp_path / "note.txt").read_text() == NOTE
 
@@ -58,24 +51,12 @@ def test_claude_code(site: Site, tmp_path: Path, model: str) -> None:
 def test_codex(site: Site, tmp_path: Path, model: str) -> None:
     """By Responses, with its tools in namespaces, whoever's the model is."""
     (tmp_path / ".codex").mkdir()
-    (tmp_path / ".codex/config.toml").write_text(
-        f"""
-        model_provider = "penstock"
-        web_search = "disabled"
-
-        [model_providers.penstock]
-        name = "Penstock"
-        base_url = "{site.url}/v1"
-        env_key = "PENSTOCK_KEY"
-        wire_api = "responses"
-        """
-    )
+    (tmp_path / ".codex/config.toml").write_text(example(site, "Codex", "toml", model))
     told = run(
         site,
         tmp_path,
-        *(str(PROGRAMS / "codex"), "exec", "--skip-git-repo-check", "--json"),
-        *("--sandbox", "danger-full-access", "--model", model, ASK),
-        PENSTOCK_KEY=KEY,
+        *("codex", "exec", "--skip-git-repo-check", "--json"),
+        *("--sandbox", "danger-full-access", ASK),
     )
     events = [json.loads(line) for line in told.splitlines() if line[:1] == "{"]
     said = [one["item"] for one in events if one["type"] == "item.completed"]

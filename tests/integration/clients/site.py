@@ -100,19 +100,25 @@ class Site(Gateway):
         models["ranks"] = _model("cohere", "ranks")
         return document
 
-    def told_by(self, *command: str, cwd: Path = HERE, **more: str) -> dict[str, Any]:
-        """Run a client's script to its end; gives what it told."""
+    def told_by(self, *command: str, cwd: Path = HERE) -> dict[str, Any]:
+        """Run a client's script to its end; gives what it told on its last line."""
+        told: dict[str, Any] = json.loads(self.printed_by(*command, cwd=cwd).splitlines()[-1])
+        return told
+
+    def printed_by(self, *command: str, cwd: Path, **more: str) -> str:
+        """Run a client to its end; gives what it printed."""
         ended = subprocess.run(
             command,
             cwd=cwd,
             env=_environment() | self.environment() | more,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=90,
             check=False,
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        return json.loads(ended.stdout.splitlines()[-1])
+        return ended.stdout
 
     def environment(self) -> dict[str, str]:
         """Give what a client's script is told of the gateway."""
