@@ -447,7 +447,8 @@ class Exchange:
             n=seen.n if generates else 0,
             first=attempts.made == 0,
             excluded=tuple(candidate + 1 for candidate in attempts.tried),
-            tie=edge.next_tie(),
+            # Equals take turns; where a policy scores, by the request, so that any replica would take the same.
+            tie=edge.next_tie() if self.choice is None else self.choice.tie,
             user=self.user,
             level=self.level,
             may_wait=self.wait_until > self.read_at,

@@ -237,6 +237,11 @@ class Choice:
         self.latencies: Sequence[float] = ()
         self.lost: Mapping[int, str] = {}
 
+    @property
+    def tie(self) -> int:
+        """What decides among equals, the same for the same request everywhere."""
+        return int(self.call.draw * 2**32)
+
     def effort_at(self, place: int) -> str:
         """Return how much the model of a place is to think, empty to leave it alone."""
         if self.effort:

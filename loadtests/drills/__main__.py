@@ -25,6 +25,7 @@ DRILLS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "timelines": ("tests.drills.timelines", "the scripts against the reference"),
         "interleavings": ("tests.drills.interleavings", "every order of a few operations"),
         "levels": ("tests.drills.levels", "what levels, preferences and pressure cost and get"),
+        "mind": ("tests.drills.mind", "whether eight replicas decide as one"),
         "cost": ("tests.drills.cost", "what a request costs the server"),
     }
 )
