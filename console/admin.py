@@ -34,6 +34,7 @@ from console import (
     quota_routes,
     routing_routes,
     shapes,
+    simulate_routes,
 )
 from console.answers import Refused, error_answer, json_answer
 from console.calls import LARGEST_BODY, Call, Door, Route, listen_path, read_call
@@ -83,6 +84,7 @@ def routes() -> tuple[Route, ...]:
         *models_routes.ROUTES,
         *experiment_routes.ROUTES,
         *routing_routes.ROUTES,
+        *simulate_routes.ROUTES,
     )
 
 

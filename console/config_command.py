@@ -36,7 +36,7 @@ from store.places import CHECKOUT
 if TYPE_CHECKING:
     from config.loader import Problem
 
-__all__ = ["run"]
+__all__ = ["run", "section_in", "text_of"]
 
 CONFIG_NAME = "penstock.yaml"
 KINDS = ("provider", "model", "route", "experiment", "organization", "team")
@@ -177,7 +177,7 @@ def _print(problems: "Sequence[Problem]", source: str, *, is_valid: bool) -> Non
 
 
 def _diff(gateway: Gateway, options: argparse.Namespace) -> int:
-    answer = gateway.ask("POST", "/v1/config/diff", {"document": _text(options.file)})
+    answer = gateway.ask("POST", "/v1/config/diff", {"document": text_of(options.file)})
     if options.json:
         print_json(answer)
         return 0
@@ -188,7 +188,7 @@ def _diff(gateway: Gateway, options: argparse.Namespace) -> int:
 
 
 def _apply(gateway: Gateway, options: argparse.Namespace) -> int:
-    text = _text(options.file)
+    text = text_of(options.file)
     _since_now(gateway, options, text)
     answer, code = change(gateway, options, "POST", "/v1/config/apply", document=text)
     return _tell(answer, code, options)
@@ -293,7 +293,7 @@ def _show(gateway: Gateway, options: argparse.Namespace) -> int:
 
 
 def _put(gateway: Gateway, options: argparse.Namespace) -> int:
-    section = _section(options.file)
+    section = section_in(options.file)
     where = _place(options)
     _since_now(gateway, options)
     answer, code = change(gateway, options, "PUT", where, **{options.kind: section})
@@ -313,11 +313,11 @@ def _place(options: argparse.Namespace) -> str:
     return path_to(f"{options.kind}s", *names)
 
 
-def _section(file: str) -> Any:
+def section_in(file: str) -> Any:
     """Read a section from YAML or JSON; its references stay references."""
     from config import document  # noqa: PLC0415 - to read YAML takes longer than all the rest
 
-    root, flaws = document.compose(_text(file))
+    root, flaws = document.compose(text_of(file))
     if root is None or flaws:
         first = flaws[0]
         raise Misuse(f"{file}: line {first.line}: {first.message}; {first.remedy}")
@@ -338,7 +338,8 @@ def _plain(node: Any) -> Any:
     return {"": None, "~": None, "null": None, "true": True, "false": False}.get(node.raw, node.raw)
 
 
-def _text(file: str) -> str:
+def text_of(file: str) -> str:
+    """Read a file, or standard input for `-`. Raises `Misuse`."""
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         return data.decode("utf-8")

@@ -6,6 +6,7 @@ not here, so that its mistakes are said in the same words wherever they are made
 Money is USD, times are RFC 3339 in UTC, durations are milliseconds.
 """
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
@@ -591,6 +592,114 @@ class Catalogue(Shape):
 
     version: int
     models: list[CatalogueModel]
+
+
+# The reader of bodies gives numbers with all their digits.
+Share = Annotated[float, Field(ge=0, le=1, strict=False)]
+
+
+class DescribedCall(Shape):
+    """A call to simulate."""
+
+    model: str = Field(description="What is asked for: a model, a route, or several with commas.")
+    input_tokens: Annotated[int, Field(ge=0, le=10**8)] = 1000
+    output_tokens: Annotated[int, Field(ge=0, le=10**8)] | None = Field(
+        default=None, description="By default what is to be expected of each model."
+    )
+    max_tokens: Annotated[int, Field(ge=0, le=10**8)] = Field(default=0, description="0: no cap.")
+    key: str | None = Field(default=None, description="Whose defaults and models hold.")
+    level: Literal["premium", "normal", "economy"] = "normal"
+    prefer_cost: Literal["low", "high"] | None = None
+    capabilities: list[str] | None = None
+    max_price: Annotated[Decimal, Field(ge=0, le=100_000, strict=False)] | None = Field(
+        default=None, description="USD per million tokens, three of input for one of output."
+    )
+    min_quality: Share | None = None
+    regions: list[str] | None = None
+    pin: str | None = None
+    task: str = "chat"
+    complexity: Share = 0.5
+    needs: list[str] = Field(default=[], description="`vision`, `audio`: what the request holds.")
+    budget_pressure: Share = 0.0
+
+
+class Simulate(Shape):
+    """What to simulate: one described call, or the last ones of the ledger."""
+
+    request: DescribedCall | None = None
+    last: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="How many of the last calls that were served."
+    )
+    overlay: dict[str, Any] | None = Field(
+        default=None,
+        description="What differs from the live configuration: mappings are merged, null takes away.",
+    )
+    document: str | None = Field(default=None, description="Another configuration, as YAML.")
+
+
+class WouldCandidate(Shape):
+    """What is to be expected of a model, and why it would not be the first."""
+
+    model: str
+    quality: float
+    cost_nusd: int
+    latency_us: int
+    lost: str
+
+
+class Would(Shape):
+    """What would be chosen."""
+
+    policy: str
+    model: str
+    deployment: str = Field(description="Among equal ones the first; load cannot be told.")
+    quality: float | None = Field(description="Expected, from 0 to 1; null where nobody knows.")
+    cost_nusd: int | None = Field(description="Null without a price.")
+    latency_us: int
+    delta: float
+    board: int = Field(description="The version of the facts that it was reckoned with.")
+    candidates: list[WouldCandidate]
+    refused: str = Field(description="Why nothing would be chosen; empty where something is.")
+
+
+class WasShape(Shape):
+    """What a call was."""
+
+    request_id: str
+    model: str
+    deployment: str
+    cost_nusd: int
+    quality: float | None = Field(description="As it is to be expected by the same facts.")
+
+
+class Replayed(Shape):
+    """A call that would be led elsewhere."""
+
+    was: WasShape
+    would: Would
+
+
+class SimulationSums(Shape):
+    """All calls together; costs and qualities over those that have both sides."""
+
+    calls: int
+    changed: int
+    refused: int
+    compared: int
+    was_cost_nusd: int
+    would_cost_nusd: int
+    was_quality: float | None
+    would_quality: float | None
+
+
+class Simulation(Shape):
+    """What would be chosen, beside what was."""
+
+    version: int
+    changed: bool = Field(description="Whether the policy is another one than the live one.")
+    would: Would | None
+    calls: list[Replayed] = Field(description="Those that would be led elsewhere, at most 200.")
+    sums: SimulationSums | None
 
 
 class ArmShape(Shape):

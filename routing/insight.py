@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from routing.catalogue import Rates, cost_nusd
 
-__all__ = ["Best", "Known", "Report", "Row", "Use", "report"]
+__all__ = ["Best", "Known", "Report", "Row", "Tokens", "Use", "report"]
 
 SHRINK = 20
 """How many tries the fleet's share of answers counts for beside a model's own."""
@@ -159,14 +159,14 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """A mean call: token counts, as a price takes them."""
+class Tokens:
+    """What a call takes, as a price wants it said."""
 
     input_tokens: int
-    cached_tokens: int
-    cache_write_tokens: int
     output_tokens: int
-    reasoning_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
     cache_write_1h_tokens: int = 0
@@ -289,14 +289,14 @@ def _difference(use: Use, each: _Judged, better: _Judged) -> int:
     return use.served * (max(0, less))
 
 
-def _mean_call(uses: Sequence[Use]) -> _Call:
+def _mean_call(uses: Sequence[Use]) -> Tokens:
     """Return the mean of the calls that were served, in whole tokens."""
     count = max(sum(use.served for use in uses), 1)
 
     def mean(name: str) -> int:
         return int(sum(getattr(use, name) for use in uses) / count + 0.5)
 
-    return _Call(
+    return Tokens(
         input_tokens=mean("input_tokens"),
         cached_tokens=mean("cached_tokens"),
         cache_write_tokens=mean("cache_write_tokens"),

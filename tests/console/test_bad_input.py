@@ -69,6 +69,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "PutRaise": {"per": "day", "usd": 9, "until": "2099-01-01"},
     "PatchDeployment": {"weight": 2},
     "Change": {},
+    "Simulate": {"request": {"model": "auto"}},
 }
 # Which members of a body hold sections of the configuration, and which sections these are.
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -350,6 +351,7 @@ TYPED = {
     "experiment stop": ["idle"],
     "experiment resume": ["idle"],
     "route explain": ["req_1"],
+    "route simulate": ["--model=auto"],
 }
 # What each place on a command line refuses.
 BAD_PLACES: dict[str, tuple[str, ...]] = {
@@ -358,6 +360,7 @@ BAD_PLACES: dict[str, tuple[str, ...]] = {
     "route": ("routes", "team", "organization", "\x07"),
     "idle": ("nowhere", "\x07", LONG, "a/b"),
     "req_1": ("req_1", "\x07", LONG),
+    "--model=auto": ("--model=nowhere", "--model=\x07", "--last=0", "--json"),
     "other": ("demo", "\x07", LONG),
     "auto": ("nowhere", "\x07", LONG),
     "SECTION": ("no-such-file.yaml", ".", "BAD", "ODD"),
@@ -386,6 +389,17 @@ BAD_PLACES: dict[str, tuple[str, ...]] = {
     "2": ("-1", "0", "x", "1.5", "9" * 30),
 }
 BAD_OPTIONS = {
+    "--last": ("0", "5", "x", "99999"),
+    "--model": ("nowhere", "\x07"),
+    "--input": ("-1", "x", "1" * 30),
+    "--output": ("-1", "1.5"),
+    "--key": ("nobody", "acme/support/nope", "\x07"),
+    "--level": ("gold", ""),
+    "--task": ("", "\x07"),
+    "--complexity": ("2", "-1", "x"),
+    "--pressure": ("1.1", "x"),
+    "--overlay": ("no-such-file.yaml", "."),
+    "--policy": ("no-such-file.yaml", "."),
     "--expected": ("7", "0", "-1", "x"),
     "--wait": ("-1", "99", "5s"),
     "--why": ("", "a\nb", "w" * 501),
