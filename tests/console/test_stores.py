@@ -28,6 +28,7 @@ from console.stores import (
 )
 from governance.reconcile import verify
 from ratelimit.limits import key_of
+from ratelimit.reckoning import TOLD, ask
 from ratelimit.upkeep import EPOCH_S, read_scope, run
 from store.cells import FIRST, Cell, cell
 
@@ -182,7 +183,11 @@ async def test_what_was_spent_goes_with_who_moves(
     await redis.zadd(TWO[1].beats, {"host/0.ab": 1})
     after = config(1, here="", there="")
     assert await move(config(), after, ledger.path, connect)
-    assert not await redis.exists(*(each.epoch for each in TWO), TWO[1].beats)
+    assert not await redis.exists(TWO[1].beats)
+    for each in TWO:
+        assert (await ask(redis, each))[1] == TOLD, (
+            "nobody holds anything, and what was spent is asked for"
+        )
     assert await redis.xlen(TWO[1].ledger) == 0
     sums = {one.key: one.spent_nusd for one in sums_of(after, ledger.path, datetime.now(UTC))}
     assert sums == {key_of("org:there"): 321}

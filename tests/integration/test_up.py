@@ -363,3 +363,26 @@ async def test_health_is_asked_of_the_edges_that_run_here(up: Up) -> None:
     _, said = await gone.communicate()
     assert gone.returncode == 1
     assert said, "it says which edge does not answer, or that none is there"
+
+
+async def test_what_was_spent_goes_along_when_tenants_are_spread_over_cells(
+    up: Up, vendor: Mock
+) -> None:
+    """An end in good order, another file, a start: the team lies in the second cell, and its strict budget knows all."""
+    first, _ = await stream(up)
+    (entry,) = await up.entries(first)
+    up.process.terminate()
+    assert await up.ended() == 0
+    text = CONFIG.format(vendor=vendor.base_url, key=KEY).replace(
+        "acme: {teams", "acme: {cell: 1, teams"
+    )
+    spread = await started(written(up.var, "penstock.yaml", text + "store: {cells: 2}\n"))
+    try:
+        second, _ = await stream(spread)
+        (later,) = await spread.entries(second)
+        found = await spread.admin("/v1/quotas/team:acme/one")
+        spent = entry["cost_nusd"] + later["cost_nusd"]
+        assert found["budgets"][0]["spent_usd"] == f"{spent / 10**9:.9f}"
+    finally:
+        spread.process.terminate()
+        assert await spread.ended() == 0
