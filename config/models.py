@@ -70,6 +70,7 @@ Dialect = Literal[
     "vllm",
     "sglang",
     "ollama",
+    "vertex",
 ]
 Period = Literal["day", "week", "month", "quarter", "total"]
 Mode = Literal["strict", "soft"]
@@ -625,6 +626,24 @@ class FirstToken(Section):
     )
 
 
+class TokenSource(Section):
+    """Where a provider's access token comes from, that does not last: one of these."""
+
+    service_account: Annotated[str, Text(longest=1024, what="a path")] | None = Field(
+        default=None,
+        description="Path of a Google service account's key in JSON, with which tokens are bought.",
+    )
+    metadata: Annotated[bool, Flag()] = Field(
+        default=False,
+        description="`true` asks Google's metadata server for the machine's own account (on GCE, on"
+        " GKE with workload identity, on Cloud Run).",
+    )
+    file: Annotated[str, Text(longest=1024, what="a path")] | None = Field(
+        default=None,
+        description="Path of a file that somebody else keeps a token in; it is read every minute.",
+    )
+
+
 class Provider(Section):
     """A vendor or server that speaks a protocol at a base URL."""
 
@@ -634,8 +653,9 @@ class Provider(Section):
     )
     dialect: Annotated[Dialect, Word.of(Dialect)] | None = Field(
         default=None,
-        description="How its server differs from OpenAI's, of those that speak `openai`; by default"
-        " it is known by the host of `base_url`, or is `compatible`.",
+        description="How its server differs from OpenAI's, of those that speak `openai`; `vertex` of"
+        " those that speak `gemini` or `anthropic` at Google's Vertex AI. By default it is known by the"
+        " host of `base_url`, or is `compatible`.",
     )
     base_url: Annotated[str, BaseUrl()] = Field(
         description="Where its paths begin, e.g. `https://api.openai.com/v1` or"
@@ -654,6 +674,11 @@ class Provider(Section):
     aws: AwsCredentials | None = Field(
         default=None,
         description="With what requests to `bedrock` are signed, where it has no `api_key`.",
+    )
+    token: TokenSource | None = Field(
+        default=None,
+        description="Where its access token comes from, in place of an `api_key`: it is sent as a"
+        " bearer, and renewed before it ends.",
     )
     headers: Annotated[
         dict[

@@ -42,6 +42,8 @@ _EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not li
 _LOOPBACK = re.compile(r"127\.[0-9.]+|::1|localhost")
 _ONLY_REFERENCES = re.compile(r"(?:[A-Za-z]+ )?(?:\$\{[A-Za-z_][A-Za-z0-9_]*(?::-)?\})+")
 _BEDROCK_HOST = re.compile(r"(?:^|\.)bedrock(?:-runtime)?(?:-fips)?\.([a-z0-9-]+)\.")
+# What is said to providers of one protocol only.
+_SPOKEN_BY = {"aws": "bedrock", "dialect": "openai", "api_version": "openai"}
 _TELLING = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 
@@ -115,19 +117,30 @@ def _known_to_the_vendor(path: Path, provider: Entry) -> Iterator[Clash]:
     """See that a provider says what its protocol needs to be asked, and nothing that it has no use for."""
     node = provider.node
     protocol = _text(node.get("protocol"))
-    for name, spoken in (
-        ("aws", "bedrock"),
-        ("dialect", "openai"),
-        ("api_version", "openai"),
-    ):
+    for name, spoken in _SPOKEN_BY.items():
         said = _given(node.get(name))
-        if said is not None and protocol is not None and protocol != spoken:
+        platform = name == "dialect" and _text(said) == "vertex"
+        fitting = {"gemini", "anthropic"} if platform else {spoken}
+        if said is not None and protocol is not None and protocol not in fitting:
             yield Clash(
                 (*path, name),
                 said.line,
                 said.column,
-                f"this is for providers that speak {spoken}",
+                f"this is for providers that speak {' or '.join(sorted(fitting))}",
                 remedy="leave it out",
+            )
+    token = _given(node.get("token"))
+    if token is not None:
+        ways = [name for name in ("service_account", "file") if _given(token.get(name))]
+        ways += ["metadata"] if _text(token.get("metadata")) == "true" else []
+        others = [name for name in ("api_key", "aws") if _given(node.get(name))]
+        if len(ways) != 1 or others:
+            yield Clash(
+                (*path, "token"),
+                token.line,
+                token.column,
+                "a provider is shown one thing only",
+                remedy="write one of service_account, metadata and file, and no api_key beside it",
             )
     if protocol != "bedrock":
         return

@@ -41,6 +41,7 @@ from proxy.relay import Attempt
 from proxy.retries import RetryBudget
 from proxy.server import EdgeServer
 from proxy.shadow import Shadows
+from proxy.tokens import Tokens
 from proxy.upstream.deadlines import Wheel
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.pool import Pool
@@ -134,6 +135,7 @@ class Edge:
         secrets = KeySecrets.said(self._environ)
         assert secrets is not None
         self._secrets = secrets
+        self.tokens = Tokens(os.environ, clock=self.unix_time)
         # Why it cannot run at all, once that is known.
         self.refusal: str | None = None
         self._lag = self.metrics.histogram("penstock_loop_lag_seconds")
@@ -167,6 +169,8 @@ class Edge:
         """
         # Ten thousand keys take seconds to read and to compile: streams go on meanwhile.
         live = await asyncio.to_thread(self._read, version)
+        await self.tokens.had()
+        self.tokens.keep(live.tokens)
         self.version = version
         self.live = live
         edge = live.config.edge
@@ -203,6 +207,7 @@ class Edge:
             replica=self.replica,
             trust=self._trust,
             secrets=self._secrets,
+            token=self.tokens.of,
         )
 
     async def vote(self, request_id: str, key: str, score: float) -> int:
@@ -304,6 +309,8 @@ class Edge:
             if not await self._may_go_on(_connected(settle_lane)):
                 return 0
             ours.push_async_callback(self._withdraw)
+            keeping = self.loop.create_task(self.tokens.run())
+            ours.push_async_callback(_ended, keeping)
             following = self.loop.create_task(self._follow_configuration())
             ours.push_async_callback(_ended, following)
             if not await self._may_go_on(self.configured.wait()):

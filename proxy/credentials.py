@@ -7,11 +7,13 @@ A head is anything with `write(body, passed)` (`wire.headers.RequestHead`); a `W
 from collections.abc import Callable
 from typing import Protocol
 
+from proxy.tokens import Token
+from proxy.upstream.errors import ConnectFailed
 from proxy.wire.forms import Spliced
 from proxy.wire.headers import RequestHead
 from proxy.wire.translate.sigv4 import Credentials, signed_headers
 
-__all__ = ["Head", "SignedHead"]
+__all__ = ["Head", "NoToken", "SignedHead", "TokenHead"]
 
 
 class Head(Protocol):
@@ -61,3 +63,24 @@ class SignedHead:
         )
         lines = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
         return self._head.write(body, passed + lines.encode("latin-1"))
+
+
+class NoToken(ConnectFailed):
+    """The provider cannot be asked, because there is no token to show it."""
+
+
+class TokenHead:
+    """A head that shows the token of the moment. Raises `NoToken` while there is none."""
+
+    __slots__ = ("_head", "_token")
+
+    def __init__(self, head: RequestHead, token: Token) -> None:
+        self._head = head
+        self._token = token
+
+    def write(self, body: "bytes | Spliced", passed: bytes = b"") -> bytes:
+        """Give the head of a request with this body; `passed` is of `RequestHeaders`."""
+        value = self._token.value
+        if not value:
+            raise NoToken("there is no token for the provider")
+        return self._head.write(body, b"authorization: Bearer %b\r\n%b" % (value, passed))

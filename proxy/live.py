@@ -9,7 +9,7 @@ import os
 import ssl
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import time_ns
@@ -20,21 +20,22 @@ import msgspec
 
 from config.cells import cell_of
 from config.keys import KeySecrets
-from config.models import Config, FirstToken, Provider, Route
+from config.models import Config, FirstToken, Provider, Route, TokenSource
 from config.references import bedrock_region
 from governance.identity import Caller, Directory, nobody
 from governance.ledger import ENTRY_FIELDS
-from proxy.credentials import Head, SignedHead
+from proxy.credentials import Head, SignedHead, TokenHead
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.observe import Counter, Histogram, Metrics
 from proxy.passage import Translation
+from proxy.tokens import Token
 from proxy.upstream.deadlines import Timeouts
 from proxy.upstream.tls import Origin, origin_of
 from proxy.wire import translate
 from proxy.wire.endpoints import ENDPOINTS, Endpoint
 from proxy.wire.headers import RequestHead
 from proxy.wire.translate.sigv4 import Credentials
-from proxy.wire.vendors import Spoken, spoken_by
+from proxy.wire.vendors import Spoken, platform_of, spoken_by
 from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, records
 from routing import decision
@@ -118,6 +119,7 @@ class Place:
     secrets: tuple[bytes, ...] = field(repr=False)
     """What is sent to it and shown to nobody: its key, and the values of its own headers."""
     tally: Tally
+    token: Token | None = field(default=None, repr=False)
 
     def holds_more(self, other: "Place") -> bool:
         """Whether it may take what was too long for another one."""
@@ -127,6 +129,8 @@ class Place:
 
     def without_secrets(self, text: bytes) -> bytes:
         """Return words of the vendor's in which nothing that we sent it is repeated."""
+        if self.token is not None and self.token.value:
+            text = text.replace(self.token.value, b"***")
         for secret in self.secrets:
             if secret in text:
                 text = text.replace(secret, b"***")
@@ -181,9 +185,15 @@ class Live:
         replica: str,
         trust: MutableMapping[str, ssl.SSLContext],
         secrets: KeySecrets,
+        token: Callable[[TokenSource], Token] = Token,
     ) -> None:
+        """Compile; `token` gives the token of a source, which its owner keeps up."""
         load_weights()
         self.config = config
+        self.tokens = {
+            provider.token for provider in config.providers.values() if provider.token is not None
+        }
+        self._token = token
         self.version = version
         # What each limit does when the store is away.
         self.rules = rules(config)
@@ -443,8 +453,11 @@ class Live:
         origin = origin_of(provider.base_url, provider.ca_file, trust)
         dialect = _dialect(provider, origin.host)
         spoken = spoken_by(
-            provider.protocol, dialect.name, versioned=provider.api_version is not None
+            provider.protocol,
+            provider.dialect or platform_of(origin.host) or dialect.name,
+            versioned=provider.api_version is not None,
         )
+        token = None if provider.token is None else self._token(provider.token)
         secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
         secrets += [secret.reveal() for secret in provider.secrets()]
         return Place(
@@ -453,7 +466,7 @@ class Live:
             provider=placed.deployment.provider,
             upstream_name=placed.upstream_name,
             origin=origin,
-            ways=_ways(option, spoken, dialect, _Heads(option, spoken, origin)),
+            ways=_ways(option, spoken, dialect, _Heads(option, spoken, origin, token)),
             timeouts=Timeouts(
                 first_byte_s=provider.first_byte_timeout_s,
                 idle_s=provider.idle_timeout_s,
@@ -470,13 +483,14 @@ class Live:
             context=option.context or 0,
             secrets=tuple(secret.encode() for secret in secrets),
             tally=Tally(self._metrics, placed.model, placed.id),
+            token=token,
         )
 
 
 class _Heads:
     """Makes the heads of requests to one deployment."""
 
-    def __init__(self, option: Option, spoken: Spoken, origin: Origin) -> None:
+    def __init__(self, option: Option, spoken: Spoken, origin: Origin, token: Token | None) -> None:
         provider = option.provider
         parts = urlsplit(provider.base_url)
         base = parts.path.rstrip("/")
@@ -485,6 +499,7 @@ class _Heads:
         self._base = base
         self._host = parts.netloc
         self._bare_host = origin.host
+        self._token = token
         self._provider = provider
         self._protocol = spoken.protocol
         self._model = quote(option.placed.upstream_name, safe=spoken.protocol.plain)
@@ -507,6 +522,8 @@ class _Heads:
             extra={"accept": "*/*" if endpoint.opaque else self._protocol.accept} | self._extra,
             typed=endpoint.look_form is None,
         )
+        if self._token is not None:
+            return TokenHead(head, self._token)
         aws = provider.aws
         if aws is None:
             return head
@@ -571,7 +588,7 @@ def _dialect(provider: Provider, host: str) -> translate.Dialect:
     """Return how the provider's server differs from its family, as the configuration or its host says."""
     dialect = translate.of_host(host)
     if provider.dialect is not None:
-        dialect = translate.DIALECTS[provider.dialect]
+        dialect = translate.DIALECTS.get(provider.dialect, dialect)
     cap = provider.output_cap or dialect.cap
     usage = dialect.stream_options if provider.stream_usage is None else provider.stream_usage
     if cap == dialect.cap and usage == dialect.stream_options:

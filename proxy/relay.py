@@ -170,7 +170,11 @@ class Attempt:
         edge = exchange.edge
         place = self.place
         body, passed = self.passage.request(self)
-        head = self.way.head.write(body, passed)
+        try:
+            head = self.way.head.write(body, passed)
+        except ConnectFailed as error:
+            exchange.failure = str(error)
+            return Ended(error.metric)
         connection = None if fresh else edge.pool.take(place.origin)
         if connection is None:
             try:

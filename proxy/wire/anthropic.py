@@ -47,7 +47,16 @@ from proxy.wire.look import (
     splice,
 )
 
-__all__ = ["look_count", "look_messages", "rewrite"]
+__all__ = [
+    "look_count",
+    "look_messages",
+    "rewrite",
+    "rewrite_count_for_vertex",
+    "rewrite_for_vertex",
+]
+
+# What Google's Vertex AI wants in the body, where it has the model in the URL.
+_ON_VERTEX = b'"anthropic_version":"vertex-2023-10-16"'
 
 # An image is (width * height) / 750 tokens, 1,600 at most on most models and 5,000 on those that see
 # more: (likely, most).
@@ -185,15 +194,61 @@ def rewrite(
     ``max_tokens`` the `output_cap` where there is one. `include_usage` and `cap_field` say nothing here:
     usage always comes, and there is one field for a cap.
     """
-    edits: list[tuple[int, int, bytes]] = []
+    edits = _cap_edits(seen, output_cap)
     if upstream_model != seen.model:
         start, end = model_span(seen)
         edits.append((start, end, msgspec.json.encode(upstream_model)))
-    if output_cap is not None and seen.caps_present and seen.output_cap != output_cap:
-        start, end = cap_span(seen, "max_tokens")
-        edits.append((start, end, b"%d" % output_cap))
-        edits += _less_thinking(seen.frame, output_cap)
     return splice(body, seen, edits)
+
+
+def rewrite_for_vertex(
+    body: bytes,
+    seen: Look,
+    *,
+    upstream_model: str,
+    include_usage: bool,
+    output_cap: int | None,
+    cap_field: str | None,
+) -> bytes:
+    """Give the body that goes to Vertex: the model stands in the URL, and in its place the version of the API."""
+    edits = _cap_edits(seen, output_cap)
+    if b'"anthropic_version"' in seen.frame:
+        return json_edit.edit(splice(body, seen, edits), remove=("model",))
+    model = next(one for one in json_edit.scan(seen.frame) if one.name == "model")
+    edits.append((model.key, model.end, _ON_VERTEX))
+    return splice(body, seen, edits)
+
+
+def rewrite_count_for_vertex(
+    body: bytes,
+    seen: Look,
+    *,
+    upstream_model: str,
+    include_usage: bool,
+    output_cap: int | None,
+    cap_field: str | None,
+) -> bytes:
+    """Give the body of a count that goes to Vertex, which is told the model there."""
+    body = rewrite(
+        body,
+        seen,
+        upstream_model=upstream_model,
+        include_usage=include_usage,
+        output_cap=output_cap,
+        cap_field=cap_field,
+    )
+    if b'"anthropic_version"' in seen.frame:
+        return body
+    brace = body.index(b"{") + 1
+    return b"%b%b,%b" % (body[:brace], _ON_VERTEX, body[brace:])
+
+
+def _cap_edits(seen: Look, output_cap: int | None) -> list[tuple[int, int, bytes]]:
+    """Give the edits that a cap brings about."""
+    if output_cap is None or not seen.caps_present or seen.output_cap == output_cap:
+        return []
+    start, end = cap_span(seen, "max_tokens")
+    return [(start, end, b"%d" % output_cap), *_less_thinking(seen.frame, output_cap)]
 
 
 def _less_thinking(frame: bytes, output_cap: int) -> list[tuple[int, int, bytes]]:

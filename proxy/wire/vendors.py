@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from proxy.wire import bedrock_answers, translate
+from proxy.wire import anthropic, bedrock_answers, translate
 from proxy.wire.endpoints import (
     ANTHROPIC,
     BEDROCK,
@@ -27,7 +27,7 @@ from proxy.wire.endpoints import (
     Protocol,
 )
 
-__all__ = ["Spoken", "spoken_by"]
+__all__ = ["Spoken", "platform_of", "spoken_by"]
 
 Pair = tuple[Endpoint, Endpoint]
 _ROWS = {endpoint.route: endpoint for endpoint in ENDPOINTS}
@@ -102,6 +102,46 @@ _GEMINI = Spoken(
     },
 )
 _COHERE = Spoken(COHERE, _same(COHERE), {"embed": _one("/v2/embed"), "rerank": _one("/v2/rerank")})
+# Google's Vertex AI: a publisher's models below a project's location, at any of Google's hosts.
+_VERTEX_HOST = "aiplatform.googleapis.com"
+
+
+def _on_vertex(row: Endpoint) -> Endpoint:
+    return replace(
+        row, path=row.path.replace("/v1beta/models/{model}", "/publishers/google/models/{model}")
+    )
+
+
+_VERTEX_ROWS = {row: _on_vertex(row) for row in _GEMINI.passing if row.kind != "embed"}
+_VERTEX_GEMINI = Spoken(
+    GEMINI,
+    {row: (theirs, theirs) for row, theirs in _VERTEX_ROWS.items()},
+    {
+        kind: (_VERTEX_ROWS[one], _VERTEX_ROWS[two])
+        for kind, (one, two) in _GEMINI.targets.items()
+        if kind != "embed"
+    },
+)
+_RAW = replace(
+    _ROWS["/v1/messages"],
+    path="/publishers/anthropic/models/{model}:rawPredict",
+    rewrite=anthropic.rewrite_for_vertex,
+    translation=translate.MESSAGES_ON_VERTEX,
+)
+_RAW_STREAM = replace(_RAW, path="/publishers/anthropic/models/{model}:streamRawPredict")
+_RAW_COUNT = replace(
+    _ROWS["/v1/messages/count_tokens"],
+    path="/publishers/anthropic/models/count-tokens:rawPredict",
+    rewrite=anthropic.rewrite_count_for_vertex,
+)
+_VERTEX_ANTHROPIC = Spoken(
+    replace(ANTHROPIC, credential=OPENAI.credential, bases=(), plain="/@"),
+    {
+        row: (_RAW, _RAW_STREAM) if row.kind == "generate" else (_RAW_COUNT, _RAW_COUNT)
+        for row in _ANTHROPIC.passing
+    },
+    {"generate": (_RAW, _RAW_STREAM)},
+)
 _CONVERSE = replace(
     _ROWS["/v1/messages"],
     word="bedrock.converse",
@@ -134,6 +174,20 @@ _SPOKEN: Mapping[str, Spoken] = MappingProxyType(
 )
 
 
+_ON_VERTEX: Mapping[str, Spoken] = MappingProxyType(
+    {"gemini": _VERTEX_GEMINI, "anthropic": _VERTEX_ANTHROPIC}
+)
+
+
+def platform_of(host: str) -> str:
+    """Say whose platform serves a vendor's protocol at this host; "" where it is the vendor itself."""
+    return (
+        "vertex"
+        if host == _VERTEX_HOST or host.endswith((f"-{_VERTEX_HOST}", f".{_VERTEX_HOST}"))
+        else ""
+    )
+
+
 def spoken_by(protocol: str, dialect: str = "", *, versioned: bool = False) -> Spoken:
     """
     Return what a provider can be asked that speaks this protocol in this dialect, by the configuration's words.
@@ -142,4 +196,6 @@ def spoken_by(protocol: str, dialect: str = "", *, versioned: bool = False) -> S
     """
     if dialect == "azure" and protocol == "openai":
         return _AZURE_VERSIONED if versioned else _AZURE
+    if dialect == "vertex" and protocol in _ON_VERTEX:
+        return _ON_VERTEX[protocol]
     return _SPOKEN[protocol]

@@ -54,6 +54,31 @@ def test_the_base_is_sound() -> None:
             ],
         ),
         (
+            "p: {protocol: openai, base_url: http://h}",
+            "p: {protocol: gemini, base_url: http://h, token: {file: /x, metadata: true}}",
+            [
+                (
+                    "f:4: providers.p.token: a provider is shown one thing only; write one of"
+                    " service_account, metadata and file, and no api_key beside it"
+                )
+            ],
+        ),
+        (
+            "p: {protocol: openai, base_url: http://h}",
+            "p: {protocol: anthropic, base_url: http://h, dialect: vertex, token: {metadata: true}}",
+            [],
+        ),
+        (
+            "p: {protocol: openai, base_url: http://h}",
+            "p: {protocol: openai, base_url: http://h, dialect: vertex}",
+            [
+                (
+                    "f:4: providers.p.dialect: this is for providers that speak anthropic or"
+                    " gemini; leave it out"
+                )
+            ],
+        ),
+        (
             'api_key: "${KEY}"}',
             'aws: {access_key_id: A, secret_access_key: "${KEY}"}}',
             [

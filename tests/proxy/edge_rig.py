@@ -604,7 +604,7 @@ class Rig:
         """
         Start the vendors, publish a configuration, and start the edge over it.
 
-        There is the mock vendor (`mock` speaks OpenAI's protocol, `messages` Anthropic's), and one `Vendor` for each name of `scripted`; the rest goes to `document`.
+        There is the mock vendor (`mock` speaks OpenAI's protocol, `messages` Anthropic's), and one `Vendor` for each name of `scripted`, with settings of its own in `vendors`; the rest goes to `document`.
         """
         self._tasks_before = asyncio.all_tasks()
         logging.getLogger().addHandler(self._records)
@@ -626,12 +626,16 @@ class Rig:
     async def publish(self, **changed: Any) -> None:
         """Publish the configuration with some of its parts changed; a running edge takes it within 200 ms."""
         said = self.said | changed
+        settings_of = said.pop("vendors", {})
         providers = (
             {
                 "mock": self.mock.base_url,
                 "messages": {"protocol": "anthropic", "base_url": self.mock.url},
             }
-            | {name: vendor.base_url for name, vendor in self.vendors.items()}
+            | {
+                name: {"base_url": vendor.base_url} | settings_of.get(name, {})
+                for name, vendor in self.vendors.items()
+            }
             | said.pop("providers", {})
         )
         settings = {"access_log": str(self.folder / "access.log")} | said.pop("edge", {})

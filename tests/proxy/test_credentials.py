@@ -1,6 +1,10 @@
 """Heads that are made for each request: what is signed is the body that follows, at the time of the clock."""
 
-from proxy.credentials import SignedHead
+import pytest
+
+from config.models import TokenSource
+from proxy.credentials import NoToken, SignedHead, TokenHead
+from proxy.tokens import Token
 from proxy.wire.headers import RequestHead
 from proxy.wire.translate.sigv4 import Credentials, signed_headers
 
@@ -42,3 +46,15 @@ def test_each_head_is_signed_anew() -> None:
     assert signed(b"[]", 1_700_000_000) in head.write(b"[]").decode()
     now[0] += 1
     assert signed(b"{}", 1_700_000_001) in head.write(b"{}").decode()
+
+
+def test_a_token_is_shown_as_it_is_now() -> None:
+    """Before there is one, nobody is asked."""
+    token = Token(TokenSource(metadata=True))
+    head = TokenHead(RequestHead(path="/x", host="h", user_agent="u"), token)
+    with pytest.raises(NoToken):
+        head.write(b"{}")
+    for value in (b"one", b"other"):
+        token.value = value
+        written = head.write(b"{}", b"traceparent: x\r\n")
+        assert b"authorization: Bearer %b\r\ntraceparent: x\r\n\r\n" % value in written

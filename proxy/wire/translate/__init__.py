@@ -71,6 +71,7 @@ from proxy.wire.translate.failures import WrittenError
 from proxy.wire.translate.protocols import (
     CONVERSE_UNFRAMED,
     GEMINI_ARRAY,
+    MESSAGES_ON_VERTEX,
     OLLAMA_GENERATE,
     OPENAI_COMPLETIONS,
     PROTOCOLS,
@@ -88,6 +89,7 @@ __all__ = [
     "EMBEDDERS",
     "GEMINI_ARRAY",
     "GEMINI_ONE",
+    "MESSAGES_ON_VERTEX",
     "OLLAMA_GENERATE",
     "OLLAMA_ONE",
     "OPENAI",

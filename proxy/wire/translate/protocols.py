@@ -18,6 +18,7 @@ from proxy.wire.translate.rerank import Reranker
 __all__ = [
     "CONVERSE_UNFRAMED",
     "GEMINI_ARRAY",
+    "MESSAGES_ON_VERTEX",
     "OLLAMA_GENERATE",
     "OPENAI_COMPLETIONS",
     "PROTOCOLS",
@@ -131,6 +132,19 @@ OLLAMA_GENERATE = msgspec.structs.replace(
 GEMINI_ARRAY = msgspec.structs.replace(
     _GEMINI, writer=gemini.ArrayWriter, stream_type="application/json"
 )
+
+
+def _write_for_vertex(conversation: Any, target: Target) -> Written:
+    """Write Messages for Google's Vertex AI, where the model stands in the URL and the version in the body."""
+    written = messages.write_request(conversation, target)
+    members: dict[str, Any] = _MEMBERS.decode(written.body)
+    del members["model"]
+    body = msgspec.json.encode({"anthropic_version": "vertex-2023-10-16"} | members)
+    return msgspec.structs.replace(written, body=body)
+
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+MESSAGES_ON_VERTEX = msgspec.structs.replace(_MESSAGES, write_request=_write_for_vertex)
 
 _CONVERSE = Vendor(
     name="bedrock.converse",

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire import anthropic
-from proxy.wire.anthropic import look_count, look_messages, rewrite
+from proxy.wire.anthropic import (
+    look_count,
+    look_messages,
+    rewrite,
+    rewrite_count_for_vertex,
+    rewrite_for_vertex,
+)
 from proxy.wire.look import FILE_TOKENS, BadField, Look
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -223,3 +229,25 @@ def test_thinking_stays_below_the_cap(budget: int, cap: int, wanted: dict[str, A
     for other in ({"type": "adaptive"}, None):
         out = json.loads(changed(dumped(max_tokens=8000, thinking=other), output_cap=cap))
         assert out.get("thinking") == other
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m", "max_tokens" : 20,"messages":[{"role":"user","content":"\\"model\\":\\"m\\""}]}',
+        b'{"max_tokens":20,"messages":[{"role":"user","content":"x"}],"model":"m"}',
+        b'{"messages":[{"role":"user","content":"x"}],"model": "m" ,"max_tokens":20,"system":"s"}',
+        b'{"anthropic_version":"v","messages":[{"role":"user","content":"x"}],"model":"m","max_tokens":20}',
+    ],
+)
+def test_on_vertex_the_version_stands_where_the_model_stood(body: bytes) -> None:
+    """And every other byte stays; a version that is there stays, too. Of a count the model stays."""
+    wanted = json.loads(body)
+    del wanted["model"]
+    said = {"upstream_model": "x", "include_usage": True, "output_cap": 5, "cap_field": None}
+    written = json.loads(rewrite_for_vertex(body, look_messages(body), **said))
+    version = wanted.get("anthropic_version", "vertex-2023-10-16")
+    assert written == wanted | {"anthropic_version": version, "max_tokens": 5}
+    said["output_cap"] = None
+    counted = json.loads(rewrite_count_for_vertex(body, look_count(body), **said))
+    assert counted == wanted | {"anthropic_version": version, "model": "x"}

@@ -49,6 +49,22 @@ LED_TO = {
             " generativelanguage.googleapis.com"
         ),
     ),
+    "gemini-2.5-pro/vertex-google": (
+        "openai.chat",
+        True,
+        (
+            "/v1/projects/ours/locations/europe-west4/publishers/google/models/gemini-2.5-pro"
+            ":streamGenerateContent?alt=sse europe-west4-aiplatform.googleapis.com"
+        ),
+    ),
+    "claude-sonnet-4-5/vertex-anthropic": (
+        "anthropic.messages",
+        False,
+        (
+            "/v1/projects/ours/locations/global/publishers/anthropic/models/"
+            "claude-sonnet-4-5@20250929:rawPredict aiplatform.googleapis.com"
+        ),
+    ),
     "claude/bedrock": (
         "anthropic.messages",
         True,
@@ -71,8 +87,10 @@ LED_TO = {
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split()[1])
 def test_an_example_leads_to_its_vendor(example: str) -> None:
     """Each deployment of it, in the protocol and under the path that the vendor has."""
-    places = compiled(example)._places
-    for name, place in places.items():
+    made = compiled(example)
+    for token in made.tokens:
+        made._token(token).value = b"t"
+    for name, place in made._places.items():
         word, stream, led = LED_TO[name]
         way = place.ways[ROWS[word]]
         head = ((way.streamed or way) if stream else way).head.write(b"{}").decode()
@@ -95,7 +113,7 @@ def test_what_can_be_configured_is_spoken() -> None:
         for whole, streamed in spoken.targets.values():
             assert whole.translation is not None
             assert whole.generates == streamed.generates
-    assert set(get_args(Dialect)) == set(DIALECTS)
+    assert set(get_args(Dialect)) == {*DIALECTS, "vertex"}
 
 
 def test_every_caller_reaches_every_provider() -> None:
