@@ -240,7 +240,7 @@ class EdgeSettings(Section):
     retry_ratio: Annotated[float, Number(0, 1)] = Field(
         default=0.2,
         description="Most second tries per request over ten seconds, so that an outage is not"
-        " answered with more load; ten are made in any case. 0 makes none.",
+        " answered with more load; each edge makes ten in any case. 0 makes none.",
     )
 
 

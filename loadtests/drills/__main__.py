@@ -26,6 +26,8 @@ DRILLS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "interleavings": ("tests.drills.interleavings", "every order of a few operations"),
         "levels": ("tests.drills.levels", "what levels, preferences and pressure cost and get"),
         "mind": ("tests.drills.mind", "whether eight replicas decide as one"),
+        "breaker": ("tests.drills.breaker", "who tries a broken deployment, and what it draws"),
+        "brownout": ("loadtests.drills.brownout", "slow one of three vendors down, then lose all"),
         "cost": ("tests.drills.cost", "what a request costs the server"),
     }
 )

@@ -56,7 +56,7 @@
 --          a the budget of its deployment, model or provider, b its provider's limits,
 --          c what is free there is for those who wait, d left out by the ask's tiers,
 --          e half-open and being tried, f offline
---   why    1 the only candidate, 2 declared order, 3 load, 4 all were failing: the least bad, 5 to try it, 6 favoured
+--   why    1 the only candidate, 2 declared order, 3 load, 4 all were failing: the least bad (not for a retry), 5 to try it, 6 favoured
 
 --- @include gcra
 --- @include governance:budget
@@ -422,7 +422,8 @@ local function decide(plan, ask)
       if other_lat == 0 then other_lat = unknown_latency end
       if is_near(d, other, lat, other_lat, kind, now, flying, weight) then chosen, why = j, 6 end
     end
-  elseif panic then
+  elseif panic and ask[8] == 1 then
+    -- For a second try there is no such last resort: an outage would be answered with more load.
     chosen, why = panic, 4
     lost[panic] = 0
   else

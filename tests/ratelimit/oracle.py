@@ -819,7 +819,7 @@ class Store:
             chosen, is_favoured = self._least_loaded(world, ask, peers, now)
             why = 1 if len(words) == 1 else 2 if len(peers) == 1 else 3
             why = 6 if is_favoured else why
-        elif failing:
+        elif failing and ask.first:
             chosen, why = min(failing, key=lambda i: waits[i]), 4
             words[chosen] = FEASIBLE
         else:

@@ -175,7 +175,7 @@ def test_every_number_of_the_scripts_has_its_word() -> None:
     for said in (
         "1 requests, 2 tokens, 3 concurrency, 4 budget",
         "1 drained, 2 cooling",
-        "4 all were",
+        "4 all were failing: the least bad",
         "5 to try it, 6 favoured",
         "e half-open and being tried, f offline",
     ):

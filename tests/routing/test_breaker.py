@@ -146,6 +146,15 @@ def test_premium_and_retries_are_spared_where_somebody_else_serves(drive: Drive)
     assert len(tried(send(drive, 9, now))) == 1
 
 
+def test_a_second_try_goes_to_nobody_who_is_known_to_fail(drive: Drive) -> None:
+    """Not even to the least bad: all of an outage would be answered with more load."""
+    for number in (1, 2, 3):
+        open_it(drive, number)
+    assert drive.admit(now=NOW + 1)[5] == 4
+    row = drive.admit(now=NOW + 1, first=False)
+    assert (row[0], row[2]) == (3, "222")
+
+
 def test_where_nobody_else_is_left_anybody_tries(drive: Drive) -> None:
     """Premium too: else nobody would serve it."""
     now = open_it(drive)
