@@ -730,6 +730,13 @@ class Provider(Section):
         description="Id of the provider in the price catalogue (genai-prices); by default it is"
         " found by the host of `base_url`.",
     )
+    files: Annotated[bool, Flag()] = Field(
+        default=False,
+        description="Whether callers may keep files and run batches there; it has to speak `openai`.",
+    )
+    batch_percent: Annotated[int, Whole(0, 100)] = Field(
+        default=50, description="What a call in a batch costs there, in percent of its usual price."
+    )
     limits: Limits = Field(
         default_factory=Limits, description="Limits over all its deployments together."
     )
@@ -1019,6 +1026,11 @@ class Experiment(Section):
 class Declares(Section):
     """What calls declare where they do not say it themselves; a key has what its team says, a team what its organization says."""
 
+    files: Name | None = Field(
+        default=None,
+        description="The provider that keeps files and runs batches, one with `files: true`; where"
+        " nobody says it, the only one that has it.",
+    )
     biz_level: Annotated[BizLevel, Word.of(BizLevel)] | None = Field(
         default=None,
         description="Business level of calls that declare none, and the highest that they may"

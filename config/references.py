@@ -471,6 +471,11 @@ def _fraction(node: Node) -> Decimal | None:
 def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
     askable = {name: each for part in ("models", "routes") for name, each in _members(root, part)}
     servers = list(dict.fromkeys([*dict(_members(root, "models")), *_deployments(root)]))
+    keepers = [
+        name
+        for name, each in _members(root, "providers")
+        if _text(each.node.get("files")) in {"true", "True"}
+    ]
     owners: dict[str, str] = {}
     for path, organization_entry in organizations_in(root):
         if len(path) == 2 * (MOST_LEVELS + 1):
@@ -483,6 +488,7 @@ def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
             )
         yield from _limited(path, organization_entry.node)
         yield from _pinned(path, organization_entry.node, servers)
+        yield from _kept_by(path, organization_entry.node, keepers)
         for kind in ("users", "applications", "business_lines"):
             for member, member_entry in _members(organization_entry.node, kind):
                 yield from _limited((*path, kind, member), member_entry.node)
@@ -492,10 +498,12 @@ def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
             team_path = (*path, "teams", team)
             yield from _limited(team_path, team_entry.node)
             yield from _pinned(team_path, team_entry.node, servers)
+            yield from _kept_by(team_path, team_entry.node, keepers)
             for name, entry in _members(team_entry.node, "keys"):
                 here = (*team_path, "keys", name)
                 yield from _limited(here, entry.node)
                 yield from _pinned(here, entry.node, servers)
+                yield from _kept_by(here, entry.node, keepers)
                 models = entry.node.get("models")
                 yield from _references((*here, "models"), models, askable, "model or route")
                 node = entry.node.get("key")
@@ -526,6 +534,12 @@ def _callers(root: Node, secrets: KeySecrets | None) -> Iterator[Clash]:
 
 def _pinned(path: Path, node: Node, servers: Collection[str]) -> Iterator[Clash]:
     yield from _dangling((*path, "pin"), node.get("pin"), servers, "model or deployment")
+
+
+def _kept_by(path: Path, node: Node, keepers: Collection[str]) -> Iterator[Clash]:
+    yield from _dangling(
+        (*path, "files"), node.get("files"), keepers, "provider that has `files: true`"
+    )
 
 
 def _deployments(root: Node) -> Iterator[str]:

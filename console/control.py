@@ -18,6 +18,7 @@ Then the admin port opens (live, not yet ready), and the chores begin:
 | limits | writes limits into cells that were away, where there are several | no |
 | shares | divides the limits that cells share, where there are several | yes |
 | probes | asks providers whether they are there | yes |
+| batches | bills batches whose output is known | yes |
 | metrics | asks the workers for their counts | no |
 
 *Led* chores are done by one of several controls at a time; each of them bears a second leader.
@@ -56,6 +57,7 @@ from config.loader import ConfigError, Loaded, former_documents, load_file, load
 from config.models import Config
 from config.scalars import split_listen
 from console.admin import Door, check_listen, make_app
+from console.batches import Biller
 from console.board import Keeper
 from console.canaries import Canaries
 from console.chores import Chore, Chores
@@ -296,7 +298,13 @@ class Control:
         self._alone = alone
         self._reaped = 0
         self._budget_events: Counter[tuple[str, str]] = Counter()
-        self._leading = {"canaries": False, "board": False, "probes": False}
+        self._leading = dict.fromkeys(("canaries", "board", "probes", "batches"), False)
+        self._biller = Biller(
+            store,
+            self._stores,
+            lambda: None if self._config is None else self._config[0],
+            replica=self.replica,
+        )
         # Whether the limits of the version that runs are not in all cells yet.
         self._owed = False
         dividing = (
@@ -312,6 +320,7 @@ class Control:
                 Chore("board", lambda: self._led("board", keeper.run)),
                 Chore("canaries", lambda: self._led("canaries", canaries.run)),
                 Chore("probes", lambda: self._led("probes", self._prober.run)),
+                Chore("batches", lambda: self._led("batches", self._biller.run)),
                 Chore("metrics", self._ask),
             ),
             foreseen=(RedisError, OSError),

@@ -37,6 +37,8 @@ class Caller:
     """Whether a strict budget stands over this caller, or may stand over one of its users."""
     weight: int = 1
     """How much its team gets of deployments that are full."""
+    files: str = ""
+    """The provider that keeps its files; empty where the configuration leaves it to the only one that does."""
 
     @property
     def tenant(self) -> str:
@@ -118,6 +120,7 @@ class Directory:
                 users=tuple(each.id for each in users),
                 strict=any(budget.mode == "strict" for budget in budgets),
                 weight=team.weight,
+                files=next((one.files for one in sections if one.files), ""),
             )
 
     def __len__(self) -> int:

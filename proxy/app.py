@@ -23,6 +23,7 @@ from typing import Any
 
 import uvloop
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+from redis.asyncio import Redis
 
 from config.cells import cells_of
 from config.keys import BadKeySecret, KeySecrets, with_key_secret
@@ -142,6 +143,20 @@ class Edge:
         self._tick: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self.metrics.read(self._gauges)
+
+    @property
+    def store(self) -> Redis:
+        """The store, for what is not of the hot path."""
+        return self._client
+
+    def store_of(self, cell: Cell) -> Redis:
+        """Return the store of a cell, for the same."""
+        return self._clients[cell]
+
+    @property
+    def trust(self) -> dict[str, ssl.SSLContext]:
+        """The authorities that are trusted, by the file that names them."""
+        return self._trust
 
     def next_request_id(self) -> str:
         """Return an id that no other request of any worker has."""

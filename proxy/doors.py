@@ -13,13 +13,16 @@ from urllib.parse import unquote
 from proxy import feedback
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
 from proxy.exchange import NO_LIMITS, Exchange, credential, serve
+from proxy.files import Errand
 from proxy.live import Live
 from proxy.realtime import Session
 from proxy.server import Request, Written
 from proxy.wire.endpoints import (
     ANTHROPIC,
+    BATCHES,
     COHERE,
     ENDPOINTS,
+    FILES,
     GEMINI,
     JINA,
     OLLAMA,
@@ -48,6 +51,8 @@ class Doors:
                 if "{model}" not in endpoint.route
             },
             "/v1/feedback": {"POST": self._feedback},
+            "/v1/files": {"POST": self._spend(FILES), "GET": self._spend(FILES)},
+            "/v1/batches": {"POST": self._spend(BATCHES), "GET": self._spend(BATCHES)},
             "/v1/models": {"GET": self._models},
             "/v1beta/models": {"GET": self._models},
             "/api/tags": {"GET": self._models},
@@ -57,12 +62,21 @@ class Doors:
             "/health/ready": {"GET": self._is_ready, "HEAD": self._is_ready},
         }
 
+        file, batch = self._spend(FILES), self._spend(BATCHES)
+        self._kept: dict[str, dict[str, Handler]] = {
+            "/v1/files/{id}": {"GET": file, "DELETE": file},
+            "/v1/files/{id}/content": {"GET": file},
+            "/v1/batches/{id}": {"GET": batch},
+            "/v1/batches/{id}/cancel": {"POST": batch},
+        }
+
     @property
     def routes(self) -> dict[str, tuple[str, ...]]:
         """Every path with its methods, those that name a model included."""
         named = {endpoint.route: ("POST",) for endpoint in VERBS.values()}
         return {path: tuple(methods) for path, methods in self._routes.items()} | {
             "/v1/models/{id}": ("GET",),
+            **{path: tuple(methods) for path, methods in self._kept.items()},
             "/v1beta/models/{id}": ("GET",),
             **named,
         }
@@ -96,6 +110,9 @@ class Doors:
 
     def _named(self, path: str, target: str) -> dict[str, Handler] | None:
         """Find the route of a path that names a model; None where there is none."""
+        kept = _KEPT.fullmatch(path)
+        if kept is not None:
+            return self._kept.get(path.replace(kept["id"], "{id}", 1))
         found = _NAMED.fullmatch(path)
         if found is None:
             return None
@@ -109,7 +126,7 @@ class Doors:
         return None if endpoint is None else {"POST": self._spend(endpoint, model)}
 
     def _spend(self, endpoint: Endpoint, model: str = "") -> Handler:
-        story = Session if endpoint is REALTIME else Exchange
+        story = _STORIES.get(endpoint, Exchange)
 
         def handler(request: Request) -> Awaitable[Written]:
             return serve(self._edge, request, endpoint, model, story=story)
@@ -227,6 +244,9 @@ class Doors:
         return edge.server.closing if close else edge.server.kept
 
 
+# What is told by another story than a call that is answered at once.
+_STORIES: dict[Endpoint, type[Exchange]] = {REALTIME: Session, FILES: Errand, BATCHES: Errand}
+_KEPT = re.compile(r"/v1/(?:files|batches)/(?P<id>[A-Za-z0-9_.-]{1,128})(?:/[a-z]+)?")
 # A model's name may hold slashes; what Gemini's clients want of it stands behind a colon.
 _NAMED = re.compile(r"/v1(?:beta1?)?/models/(?P<model>.+?)(?::(?P<verb>[a-zA-Z]+))?")
 # The version of Ollama's API that is spoken here.

@@ -225,6 +225,13 @@ class Live:
             for option in self.pool.options(name)
         }
 
+    def keeper_of(self, caller: Caller) -> str:
+        """Return the provider that keeps a caller's files, empty where none does, or several might."""
+        if caller.files:
+            return caller.files
+        keepers = [name for name, each in self.config.providers.items() if each.files]
+        return keepers[0] if len(keepers) == 1 else ""
+
     def names_for(self, caller: Caller) -> list[str]:
         """Return the models and routes that this caller may ask for."""
         return [name for name in self.pool.names() if caller.may_ask_for(name)]

@@ -21,6 +21,8 @@ from store.cells import FIRST, Cell
 BATCH = 64
 # What a call is, as `routing/lua/breaker.lua` judges each apart.
 WHOLE, STREAM, TOOLS = 1, 2, 3
+# A batch that has come to its end: hours of work at once, which no rate of tokens is asked for.
+BATCHED = 4
 # What packing raises of a number beyond 64 bits, or of a broken text.
 UNPACKABLE = (OverflowError, TypeError, ValueError)
 

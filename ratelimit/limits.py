@@ -360,6 +360,16 @@ class Plan:
         of_users = [key for pair in zip(prefixes, defaults, strict=True) for key in pair]
         self.packed: bytes = _pack((scope_keys, rows, entry, of_users, tenant, weight))
 
+    @classmethod
+    def restored(
+        cls, packed: bytes, keys: tuple[str, ...], users: tuple[str, ...], cell: Cell
+    ) -> "Plan":
+        """Return what settles an attempt that was admitted elsewhere: a plan's bytes and its keys, and nothing else of it."""
+        plan = cls.__new__(cls)
+        plan.scopes, plan.candidates = (), ()
+        plan.packed, plan.keys, plan.users, plan.cell = packed, keys, users, cell
+        return plan
+
     def user_scopes(self, user: str) -> list[str]:
         """Return the scopes of one user, innermost organization first."""
         return [prefix + user for prefix in self.users] if user else []

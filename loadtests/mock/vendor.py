@@ -27,6 +27,7 @@ from loadtests.mock import gemini, media, realtime
 from loadtests.mock import plan as plans
 from loadtests.mock.behaviour import BadOption, Behaviour, read_behaviour
 from loadtests.mock.books import Books, Served
+from loadtests.mock.cabinet import Cabinet
 from loadtests.mock.plan import Asked, Plan
 
 # Bodies of recent requests are kept up to here; a longer one is told by its length and hash.
@@ -333,6 +334,7 @@ class Vendor:
         "_number",
         "_plans",
         "books",
+        "cabinet",
         "clock",
         "connections",
         "dice",
@@ -344,6 +346,7 @@ class Vendor:
         self.clock = clock
         self.loop = asyncio.get_running_loop()
         self.dice = random.Random(0)
+        self.cabinet = Cabinet(self._count, lambda: clock() // 1_000_000_000)
         self.connections: set[Connection] = set()
         self._plans: dict[Asked, Plan] = {}
         self._failed: dict[str, int] = {}
@@ -364,6 +367,11 @@ class Vendor:
                 return plan.healed
             self._failed[asked.model] = failed + 1
         return plan
+
+    def _count(self, prompt_tokens: int, tokens: int) -> None:
+        """Book a call of a batch."""
+        self.books.begin()
+        self.books.end(prompt_tokens, tokens, 0, "ok")
 
     def next_id(self) -> str:
         """Give an id of 24 hex digits, unlike all others."""
@@ -515,7 +523,11 @@ class Connection(asyncio.Protocol):
     def _answer(self, method: bytes, url: bytes, body: bytes) -> None:
         ask = _asks(url)
         if ask is None or method != b"POST":
-            self._answer_elsewhere(method, url)
+            path = url.partition(b"?")[0]
+            if path.startswith((b"/v1/files", b"/v1/batches")):
+                self._answer_kept(method, path, body)
+            else:
+                self._answer_elsewhere(method, url)
             return
         try:
             asked = ask(body)
@@ -661,6 +673,18 @@ class Connection(asyncio.Protocol):
         if not self._keep_alive:
             self._transport.close()
         return len(wire)
+
+    def _answer_kept(self, method: bytes, path: bytes, body: bytes) -> None:
+        try:
+            status, said = self.vendor.cabinet.answer(method.decode(), path.decode(), body)
+        except (ValueError, KeyError) as mistake:
+            self._refuse(mistake)
+            return
+        if isinstance(said, dict):
+            self._plain(status, msgspec.json.encode(said))
+        else:
+            head = plans.head(status, "application/octet-stream", (), length=len(said))
+            self._transport.write(head + said)
 
     def _answer_elsewhere(self, method: bytes, url: bytes) -> None:
         path, _, query = url.partition(b"?")

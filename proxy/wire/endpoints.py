@@ -52,9 +52,11 @@ from proxy.wire.meter import Grammar, Usage
 
 __all__ = [
     "ANTHROPIC",
+    "BATCHES",
     "BEDROCK",
     "COHERE",
     "ENDPOINTS",
+    "FILES",
     "GEMINI",
     "JINA",
     "OLLAMA",
@@ -462,9 +464,14 @@ REALTIME = replace(
     grammar=None,
     sells=(),
 )
+# What is kept at a provider: `proxy.files` speaks of it, and admits what is new.
+FILES = replace(REALTIME, word="openai.files", route="/v1/files", path="/files", method="POST")
+BATCHES = replace(FILES, word="openai.batches", route="/v1/batches", path="/batches")
 
 ENDPOINTS = (
     REALTIME,
+    FILES,
+    BATCHES,
     Endpoint(
         word="openai.chat",
         protocol=OPENAI,

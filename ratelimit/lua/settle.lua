@@ -24,7 +24,7 @@
 --   settlement {plan number, attempt id, candidate, input tokens, output tokens, cost, health,
 --               ttft_us, cool_us, void, streamed, entry, user, kind, left}
 --     health: 0 says nothing, 1 fine, 2 failed, 3 throttled, 4 nobody is there; cool_us: what the vendor
---     asked for; kind: of the call, see breaker.lua; left: {requests, for how long, tokens, for how long},
+--     asked for; kind: of the call, see breaker.lua, or 4 for a batch, whose tokens no rate counts; left: {requests, for how long, tokens, for how long},
 --     as the vendor said, or 0
 --     void: 1 gives the lease back without an entry (the answer of admit came too late); what the
 --     reaper charged for it meanwhile is taken back
@@ -49,6 +49,7 @@ local memo, plans, ids, streamed, graves, read_graves = {}, {}, {}, {}, {}, {}
 local plan_count = tonumber(ARGV[4])
 for i = 1, plan_count do plans[i] = cmsgpack.unpack(ARGV[4 + i]) end
 
+local BATCHED = 4
 local settlements = {}
 for i = 5 + plan_count, #ARGV do
   local one = cmsgpack.unpack(ARGV[i])
@@ -103,7 +104,9 @@ for i, one in ipairs(settlements) do
         input, output, cost = input - grave[2], output - grave[3], cost - grave[4]
         entry = corrected(void and unsent(plan, one[2], grave) or one[12], grave)
         local head = { candidate, now, 0, grave[5], 0, 0, grave[8] }
-        give_back(memo, now, head, plan, input, output, cost, false, events)
+        local rated = one[14] ~= BATCHED
+        give_back(memo, now, head, plan, rated and input or 0, rated and output or 0, cost, false,
+          events)
         grave[1] = 1
         graves[#graves + 1] = one[2]
         graves[#graves + 1] = pack(grave)

@@ -156,6 +156,16 @@ def test_the_base_is_sound() -> None:
         ),
         (
             "{key:",
+            "{files: p, key:",
+            [
+                (
+                    "f:13: organizations.o.teams.t.keys.k.files: no provider that has `files: true`"
+                    ' named "p"; no provider that has `files: true` is defined'
+                )
+            ],
+        ),
+        (
+            "{key:",
             "{models: [auto, m, N, x, m], key:",
             [
                 "f:13: organizations.o.teams.t.keys.k.models[2]: no model or route named \"N\"; did you mean 'n'?",

@@ -71,6 +71,7 @@ def test_a_key_is_found_with_all_that_the_ledger_says() -> None:
         "users": (),
         "strict": False,
         "weight": 1,
+        "files": "",
     }
     assert caller.tenant == "acme/support"
 

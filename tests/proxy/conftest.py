@@ -17,6 +17,7 @@ ON_UVLOOP = {
     "test_choosing",
     "test_doors",
     "test_exchange",
+    "test_files",
     "test_media",
     "test_feedback",
     "test_outage",

@@ -495,12 +495,13 @@ def document(
     keys: dict[str, Any] | None = None,
     store: dict[str, Any] | None = None,
     experiments: dict[str, Any] | None = None,
+    keeper: str = "",
 ) -> str:
     """
     Write a configuration.
 
     A model is a list of upstream names at the provider `mock`, or of deployments, or a whole section;
-    a provider is a base URL, or a whole section; a route is a list of models, or a whole section.
+    a provider is a base URL, or a whole section, `keeper` the one that keeps files; a route is a list of models, or a whole section.
     """
 
     def model(said: Any) -> dict[str, Any]:
@@ -531,7 +532,10 @@ def document(
         {
             "store": store or {},
             "edge": edge or {},
-            "providers": {name: vendor(said) for name, said in providers.items()},
+            "providers": {
+                name: vendor(said) | ({"files": True} if name == keeper else {})
+                for name, said in providers.items()
+            },
             "models": {name: model(said) for name, said in models.items()},
             "routes": {
                 name: each if isinstance(each, dict) else {"models": each}
@@ -541,7 +545,8 @@ def document(
             "organizations": {
                 "acme": (organization or {})
                 | {
-                    "teams": {
+                    "teams": (organization or {}).get("teams", {})
+                    | {
                         "support": (team or {})
                         | {"keys": {"helpdesk": helpdesk | (key or {})} | (keys or {})}
                     }

@@ -1,0 +1,255 @@
+"""
+Billing batches: what was charged in advance for one is replaced by what its output says, once.
+
+A chore looks at every batch that is not billed: every half minute, or at once when its caller has seen that it ended.
+A batch that has ended is billed by the lines of its output file, at the prices of now and the provider's percent of them.
+The correction is a settlement in a book of its own (`boot_of("batch.<id>")`): it finds there what was charged, applies the
+difference, and finds that it did so when it is sent again, whoever sends it.
+
+Failure stance: a provider that cannot be asked is asked again; a batch stays charged with its advance until its output is known.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from time import time_ns
+from typing import Any
+
+import aiohttp
+import msgspec
+from redis.asyncio import Redis
+
+from config.models import Config, Provider
+from governance import kept as shelf
+from governance.batches import ENDED, Bill, LineUsage, read_bill, usage_of
+from governance.kept import Kept
+from governance.ledger import Entry, encode
+from ratelimit.asks import BATCHED, Settlement, boot_of, settle_command
+from ratelimit.limits import Plan
+from routing.catalogue import Rates, cost_nusd
+from routing.eligibility import Pool
+from store import scripts
+from store.cells import Cell, cell
+
+__all__ = ["Biller"]
+
+LOOK_EVERY_S = 30
+POLL_EVERY_S = 2.0
+ANSWER_WITHIN_S = 60.0
+OUTPUT_WITHIN_S = 600.0
+MOST_LINE = 64 << 20
+# For how long an output may be missing that its batch names.
+PATIENCE_S = 30 * 86_400
+
+_log = logging.getLogger("penstock.batches")
+
+
+class _Batch(msgspec.Struct):
+    status: str = ""
+    output_file_id: str | None = None
+
+
+_BATCH = msgspec.json.Decoder(_Batch)
+
+
+class Biller:
+    """Bills batches: `store` knows whose they are, `cells` have what they were charged; `config` is what runs, `unix_s` the clock."""
+
+    def __init__(
+        self,
+        store: Redis,
+        cells: Mapping[Cell, Redis],
+        config: Callable[[], Config | None],
+        *,
+        replica: str,
+        unix_s: Callable[[], int] = lambda: time_ns() // 10**9,
+    ) -> None:
+        self._store = store
+        self._cells = cells
+        self._config = config
+        self._replica = replica
+        self._unix_s = unix_s
+        self.billed = 0
+
+    async def run(self) -> None:
+        """Look at what is due until cancelled."""
+        while True:
+            await self.poll()
+            await asyncio.sleep(POLL_EVERY_S)
+
+    async def poll(self) -> None:
+        """Look once at every batch that is due."""
+        config = self._config()
+        if config is None:
+            return
+        now_s = self._unix_s()
+        due = [one async for one in shelf.due(self._store, now_s)]
+        if not due:
+            return
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+            for one in due:
+                await shelf.look_at(self._store, one.id, now_s + LOOK_EVERY_S)
+                try:
+                    await self._look(session, config, one)
+                except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError) as error:
+                    _log.warning("batch %s is not billed yet: %s", one.id, type(error).__name__)
+
+    async def _look(self, session: aiohttp.ClientSession, config: Config, one: Kept) -> None:
+        provider = config.providers.get(one.provider)
+        if provider is None:
+            _log.warning("batch %s waits for its provider, which is not configured", one.id)
+            return
+        document = await self._read(session, provider, f"/batches/{one.id}")
+        batch: _Batch = _BATCH.decode(document)
+        await shelf.renew(self._store, one.id, document)
+        await shelf.outputs(self._store, one, document, self._unix_s())
+        if batch.status not in ENDED:
+            return
+        bill = read_bill(one.bill)
+        rates = self._rates(config, bill)
+        used, cost = LineUsage(), 0
+        if batch.output_file_id:
+            used, cost = await self._used(session, provider, batch.output_file_id, bill, rates)
+        await self._settle(one, bill, rates, used, cost)
+
+    def _rates(self, config: Config, bill: Bill) -> Rates | None:
+        pool = Pool(config, datetime.fromtimestamp(self._unix_s(), UTC))
+        if bill.model not in config.models:
+            return None
+        for option in pool.options(bill.model):
+            if option.placed.id == bill.deployment:
+                return option.rates
+        return None
+
+    async def _used(
+        self,
+        session: aiohttp.ClientSession,
+        provider: Provider,
+        file_id: str,
+        bill: Bill,
+        rates: Rates | None,
+    ) -> tuple[LineUsage, int]:
+        """Sum an output file, line by line; a call that says nothing of usage costs its share of the advance."""
+        total, thousandths, shares = LineUsage(reported=True), 0, 0
+        path = f"/files/{file_id}/content"
+        async with self._asking(session, provider, path, OUTPUT_WITHIN_S) as answer:
+            answer.raise_for_status()
+            async for line in _lines(answer.content):
+                one = usage_of(line)
+                if one is None or not one.served:
+                    continue
+                if not one.reported or rates is None:
+                    shares += 1
+                    total.reported = False
+                else:
+                    thousandths += cost_nusd(rates, one)
+                for name in _SUMMED:
+                    setattr(total, name, getattr(total, name) + getattr(one, name))
+        cost = -(-thousandths * bill.percent // 100)
+        return total, cost + -(-bill.charged_nusd * shares // max(bill.lines, 1))
+
+    async def _settle(
+        self, one: Kept, bill: Bill, rates: Rates | None, used: LineUsage, cost: int
+    ) -> None:
+        """Replace the advance by the truth."""
+        where = cell(bill.cell)
+        entry = Entry(
+            attempt_id=f"{bill.attempt_id}+batch",
+            request_id=bill.request_id,
+            attempt=bill.attempt,
+            at_us=self._unix_s() * 1_000_000,
+            organization=bill.organization,
+            team=bill.team,
+            key=bill.key,
+            user=bill.user,
+            application=bill.application,
+            business_line=bill.business_line,
+            model_asked=bill.model_asked,
+            model=bill.model,
+            deployment=bill.deployment,
+            provider=bill.provider,
+            input_tokens=used.input_tokens,
+            cached_tokens=used.cached_tokens,
+            cache_write_tokens=0,
+            output_tokens=used.output_tokens,
+            reasoning_tokens=used.reasoning_tokens,
+            audio_input_tokens=used.audio_input_tokens,
+            audio_output_tokens=used.audio_output_tokens,
+            cost_nusd=cost,
+            price_version="" if rates is None else rates.version,
+            ttft_us=0,
+            duration_us=0,
+            outcome="ok",
+            status=200,
+            token_source="provider" if used.reported else "estimated",
+            reason="batch",
+            stream=0,
+            protocol="openai.batches",
+            replica=self._replica,
+            added_us=0,
+        )
+        settlement = Settlement(
+            Plan.restored(bill.plan, bill.keys, bill.users, where),
+            boot_of(f"batch.{one.id}", where),
+            entry.attempt_id,
+            candidate=bill.candidate,
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            cost_nusd=cost,
+            health=0,
+            ttft_us=0,
+            cool_us=0,
+            streamed=False,
+            entry=encode(entry),
+            user=bill.user,
+            kind=BATCHED,
+        )
+        script = scripts.load("ratelimit", "settle")
+        command: Any = settle_command(script.sha, settlement.boot, 1, [settlement])
+        store: Any = self._cells[where]
+        await store.execute_command("EVAL", script.text, *command[2:])
+        await shelf.billed(self._store, one.id)
+        self.billed += 1
+        _log.info("billed batch %s: %d nano-USD, %d in advance", one.id, cost, bill.charged_nusd)
+
+    async def _read(self, session: aiohttp.ClientSession, provider: Provider, path: str) -> bytes:
+        async with self._asking(session, provider, path, ANSWER_WITHIN_S) as answer:
+            answer.raise_for_status()
+            return bytes(await answer.read())
+
+    def _asking(
+        self, session: aiohttp.ClientSession, provider: Provider, path: str, within_s: float
+    ) -> Any:
+        headers = dict(provider.headers)
+        if provider.api_key is not None:
+            headers["authorization"] = f"Bearer {provider.api_key.reveal()}"
+        context = ssl.create_default_context(cafile=provider.ca_file) if provider.ca_file else True
+        return session.get(
+            provider.base_url.rstrip("/") + path,
+            headers=headers,
+            ssl=context,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=within_s),
+        )
+
+
+_SUMMED = (
+    *("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"),
+    *("audio_input_tokens", "audio_output_tokens"),
+)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield the lines of a file, which may be longer than what a reader takes at once."""
+    held = b""
+    async for piece in content.iter_chunked(256 * 1024):
+        *whole, held = (held + piece).split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield line
+        if len(held) > MOST_LINE:
+            raise aiohttp.ClientPayloadError("a line is too long")
+    if held.strip():
+        yield held

@@ -1,0 +1,200 @@
+"""
+What callers keep at a vendor: whose each file and each batch is, and what a batch still owes.
+
+The vendor knows one account, ours; whose a file is stands here.
+An id that is not here is nobody's, and a caller who asks for somebody else's is told the same as for one that does not exist.
+
+Keys, all of the first cell:
+
+    {c0}:k:<id>                hash  owner, provider, kind, document (the object as last seen), facts, bill
+    {c0}:ko:<owner>:<kind>     zset  id -> when it was made, unix seconds
+    {c0}:kb                    zset  id of a batch that is not billed -> when it is to be looked at, unix seconds
+
+A record lasts for `KEEP_S` after it was last written; lists forget with it.
+
+Failure stance: whoever cannot read this table answers 503; nothing is passed on whose owner is not known.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from store.cells import FIRST
+
+__all__ = [
+    "KEEP_S",
+    "Kept",
+    "billed",
+    "due",
+    "find",
+    "forget",
+    "keep",
+    "listed",
+    "look_at",
+    "outputs",
+    "owe",
+    "renew",
+]
+
+KEEP_S = 366 * 86_400
+"""How long a record outlives its last change."""
+
+_OPEN = f"{FIRST.tag}:kb"
+
+
+class _Batch(msgspec.Struct):
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+
+
+_BATCH = msgspec.json.Decoder(_Batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """
+    One file or batch: `kind` is file or batch, `owner` the team as `organization/team`.
+
+    `document` is the vendor's object as last seen, `facts` what was learned of an input file (JSON, or empty),
+    `bill` what a batch is to be billed by (see `governance.batches`), empty for what is billed.
+    """
+
+    id: str
+    owner: str
+    provider: str
+    kind: str
+    document: bytes
+    facts: bytes = b""
+    bill: bytes = b""
+
+
+async def keep(client: Redis, kept: Kept, at_s: int) -> None:
+    """Write down whose something is, from now on."""
+    key, index = _key(kept.id), _index(kept.owner, kept.kind)
+    fields: dict[Any, Any] = {
+        name: getattr(kept, name)
+        for name in ("owner", "provider", "kind", "document", "facts", "bill")
+    }
+    async with _together(client) as together:
+        together.hset(key, mapping=fields)
+        together.expire(key, KEEP_S)
+        together.zadd(index, {kept.id: at_s})
+        together.zremrangebyscore(index, "-inf", at_s - KEEP_S)
+        together.expire(index, KEEP_S)
+        await together.execute()
+
+
+async def owe(client: Redis, kept: Kept, at_s: int) -> None:
+    """Write down a batch that is still to be billed."""
+    await keep(client, kept, at_s)
+    await client.zadd(_OPEN, {kept.id: at_s})
+
+
+async def find(client: Redis, id_: str) -> Kept | None:
+    """Return what is known of an id, None when nobody's."""
+    found: Any = await client.hgetall(_key(id_))
+    if not found:
+        return None
+    return Kept(
+        id_,
+        found[b"owner"].decode(),
+        found[b"provider"].decode(),
+        found[b"kind"].decode(),
+        found[b"document"],
+        found.get(b"facts", b""),
+        found.get(b"bill", b""),
+    )
+
+
+async def renew(client: Redis, id_: str, document: bytes) -> None:
+    """Keep an object as it was seen now."""
+    if await client.exists(_key(id_)):
+        await client.hset(_key(id_), "document", document)
+        await client.expire(_key(id_), KEEP_S)
+
+
+async def forget(client: Redis, kept: Kept) -> None:
+    """Forget what was deleted; a batch that is not billed yet stays."""
+    async with _together(client) as together:
+        together.delete(_key(kept.id))
+        together.zrem(_index(kept.owner, kept.kind), kept.id)
+        await together.execute()
+
+
+async def listed(
+    client: Redis, owner: str, kind: str, *, after: str, limit: int, newest_first: bool
+) -> tuple[list[Kept], bool]:
+    """Return up to `limit` of an owner's, behind the one that is named by `after`; and whether there are more."""
+    index = _index(owner, kind)
+    start = 0
+    if after:
+        rank: Any = await (client.zrevrank if newest_first else client.zrank)(index, after)
+        if rank is None:
+            return [], False
+        start = rank + 1
+    ids: Any = await client.zrange(index, start, start + limit, desc=newest_first)
+    found = [await find(client, one.decode()) for one in ids[:limit]]
+    return [one for one in found if one is not None], len(ids) > limit
+
+
+async def outputs(client: Redis, batch: Kept, document: bytes, at_s: int) -> None:
+    """Give the files that a batch has written to whom the batch belongs."""
+    try:
+        seen: _Batch = _BATCH.decode(document)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    for id_ in (seen.output_file_id, seen.error_file_id):
+        if id_ and not await client.exists(_key(id_)):
+            written = {
+                "id": id_,
+                "object": "file",
+                "bytes": 0,
+                "created_at": at_s,
+                "filename": f"{batch.id}.jsonl",
+                "purpose": "batch_output",
+                "status": "processed",
+            }
+            one = Kept(id_, batch.owner, batch.provider, "file", msgspec.json.encode(written))
+            await keep(client, one, at_s)
+
+
+# What is still to be billed...
+
+
+async def due(client: Redis, now_s: int) -> AsyncIterator[Kept]:
+    """Yield the batches that are to be looked at by now."""
+    ids: Any = await client.zrangebyscore(_OPEN, "-inf", now_s)
+    for one in ids:
+        kept = await find(client, one.decode())
+        if kept is None or not kept.bill:
+            await client.zrem(_OPEN, one)
+        else:
+            yield kept
+
+
+async def look_at(client: Redis, id_: str, at_s: int) -> None:
+    """Say when a batch that is not billed is to be looked at again."""
+    await client.zadd(_OPEN, {id_: at_s}, xx=True)
+
+
+async def billed(client: Redis, id_: str) -> None:
+    """Note that a batch is billed."""
+    async with _together(client) as together:
+        together.hset(_key(id_), "bill", b"")
+        together.zrem(_OPEN, id_)
+        await together.execute()
+
+
+def _key(id_: str) -> str:
+    return f"{FIRST.tag}:k:{id_}"
+
+
+def _index(owner: str, kind: str) -> str:
+    return f"{FIRST.tag}:ko:{owner}:{kind}"
+
+
+def _together(client: Redis) -> Any:
+    return client.pipeline(transaction=True)

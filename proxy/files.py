@@ -1,0 +1,600 @@
+"""
+Files and batches: what callers keep at one provider, passed through, and governed as if each had an account there.
+
+    who       the key; what its team keeps is its own, and nothing else exists for it (`governance.kept`)
+    where     the provider that the configuration names for it, or the only one that keeps files
+    upload    admitted as a request; the input of a batch is looked at call by call, and gets the deployment's name of the model
+    batch     admitted with all that it may cost, which is charged in advance; the control settles the difference when its output is known
+    the rest  reads, lists, deletions and cancellations spend nothing: whose it is is asked, and nothing is admitted
+
+Lists are those of the store, because the vendor's hold what others keep.
+aiohttp's client asks the provider: none of this is the hot path.
+"""
+
+import asyncio
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic
+from typing import Any, Final
+
+import aiohttp
+import msgpack
+import msgspec
+from redis.exceptions import RedisError
+
+from governance import kept as shelf
+from governance.batches import ENDED, Bill, write_bill
+from governance.kept import Kept
+from proxy.attempts import OF_THE_CALLER, Attempts, Ended, outcome_of
+from proxy.declared import level_of
+from proxy.errors import BadRequest, NotFound, StoreGone, Unauthorized, UpstreamFailed
+from proxy.exchange import Exchange, credential
+from proxy.refusals import denied_error, nobody_error
+from proxy.relay import Attempt
+from proxy.upstream.tls import origin_of
+from proxy.wire import batches, forms
+from proxy.wire.endpoints import ENDPOINTS
+from proxy.wire.look import BadField, Look
+from proxy.wire.meter import Units, Usage
+from proxy.wire.units import Sold
+from ratelimit.asks import Denied, Grant, boot_of
+from routing.catalogue import Rates, bound
+
+# Most of an answer that is a document.
+MOST_ANSWER: Final = 16 << 20
+MOST_LISTED: Final = 10_000
+MOST_OF_A_PAGE: Final = 100
+PIECE_BYTES: Final = 64 * 1024
+# What a vendor may say of the caller's own request.
+PASSED_ON: Final = OF_THE_CALLER | {404}
+# What a batch may ask, and how each is looked at.
+ROWS: Final = {
+    row.route: row
+    for row in ENDPOINTS
+    if row.word in {"openai.chat", "openai.completions", "openai.embeddings", "openai.responses"}
+}
+LOOKS: Final = {route: row.look for route, row in ROWS.items()}
+_PATH = re.compile(r"/v1/(files|batches)(?:/([^/]+)(?:/(content|cancel))?)?")
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+
+class _NewBatch(msgspec.Struct):
+    input_file_id: str
+    endpoint: str
+
+
+class _Object(msgspec.Struct):
+    id: str = ""
+    status: str = ""
+
+
+_NEW_BATCH = msgspec.json.Decoder(_NewBatch)
+_OBJECT = msgspec.json.Decoder(_Object)
+_FACTS = msgspec.json.Decoder(batches.Input)
+
+
+class Step(Attempt):
+    """What is asked of the provider once, and what it is charged."""
+
+    __slots__ = ()
+
+    def conclude(self, ended: Ended, cost_nusd: int = 0) -> None:
+        """Settle it with this cost and no tokens."""
+        version = self.place.rates.version
+        rates = Rates(0, 0, 0, 0, 0, 0, 0, request_nusd=cost_nusd, version=version)
+        self.place = replace(self.place, rates=rates)
+        self.status = ended.status
+        self._finish(ended, Usage(units=Units()))
+
+
+class Errand(Exchange):
+    """One request about files or batches."""
+
+    __slots__ = ("_caller", "_fee", "_keeper")
+
+    async def run(self) -> None:
+        """Tell the story up to the end of the answer. Raises `GatewayError` before the first byte."""
+        live = self.edge.live
+        caller = live.callers.find(credential(self.request, self.endpoint.protocol))
+        if caller is None:
+            raise Unauthorized("The API key is not known.", code="invalid_api_key")
+        self._caller = caller
+        self._keeper = live.keeper_of(caller)
+        if not self._keeper:
+            raise BadRequest(
+                "No provider keeps files for this key (set `files` on it, or on one provider).",
+                code="files_not_configured",
+            )
+        message = self.request.message
+        found = _PATH.fullmatch(message.path.partition("?")[0])
+        assert found is not None
+        kind, id_, verb = found.groups()
+        try:
+            if id_ is None:
+                await {
+                    ("POST", "files"): self._upload,
+                    ("POST", "batches"): self._create,
+                    ("GET", "files"): self._list_files,
+                    ("GET", "batches"): self._list_batches,
+                }[message.method, kind]()
+                return
+            record = await self._own(id_, "file" if kind == "files" else "batch")
+            if verb == "content":
+                await self._content(record)
+            else:
+                await self._pass(record, kind, message.method, verb)
+        except RedisError as error:
+            raise StoreGone(
+                f"What is kept here cannot be read right now: {type(error).__name__}.",
+                retry_after_us=1_000_000,
+            ) from None
+
+    # What is new...
+
+    async def _upload(self) -> None:
+        body = await self._read()
+        self.read_at = monotonic()
+        content_type = self.request.message.headers.get("Content-Type", "")
+        facts: batches.Input | None = None
+        try:
+            form = forms.scan(body, content_type)
+            purpose = form.texts(["purpose"]).get("purpose", "")
+            files = [part for part in form.parts if part.is_file and part.name == "file"]
+            if len(files) != 1:
+                raise BadField("file", "send one file of the form, under the name file", "missing")
+            if not purpose:
+                raise BadField("purpose", "purpose is missing; add it", "missing")
+            data = memoryview(body)[files[0].start : files[0].end]
+            if purpose == "batch":
+                # Fifty thousand calls take a while, and nobody else is to wait for them.
+                facts = await asyncio.to_thread(batches.look, data, LOOKS)
+        except BadField as error:
+            raise self._unreadable(error) from None
+        step = await self._admitted(self._any_model() if facts is None else facts.model)
+        pieces = [body]
+        if facts is not None:
+            name = step.place.upstream_name
+            lines = await asyncio.to_thread(batches.renamed, data, LOOKS, _named(facts.url, name))
+            pieces = [body[: files[0].start], lines, body[files[0].end :]]
+        status, answer = await self._ask(
+            "POST", "/files", step, b"".join(pieces), content_type=content_type
+        )
+        made = _object(answer)
+        await shelf.keep(
+            self.edge.store,
+            Kept(
+                made.id,
+                self._caller.tenant,
+                self._keeper,
+                "file",
+                answer,
+                b"" if facts is None else msgspec.json.encode(facts),
+            ),
+            self._now_s(),
+        )
+        step.conclude(Ended("ok", status, committed=True))
+        self._answer(status, answer)
+
+    async def _create(self) -> None:
+        body = await self._read()
+        self.read_at = monotonic()
+        try:
+            asked: _NewBatch = _NEW_BATCH.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequest(
+                f"The body cannot be used: {error}.", code="invalid_json", param=None
+            ) from None
+        record = await self._own(asked.input_file_id, "file")
+        if not record.facts:
+            raise BadRequest(
+                "The file is no input of a batch; upload it with purpose 'batch'.",
+                code="invalid_value",
+                param="input_file_id",
+            )
+        facts: batches.Input = _FACTS.decode(record.facts)
+        if asked.endpoint != facts.url:
+            raise BadRequest(
+                f"The calls of the file are for {facts.url}.",
+                code="invalid_value",
+                param="endpoint",
+            )
+        step = await self._admitted(facts.model, lambda at: self._advance(facts, at))
+        charged = self._advance(facts, step.grant.candidate)
+        held = await self._held(step)
+        status, answer = await self._ask(
+            "POST", "/batches", step, body, content_type="application/json"
+        )
+        made = _object(answer)
+        await self._owe(step, made.id, answer, charged=charged, lines=facts.lines, held=held)
+        step.conclude(Ended("ok", status, committed=True), charged)
+        self._answer(status, answer)
+
+    async def _owe(
+        self, step: Step, id_: str, document: bytes, *, charged: int, lines: int, held: Any
+    ) -> None:
+        caller, plan, grant = self._caller, self.offer.plan, step.grant
+        bill = Bill(
+            attempt_id=step.attempt_id,
+            request_id=self.request_id,
+            attempt=step.number,
+            organization=caller.organization,
+            team=caller.team,
+            key=caller.key,
+            user=self.user,
+            application=caller.application,
+            business_line=caller.business_line,
+            model_asked=self.offer.asked,
+            model=step.place.model,
+            deployment=step.place.id,
+            provider=self._keeper,
+            charged_nusd=charged,
+            lines=lines,
+            percent=self.edge.live.config.providers[self._keeper].batch_percent,
+            plan=plan.packed,
+            keys=plan.keys,
+            users=plan.users,
+            cell=plan.cell.number,
+            candidate=grant.candidate,
+            at_us=grant.at_us,
+        )
+        boot = boot_of(f"batch.{id_}", plan.cell)
+        grave = (0, 0, 0, charged, held, grant.candidate + 1, grant.at_us, self.user)
+        # First what the settlement finds there, then the word that there is something to settle.
+        cell_store = self.edge.store_of(plan.cell)
+        field = f"{step.attempt_id}+batch"
+        await cell_store.hset(boot.graves, field, msgpack.packb(grave, use_bin_type=False))
+        await cell_store.expire(boot.graves, shelf.KEEP_S)
+        await shelf.owe(
+            self.edge.store,
+            Kept(id_, caller.tenant, self._keeper, "batch", document, bill=write_bill(bill)),
+            self._now_s(),
+        )
+
+    def _advance(self, facts: batches.Input, candidate: int) -> int:
+        """
+        Return what a batch is charged in advance, in nano-USD.
+
+        Under a strict budget the most that its calls may cost; else what is expected of them, or soft budgets would seem spent.
+        """
+        place = self.offer.places[candidate]
+        most = self.offer.plan.candidates[candidate].most
+        read, written = facts.input_bound, facts.output + facts.uncapped * most
+        if not self.offer.strict:
+            assumed = min(self.edge.assumed_output_tokens, most)
+            read, written = facts.input_estimate, facts.output + facts.uncapped * assumed
+        dearest_input, dearest_output = bound(place.rates, facts.longest)
+        nusd = -(-(read * dearest_input + written * dearest_output) // 1000)
+        nusd += facts.lines * place.rates.request_nusd
+        percent = self.edge.live.config.providers[self._keeper].batch_percent
+        return -(-nusd * percent // 100)
+
+    async def _held(self, step: Step) -> Any:
+        """Return what each budget holds for the step, as its lease says; None where the store was away."""
+        lease: Any = await self.edge.store_of(self.offer.plan.cell).hget(
+            step.grant.boot.leases, step.attempt_id
+        )
+        if lease is None:
+            return None
+        unpacker = msgpack.Unpacker(raw=True)
+        unpacker.feed(lease)
+        return next(unpacker)[3]
+
+    # What is kept already...
+
+    async def _own(self, id_: str, kind: str) -> Kept:
+        """Return what is known of an id. Raises `NotFound` for what is nobody's, or somebody else's."""
+        record = await shelf.find(self.edge.store, id_) if _ID.fullmatch(id_) else None
+        known = self.edge.live.config.providers
+        if (
+            record is None
+            or record.owner != self._caller.tenant
+            or record.kind != kind
+            or record.provider not in known
+        ):
+            raise NotFound(f"There is no such {kind} here.", code="not_found", param="id")
+        self._keeper = record.provider
+        return record
+
+    async def _pass(self, record: Kept, kind: str, method: str, verb: str | None) -> None:
+        """Ask the vendor about one thing that is kept."""
+        path = f"/{kind}/{record.id}" + (f"/{verb}" if verb else "")
+        status, answer = await self._ask(method, path)
+        store, now_s = self.edge.store, self._now_s()
+        if method == "DELETE":
+            await shelf.forget(store, record)
+        else:
+            await shelf.renew(store, record.id, answer)
+        if record.kind == "batch":
+            await shelf.outputs(store, record, answer, now_s)
+            if record.bill and _object(answer).status in ENDED:
+                # Its output is there: the control bills it now, not when its turn comes.
+                await shelf.look_at(store, record.id, 0)
+        self._answer(status, answer)
+
+    async def _content(self, record: Kept) -> None:
+        """Pass a file's content as it comes; a slow caller stops the vendor."""
+        path = f"/files/{record.id}/content"
+        async with self._asking("GET", path) as answer:
+            if answer.status != 200:
+                self._refused(answer.status, await _read(answer))
+                return
+            head = self._head(200, answer.headers.get("content-type", "application/octet-stream"))
+            self.status = 200
+            self.begin_chunks(head, b"", last=False)
+            try:
+                async for piece in answer.content.iter_chunked(PIECE_BYTES):
+                    self.chunk(piece)
+                    await self.request.writer.drain()
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                # Its framing must not look complete.
+                self.close = True
+                if self.client.transport is not None:
+                    self.client.transport.abort()
+                return
+            self.end_chunks(b"")
+
+    async def _list_files(self) -> None:
+        await self._list("file", MOST_LISTED, MOST_LISTED)
+
+    async def _list_batches(self) -> None:
+        await self._list("batch", 20, MOST_OF_A_PAGE)
+
+    async def _list(self, kind: str, usual: int, most: int) -> None:
+        query = self.request.message.url.query
+        said = query.get("limit", str(usual))
+        if not (said.isascii() and said.isdecimal()) or not 1 <= int(said[:9]) <= most:
+            raise BadRequest(
+                f"limit must be from 1 to {most}.", code="invalid_value", param="limit"
+            )
+        found, more = await shelf.listed(
+            self.edge.store,
+            self._caller.tenant,
+            kind,
+            after=query.get("after", ""),
+            limit=int(said),
+            newest_first=query.get("order", "desc") != "asc",
+        )
+        purpose = query.get("purpose")
+        documents = [msgspec.json.decode(one.document) for one in found]
+        data = [one for one in documents if purpose is None or one.get("purpose") == purpose]
+        page = {
+            "object": "list",
+            "data": data,
+            "first_id": data[0]["id"] if data else None,
+            "last_id": data[-1]["id"] if data else None,
+            "has_more": more,
+        }
+        self._answer(200, msgspec.json.encode(page))
+
+    # Admission...
+
+    async def _admitted(self, model: str, fee: Callable[[int], int] | None = None) -> Step:
+        """Admit one request at the provider's deployment of a model. Raises `GatewayError`."""
+        live, caller = self.edge.live, self._caller
+        self.level = level_of(caller, self.request.message.headers, None)
+        self.user = caller.user
+        self.seen = _look(model)
+        self.offer = offer = live.offer(
+            caller, model, self.endpoint, stream=False, input_bound=0, alone=True
+        )
+        self.attempts = attempts = Attempts(len(offer.places), 1)
+        ours = [at for at, place in enumerate(offer.places) if place.provider == self._keeper]
+        if not ours:
+            raise BadRequest(
+                f"The provider that keeps files for this key does not serve '{offer.asked}'.",
+                code="none_eligible",
+                param="model",
+            )
+        # The first: what is uploaded and what asks for it must mean the same name.
+        for at in range(len(offer.places)):
+            if at != ours[0]:
+                attempts.leave_out(at)
+        self._fee = fee
+        answer = await self._admit()
+        if not isinstance(answer, Grant):
+            raise (
+                denied_error(answer) if isinstance(answer, Denied) else nobody_error(offer, answer)
+            )
+        attempts.begin(answer.candidate)
+        place, way = offer.places[answer.candidate], offer.ways[answer.candidate]
+        self.current = step = Step(self, answer, place, way, "keeper")
+        step.sent_at = monotonic()
+        step.added_us = int((step.sent_at - self.read_at) * 1_000_000)
+        return step
+
+    def _fees(self, sold: Sold) -> tuple[int, ...]:
+        """Return what is charged in advance at each place."""
+        fee = self._fee
+        return () if fee is None else tuple(map(fee, range(len(self.offer.places))))
+
+    def _any_model(self) -> str:
+        """Return a model of the provider's that the key may ask for: what counts the request of an upload that is for none."""
+        for placed in self.edge.live.config.deployments.values():
+            if placed.deployment.provider == self._keeper and self._caller.may_ask_for(
+                placed.model
+            ):
+                return placed.model
+        raise BadRequest(
+            "This key may ask for no model of the provider that keeps files for it.",
+            code="none_eligible",
+        )
+
+    def _now_s(self) -> int:
+        return int(self.edge.unix_time())
+
+    # Asking the provider...
+
+    def _asking(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = ""
+    ) -> Any:
+        edge = self.edge
+        provider = edge.live.config.providers[self._keeper]
+        headers = dict(provider.headers)
+        if provider.api_key is not None:
+            name, value = self.endpoint.protocol.credential(provider.api_key.reveal())
+            headers[name] = value
+        if content_type:
+            headers["content-type"] = content_type
+        origin = origin_of(provider.base_url, provider.ca_file, edge.trust)
+        return edge.outside.request(
+            method,
+            provider.base_url.rstrip("/") + path,
+            data=None if body is None else io.BytesIO(body),
+            headers=headers,
+            ssl=origin.ssl_context or True,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                total=provider.total_timeout_s,
+                connect=provider.connect_timeout_s,
+                sock_read=provider.first_byte_timeout_s,
+            ),
+        )
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        step: Step | None = None,
+        body: bytes | None = None,
+        content_type: str = "",
+    ) -> tuple[int, bytes]:
+        """Ask, and return a document. Raises `GatewayError` for what is none; the step is settled then."""
+        ended = Ended("internal")
+        try:
+            async with self._asking(method, path, body, content_type) as answer:
+                said = await _read(answer)
+                status: int = answer.status
+            if 200 <= status < 300:
+                _object(said)
+                step = None
+                return status, said
+            ended = Ended(outcome_of(status), status)
+            raise self._refusal(status, said)
+        except asyncio.CancelledError:
+            ended = Ended("client_left")
+            raise
+        except msgspec.MsgspecError:
+            ended = Ended("bad_answer", 200)
+            raise UpstreamFailed(
+                "The provider's answer cannot be understood.", code="bad_answer"
+            ) from None
+        except TimeoutError:
+            ended = Ended("total_timed_out")
+            raise UpstreamFailed(
+                "The provider gave no answer in time.", code="total_timed_out", status=504
+            ) from None
+        except (aiohttp.ClientError, OSError):
+            ended = Ended("connect_failed")
+            raise UpstreamFailed("The provider cannot be reached.", code="connect_failed") from None
+        finally:
+            if step is not None:
+                step.conclude(ended)
+
+    def _refusal(self, status: int, said: bytes) -> BadRequest | UpstreamFailed:
+        """Return what a vendor's refusal means for the caller: its own words where they are about the request."""
+        provider = self.edge.live.config.providers[self._keeper]
+        try:
+            error = msgspec.json.decode(said)["error"]
+            words, code, param = str(error["message"]), error.get("code"), error.get("param")
+        except (msgspec.MsgspecError, KeyError, TypeError, AttributeError):
+            words, code, param = f"The provider answered {status}.", None, None
+        if status not in PASSED_ON:
+            return UpstreamFailed(
+                f"The provider that keeps files answered {status}.",
+                code="upstream_refused",
+                status=429 if status == 429 else 502,
+            )
+        for secret in (provider.api_key, *provider.headers.values()):
+            text = secret if isinstance(secret, str) else secret.reveal() if secret else ""
+            if len(text) >= 12:
+                words = words.replace(text, "***")
+        return BadRequest(
+            words[:1000],
+            code=code if isinstance(code, str) else "upstream_refused",
+            param=param if isinstance(param, str) else None,
+            status=status,
+        )
+
+    def _refused(self, status: int, said: bytes) -> None:
+        raise self._refusal(status, said)
+
+    # Answering...
+
+    def _head(self, status: int, content_type: str) -> bytes:
+        server = self.edge.server
+        safe = (
+            content_type if content_type.isprintable() and content_type.isascii() else "text/plain"
+        )
+        return b"%bx-request-id: %b\r\ncontent-type: %b\r\n%b" % (
+            server.status_line(status),
+            self.request_id.encode(),
+            safe.encode(),
+            b"connection: close\r\n" if self.close else b"",
+        )
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.status = status
+        headers = b"x-request-id: %b\r\n" % self.request_id.encode()
+        self.write(self.edge.server.answer(status, body, headers, close=self.close))
+
+
+def _look(model: str) -> Look:
+    """Return what is known of something that reads and writes no tokens."""
+    nothing = Units()
+    return Look(
+        model,
+        False,
+        False,
+        None,
+        (),
+        0,
+        None,
+        0,
+        0,
+        None,
+        0,
+        b"",
+        (),
+        False,
+        (),
+        False,
+        sold=Sold(most=nothing, likely=nothing),
+    )
+
+
+def _named(url: str, upstream_name: str) -> Callable[[bytes, Look], bytes]:
+    """Return what gives a call another model's name."""
+    row = ROWS[url]
+
+    def rename(body: bytes, seen: Look) -> bytes:
+        return bytes(
+            row.rewrite(
+                body,
+                seen,
+                upstream_model=upstream_name,
+                include_usage=False,
+                output_cap=None,
+                cap_field=None,
+            )
+        )
+
+    return rename
+
+
+def _object(said: bytes) -> _Object:
+    """Read the id and the status of an object. Raises `msgspec.MsgspecError` for what is none."""
+    found: _Object = _OBJECT.decode(said)
+    return found
+
+
+async def _read(answer: Any) -> bytes:
+    """Read an answer that is a document; of one that is too long, what makes it none."""
+    pieces, size = [], 0
+    async for piece in answer.content.iter_chunked(PIECE_BYTES):
+        size += len(piece)
+        if size > MOST_ANSWER:
+            return b""
+        pieces.append(piece)
+    return b"".join(pieces)

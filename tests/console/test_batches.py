@@ -1,0 +1,157 @@
+"""The biller asks what is due, when it is due, and leaves what it cannot read for later; what it bills is in tests/proxy/test_files.py."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+from redis.asyncio import Redis
+
+from config.loader import load_text
+from config.models import Config
+from console.batches import LOOK_EVERY_S, Biller
+from governance import kept as shelf
+from governance.batches import Bill, write_bill
+from governance.kept import Kept
+from governance.ledger import decode
+from ratelimit.limits import Candidate, Plan
+from store.cells import FIRST
+
+NOW_S = 1_900_000_000
+
+
+def config(url: str) -> Config:
+    return load_text(
+        json.dumps(
+            {
+                "providers": {"v": {"protocol": "openai", "base_url": url, "files": True}},
+                "models": {
+                    "m": {
+                        "price": {"input": 1, "output": 2},
+                        "deployments": [{"provider": "v", "id": "d"}],
+                    }
+                },
+            }
+        ),
+        source="test",
+        environ={},
+    ).config
+
+
+def bill(**said: Any) -> Bill:
+    plan = Plan(("team:acme/t",), (Candidate("d", "m", 0, 1, 1, 1, 1, "v"),), b"")
+    known = {
+        **dict.fromkeys(Bill.__struct_fields__, ""),
+        "attempt_id": "r.1",
+        "request_id": "r",
+        "attempt": 1,
+        "model": "m",
+        "deployment": "d",
+        "charged_nusd": 0,
+        "lines": 2,
+        "percent": 50,
+        "plan": plan.packed,
+        "keys": plan.keys,
+        "users": (),
+        "cell": 0,
+        "candidate": 0,
+        "at_us": 0,
+        "provider": "v",
+    }
+    return Bill(**known | said)
+
+
+class Vendor:
+    """Answers as it is told."""
+
+    def __init__(self) -> None:
+        self.batch: dict[str, Any] | None = None
+        self.output = b""
+        self.asked: list[str] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
+        if request.path.endswith("/content"):
+            return web.Response(body=self.output)
+        if self.batch is None:
+            return web.Response(status=500)
+        return web.json_response(self.batch)
+
+
+async def run(redis: Redis, vendor: Vendor, *bills: Bill) -> Biller:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", vendor.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        biller = Biller(
+            redis, {FIRST: redis}, lambda: config(url), replica="c", unix_s=lambda: NOW_S
+        )
+        for number, one in enumerate(bills):
+            record = Kept(
+                f"batch_{number}", "acme/t", one.provider, "batch", b"{}", b"", write_bill(one)
+            )
+            await shelf.owe(redis, record, NOW_S)
+        await biller.poll()
+        return biller
+    finally:
+        await runner.cleanup()
+
+
+async def entries(redis: Redis) -> list[Any]:
+    return [decode(fields[b"e"]) for _, fields in await redis.xrange("{c0}:led")]
+
+
+async def test_an_output_is_summed_line_by_line(redis_client: Redis) -> None:
+    """At the prices of now and the provider's percent; what is no line is nothing."""
+    vendor = Vendor()
+    vendor.batch = {"status": "completed", "output_file_id": "f"}
+    used = {"prompt_tokens": 10, "completion_tokens": 5}
+    good = {"response": {"status_code": 200, "body": {"usage": used}}}
+    bad = {"response": {"status_code": 400, "body": {}}}
+    vendor.output = b"\n".join(json.dumps(one).encode() for one in (good, bad, good)) + b"\n{\n"
+    biller = await run(redis_client, vendor, bill())
+    assert biller.billed == 1
+    assert vendor.asked == ["/v1/batches/batch_0", "/v1/files/f/content"]
+    (entry,) = await entries(redis_client)
+    assert (entry.input_tokens, entry.output_tokens, entry.protocol) == (20, 10, "openai.batches")
+    assert entry.cost_nusd == (20 * 1000 + 10 * 2000) // 2
+    assert (await shelf.find(redis_client, "f")) is not None
+
+
+@pytest.mark.parametrize("status", [None, "validating", "in_progress", "finalizing"])
+async def test_what_has_not_ended_is_looked_at_later(
+    redis_client: Redis, status: str | None
+) -> None:
+    """Also where the provider cannot say."""
+    vendor = Vendor()
+    vendor.batch = None if status is None else {"status": status}
+    biller = await run(redis_client, vendor, bill())
+    assert biller.billed == 0
+    assert await entries(redis_client) == []
+    score = await redis_client.zscore("{c0}:kb", "batch_0")
+    assert score == NOW_S + LOOK_EVERY_S
+
+
+async def test_one_that_cannot_be_read_holds_up_no_other(redis_client: Redis) -> None:
+    """A provider that is gone from the configuration, and a model that is."""
+    vendor = Vendor()
+    vendor.batch = {"status": "failed"}
+    biller = await run(redis_client, vendor, bill(provider="gone"), bill(model="gone"))
+    assert biller.billed == 1
+    (entry,) = await entries(redis_client)
+    assert (entry.cost_nusd, entry.model) == (0, "gone")
+
+
+async def test_without_a_configuration_it_waits(redis_client: Redis) -> None:
+    """And goes on for as long as it is let."""
+    biller = Biller(redis_client, {FIRST: redis_client}, lambda: None, replica="c")
+    await biller.poll()
+    running = asyncio.ensure_future(biller.run())
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert biller.billed == 0
