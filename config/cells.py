@@ -23,6 +23,8 @@ __all__ = ["cell_of", "cells_of", "check", "is_shared", "moved", "tenant_of"]
 SHARED = frozenset({"model", "deployment", "provider"})
 """The kinds of scopes that are used from every cell."""
 
+_OF_TOKENS = frozenset({"tpm", "tpd", "itpm", "itpd", "otpm", "otpd"})
+
 
 def is_shared(scope: str) -> bool:
     """Tell whether a scope (`deployment:<id>`) is used from every cell."""
@@ -94,18 +96,38 @@ def check(root: Node) -> Iterator[Clash]:
                 f"write a number from 0 to {count - 1}, or raise store.cells",
             )
     if count > 1:
-        for path, scope in _shared_in(root):
+        for path, scope, context in _shared_in(root):
             yield from _undividable(path, scope, count)
+            yield from _too_small(path, scope, count, context)
 
 
-def _shared_in(root: Node) -> Iterator[tuple[Path, Node]]:
+def _shared_in(root: Node) -> Iterator[tuple[Path, Node, int]]:
+    """Give every section that all cells use, with the context of its model, 0 where it is not said."""
     for kind in ("providers", "models"):
         found = root.get(kind)
         for name, entry in found.entries.items() if found is not None else ():
-            yield (kind, name), entry.node
+            context = _whole(entry.node.get("context")) or 0
+            yield (kind, name), entry.node, context
             placed = entry.node.get("deployments")
             for at, each in enumerate(placed.items if placed is not None else ()):
-                yield (kind, name, "deployments", at), each
+                yield (kind, name, "deployments", at), each, context
+
+
+def _too_small(path: Path, scope: Node, count: int, context: int) -> Iterator[Clash]:
+    """Warn where a call that the model can take may not fit into a cell's share of its tokens."""
+    limits = scope.get("limits")
+    for name, entry in limits.entries.items() if limits is not None else ():
+        burst = scope.get("limits", "burst", name)
+        amount = _whole(entry.node if burst is None else burst)
+        if name in _OF_TOKENS and amount is not None and count <= amount < count * context:
+            yield _clash(
+                (*path, "limits", name),
+                entry.node,
+                f"an even share for {count} cells (store.cells) is {amount // count} tokens at once, and the"
+                f" context of the model {context}: larger calls are not sent there",
+                "raise it, or have the tenants of this model in one cell",
+                severity="warning",
+            )
 
 
 def _undividable(path: Path, scope: Node, count: int) -> Iterator[Clash]:
@@ -135,8 +157,8 @@ def _undividable(path: Path, scope: Node, count: int) -> Iterator[Clash]:
                 )
 
 
-def _clash(path: Path, node: Node, message: str, remedy: str) -> Clash:
-    return Clash(path, node.line, node.column, message, remedy=remedy)
+def _clash(path: Path, node: Node, message: str, remedy: str, severity: str = "error") -> Clash:
+    return Clash(path, node.line, node.column, message, remedy=remedy, severity=severity)
 
 
 def _whole(node: Node | None) -> int | None:

@@ -189,6 +189,17 @@ def test_what_cannot_be_kept_is_refused_with_its_place_and_a_remedy(
     assert problems(BASE.replace(old, new, 1)) == [said]
 
 
+def test_it_is_told_where_large_calls_will_not_fit() -> None:
+    """A warning: they go elsewhere, or nowhere."""
+    text = BASE.replace("m: {limits", "m: {context: 400, limits")
+    (said,) = problems(text)
+    assert said == (
+        "f:5: models.m.limits.tpm: warning: an even share for 3 cells (store.cells) is 30 tokens at once, and the"
+        " context of the model 400: larger calls are not sent there; raise it, or have the tenants of this model in one cell"
+    )
+    assert problems(text.replace("tpm: 900, burst: {tpm: 90}", "tpm: 1200")) == []
+
+
 def test_with_one_cell_nothing_of_this_is_asked() -> None:
     """Small limits and budgets of models are as they were."""
     text = BASE.replace("cells: 3", "cells: 1").replace("cell: 2, ", "").replace("rpm: 3", "rpm: 1")
