@@ -32,7 +32,7 @@ __all__ = ["LOOKED_AT", "Learner", "defect_of"]
 READ_EVERY_S: Final = 0.5
 SEND_EVERY_S: Final = 2.0
 STALE_S: Final = 10.0
-LOOKED_AT: Final = 2048
+LOOKED_AT: Final = 1024
 """Bytes of an answer's end that are looked at."""
 SPOILT: Final = frozenset({"upstream_lost", "bad_answer", "idle_timed_out"})
 """Outcomes that are a defect of the answer; all other failures are a matter of health."""
@@ -138,7 +138,8 @@ def defect_of(end: bytes, *, capped: bool, json: bool) -> float:
 
     `capped`: the caller had set the cap at which it may have been cut; `json`: it is to be JSON.
     """
-    found = _END.search(end, max(len(end) - LOOKED_AT, 0))
+    tail = end[-LOOKED_AT:]
+    found = _END.search(tail)
     if found is not None:
         cut = found.group(1) is not None or found.group(3) is not None
         if not cut:
