@@ -34,6 +34,7 @@ from config.scalars import split_listen
 from proxy.doors import Doors
 from proxy.errors import ShuttingDown
 from proxy.exchange import Exchange
+from proxy.feedback import Pace
 from proxy.learning import Learner
 from proxy.live import USER_AGENT, Live, boot_nonce
 from proxy.observe import AccessLog, Metrics
@@ -116,6 +117,7 @@ class Edge:
         self.server: EdgeServer
         self.access: AccessLog
         self.learner = Learner()
+        self.pace = Pace()
         self.feedback = {
             word: self.metrics.counter("penstock_feedback_total", word)
             for word in ("unknown", "counted", "repeated")

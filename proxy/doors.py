@@ -203,7 +203,7 @@ class Doors:
             request,
             error.http_status,
             body,
-            b"x-should-retry: false\r\n" + headers,
+            _again(error) + headers,
             request_id=request_id,
         )
 
@@ -242,6 +242,14 @@ class Doors:
         if transport is not None:
             transport.write(whole)
         return edge.server.closing if close else edge.server.kept
+
+
+def _again(error: GatewayError) -> bytes:
+    """Say whether to ask again, and when."""
+    us = error.retry_after_us
+    if not error.should_retry or us is None:
+        return b"x-should-retry: false\r\n"
+    return b"x-should-retry: true\r\nretry-after: %d\r\n" % -(-us // 1_000_000)
 
 
 # What is told by another story than a call that is answered at once.

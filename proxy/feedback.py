@@ -5,13 +5,15 @@ It corrects what is expected of the model that answered (`routing.lessons`), for
 Only the key that made a call may judge it, once, within an hour; whether an id is another key's is not said.
 """
 
+from collections import Counter
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp.web_protocol import RequestPayloadError
 from redis.exceptions import RedisError
 
-from proxy.errors import BadRequest, Conflict, NotFound, StoreGone, Unauthorized
+from proxy.errors import BadRequest, Conflict, NotFound, QuotaExceeded, StoreGone, Unauthorized
 from proxy.exchange import credential
 from proxy.server import Request, read_body
 from proxy.wire.endpoints import OPENAI
@@ -20,10 +22,27 @@ from proxy.wire.look import BadField, decode
 if TYPE_CHECKING:
     from proxy.app import Edge
 
-__all__ = ["take"]
+__all__ = ["Pace", "take"]
 
 MOST_BYTES: Final = 16 * 1024
 LONGEST_ID: Final = 128
+MOST_A_SECOND: Final = 20
+
+
+class Pace:
+    """How fast a key may judge at one worker: each word costs the store a look, whether it counts or not."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._words: Counter[str] = Counter()
+
+    def allows(self, key: str, now_s: float) -> bool:
+        """Whether a key may say another word in this second."""
+        if int(now_s) != self._second:
+            self._second = int(now_s)
+            self._words.clear()
+        self._words[key] += 1
+        return self._words[key] <= MOST_A_SECOND
 
 
 class _Feedback(msgspec.Struct):
@@ -39,6 +58,12 @@ async def take(edge: "Edge", request: Request) -> dict[str, object]:
     caller = edge.live.callers.find(credential(request, OPENAI))
     if caller is None:
         raise Unauthorized("The API key is not known.", code="invalid_api_key")
+    if not edge.pace.allows(caller.key, monotonic()):
+        raise QuotaExceeded(
+            f"A key can judge {MOST_A_SECOND} answers a second here.",
+            code="requests_limit",
+            retry_after_us=1_000_000,
+        )
     said = await _read(edge, request)
     try:
         outcome = await edge.vote(said.request_id, caller.key, said.score)

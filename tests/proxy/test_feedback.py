@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.feedback import MOST_A_SECOND, Pace
 from routing.lessons import read_lessons
 from tests.proxy.edge_rig import Answer, Rig, at, chat, request
 
@@ -85,3 +86,21 @@ async def test_nobody_judges_without_a_key(edge: Edge) -> None:
     assert (await says(rig, {"request_id": "r", "score": 1}, key=None)).status == 401
     assert (await says(rig, {"request_id": "r", "score": 1}, key="sk-unknown")).status == 401
     assert (await says(rig, b" " * 20_000)).status == 413
+
+
+def test_a_key_that_judges_too_fast_waits_for_the_next_second() -> None:
+    """Each key for itself; what was said before is forgotten with its second."""
+    pace = Pace()
+    assert all(pace.allows("a", 7.0 + n / 100) for n in range(MOST_A_SECOND))
+    assert not pace.allows("a", 7.9)
+    assert pace.allows("b", 7.9)
+    assert pace.allows("a", 8.0)
+
+
+async def test_who_is_too_fast_is_told_when_to_come_back(edge: Edge) -> None:
+    """429 with the time; and nothing was looked up."""
+    rig = await edge(models={"m": [at("mock")]})
+    rig.edge.pace.allows = lambda *_: False  # type: ignore[method-assign]
+    answer = await says(rig, {"request_id": "r", "score": 1})
+    assert (answer.status, answer.error["code"]) == (429, "requests_limit")
+    assert (answer.header("retry-after"), answer.header("x-should-retry")) == ("1", "true")
