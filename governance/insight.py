@@ -14,8 +14,10 @@ from store.sql import LedgerUnreachable, open_reader, statement
 __all__ = ["ModelUse", "models_used"]
 
 _FOREVER_US = (1 << 62) - 1
-# Where an entry says which task the call was; nothing tells it yet.
-_TASK = "''"
+# Where an entry says what the call was about: a decision that was scored does (`routing.decision`).
+_TASK = (
+    "CASE WHEN json_valid(decision) THEN coalesce(json_extract(decision, '$.task'), '') ELSE '' END"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from proxy.live import Offer
 from ratelimit.asks import Grant
 from routing.classify import classify
 from routing.decision import Decision, declared
-from routing.scoring import Call, Choice, NoneFits
+from routing.scoring import LAST, LEFT_OUT, Call, Choice, Field, NoneFits
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -79,15 +79,30 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
     )
     try:
         choice = field.choose(call, facts)
+        if offer.resort is not None:
+            choice.tiers += _behind(offer.resort, call)
         if choice.effort and _says_effort(seen.frame):
             choice.effort = ""
         return choice
     except NoneFits as none:
+        if offer.resort is not None:
+            tiers = bytes([LEFT_OUT]) * len(field.declared) + _behind(offer.resort, call)
+            if any(tier != LEFT_OUT for tier in tiers):
+                return Choice(field, call, tiers)
         raise BadRequest(
             f"No model of '{offer.asked}' can serve this request as declared: {_listed(none)}.",
             code="none_eligible",
             param="model",
         ) from None
+
+
+def _behind(resort: Field, call: Call) -> bytes:
+    """Return the tiers of an experiment's last resort: behind all others, but for what the call's wishes leave out."""
+    try:
+        tiers = resort.fit(call.wishes, call.needs, call.level).tiers
+    except NoneFits:
+        return bytes([LEFT_OUT]) * len(resort.declared)
+    return bytes([LEFT_OUT if tier == LEFT_OUT else LAST for tier in tiers])
 
 
 def _says_effort(frame: bytes) -> bool:

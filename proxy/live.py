@@ -158,6 +158,8 @@ class Offer:
     duration: Histogram
     field: Field
     """Who could serve, as the scorer sees them."""
+    resort: Field | None
+    """The last resort behind the places of `field`, where an experiment leads to a route that chooses by a policy of its own."""
     affine: frozenset[str]
     """Models of which one of several places is favoured by how a prompt begins."""
     decides: bool
@@ -168,6 +170,8 @@ class Offer:
     """How the record of a decision among the places begins; empty where there is one place only."""
     experiments: tuple[str, ...]
     """What the ledger says of the experiment that led a call to each place; empty where none did."""
+    led: tuple[bytes, ...]
+    """The same as answers say it."""
     label: str
     """What is asked for, as a label of metrics."""
 
@@ -307,10 +311,10 @@ class Live:
                     code="model_not_allowed",
                     param="model",
                 )
-        if arm is None:
+        if arm is None or not arm.leads:
             return options, route
-        # Who leads a call elsewhere has chosen already.
-        return self.pool.led(options, arm, alone=alone), None if arm.leads else route
+        # A model or a deployment is a choice already; another route decides by its own policy.
+        return self.pool.led(options, arm, alone=alone), self.pool.route_of(arm)
 
     def _make_offer(
         self,
@@ -356,6 +360,12 @@ class Live:
             for way in (place.ways[endpoint] for place in places)
         )
         policy = policy_of(route, self.config.edge.assumed_output_tokens)
+        own = [arm is None or self.pool.is_own(option, arm) for option in eligible]
+        labels = tuple("" if arm is None else with_fallback(arm.label, own=each) for each in own)
+        # What another route chooses among are its own places; they stand first.
+        scored = eligible[: sum(own)] if policy.scores and any(own) else eligible
+        behind = eligible[len(scored) :]
+        name = asked if arm is None or not arm.leads else arm.label
         return Offer(
             plan=Plan(
                 caller.scopes,
@@ -375,7 +385,8 @@ class Live:
             most_input=max(option.context or UNBOUNDED for option in eligible),
             ok=self._metrics.counter("penstock_requests_total", endpoint.word, label, "200"),
             duration=self._metrics.histogram("penstock_duration_seconds", label),
-            field=self._field(asked, eligible, policy),
+            field=self._field(name, scored, policy),
+            resort=self._field(f"{name} behind", behind, Policy()) if behind else None,
             affine=frozenset(
                 name
                 for name, count in Counts(place.model for place in places).items()
@@ -386,20 +397,18 @@ class Live:
             decided=decision.head(policy.name, asked, [place.id for place in places])
             if len(places) > 1
             else "",
-            experiments=tuple(
-                "" if arm is None else with_fallback(arm.label, own=self.pool.is_own(option, arm))
-                for option in eligible
-            ),
+            experiments=labels,
+            led=tuple(b"; experiment=" + each.encode() if each else b"" for each in labels),
             label=label,
         )
 
-    def _field(self, asked: str, eligible: list[Option], policy: Policy) -> Field:
-        """Return what the scorer sees of an offer: one for all callers who get the same for the same name."""
-        key = (asked, tuple((option.placed.id, option.tier) for option in eligible))
+    def _field(self, name: str, eligible: list[Option], policy: Policy) -> Field:
+        """Return what the scorer sees of an offer: one for all callers who get the same for the same name, or arm."""
+        key = (name, tuple((option.placed.id, option.tier) for option in eligible))
         found = self._fields.get(key)
         if found is None:
             found = field_of(eligible, policy, MOST_OUTPUT)
-            if "," not in asked:
+            if "," not in name:
                 self._fields[key] = found
         return found
 

@@ -505,7 +505,7 @@ class Attempt:
         exchange = self.exchange
         edge = exchange.edge
         degraded = self.grant.degraded
-        return b"%b%bx-request-id: %b\r\n%b%b; attempt=%d; candidates=%d%b\r\n%b%b%b%b" % (
+        return b"%b%bx-request-id: %b\r\n%b%b; attempt=%d; candidates=%d%b%b\r\n%b%b%b%b" % (
             b"HTTP/1.1 200 OK\r\n"
             if status == 200
             else b"HTTP/1.1 %d %b\r\n" % (status, reason(status)),
@@ -515,6 +515,7 @@ class Attempt:
             self.why.encode(),
             self.number,
             len(exchange.offer.places),
+            exchange.offer.led[self.grant.candidate],
             exchange.offer.policy
             if exchange.choice is None
             else told(exchange.choice, self.effort),

@@ -183,9 +183,7 @@ class Pool:
         )
 
     def led(self, options: list[Option], arm: Arm, *, alone: bool) -> list[Option]:
-        """Return who serves the calls of an arm, its own places first, then those that `options` are; `alone`: its own only."""
-        if not arm.leads:
-            return options
+        """Return who serves the calls of an arm that leads elsewhere, its own places first, then those that `options` are; `alone`: its own only."""
         own = self._own(arm)
         if alone and own:
             return own
@@ -199,6 +197,13 @@ class Pool:
                 if option.placed.id not in known
             ),
         ]
+
+    def route_of(self, arm: Arm) -> Route | None:
+        """Return the route that an arm leads to, None where it leads to a model or a deployment."""
+        try:
+            return self._one(arm.model, lambda _: True).route if arm.model else None
+        except UnknownModel:
+            return None
 
     def is_own(self, option: Option, arm: Arm) -> bool:
         """Whether a place is one that an arm leads to; every place is that of an arm which leads nowhere else."""

@@ -26,5 +26,6 @@ SELECT
   coalesce(sum(outcome = 'ok' AND ttft_us > 0), 0)                       AS ttft_count
 FROM entries
 WHERE at_us >= :since AND at_us < :until
+  AND NOT (key = '' AND experiment LIKE '%/shadow')
 GROUP BY 1, model
 ORDER BY 1, model;

@@ -37,6 +37,17 @@ async def test_a_span_holds_its_beginning_and_not_its_end(books: Books) -> None:
     assert only.requests == 1
 
 
+async def test_what_a_call_was_about_parts_the_sums(books: Books) -> None:
+    """As the decision says, where it was scored; copies are nobody's calls."""
+    for number, decision in enumerate(['{"task":"coding"}', '{"policy":"declared"}', "", "{"]):
+        await books.append(f"r{number}.1", at_us=AT_US, model="m", decision=decision)
+    await books.append("c.1", at_us=AT_US, model="m", experiment="dark/shadow")
+    await books.append("d.1", at_us=AT_US, model="m", experiment="ab/shadow", key="a/b/c")
+    await books.drain()
+    found = {use.task: use.requests for use in models_used(books.path, since_us=0)}
+    assert found == {"": 4, "coding": 1}
+
+
 def test_no_ledger_is_said(books: Books) -> None:
     """Before the first entry there is none."""
     with pytest.raises(LedgerUnreachable):

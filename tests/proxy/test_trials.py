@@ -95,6 +95,7 @@ async def test_no_call_is_lost_to_an_experiment(edge: Edge) -> None:
     answer = await rig.ask(chat("a"))
     assert answer.status == 200
     assert answer.header("x-penstock-model") == "a"
+    assert "; experiment=luna/canary/fallback; policy=" in answer.header("x-penstock-route")
     first, second = await rig.entries()
     assert (first.experiment, first.model, first.outcome) == (
         "luna/canary",
@@ -125,3 +126,66 @@ async def test_a_change_of_an_experiment_holds_for_the_next_call(edge: Edge) -> 
     await eventually(lambda: rig.edge.live is not before)
     await rig.ask(chat("a"))
     assert [entry.experiment for entry in await rig.entries()] == ["luna/canary", ""]
+
+
+def rated(
+    quality: float, price: float, upstream: str = "sim;tokens=3", **said: Any
+) -> dict[str, Any]:
+    """Write a model with a quality and a price."""
+    tokens = {"input": price, "output": price}
+    return {"quality": quality, "price": tokens, "tags": ["chat"], "deployments": [upstream]} | said
+
+
+async def test_an_arm_may_be_another_policy(edge: Edge) -> None:
+    """A route chooses among its own models by its own policy; where the calls always went stands behind all of them."""
+    rig = await edge(
+        models={
+            "a": PLAIN,
+            "big": rated(0.9, 10),
+            "small": rated(0.89, 1, "sim;status=503"),
+        },
+        routes={"smart": {"models": ["big", "small"], "policy": "cost_quality"}},
+        experiments={"p": {"asked": "a", "canary": {"model": "smart", "steps": [100]}}},
+        edge={"max_attempts": 3},
+    )
+    answer = await rig.ask(chat("a"))
+    assert answer.status == 200
+    tried = [(entry.model, entry.experiment) for entry in await rig.entries()]
+    assert tried == [("small", "p/canary"), ("big", "p/canary")]
+
+
+async def test_what_a_policy_of_an_arm_cannot_serve_has_its_last_resort(edge: Edge) -> None:
+    """A tag that only the model has which is asked for: the call is served by it, and no caller gets a 400."""
+    rig = await edge(
+        models={
+            "a": rated(0.5, 1, tags=["special"]),
+            "big": rated(0.9, 10),
+            "small": rated(0.8, 1),
+        },
+        routes={"smart": {"models": ["big", "small"], "policy": "cost_quality"}},
+        experiments={"p": {"asked": "a", "canary": {"model": "smart", "steps": [100]}}},
+    )
+    assert (await rig.ask(chat("a"), "x-capabilities: special")).status == 200
+    assert (await rig.ask(chat("a"), "x-capabilities: unheard-of")).status == 400
+    (entry,) = await rig.entries()
+    assert (entry.model, entry.experiment) == ("a", "p/canary/fallback")
+
+
+@pytest.mark.parametrize("header", ["x-pin: a", "x-routing: steady", "x-routing: declared"])
+async def test_who_wants_nothing_tried_out_takes_no_part(edge: Edge, header: str) -> None:
+    """Neither in tests nor in canaries; a migration leads all but pinned calls."""
+    canary = {"asked": "a", "canary": {"model": "b", "steps": [100]}}
+    move = {
+        "asked": "a",
+        "migration": {"model": "b", "schedule": [{"at": "2024-01-02", "percent": 100}]},
+    }
+    rig = await edge(models={"a": PLAIN, "b": PLAIN}, experiments={"luna": canary})
+    await rig.ask(chat("a"), header)
+    before = rig.edge.live
+    await rig.publish(experiments={"move": move})
+    await eventually(lambda: rig.edge.live is not before)
+    await rig.ask(chat("a"), header)
+    first, second = await rig.entries()
+    assert (first.model, first.experiment) == ("a", "")
+    pinned = header.startswith("x-pin")
+    assert (second.model, second.experiment) == (("a", "") if pinned else ("b", "move/new"))
