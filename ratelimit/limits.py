@@ -152,8 +152,17 @@ class Declared(NamedTuple):
 
 def declared(config: Config, cell: Cell | None = None) -> Iterator[Declared]:
     """Yield every scope and deployment that a configuration names; those in one cell, where that is said."""
+    # Ten thousand keys have few organizations.
+    homes: dict[str, Cell] = {}
     for scope in _declared(config):
-        if cell is None or is_shared(scope.name) or cell_of(config, tenant_of(scope.name)) is cell:
+        if cell is None or is_shared(scope.name):
+            yield scope
+            continue
+        tenant = tenant_of(scope.name)
+        home = homes.get(tenant)
+        if home is None:
+            home = homes[tenant] = cell_of(config, tenant)
+        if home is cell:
             yield scope
 
 

@@ -11,7 +11,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config import live
+from config.differences import Difference
+from config.loader import load_text
 from console import desk
+from console.answers import Refused
 from console.desk import moment
 
 Api = Any  # the fixture of this folder's conftest
@@ -133,3 +136,25 @@ async def test_a_fault_of_ours_shows_nothing(
     assert "fault" not in error["message"]
     assert "ZeroDivisionError" in caplog.text
     assert "canary-of-the-body" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "cells", "refused"),
+    [
+        ("organizations.acme.cell", 2, True),
+        ("organizations.acme.cell", 1, False),
+        ("organizations.acme.limits.rpm", 2, False),
+        ("organizations.globex", 2, False),
+    ],
+)
+def test_organizations_stay_in_their_cells_under_edges_that_run(
+    path: str, cells: int, refused: bool
+) -> None:
+    """A new one may go anywhere, and with one cell it makes no difference."""
+    loaded = load_text(f"store: {{cells: {cells}}}\n", source="test", environ={})
+    changes = [Difference(path, None, 1)]
+    if not refused:
+        desk._require_cells(loaded, changes, cells)
+        return
+    with pytest.raises(Refused, match=r"organizations\.acme\.cell: this changes only while"):
+        desk._require_cells(loaded, changes, cells)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 import msgpack
+import pytest
 import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from ratelimit.limits import (
     pack_limits,
     pack_share,
 )
-from ratelimit.rebalancing import Division, Overtaken, divide
+from ratelimit.rebalancing import BATCH, Division, Overtaken, divide
 from ratelimit.shares import floors
 from ratelimit.upkeep import read_scope, run, seed
 from store import scripts
@@ -475,3 +476,28 @@ class Lagging(Turns):
     async def wait(self, *_: int) -> int:
         """Tell how many replicas have what was written."""
         return self.reached
+
+
+async def test_whoever_has_come_later_goes_first(redis_client: "redis.asyncio.Redis") -> None:
+    """A turn that lies ahead, as by a clock that was set back since, is overtaken by the second try; the first gives way."""
+    async with begun(redis_client, 2, tpm=8000) as tenants:
+        ahead = 2**52
+        await redis_client.hset(tenants.cells[1].shares, mapping={"number": ahead, "token": "x"})
+        with pytest.raises(Overtaken):
+            await divide(tenants.stores, [tenants.scope], 1, tries=1)
+        assert [one["tpm"] for one in await tenants.shares()] == [1000, 1000]
+        assert (await divide(tenants.stores, [tenants.scope], 1, tries=2)).written
+        assert int(await redis_client.hget(tenants.cells[0].shares, "number")) == ahead + 1
+
+
+async def test_more_scopes_than_one_call_takes_are_divided(
+    redis_client: "redis.asyncio.Redis",
+) -> None:
+    """In parts, each in a turn of its own."""
+    await redis_client.flushall()
+    cells = [cell(0), cell(1)]
+    many = [declared(rpm=10)._replace(name=f"deployment:{n}") for n in range(BATCH + 3)]
+    assert await divide(dict.fromkeys(cells, redis_client), many, 1) == Division((), 2 * len(many))
+    for one in (many[0], many[-1]):
+        found = [await read_scope(redis_client, one.name, each) for each in cells]
+        assert [each and each.limit("rpm") for each in found] == [5, 5]
