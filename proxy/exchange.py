@@ -15,6 +15,7 @@ The whole story of one request, from the first look to settlement.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -221,16 +222,22 @@ class Exchange:
         self.passed += edge.request_headers[protocol].block(request.message.raw_headers)
         asked = models_of(seen.model, headers, self.models)
         trial = live.trials.get(asked) if live.trials else None
-        self.offer = offer = live.offer(
-            caller,
-            asked,
-            endpoint,
-            stream=seen.stream,
-            input_bound=seen.input_bound,
-            arm=None if trial is None else self._arm(trial, caller, wishes),
-            # What one provider keeps is no other one's: such a call has no other resort.
-            alone=seen.tied is not None,
-        )
+        try:
+            self.offer = offer = live.offer(
+                caller,
+                asked,
+                endpoint,
+                stream=seen.stream,
+                input_bound=seen.input_bound,
+                arm=None if trial is None else self._arm(trial, caller, wishes),
+                # What one provider keeps is no other one's: such a call has no other resort.
+                alone=seen.tied is not None,
+            )
+        except BadRequest as error:
+            if endpoint.estimate is None or error.code != "none_eligible":
+                raise
+            self._answer_estimate(endpoint.estimate, body)
+            return
         if trial is not None and trial.shadow is not None:
             self.shadow = edge.shadows.copy_of(self, trial.shadow, live, wishes)
         self.attempts = attempts = Attempts(
@@ -494,6 +501,23 @@ class Exchange:
             b"%bcontent-length: %d\r\n\r\n%b"
             % (attempt.answer_head(self.status, lines), len(body), body)
         )
+
+    def _answer_estimate(self, estimate: Callable[[bytes], bytes], body: bytes) -> None:
+        """Answer by ourselves what no provider of the model's can: nothing is used, and the header says what it is."""
+        try:
+            answer = estimate(body)
+        except (BadField, translate.CannotExpress) as error:
+            code = error.code if isinstance(error, BadField) else "cannot_express"
+            raise BadRequest(str(error), code=code, param=error.param) from None
+        edge = self.edge
+        self.status = 200
+        self.refusal = "estimated"
+        lines = self.endpoint.protocol.lines(NO_LIMITS, self.request_id, edge.unix_us)
+        headers = b"x-request-id: %b\r\nx-penstock-estimated: true\r\n%b" % (
+            self.request_id.encode(),
+            lines,
+        )
+        self.write(edge.server.answer(200, answer, headers, close=self.close))
 
     def refuse(self, error: GatewayError) -> None:
         """Answer with an error, unless an answer has begun."""

@@ -27,7 +27,7 @@ from governance.ledger import ENTRY_FIELDS
 from proxy.credentials import Head, SignedHead, TokenHead
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.observe import Counter, Histogram, Metrics
-from proxy.passage import Translation
+from proxy.passage import PASSING, PASSING_ARRAY, Passing, Translation
 from proxy.tokens import Token
 from proxy.upstream.deadlines import Timeouts
 from proxy.upstream.tls import Origin, origin_of
@@ -91,6 +91,8 @@ class Way:
     cap_field: str
     translation: Translation | None = None
     """Where the caller's protocol is another one than the provider's."""
+    passage: Passing = PASSING
+    """How bytes go where both speak the same."""
     streamed: "Way | None" = None
     """Where a stream is asked for in another way than a whole answer."""
 
@@ -581,6 +583,9 @@ def _ways(
         pair = None if asked.word in dialect.missing else spoken.passing.get(asked)
         if pair is not None:
             whole, streamed = map(way, pair)
+            if not asked.path:
+                # It is not asked of providers as it is of us.
+                whole = streamed = replace(whole, passage=PASSING_ARRAY)
         elif asked.translation is not None and asked.kind in spoken.targets:
             whole, streamed = (
                 _translated(way(row), asked.translation, facts)

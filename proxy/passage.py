@@ -15,6 +15,7 @@ from proxy.wire.forms import Spliced
 from proxy.wire.meter import StreamMeter, Usage, VendorError
 from proxy.wire.translate import Failed, Target, Written
 from proxy.wire.translate.events import Alive, Ended, Event, Started, UsageSeen
+from proxy.wire.translate.frames import SseFrames
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -122,6 +123,97 @@ class Passing:
 
 
 PASSING: Final = Passing()
+
+
+class PassingArray(Passing):
+    """Both sides speak the same, but the caller reads a stream as one array: its elements pass."""
+
+    __slots__ = ()
+
+    most_held = TRANSLATED_BYTES
+    in_pieces = False
+
+    def stream(self, attempt: "Attempt", meter: StreamMeter) -> "ArrayStream":  # type: ignore[override]
+        """Give what looks at each read of a stream, and gives its elements."""
+        return ArrayStream(meter)
+
+    def answer(self, attempt: "Attempt", body: bytes) -> bytes:
+        """Give the one element of an answer that came as a whole."""
+        return b"[%b]" % body
+
+    def lines(self, attempt: "Attempt") -> bytes:
+        """Give the header lines that an answer has from the provider, but for its type."""
+        headers = [pair for pair in attempt.headers if pair[0].lower() != b"content-type"]
+        block = attempt.exchange.edge.answer_headers.block(headers)
+        return b"content-type: application/json\r\n" + block
+
+
+PASSING_ARRAY: Final = PassingArray()
+
+
+class ArrayStream:
+    """A stream of events on its way to a caller who reads one array; it looks like a `StreamMeter` to the attempt."""
+
+    __slots__ = ("_begun", "_frames", "_meter")
+
+    def __init__(self, meter: StreamMeter) -> None:
+        self._meter = meter
+        self._frames = SseFrames(TRANSLATED_BYTES)
+        self._begun = False
+
+    def first(self, data: bytes) -> VendorError | None:
+        """Say which error the stream's first event is, if it is one."""
+        return self._meter.first(data)
+
+    def look(self, data: bytes) -> bytes:
+        """Look at whole events; give what the caller gets, which may be nothing."""
+        self._meter.look(data)
+        out = b""
+        for document in self._frames.feed(data):
+            if document:
+                out += (b",\r\n" if self._begun else b"[") + document
+                self._begun = True
+        return out
+
+    def close(self) -> bytes:
+        """Take that nothing more comes; end the array, if the answer came to its end or ended with an error."""
+        if not self._begun or not (self.finished or self.error is not None):
+            return b""
+        return b"]"
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider reported so far."""
+        return self._meter.usage
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to be written: never before it is closed."""
+        return False
+
+    @property
+    def tail(self) -> bytes:
+        """The end of the stream as the provider sent it."""
+        return self._meter.tail
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer came to its end."""
+        return self._meter.finished
+
+    @property
+    def error(self) -> VendorError | None:
+        """The error that the stream ended with, if it did."""
+        return self._meter.error
+
+    @property
+    def output_tokens(self) -> int:
+        """The output so far, see `StreamMeter`."""
+        return self._meter.output_tokens
+
+    def progress(self) -> int:
+        """Return the output so far, for a report while the stream goes on."""
+        return self._meter.progress()
 
 
 class Translating:

@@ -19,7 +19,7 @@ import orjson
 from proxy.attempts import ABSENT, OF_THE_CALLER, Ended, health_of, outcome_of
 from proxy.choosing import decided, told
 from proxy.live import Place, Way
-from proxy.passage import PASSING, Passing, StreamRefused, TranslatedStream, Translating
+from proxy.passage import ArrayStream, Passing, StreamRefused, TranslatedStream, Translating
 from proxy.refusals import degraded_line
 from proxy.server import reason
 from proxy.upstream.connection import Connection, Headers
@@ -108,7 +108,7 @@ class Attempt:
         # What goes upstream: the cap that was reserved, or else the policy's, and how much is to be thought.
         self.cap = grant.cap or (0 if choice is None else choice.cap)
         self.effort = "" if choice is None else choice.effort_at(grant.candidate)
-        self.passage: Passing | Translating = PASSING
+        self.passage: Passing | Translating = way.passage
         self.connection: Connection | None = None
         self.done: asyncio.Future[Ended] = exchange.edge.loop.create_future()
         self.ended: Ended | None = None
@@ -126,7 +126,7 @@ class Attempt:
         self.reads = 0
         self.added_us = 0
         self.reported = False
-        self.meter: StreamMeter | TranslatedStream | None = None
+        self.meter: StreamMeter | TranslatedStream | ArrayStream | None = None
         self.splitter: Splitter | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0

@@ -144,7 +144,7 @@ class Endpoint:
     never translated. `optional` says that a server may speak the protocol and not have this.
     `look_form` looks in place of `look` where a body may be a form, and is told its content-type. An `opaque`
     answer need not be JSON, one that `flows` is passed on as it comes. `sells` are the rates (`routing.catalogue`) by which
-    it may be sold beside tokens. `method` is GET for a WebSocket.
+    it may be sold beside tokens. `estimate` answers where no provider of the model's can, or raises `look.BadField`. `method` is GET for a WebSocket.
     """
 
     word: str
@@ -165,6 +165,7 @@ class Endpoint:
     opaque: bool = False
     flows: bool = False
     sells: tuple[str, ...] = ()
+    estimate: Callable[[bytes], bytes] | None = None
     method: str = "POST"
 
     @property
@@ -291,7 +292,9 @@ _COUNT_TOKENS = Endpoint(
     event=anthropic_event,
     kind="count",
     cap_field="max_tokens",
+    translation=translate.of_count(translate.COUNTERS["anthropic.count_tokens"]),
     optional=True,
+    estimate=anthropic.estimated_count,
 )
 _GEMINI_VERBS: tuple[tuple[str, str, _Look, _Meter, Grammar | None, Kind], ...] = (
     (
@@ -333,7 +336,11 @@ _GEMINI = {
         event=gemini_event,
         kind=kind,
         cap_field="generationConfig.maxOutputTokens",
-        translation=translate.PROTOCOLS["gemini.generate"] if kind == "generate" else None,
+        translation=translate.PROTOCOLS["gemini.generate"]
+        if kind == "generate"
+        else translate.of_count(translate.COUNTERS["gemini.count_tokens"]),
+        optional=kind == "count",
+        estimate=gemini.estimated_count if kind == "count" else None,
     )
     for verb, word, look, meter, grammar, kind in _GEMINI_VERBS
 }

@@ -89,16 +89,24 @@ _AZURE_VERSIONED = Spoken(
     {row: (theirs, theirs) for row, theirs in _AZURE_ROWS.items()},
     {kind: (_AZURE_ROWS[one], _AZURE_ROWS[two]) for kind, (one, two) in _AZURE.targets.items()},
 )
-_ANTHROPIC = Spoken(ANTHROPIC, _same(ANTHROPIC), {"generate": _one("/v1/messages")})
+_ANTHROPIC = Spoken(
+    ANTHROPIC,
+    _same(ANTHROPIC),
+    {"generate": _one("/v1/messages"), "count": _one("/v1/messages/count_tokens")},
+)
+_STREAM = _ROWS["/v1beta/models/{model}:streamGenerateContent?alt=sse"]
+_ARRAY = _ROWS["/v1beta/models/{model}:streamGenerateContent"]
 _GEMINI = Spoken(
     GEMINI,
-    _same(GEMINI),
+    # A stream that is asked for as an array comes as events, whose data are put into one.
+    _same(GEMINI) | {_ARRAY: (_STREAM, _STREAM)},
     {
         "generate": (
             _ROWS["/v1beta/models/{model}:generateContent"],
-            _ROWS["/v1beta/models/{model}:streamGenerateContent?alt=sse"],
+            _STREAM,
         ),
         "embed": _one("/v1beta/models/{model}:batchEmbedContents"),
+        "count": _one("/v1beta/models/{model}:countTokens"),
     },
 )
 _COHERE = Spoken(COHERE, _same(COHERE), {"embed": _one("/v2/embed"), "rerank": _one("/v2/rerank")})
@@ -112,14 +120,16 @@ def _on_vertex(row: Endpoint) -> Endpoint:
     )
 
 
-_VERTEX_ROWS = {row: _on_vertex(row) for row in _GEMINI.passing if row.kind != "embed"}
+_VERTEX_ROWS = {row: _on_vertex(row) for row in _same(GEMINI) if row.kind != "embed"}
 _VERTEX_GEMINI = Spoken(
     GEMINI,
-    {row: (theirs, theirs) for row, theirs in _VERTEX_ROWS.items()},
+    {row: (theirs, theirs) for row, theirs in _VERTEX_ROWS.items()}
+    | {_ARRAY: (_VERTEX_ROWS[_STREAM], _VERTEX_ROWS[_STREAM])},
     {
         kind: (_VERTEX_ROWS[one], _VERTEX_ROWS[two])
         for kind, (one, two) in _GEMINI.targets.items()
-        if kind != "embed"
+        # Its counts want other members.
+        if kind == "generate"
     },
 )
 _RAW = replace(

@@ -13,6 +13,7 @@ import pytest
 from loadtests.mock import words
 from tests.proxy.edge_rig import (
     CHAT,
+    COUNT_TOKENS,
     INPUT_NUSD,
     MESSAGES,
     OUTPUT_NUSD,
@@ -305,6 +306,48 @@ async def test_a_strict_budget_writes_its_cap_into_the_generation_config(edge: E
     assert 0 < stage.asked.json["generationConfig"]["maxOutputTokens"] <= 1000
 
 
+@pytest.mark.parametrize("size", [1, 50, 10_000])
+async def test_an_array_has_the_very_elements_that_came_as_events(edge: Edge, size: int) -> None:
+    """With all that no other protocol has a word for, wherever reads end."""
+    rig = await gemini_edge(edge)
+    chunks = [gemini_chunk("One"), gemini_chunk("two", end=True)]
+    chunks[0]["candidates"][0]["citationMetadata"] = {"citationSources": [{"uri": "u"}]}
+    stream = b"".join(event(chunk).replace(b"\n\n", b"\r\n\r\n") for chunk in chunks)
+
+    async def answers(line: Line) -> None:
+        while True:
+            asked = await line.gets()
+            assert asked.line.split()[1].endswith(":streamGenerateContent?alt=sse")
+            pieces = [piece(stream[at : at + size]) for at in range(0, len(stream), size)]
+            await line.says(sse_head(), *pieces, piece(b""))
+
+    rig.vendors["v"].habit = answers
+    body = json.dumps(CONTENTS | {"newMember": 1}).encode()
+    answer = await rig.ask(body, path=GEMINI_STREAM)
+    assert answer.complete
+    assert answer.json == chunks
+    assert answer.header("content-type") == "application/json"
+    (entry,) = await rig.entries()
+    assert (entry.outcome, entry.input_tokens, entry.output_tokens) == ("ok", 7, 3)
+
+
+async def test_an_array_of_an_answer_that_came_as_a_whole_has_one_element(edge: Edge) -> None:
+    """Some servers do not stream what they were asked to stream; an error of theirs passes as it is."""
+    rig = await gemini_edge(edge)
+    answers = [whole(GEMINI_ANSWER), whole(b'{"error":{"code":400}}', status=b"400 Bad Request")]
+
+    async def says(line: Line) -> None:
+        while answers:
+            await line.gets()
+            await line.says(answers.pop(0))
+
+    rig.vendors["v"].habit = says
+    body = json.dumps(CONTENTS).encode()
+    assert (await rig.ask(body, path=GEMINI_STREAM)).json == [json.loads(GEMINI_ANSWER)]
+    refused = await rig.ask(body, path=GEMINI_STREAM)
+    assert (refused.status, refused.json) == (400, {"error": {"code": 400}})
+
+
 async def test_a_cut_stream_of_geminis_ends_in_an_error(edge: Edge) -> None:
     """As an event or as the last element of the array; never as if it were complete."""
     rig = await gemini_edge(edge)
@@ -360,6 +403,49 @@ async def test_counting_is_admitted_and_costs_nothing(edge: Edge) -> None:
         << caller_gets(200, body=counted)
         << booked({"protocol": "gemini.count_tokens", "cost_nusd": 0, "outcome": "ok"})
     )
+
+
+COUNTS = {
+    COUNT_TOKENS: (message("m", max_tokens=None), "input_tokens"),
+    "/v1beta/models/m:countTokens": (json.dumps(CONTENTS).encode(), "totalTokens"),
+}
+
+
+@pytest.mark.parametrize("path", COUNTS)
+async def test_a_count_is_asked_of_the_vendor_that_can_count(edge: Edge, path: str) -> None:
+    """In its own protocol, for callers of the other one."""
+    rig = await gemini_edge(edge)
+
+    async def counts(line: Line) -> None:
+        while True:
+            asked = await line.gets()
+            assert asked.line.split()[1] == "/v1beta/models/gemini-x:countTokens"
+            await line.says(whole(b'{"totalTokens":31}'))
+
+    rig.vendors["v"].habit = counts
+    body, member = COUNTS[path]
+    answer = await rig.ask(body, path=path)
+    assert answer.json == {member: 31}
+    (entry,) = await rig.entries()
+    assert (entry.outcome, entry.cost_nusd, entry.input_tokens) == ("ok", 0, 0)
+
+
+@pytest.mark.parametrize("path", COUNTS)
+async def test_a_count_that_nobody_can_give_is_estimated_and_says_so(edge: Edge, path: str) -> None:
+    """By what admission would reckon; nobody is asked, and nothing is booked."""
+    rig = await edge(models={"m": ["sim"]})
+    body, member = COUNTS[path]
+    answer = await rig.ask(body, path=path)
+    assert answer.status == 200
+    assert answer.header("x-penstock-estimated") == "true"
+    assert 5 <= answer.json[member] <= 30
+    assert await rig.entries() == []
+    assert rig.mock.requests() == []
+    for wrong in (b"{", b'{"model":"m","messages":[]}', b'{"generateContentRequest":3}'):
+        refused = await rig.ask(wrong, path=path)
+        assert refused.status == 400
+        assert refused.json["error"]["message"]
+    assert (await rig.ask(body, path=path, key="sk-nobody")).status == 401
 
 
 # What vendors of one protocol have and have not...

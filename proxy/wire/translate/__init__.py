@@ -55,6 +55,7 @@ from proxy.wire.translate.core import (
     reply_to,
     thinking,
 )
+from proxy.wire.translate.counts import COUNTERS
 from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect, of_host
 from proxy.wire.translate.embeddings import EMBEDDERS, GEMINI_ONE, OLLAMA_ONE
 from proxy.wire.translate.events import (
@@ -78,6 +79,7 @@ from proxy.wire.translate.protocols import (
     VENDORS,
     Protocol,
     Vendor,
+    of_count,
     of_one,
 )
 from proxy.wire.translate.rerank import RERANKERS
@@ -85,6 +87,7 @@ from proxy.wire.translate.rerank import RERANKERS
 __all__ = [
     "COMPATIBLE",
     "CONVERSE_UNFRAMED",
+    "COUNTERS",
     "DIALECTS",
     "EMBEDDERS",
     "GEMINI_ARRAY",
@@ -118,6 +121,7 @@ __all__ = [
     "Written",
     "WrittenError",
     "addressed",
+    "of_count",
     "of_host",
     "of_one",
     "play",

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from proxy.wire.translate import chat, completions, converse, gemini, messages, ollama, responses
 from proxy.wire.translate.core import Failure, Reply, Target, Written
+from proxy.wire.translate.counts import Counter
 from proxy.wire.translate.embeddings import Embedder
 from proxy.wire.translate.events import StreamReader, StreamWriter
 from proxy.wire.translate.failures import WrittenError
@@ -25,6 +26,7 @@ __all__ = [
     "VENDORS",
     "Protocol",
     "Vendor",
+    "of_count",
     "of_one",
 ]
 
@@ -193,6 +195,21 @@ def of_one(spoken: Embedder | Reranker) -> Protocol:
         write_request=write_request,
         read_answer=read_answer,
         write_answer=write_answer,
+        reader=_never_streams,
+        writer=_never_streams,
+        read_error=spoken.read_error,
+        write_error=spoken.write_error,
+    )
+
+
+def of_count(spoken: Counter) -> Protocol:
+    """Give the record of a count, which is answered as one document."""
+    return Protocol(
+        name=spoken.name,
+        read_request=spoken.read_request,
+        write_request=spoken.write_request,
+        read_answer=spoken.read_answer,
+        write_answer=spoken.write_answer,
         reader=_never_streams,
         writer=_never_streams,
         read_error=spoken.read_error,
