@@ -15,6 +15,7 @@ HELLO = "Say hello."
 WEATHER = "What is the weather in Oslo, and what in Reykjavik?"
 REPORT = "rain, 4 degrees"
 EMBED = ["the gate", "the gate and the pipe"]
+THINK = "Think."
 JOURNEY = "Plan a journey."
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 PLAN = {

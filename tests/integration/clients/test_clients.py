@@ -34,10 +34,14 @@ TOLD = {
     "answered": "Rain in both.",
     "planned": {"city": "Oslo", "days": 3},
 }
+# What official clients in Python do besides: show what a model thought, and give it back.
+THOUGHT = {"thought": "Water falls, so it is below.", "then": HELLO}
+THINKING = ("with_openai.py", "with_anthropic.py", "with_google.py", "with_ollama.py")
 EMBEDDED = [[0.5, -0.25, 0.125, 1.0]] * 2
 # What aimock says that each of these calls took, and what some clients ask once more: text by
 # Ollama's other endpoint, a plan in LangChain's other way.
 USED = [(21, 17), (21, 17), (31, 9), (31, 9), (41, 4), (51, 8)]
+THOUGHT_USED = [(61, 12), (21, 17)]
 AGAIN = {
     "with_ollama.py": {"": (21, 17)},
     "with_langchain.py": {"chat": (51, 8), "responses": (51, 8)},
@@ -94,18 +98,22 @@ def test_a_client_cannot_tell_who_answers(site: Site, books: Books, script: str)
         told = site.told_by(node(), str(NODE / script), cwd=NODE)
     vectors = {model: told.pop(name) for model in VECTORS if (name := f"vectors, {model}") in told}
     assert all(value == EMBEDDED for value in vectors.values())
-    raised = RAISED[script]
+    raised, thinks = RAISED[script], script in THINKING
+    expected = TOLD | (THOUGHT if thinks else {})
+    assert all(story.keys() == expected.keys() | {"missing", *BROKEN} for story in told.values())
     hows = [how for how in raised if "," not in how]
     assert set(told) == {f"{how}, {model}" if how else model for how in hows for model in MODELS}
     wrong = {
         (asked, what): value
         for asked, story in told.items()
         for what, value in story.items()
-        if value != (TOLD | raised[asked.rpartition(", ")[0]] | (raised.get(asked) or {})).get(what)
+        if value
+        != (expected | raised[asked.rpartition(", ")[0]] | (raised.get(asked) or {})).get(what)
     }
     assert wrong == {}
     again = AGAIN.get(script, {})
-    used = [[*USED, again[how]] if how in again else USED for how in hows]
+    each = [*USED, *THOUGHT_USED] if thinks else USED
+    used = [[*each, again[how]] if how in again else each for how in hows]
     calls = len(MODELS) * sum(len(one) + len(BROKEN) for one in used)
     entries = books.entries(calls + len(vectors))
     booked = Counter(

@@ -4,7 +4,7 @@ from typing import Any
 
 from anthropic import Anthropic
 from pydantic import BaseModel
-from story import CITY, HELLO, JOURNEY, KEY, MODELS, REPORT, URL, WEATHER, raised, tell
+from story import CITY, HELLO, JOURNEY, KEY, MODELS, REPORT, THINK, URL, WEATHER, raised, tell
 
 TOOL: Any = {"name": "get_weather", "input_schema": CITY}
 
@@ -40,6 +40,13 @@ def story(client: Anthropic, model: str) -> dict[str, Any]:
     ]
     answered = messages.create(**said(WEATHER, tools=[TOOL], messages=conversation))
     planned = messages.parse(**said(JOURNEY), output_format=Journey)
+    thoughtful = messages.create(**said(THINK))
+    conversation = [
+        {"role": "user", "content": THINK},
+        {"role": "assistant", "content": thoughtful.content},
+        {"role": "user", "content": HELLO},
+    ]
+    then = messages.create(**said(HELLO, messages=conversation))
     return {
         "said": whole.content[0].text,
         "usage": [whole.usage.input_tokens, whole.usage.output_tokens],
@@ -51,6 +58,8 @@ def story(client: Anthropic, model: str) -> dict[str, Any]:
             [block.name, block.input] for block in streamed.content if block.type == "tool_use"
         ],
         "answered": answered.content[0].text,
+        "thought": thoughtful.content[0].thinking,
+        "then": then.content[0].text,
         "planned": planned.parsed_output.model_dump(),
         "down": raised(lambda: messages.create(**said(HELLO, model=f"{model}-down"))),
         "cut": raised(

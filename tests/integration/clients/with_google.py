@@ -13,6 +13,7 @@ from story import (
     KEY,
     MODELS,
     REPORT,
+    THINK,
     URL,
     VECTORS,
     WEATHER,
@@ -59,6 +60,15 @@ def story(models: Any, model: str) -> dict[str, Any]:
         response_mime_type="application/json", response_schema=Journey
     )
     planned = models.generate_content(model=model, contents=JOURNEY, config=structured)
+    thoughtful = models.generate_content(model=model, contents=THINK).candidates[0].content
+    then = models.generate_content(
+        model=model,
+        contents=[
+            types.Content(role="user", parts=[types.Part(text=THINK)]),
+            thoughtful,
+            types.Content(role="user", parts=[types.Part(text=HELLO)]),
+        ],
+    )
     pieces = [chunk.text for chunk in chunks if chunk.text]
     return {
         "said": whole.text,
@@ -69,6 +79,8 @@ def story(models: Any, model: str) -> dict[str, Any]:
         "calls": _calls([called]),
         "streamed calls": _calls(streamed),
         "answered": answered.text,
+        "thought": thoughtful.parts[0].text if thoughtful.parts[0].thought else None,
+        "then": then.text,
         "planned": planned.parsed.model_dump(),
         "down": raised(lambda: models.generate_content(model=f"{model}-down", contents=HELLO)),
         "cut": raised(

@@ -12,6 +12,7 @@ from story import (
     KEY,
     MODELS,
     REPORT,
+    THINK,
     URL,
     VECTORS,
     WEATHER,
@@ -47,6 +48,9 @@ def story(client: Client, model: str) -> dict[str, Any]:
     answered = client.chat(model=model, messages=conversation, tools=[TOOL])
     planned = ask(JOURNEY, format=Journey.model_json_schema())
     generated = client.generate(model=model, prompt=HELLO)
+    thoughtful = ask(THINK).message
+    turns = [{"role": "user", "content": THINK}, thoughtful, {"role": "user", "content": HELLO}]
+    then = client.chat(model=model, messages=turns)
     pieces = [line.message.content for line in lines if line.message.content]
     assert generated.response == whole.message.content
     return {
@@ -58,6 +62,8 @@ def story(client: Client, model: str) -> dict[str, Any]:
         "calls": _calls([called]),
         "streamed calls": _calls(streamed),
         "answered": answered.message.content,
+        "thought": thoughtful.thinking,
+        "then": then.message.content,
         "planned": Journey.model_validate_json(planned.message.content).model_dump(),
         "down": raised(lambda: ask(HELLO, f"{model}-down")),
         "cut": raised(lambda: list(ask(HELLO, f"{model}-cut", stream=True))),

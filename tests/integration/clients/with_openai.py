@@ -13,6 +13,7 @@ from story import (
     KEY,
     MODELS,
     REPORT,
+    THINK,
     URL,
     VECTORS,
     WEATHER,
@@ -59,6 +60,15 @@ def by_chat(client: OpenAI, model: str) -> dict[str, Any]:
     planned = chat.parse(
         model=model, messages=[{"role": "user", "content": JOURNEY}], response_format=Journey
     )
+    thoughtful = ask(THINK).choices[0].message
+    then = chat.create(
+        model=model,
+        messages=[
+            {"role": "user", "content": THINK},
+            thoughtful,
+            {"role": "user", "content": HELLO},
+        ],
+    )
     said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
     plan = planned.choices[0].message.parsed
     assert plan is not None
@@ -72,6 +82,8 @@ def by_chat(client: OpenAI, model: str) -> dict[str, Any]:
         "streamed calls": [_call(call.function) for call in streamed.tool_calls or ()],
         "answered": answered.choices[0].message.content,
         "planned": plan.model_dump(),
+        "thought": thoughtful.reasoning_content,
+        "then": then.choices[0].message.content,
         "down": raised(lambda: chat.create(model=f"{model}-down", messages=asked[:1])),
         "cut": raised(
             lambda: list(chat.create(model=f"{model}-cut", messages=asked[:1], stream=True))
@@ -99,6 +111,15 @@ def by_responses(client: OpenAI, model: str) -> dict[str, Any]:
     planned = client.responses.parse(model=model, input=JOURNEY, text_format=Journey)
     plan = planned.output_parsed
     assert plan is not None
+    thoughtful = ask(model=model, input=THINK)
+    then = ask(
+        model=model,
+        input=[
+            {"role": "user", "content": THINK},
+            *thoughtful.output,
+            {"role": "user", "content": HELLO},
+        ],
+    )
     said = [event.delta for event in events if event.type == "response.output_text.delta"]
     return {
         "said": whole.output_text,
@@ -110,6 +131,8 @@ def by_responses(client: OpenAI, model: str) -> dict[str, Any]:
         "streamed calls": [_call(item) for item in streamed.output if item.type == "function_call"],
         "answered": answered.output_text,
         "planned": plan.model_dump(),
+        "thought": thoughtful.output[0].summary[0].text,
+        "then": then.output_text,
         "down": raised(lambda: ask(model=f"{model}-down", input=HELLO)),
         "cut": raised(lambda: list(ask(model=f"{model}-cut", input=HELLO, stream=True))),
         "missing": raised(lambda: ask(model="nobody", input=HELLO)),
