@@ -1,7 +1,7 @@
 """
 llm-comply, which others have made, judges every caller's protocol before every vendor's: requests that must be taken, answers and streams by the vendors' published schemas.
 
-The mock vendor answers for its model; one that talks and one that calls a tool, as each of its tests wants.
+The mock vendor answers (aimock for Bedrock) for a model that talks and for one that calls a tool, as each of its tests wants.
 """
 
 import json
@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.integration.clients.site import MOCKED, Site, python
+from tests.integration.clients.site import MODELS, Site, python
 from tests.integration.processes import KEY
 
 # How it names a caller's protocol, and how it is told where and who.
@@ -24,7 +24,7 @@ TOOLS = {"chat-tool-calling", "tool-calling", "anth-tool-calling", "google-tool-
 BY_NAME = {"chat-reasoning-summary", "reasoning-summary", "anth-thinking-display"}
 
 
-@pytest.mark.parametrize("model", MOCKED)
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("caller", CALLERS)
 def test_every_caller_before_every_vendor(site: Site, caller: str, model: str) -> None:
     """Nothing fails and nothing is left out, whoever answers."""
