@@ -925,6 +925,11 @@ class Guards(Section):
         default=None,
         description="How much dearer a call may be; 0.2 is a fifth. It is not judged unless it is said.",
     )
+    quality: Annotated[float, Number(0, 1)] = Field(
+        default=0.05,
+        description="How much lower the quality of its answers may be, as their outcomes tell it"
+        " (cut off, refused, JSON that is none); with 1 it does not matter.",
+    )
 
 
 class Canary(Section):

@@ -22,7 +22,8 @@ class ArmSums:
     """
     Tries and errors, and count, sum and sum of squares of what was measured of the tries that were answered.
 
-    `ttft_` is the natural logarithm of the first-byte time in us, `cost_` is nano-USD.
+    `ttft_` is the natural logarithm of the first-byte time in us, `cost_` is nano-USD; of each answer
+    that has a cost, `defect_sum` sums what was wrong with it, from 0 to 1.
     """
 
     tries: int = 0
@@ -33,6 +34,7 @@ class ArmSums:
     cost_count: int = 0
     cost_sum: float = 0.0
     cost_squares: float = 0.0
+    defect_sum: float = 0.0
 
     def __add__(self, more: "ArmSums") -> "ArmSums":
         """Return the sums of both."""

@@ -87,7 +87,8 @@ class Entry:
     What is not sold by the token: `images` that were made, `audio_input_us` and `audio_output_us` of sound in
     microseconds, `characters` that were spoken, `search_units` of a rerank; `image_input_tokens` and
     `image_output_tokens` are parts of the input and the output.
-    `experiment` is the arm of the experiment that led it there, `experiment/arm`, empty where none did.
+    `experiment` is the arm of the experiment that led it there, `experiment/arm`, empty where none did;
+    `defect` is what was wrong with its answer then, in thousandths.
     """
 
     attempt_id: str
@@ -133,6 +134,7 @@ class Entry:
     characters: int = 0
     search_units: int = 0
     experiment: str = ""
+    defect: int = 0
 
     def as_dict(self) -> dict[str, str | int]:
         """Return the fields by name, in their order."""

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy.attempts import Ended
+from proxy.wire.look import Look
 from proxy.wire.meter import Usage
 from routing import board
 from routing.classify import classify
@@ -27,7 +28,7 @@ from routing.scoring import NO_FACTS, Facts
 if TYPE_CHECKING:
     from proxy.relay import Attempt
 
-__all__ = ["LOOKED_AT", "Learner", "defect_of"]
+__all__ = ["LOOKED_AT", "Learner", "defect_of", "defect_seen"]
 
 READ_EVERY_S: Final = 0.5
 SEND_EVERY_S: Final = 2.0
@@ -101,11 +102,7 @@ class Learner:
         outcome = ended.outcome
         seen = exchange.seen
         if outcome == "ok":
-            defect = defect_of(
-                end,
-                capped=seen.output_cap is not None,
-                json=b'"response_format"' in seen.frame and b'"json' in seen.frame,
-            )
+            defect = defect_seen(seen, end)
         elif outcome in SPOILT:
             defect = 1.0
         else:
@@ -130,6 +127,15 @@ class Learner:
                 body=exchange.fingerprint,
                 at_s=now,
             )
+
+
+def defect_seen(seen: Look, end: bytes) -> float:
+    """Return what is wrong with the answer to a request, from 0 to 1; `end` is its end, or all of it."""
+    return defect_of(
+        end,
+        capped=seen.output_cap is not None,
+        json=b'"response_format"' in seen.frame and b'"json' in seen.frame,
+    )
 
 
 def defect_of(end: bytes, *, capped: bool, json: bool) -> float:

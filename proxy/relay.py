@@ -18,6 +18,7 @@ import orjson
 
 from proxy.attempts import ABSENT, OF_THE_CALLER, Ended, health_of, outcome_of
 from proxy.choosing import decided, told
+from proxy.learning import defect_seen
 from proxy.live import Place, Way
 from proxy.passage import ArrayStream, Passing, StreamRefused, TranslatedStream, Translating
 from proxy.refusals import degraded_line
@@ -612,6 +613,11 @@ class Attempt:
         request_id = exchange.request_id
         attempt_id = f"{request_id}.{self.number}"
         caller = offer.caller
+        label, defect = offer.experiments[grant.candidate], 0
+        if label and outcome == "ok":
+            defect = round(
+                1000 * defect_seen(exchange.seen, self._tail if meter is None else meter.tail)
+            )
         edge.gate.settle(
             Settlement(
                 offer.plan,
@@ -666,7 +672,8 @@ class Attempt:
                         self.added_us,
                         decided(exchange, grant),
                         *(units_of(usage) if usage.units is not None else NO_UNITS),
-                        offer.experiments[grant.candidate],
+                        label,
+                        defect,
                     )
                 ),
             )

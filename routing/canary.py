@@ -1,7 +1,8 @@
 """
 Whether a canary does harm, and what is to be done with it.
 
-Each guard compares the canary with its control: the share of tries that fail, the first-byte time, the cost of a call.
+Each guard compares the canary with its control: the share of tries that fail, the first-byte time, the cost of a call,
+and what was wrong with the answers.
 The difference, less what the guard allows, gets a lower bound; above zero the canary does harm and is taken back.
 
 The bound holds at all times at once, so that looking every two seconds makes no false alarm likelier:
@@ -14,8 +15,8 @@ proposition B.1. For n samples, their standard error s of the difference and the
 r says at which n it is narrowest; it is chosen for `min_samples`, where the first judgement falls.
 As it is asymptotic, nothing is judged before each arm has `min_samples`.
 
-- Shares of failures are compared as such; their variance is that of one failure and one success of half a weight more,
-  so that a streak without a failure is not taken for certainty.
+- Shares of failures, and of what was wrong with answers, are compared as such; their variance is taken for that of a coin
+  with half a failure and half a success more, so that a streak without a failure is not taken for certainty.
 - First-byte times are compared by their logarithms: what is judged is the ratio of their geometric means.
 - Costs are compared by their means, as bills are.
 
@@ -82,13 +83,17 @@ class Sums(Protocol):
     def cost_squares(self) -> float:
         """The sum of their squares."""
 
+    @property
+    def defect_sum(self) -> float:
+        """The sum of what was wrong with these answers, each from 0 to 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """
     What one guard says.
 
-    `canary` and `control` are what was measured (a share, us, nano-USD), `allowed` the guard; `excess` is by how much
+    `canary` and `control` are what was measured (a share, us, nano-USD, the mean defect), `allowed` the guard; `excess` is by how much
     the canary seems worse than that, `at_least` the bound of it: above 0 it does harm.
     """
 
@@ -147,8 +152,17 @@ def judge(canary: Sums, control: Sums, said: Canary) -> Judgement:
 
 
 def _declared(guards: Guards) -> list[tuple[str, float]]:
-    named = ("error_rate", guards.error_rate), ("ttft", guards.ttft), ("cost", guards.cost)
+    named = (
+        ("error_rate", guards.error_rate),
+        ("ttft", guards.ttft),
+        ("cost", guards.cost),
+        ("quality", guards.quality),
+    )
     return [(name, allowed) for name, allowed in named if allowed is not None]
+
+
+# Guards over numbers from 0 to 1: no variance is more than that of a coin with the same mean.
+_SHARES = frozenset({"error_rate", "quality"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +181,7 @@ def _find(
 ) -> Finding:
     """Return what one guard says."""
     factor = 1 + allowed if guard == "cost" else 1.0
-    margin = {"error_rate": allowed, "ttft": math.log1p(allowed), "cost": 0.0}[guard]
+    margin = {"ttft": math.log1p(allowed), "cost": 0.0}.get(guard, allowed)
     excess = ours.mean - factor * theirs.mean - margin
     error = math.sqrt(ours.squared_error + factor**2 * theirs.squared_error)
     width = error * math.sqrt(ours.count) * _width(ours.count, narrowest, alpha)
@@ -176,20 +190,18 @@ def _find(
 
 
 def _mean(guard: str, sums: Sums) -> _Mean:
-    if guard == "error_rate":
-        count = sums.tries
-        if not count:
-            return _Mean(0, 0.0, 0.0)
-        careful = (sums.errors + 0.5) / (count + 1)
-        return _Mean(count, sums.errors / count, careful * (1 - careful))
-    count, total, squares = (
-        (sums.ttft_count, sums.ttft_sum, sums.ttft_squares)
-        if guard == "ttft"
-        else (sums.cost_count, sums.cost_sum, sums.cost_squares)
-    )
+    count, total, squares = {
+        "error_rate": (sums.tries, float(sums.errors), 0.0),
+        "ttft": (sums.ttft_count, sums.ttft_sum, sums.ttft_squares),
+        "cost": (sums.cost_count, sums.cost_sum, sums.cost_squares),
+        "quality": (sums.cost_count, sums.defect_sum, 0.0),
+    }[guard]
     if not count:
         return _Mean(0, 0.0, 0.0)
     mean = total / count
+    if guard in _SHARES:
+        careful = (total + 0.5) / (count + 1)
+        return _Mean(count, mean, careful * (1 - careful))
     return _Mean(count, mean, max(squares / count - mean * mean, 0.0))
 
 
@@ -264,8 +276,8 @@ def _told(found: Finding, judgement: Judgement) -> str:
 
 
 def _words(found: Finding, judgement: Judgement) -> Iterator[str]:
-    names = {"error_rate": "failures", "ttft": "first byte", "cost": "cost"}
-    if found.guard == "error_rate":
+    names = {"error_rate": "failures", "ttft": "first byte", "quality": "faults of answers"}
+    if found.guard in _SHARES:
         ours, theirs = f"{found.canary:.1%}", f"{found.control:.1%}"
         allowed = f"{100 * found.allowed:g} points more"
     elif found.guard == "ttft":
@@ -274,5 +286,5 @@ def _words(found: Finding, judgement: Judgement) -> Iterator[str]:
     else:
         ours, theirs = f"{found.canary / 1e9:.6f} USD", f"{found.control / 1e9:.6f} USD"
         allowed = f"{found.allowed:.0%} more"
-    yield f"{names[found.guard]} {ours} against {theirs}, where {allowed} is allowed"
+    yield f"{names.get(found.guard, found.guard)} {ours} against {theirs}, where {allowed} is allowed"
     yield f"{judgement.canary} and {judgement.control} tries"

@@ -5,7 +5,7 @@
 --        The function ln is given by governance/arms.py.
 -- Gives  one row per arm as `experiment/arm`: tries, errors among them, then count, sum and sum of
 --        squares of the logarithm of the first-byte time in us, and of the cost in nano-USD, of the
---        tries that its own places answered; and the number of the last row.
+--        tries that its own places answered; the sum of what was wrong with those answers (0 to 1); and the number of the last row.
 --        A call that went to the last resort at once is a try that failed: the arm's own places could
 --        not take it. One that went there after a try of the arm's has been counted as that.
 --        What went down with a gateway of ours tells nothing of an arm, and a correction is no try.
@@ -17,7 +17,7 @@ WITH tries AS (
          THEN substr(experiment, 1, length(experiment) - length('/fallback'))
          ELSE experiment END                                              AS arm,
     experiment LIKE '%/%/fallback'                                        AS resort,
-    outcome, ttft_us, cost_nusd
+    outcome, ttft_us, cost_nusd, defect
   FROM entries {index}
   WHERE rowid > :after AND experiment <> ''
     AND experiment > :name || '/' AND experiment < :name || '0'  -- the sign after the slash
@@ -39,6 +39,7 @@ SELECT
   total(CASE WHEN outcome = 'ok' AND NOT resort THEN cost_nusd END)       AS cost_sum,
   total(CASE WHEN outcome = 'ok' AND NOT resort
         THEN 1.0 * cost_nusd * cost_nusd END)                             AS cost_squares,
+  total(CASE WHEN outcome = 'ok' AND NOT resort THEN defect / 1000.0 END) AS defect_sum,
   max(number)                                                             AS last
 FROM tries
 GROUP BY arm;

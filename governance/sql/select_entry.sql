@@ -9,6 +9,6 @@ SELECT
   cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens,
   cost_nusd, price_version, ttft_us, duration_us, outcome, status, token_source, reason, stream,
   protocol, replica, added_us, decision, images, image_input_tokens, image_output_tokens,
-  audio_input_us, audio_output_us, characters, search_units, experiment, book, stream_ms,
+  audio_input_us, audio_output_us, characters, search_units, experiment, defect, book, stream_ms,
   stream_seq
 FROM entries WHERE attempt_id = ?;

@@ -64,7 +64,7 @@ async def test_a_canary_is_stopped_and_begins_anew(operator: Api, ledger: Ledger
         ("canary", 0.5),
         ("control", 0.5),
     ]
-    assert [each["guard"] for each in shown["findings"]] == ["error_rate", "ttft"]
+    assert [each["guard"] for each in shown["findings"]] == ["error_rate", "ttft", "quality"]
     assert "guard error_rate: fine" in (await typed("experiment show luna")).out
     ended = await typed(["experiment", "stop", "luna", "--why", "enough was seen", "--wait", "0"])
     assert ended.code == 0, ended.err

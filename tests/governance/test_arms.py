@@ -20,7 +20,7 @@ async def test_each_arm_is_summed_and_what_is_none_of_its_tries_is_left_out(book
     A call that went to the last resort at once is a try in vain; one that went there later is that of its first try.
     """
     ours = {"at_us": AT_US, "experiment": "luna/canary"}
-    await books.append("a.1", **ours, ttft_us=1000, cost_nusd=3)
+    await books.append("a.1", **ours, ttft_us=1000, cost_nusd=3, defect=500)
     await books.append("b.1", **ours, outcome="overloaded", ttft_us=9, cost_nusd=9)
     await books.append("c.1", **ours, outcome="client_left")
     await books.append("c.1+settle", **ours, cost_nusd=100)
@@ -38,7 +38,7 @@ async def test_each_arm_is_summed_and_what_is_none_of_its_tries_is_left_out(book
     await books.drain()
     seen = look(books.path, "luna", AT_US)
     log = math.log(1000)
-    assert seen.arms["luna/canary"] == ArmSums(4, 2, 1, log, log * log, 1, 3.0, 9.0)
+    assert seen.arms["luna/canary"] == ArmSums(4, 2, 1, log, log * log, 1, 3.0, 9.0, 0.5)
     assert seen.arms["luna/control"].tries == 1
     assert set(seen.arms) == {"luna/canary", "luna/control"}
 

@@ -46,7 +46,7 @@ def test_an_entry_survives_the_wire(entry: Entry) -> None:
 def test_the_places_are_the_contract() -> None:
     """Lua and the edge count on these places; a change here is a change of the wire."""
     places = {name: place for place, name in enumerate(ENTRY_FIELDS)}
-    assert len(places) == 42
+    assert len(places) == 43
     assert [places[name] for name in ("attempt_id", "at_us", "user", "model", "provider")] == [
         *(0, 3, 7, 11, 13)
     ]
@@ -54,7 +54,7 @@ def test_the_places_are_the_contract() -> None:
     assert [places[name] for name in ("outcome", "stream", "added_us")] == [25, 29, 32]
     assert places["decision"] == 33
     assert [places[name] for name in ("images", "search_units")] == [34, 40]
-    assert places["experiment"] == 41
+    assert (places["experiment"], places["defect"]) == (41, 42)
 
 
 def test_a_newer_writer_may_append_places() -> None:

@@ -1,5 +1,6 @@
 """Laws of trials: which session a request names, what a call sticks to, and where its arm leads it."""
 
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.trials import session_of, unit_of
-from tests.proxy.edge_rig import Rig, chat, eventually
+from tests.proxy.edge_rig import Line, Rig, at, chat, eventually, usage, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 
@@ -73,6 +74,33 @@ async def test_sessions_stay_in_their_arm_and_the_ledger_names_it(edge: Edge) ->
     assert set(served) == {("mini/old", "a"), ("mini/new", "b")}
     assert all(count % 2 == 0 for count in served.values())
     assert {entry.model_asked for entry in entries} == {"a"}
+
+
+async def test_what_is_wrong_with_an_answer_is_written_down(edge: Edge) -> None:
+    """Of calls in an experiment: one that was cut where nobody asked for it is a half."""
+    cut = json.dumps(
+        {
+            "id": "chatcmpl-1",
+            "choices": [{"index": 0, "message": {"content": "h"}, "finish_reason": "length"}],
+            "usage": usage(7, 3),
+        }
+    ).encode()
+
+    async def habit(line: Line) -> None:
+        while True:
+            await line.gets()
+            await line.says(whole(cut))
+
+    rig = await edge(
+        models={"a": PLAIN, "b": [at("v", "b")]},
+        experiments={"luna": {"asked": "a", "canary": {"model": "b", "steps": [100]}}},
+        scripted=["v"],
+    )
+    rig.vendors["v"].habit = habit
+    await rig.ask(chat("a"))
+    await rig.ask(chat("a", max_tokens=1))
+    await rig.ask(chat("b"))
+    assert [entry.defect for entry in await rig.entries()] == [500, 0, 0]
 
 
 async def test_what_no_experiment_touches_is_as_it_was(edge: Edge) -> None:

@@ -22,8 +22,11 @@ class Seen:
     cost_count: int = 0
     cost_sum: float = 0.0
     cost_squares: float = 0.0
+    defect_sum: float = 0.0
 
-    def try_one(self, drawn: random.Random, *, errors: float, ttft_us: float, cost: float) -> None:
+    def try_one(
+        self, drawn: random.Random, *, errors: float, ttft_us: float, cost: float, spoilt: float
+    ) -> None:
         """Draw one try: failures as likely as said, times and costs that scatter widely around a median."""
         self.tries += 1
         if drawn.random() < errors:
@@ -37,9 +40,10 @@ class Seen:
         self.cost_count += 1
         self.cost_sum += nusd
         self.cost_squares += nusd * nusd
+        self.defect_sum += drawn.random() < spoilt
 
 
-SOUND = {"errors": 0.02, "ttft_us": 400_000.0, "cost": 1_000_000.0}
+SOUND = {"errors": 0.02, "ttft_us": 400_000.0, "cost": 1_000_000.0, "spoilt": 0.03}
 
 
 def canary(**said: object) -> Canary:
@@ -65,6 +69,7 @@ def run(seed: int, worse: dict[str, float], tries: int, said: Canary) -> int | N
         ({"errors": 0.4}, "error_rate"),
         ({"ttft_us": 1_200_000.0}, "ttft"),
         ({"cost": 3_000_000.0}, "cost"),
+        ({"spoilt": 0.4}, "quality"),
     ],
 )
 def test_harm_is_found_soon(worse: dict[str, float], guard: str) -> None:
@@ -88,7 +93,7 @@ def test_a_harmless_canary_survives_being_looked_at_all_the_time() -> None:
 
     A test that is not meant to be looked at again and again would take back a third of them.
     """
-    said = canary(guards=Guards(error_rate=0.0, ttft=0.0, cost=0.0), min_samples=50)
+    said = canary(guards=Guards(error_rate=0.0, ttft=0.0, cost=0.0, quality=0.0), min_samples=50)
     stopped = sum(run(seed, {}, 800, said) is not None for seed in range(60))
     assert stopped <= 3
 
