@@ -28,6 +28,8 @@ __all__ = ["Keeper", "pressure_of", "ttft_of"]
 PUBLISH_EVERY_S = 0.5
 SCOPES_AT_ONCE = 500
 """Scopes with budgets that are read each time."""
+FORGOTTEN_US = 30_000_000
+"""How long a latency is believed, as in `routing/lua/choose.lua`."""
 EVEN = 0.5
 """A budget without an end is felt from this share of it on."""
 
@@ -83,7 +85,9 @@ class Keeper:
         ]
         models = [model for _ in self._stores for _, model in watched.deployments]
         states = await self._read(places)
-        ttft_us = ttft_of(zip(models, states, strict=True))
+        ttft_us = ttft_of(
+            zip(models, states, strict=True), int((at.timestamp() - EPOCH_S) * 1_000_000)
+        )
         await self._press(at)
         lessons = await read_lessons(self._store)
         live = board.Live(ttft_us, self._pressures)
@@ -147,11 +151,18 @@ def _watched(config: Config, number: int) -> _Watched:
     )
 
 
-def ttft_of(states: Iterable[tuple[str, ScopeState | None]]) -> dict[str, float]:
-    """Return the first byte of each model in us: that of its quickest deployment which is not drained, where one is known."""
+def ttft_of(states: Iterable[tuple[str, ScopeState | None]], now_us: float) -> dict[str, float]:
+    """
+    Return the first byte of each model in us: that of its quickest deployment which is not drained, where one is known.
+
+    What is older than half a minute is forgotten, or a model that was slow once would never be asked again by those who are in a hurry.
+    `now_us` is in us since 2024-01-01.
+    """
     found: dict[str, float] = {}
     for model, state in states:
         if state is None or state.drained or state.latency_us <= 0:
+            continue
+        if now_us - state.latency_at_us > FORGOTTEN_US:
             continue
         found[model] = min(found.get(model, state.latency_us), state.latency_us)
     return found

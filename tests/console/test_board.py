@@ -28,13 +28,14 @@ organizations:
         budget: {usd: 1, per: total}
         keys: {k: {key: "sha256:%s", budget: {usd: 9, per: day}}}
 """ % ("0" * 64)
+NOW_US = 90_000_000_000_000
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def state(latency_us: float = 0.0, *, drained: bool = False) -> ScopeState:
+def state(latency_us: float = 0.0, *, drained: bool = False, age_us: int = 0) -> ScopeState:
     plain: dict[str, Any] = dict.fromkeys(ScopeState.__slots__, 0)
     plain |= {"rates": {}, "budgets": {}, "weight": 1, "drained": drained}
-    return ScopeState(**plain | {"latency_us": latency_us})
+    return ScopeState(**plain | {"latency_us": latency_us, "latency_at_us": NOW_US - age_us})
 
 
 def budget(spent: float, amount: int = 1_000_000, **said: int) -> BudgetState:
@@ -45,7 +46,7 @@ def budget(spent: float, amount: int = 1_000_000, **said: int) -> BudgetState:
 
 
 def test_a_model_begins_as_soon_as_its_quickest_deployment() -> None:
-    """One that is drained, or of which nothing is known, says nothing."""
+    """One that is drained, or of which nothing is known, or nothing any more, says nothing."""
     found = ttft_of(
         [
             ("a", state(300.0)),
@@ -53,9 +54,12 @@ def test_a_model_begins_as_soon_as_its_quickest_deployment() -> None:
             ("a", state(100.0, drained=True)),
             ("b", state()),
             ("c", None),
-        ]
+            ("d", state(900.0, age_us=31_000_000)),
+            ("e", state(900.0, age_us=29_000_000)),
+        ],
+        NOW_US,
     )
-    assert found == {"a": 200.0}
+    assert found == {"a": 200.0, "e": 900.0}
 
 
 @given(st.floats(0, 2), st.floats(0, 2))
