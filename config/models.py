@@ -783,6 +783,23 @@ class Deployment(Section):
     )
 
 
+class Hedge(Section):
+    """A second attempt at a stream that is late; whichever speaks first has the call."""
+
+    after_ms: Annotated[int, Whole(1, 600_000)] = Field(
+        description="How late the first token must be at least."
+    )
+    times: Annotated[float, Number(0, 1000)] = Field(
+        default=2,
+        description="And so many times the latency that all replicas see at the deployment.",
+    )
+    max_share: Annotated[float, Number(0, 0.5)] = Field(
+        default=0.02,
+        description="Most second attempts per call over ten seconds, at each edge; one is made in"
+        " any case.",
+    )
+
+
 class Model(Section):
     """What callers may ask for by name."""
 
@@ -816,6 +833,10 @@ class Model(Section):
         default=True,
         description="Whether long prompts that begin alike go to one of its deployments, as far as"
         " load allows, because it has most likely kept what it computed of that beginning.",
+    )
+    hedge: Hedge | None = Field(
+        default=None,
+        description="A second attempt at streams that are late; both are paid for, one is heard.",
     )
     deployments: Annotated[tuple[Deployment, ...], Field(min_length=1)] = Field(
         description="The places that serve it; at least one."
@@ -885,6 +906,10 @@ class Route(Section):
         default=0.01,
         description="Share of calls that try a model of which little is known, among those that are"
         " good enough; never premium ones, nor calls that ask for `steady` routing.",
+    )
+    hedge: Hedge | None = Field(
+        default=None,
+        description="A second attempt at streams of this route that are late; by default none.",
     )
     levels: RouteLevels = Field(
         default_factory=RouteLevels, description="What it does for calls of each business level."

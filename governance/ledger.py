@@ -54,6 +54,7 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
         "total_timed_out": "the attempt took longer than it may in total",
         "bad_answer": "the answer was not what the protocol says",
         "drained": "the gateway went down before the answer was complete",
+        "hedged": "another attempt of the same call was quicker; billed for what was metered until then",
         "void": "admitted, but never sent upstream",
         "reaped": "its replica died; charged with what had been streamed",
         "internal": "our own fault",
@@ -61,7 +62,7 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
 )
 """Every outcome of an attempt and what it means."""
 
-SERVED = frozenset({"ok", "client_left"})
+SERVED = frozenset({"ok", "client_left", "hedged"})
 """The outcomes that are no error of ours or of the deployment's."""
 
 _INT64 = 1 << 63

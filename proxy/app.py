@@ -40,7 +40,7 @@ from proxy.live import USER_AGENT, Live, boot_nonce
 from proxy.observe import AccessLog, Metrics
 from proxy.options import EdgeOptions
 from proxy.relay import Attempt
-from proxy.retries import RetryBudget
+from proxy.retries import LEAST_HEDGES, RetryBudget
 from proxy.server import EdgeServer
 from proxy.shadow import Shadows
 from proxy.tokens import Tokens
@@ -89,6 +89,7 @@ class Edge:
         self.metrics = Metrics()
         self.added = self.metrics.histogram("penstock_added_seconds")
         self.retries = RetryBudget()
+        self.hedges = RetryBudget(LEAST_HEDGES)
         self.waits = {
             outcome: self.metrics.histogram("penstock_wait_seconds", outcome)
             for outcome in ("granted", "refused", "left")
@@ -280,6 +281,8 @@ class Edge:
             ("penstock_waiting",): self.gate.waiting,
             ("penstock_retries_total", "made"): self.retries.made,
             ("penstock_retries_total", "refused"): self.retries.refused,
+            ("penstock_hedges_total", "made"): self.hedges.made,
+            ("penstock_hedges_total", "refused"): self.hedges.refused,
             ("penstock_tasks",): len(asyncio.all_tasks()),
             ("penstock_client_connections",): len(self.server.connections),
             ("penstock_upstream_connections", "idle"): pool.idle,

@@ -75,7 +75,10 @@ def health_of(ended: Ended) -> int:
         return 1
     if outcome in {"rate_limited", "overloaded"}:
         return 3
-    if outcome in {"client_left", "void", "internal", "drained"} or ended.status in OF_THE_CALLER:
+    if (
+        outcome in {"client_left", "void", "internal", "drained", "hedged"}
+        or ended.status in OF_THE_CALLER
+    ):
         return 0
     if ended.absent or (outcome == "total_timed_out" and ended.committed):
         return 0
@@ -118,7 +121,7 @@ class Attempts:
     def decide(self, ended: Ended, now: float = 0.0) -> Decision:
         """Return what follows from the end of the latest attempt; `now` is in seconds."""
         self._vain += ended.vain
-        if ended.outcome in {"ok", "client_left"}:
+        if ended.outcome in {"ok", "client_left", "hedged"}:
             return "done"
         if ended.committed or ended.outcome in {"drained", "internal"}:
             return "give_up"

@@ -34,6 +34,7 @@ from proxy.errors import (
     Unauthorized,
 )
 from proxy.favour import favoured
+from proxy.hedging import Race, hedged
 from proxy.live import Offer, Place
 from proxy.observe import AccessLine
 from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error
@@ -90,6 +91,7 @@ class Exchange:
         "models",
         "offer",
         "passed",
+        "race",
         "read_at",
         "refusal",
         "request",
@@ -134,6 +136,8 @@ class Exchange:
         # What is asked, in words of no protocol; where something must be said in another one.
         self.conversation: Any = None
         self.current: Attempt | None = None
+        # Attempts that run beside each other; where nobody hedges there is none.
+        self.race: Race | None = None
         # How the candidates were ranked for this call; None where nothing but the declared order does.
         self.choice: Choice | None = None
         # Of the request, where it is wanted: tells when the same is sent again.
@@ -272,7 +276,7 @@ class Exchange:
         last: Attempt | None = None
         why = ""
         while True:
-            answer = await self._admit()
+            answer = await self.admit()
             if not isinstance(answer, Grant):
                 if last is not None:
                     break
@@ -289,7 +293,10 @@ class Exchange:
                 offer.ways[answer.candidate],
                 why or why_of(self.choice, answer),
             )
-            ended = await last.run()
+            if offer.hedge is None or not seen.stream:
+                ended = await last.run()
+            else:
+                ended, last = await hedged(self, last, offer.hedge)
             if ended.fault:
                 self._leave_out(last.place, ended.fault)
             decision = attempts.decide(ended, monotonic())
@@ -439,7 +446,8 @@ class Exchange:
             )
         return BadRequest(error.message, code=error.code, param=error.param)
 
-    async def _admit(self) -> Grant | Denied | Nobody:
+    async def admit(self, *, may_wait: bool = True) -> Grant | Denied | Nobody:
+        """Ask for the next attempt: at whichever candidate was not tried. Raises `StoreGone`."""
         attempts = self.attempts
         seen = self.seen
         edge = self.edge
@@ -458,7 +466,7 @@ class Exchange:
             tie=edge.next_tie() if self.choice is None else self.choice.tie,
             user=self.user,
             level=self.level,
-            may_wait=self.wait_until > self.read_at,
+            may_wait=may_wait and self.wait_until > self.read_at,
             kind=self.kind,
             favoured=self.favoured,
             tiers=b"" if self.choice is None else self.choice.tiers,
@@ -606,8 +614,10 @@ class Exchange:
 
     def cut(self, error: UpstreamError) -> None:
         """End it now: the gateway is going down."""
-        if self.current is not None and self.current.connection is not None:
-            self.current.connection.fail(error)
+        running = (self.current,) if self.race is None else tuple(self.race.attempts)
+        for attempt in running:
+            if attempt is not None and attempt.connection is not None:
+                attempt.connection.fail(error)
 
 
 async def serve(
@@ -646,6 +656,7 @@ async def serve(
         exchange.finish()
         # An attempt knows its exchange; without this each request would be a cycle for the collector.
         exchange.current = None
+        exchange.race = None
     return edge.server.closing if exchange.close or edge.draining else edge.server.kept
 
 

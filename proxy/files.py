@@ -392,7 +392,7 @@ class Errand(Exchange):
             if at != ours[0]:
                 attempts.leave_out(at)
         self._fee = fee
-        answer = await self._admit()
+        answer = await self.admit()
         if not isinstance(answer, Grant):
             raise (
                 denied_error(answer) if isinstance(answer, Denied) else nobody_error(offer, answer)

@@ -20,7 +20,7 @@ import msgspec
 
 from config.cells import cell_of
 from config.keys import KeySecrets
-from config.models import Config, FirstToken, Provider, Route, TokenSource
+from config.models import Config, FirstToken, Hedge, Provider, Route, TokenSource
 from config.references import bedrock_region
 from governance.identity import Caller, Directory, nobody
 from governance.ledger import ENTRY_FIELDS
@@ -162,6 +162,8 @@ class Offer:
     """Who could serve, as the scorer sees them."""
     resort: Field | None
     """The last resort behind the places of `field`, where an experiment leads to a route that chooses by a policy of its own."""
+    hedge: Hedge | None
+    """When a stream that is late is asked for once more, beside."""
     affine: frozenset[str]
     """Models of which one of several places is favoured by how a prompt begins."""
     decides: bool
@@ -389,6 +391,7 @@ class Live:
             duration=self._metrics.histogram("penstock_duration_seconds", label),
             field=self._field(name, scored, policy),
             resort=self._field(f"{name} behind", behind, Policy()) if behind else None,
+            hedge=self._hedge(asked, route) if len(places) > 1 else None,
             affine=frozenset(
                 name
                 for name, count in Counts(place.model for place in places).items()
@@ -403,6 +406,13 @@ class Live:
             led=tuple(b"; experiment=" + each.encode() if each else b"" for each in labels),
             label=label,
         )
+
+    def _hedge(self, asked: str, route: Route | None) -> Hedge | None:
+        """Return when calls for a name are hedged: as its route says, or its model."""
+        if route is not None:
+            return route.hedge
+        model = self.config.models.get(asked)
+        return None if model is None else model.hedge
 
     def _field(self, name: str, eligible: list[Option], policy: Policy) -> Field:
         """Return what the scorer sees of an offer: one for all callers who get the same for the same name, or arm."""

@@ -136,6 +136,12 @@ METRICS = (
         "Callers' words on answers; outcome is counted, repeated or unknown.",
         ("outcome",),
     ),
+    Metric(
+        "penstock_hedges_total",
+        "counter",
+        "Second attempts beside a late first one, by whether their budget let them be made; outcome is made or refused.",
+        ("outcome",),
+    ),
     Metric("penstock_waiting", "gauge", "Calls that wait for a place at a full deployment."),
     Metric("penstock_in_flight", "gauge", "Exchanges under way."),
     Metric("penstock_tasks", "gauge", "Tasks of the event loops, ours and the libraries'."),

@@ -183,7 +183,7 @@ class Session(Exchange):
         last: Turn | None = None
         why = ""
         while True:
-            answer = await self._admit()
+            answer = await self.admit()
             if not isinstance(answer, Grant):
                 if last is not None:
                     break
@@ -355,7 +355,7 @@ class Session(Exchange):
         asks = 0
         self.wait_until = 0.0
         await self._booked()
-        while not isinstance(answer := await self._admit(), Grant):
+        while not isinstance(answer := await self.admit(), Grant):
             asks += 1
             for_ever = isinstance(answer, Denied) and answer.what in {"budget", "too_large"}
             if monotonic() > give_up or (for_ever and asks >= BUDGET_ASKS):

@@ -37,6 +37,7 @@ from routing.catalogue import cost_nusd
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
+    from proxy.hedging import Race
 
 # Most of an error's body that is passed on.
 ERROR_BYTES: Final = 64 * 1024
@@ -165,6 +166,12 @@ class Attempt:
             if self.ended is None:
                 self._finish(Ended("internal", self.status, committed=self.committed))
             raise
+
+    def lose(self) -> None:
+        """End it, settled, because another attempt of the same call was quicker."""
+        self._let_go()
+        if self.ended is None:
+            self._finish(Ended("hedged", self.status))
 
     async def _converse(self, *, fresh: bool) -> Ended:
         exchange = self.exchange
@@ -472,6 +479,8 @@ class Attempt:
             exchange.failure = f"the provider's answer cannot be understood: {bad}"
             self._finish(Ended("bad_answer", self.status), usage)
             return
+        if exchange.race is not None:
+            self._win(exchange.race)
         exchange.usage = usage
         answer = b"%bcontent-length: %d\r\n\r\n%b" % (
             self.answer_head(self.status),
@@ -529,6 +538,8 @@ class Attempt:
     def _commit_chunked(self, first: bytes, *, last: bool = False) -> None:
         """Send the head and the first bytes; from here on there is no other answer."""
         exchange = self.exchange
+        if exchange.race is not None:
+            self._win(exchange.race)
         head = self.answer_head(self.status)
         self.committed = True
         # Nobody will be asked again: a large request need not stay for as long as its answer takes.
@@ -537,6 +548,12 @@ class Attempt:
         exchange.begin_chunks(head, first, last=last)
         if not last and self.mode == _STREAM:
             exchange.edge.streams.add(self)
+
+    def _win(self, race: "Race") -> None:
+        """Have the call to itself: from here on its connection is the one that the caller may pause."""
+        race.won(self)
+        self.exchange.current = self
+        self.exchange.client.feeding = self.connection
 
     def _cut_off(self, words: str, code: str) -> None:
         """End a committed answer so that nobody takes it for a whole one."""

@@ -13,14 +13,27 @@ from typing import Final
 WINDOW_S: Final = 10
 # So many retries are always made in a window: a quiet edge has no share to speak of.
 LEAST: Final = 10
+# And so many second attempts beside a first one.
+LEAST_HEDGES: Final = 1
 
 
 class RetryBudget:
     """Counts requests and retries by seconds; forgets what is older than the window."""
 
-    __slots__ = ("_requests", "_retries", "_second", "made", "refused", "requests", "retries")
+    __slots__ = (
+        "_least",
+        "_requests",
+        "_retries",
+        "_second",
+        "made",
+        "refused",
+        "requests",
+        "retries",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, least: int = LEAST) -> None:
+        """`least` are made in any window, however few requests there are."""
+        self._least = least
         self._requests = [0] * WINDOW_S
         self._retries = [0] * WINDOW_S
         self._second = 0
@@ -44,7 +57,7 @@ class RetryBudget:
         second = int(now)
         if second != self._second:
             self._turn(second)
-        if self.retries + 1 > max(ratio * self.requests, LEAST if ratio > 0 else 0):
+        if self.retries + 1 > max(ratio * self.requests, self._least if ratio > 0 else 0):
             self.refused += 1
             return False
         self._retries[second % WINDOW_S] += 1

@@ -91,7 +91,7 @@ class Copy(Exchange):
         try:
             if self.offer.translates:
                 self._translate(self.endpoint)
-            answer = await self._admit()
+            answer = await self.admit()
         except GatewayError:
             return "refused"
         if not isinstance(answer, Grant):

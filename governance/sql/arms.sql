@@ -29,7 +29,7 @@ WITH tries AS (
 SELECT
   arm,
   count(*)                                                                AS tries,
-  sum(resort OR outcome NOT IN ('ok', 'client_left'))                     AS errors,
+  sum(resort OR outcome NOT IN ('ok', 'client_left', 'hedged'))                     AS errors,
   sum(outcome = 'ok' AND ttft_us > 0 AND NOT resort)                      AS ttft_count,
   total(CASE WHEN outcome = 'ok' AND ttft_us > 0 AND NOT resort
         THEN ln(ttft_us) END)                                             AS ttft_sum,

@@ -13,7 +13,7 @@ SELECT
   count(DISTINCT request_id)                                             AS requests,
   coalesce(sum(instr(attempt_id, '+') = 0), 0)                           AS attempts,
   coalesce(sum(
-    instr(attempt_id, '+') = 0 AND outcome NOT IN ('ok', 'client_left')
+    instr(attempt_id, '+') = 0 AND outcome NOT IN ('ok', 'client_left', 'hedged')
   ), 0)                                                                  AS errors,
   coalesce(sum(instr(attempt_id, '+') = 0 AND outcome = 'ok'), 0)        AS served,
   coalesce(sum(input_tokens), 0)                                         AS input_tokens,

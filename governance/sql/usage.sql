@@ -16,7 +16,7 @@ SELECT
   coalesce(sum(output_tokens), 0)                                        AS output_tokens,
   coalesce(sum(cost_nusd), 0)                                            AS cost_nusd,
   coalesce(sum(
-    instr(attempt_id, '+') = 0 AND outcome NOT IN ('ok', 'client_left')
+    instr(attempt_id, '+') = 0 AND outcome NOT IN ('ok', 'client_left', 'hedged')
   ), 0)                                                                  AS errors,
   coalesce(sum(images), 0)                                               AS images,
   coalesce(sum(audio_input_us + audio_output_us), 0)                     AS audio_us,

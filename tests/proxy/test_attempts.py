@@ -11,6 +11,7 @@ TABLE: list[tuple[str, int, str, str, int, int]] = [
     ("ok", 200, "done", "done", 1, 1),
     ("client_left", 0, "done", "done", 0, 0),
     ("client_left", 200, "done", "done", 0, 0),
+    ("hedged", 200, "done", "done", 0, 0),
     ("connect_failed", 0, "next", "give_up", 4, 4),
     ("first_byte_timed_out", 0, "next", "give_up", 2, 2),
     ("idle_timed_out", 0, "next", "give_up", 2, 2),
