@@ -36,7 +36,7 @@ from proxy.relay import Attempt
 from proxy.upstream.tls import origin_of
 from proxy.wire import batches, forms
 from proxy.wire.endpoints import ENDPOINTS
-from proxy.wire.look import BadField, Look
+from proxy.wire.look import BadField, Look, uncapped
 from proxy.wire.meter import Units, Usage
 from proxy.wire.units import Sold
 from ratelimit.asks import Denied, Grant, boot_of
@@ -542,26 +542,7 @@ class Errand(Exchange):
 
 def _look(model: str) -> Look:
     """Return what is known of something that reads and writes no tokens."""
-    nothing = Units()
-    return Look(
-        model,
-        False,
-        False,
-        None,
-        (),
-        0,
-        None,
-        0,
-        0,
-        None,
-        0,
-        b"",
-        (),
-        False,
-        (),
-        False,
-        sold=Sold(most=nothing, likely=nothing),
-    )
+    return uncapped(model, sold=Sold(most=Units(), likely=Units()))
 
 
 def _named(url: str, upstream_name: str) -> Callable[[bytes, Look], bytes]:

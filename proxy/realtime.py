@@ -32,7 +32,7 @@ from proxy.exchange import Exchange, credential
 from proxy.refusals import denied_error, failed_error, nobody_error
 from proxy.relay import Attempt
 from proxy.upstream.errors import UpstreamError
-from proxy.wire.look import BadField, Look, check_model
+from proxy.wire.look import BadField, Look, check_model, uncapped
 from proxy.wire.meter import StreamMeter, Units
 from proxy.wire.realtime import TurnMeter, error_event, presented
 from proxy.wire.units import Sold
@@ -415,22 +415,9 @@ class Session(Exchange):
 
 def _look(model: str) -> Look:
     """Return what is known of a session before it has begun."""
-    return Look(
+    return uncapped(
         model,
-        True,
-        True,
-        None,
-        (),
-        1,
-        None,
-        0,
-        CONTEXT_TOKENS,
-        None,
-        1,
-        b"",
-        (),
-        False,
-        (),
-        False,
+        stream=True,
+        input_bound=CONTEXT_TOKENS,
         sold=Sold(most=Units(), likely=Units(), output_tokens=OUTPUT_TOKENS),
     )

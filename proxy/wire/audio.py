@@ -13,8 +13,6 @@ Protocol: OpenAI's API reference for audio and for its streaming events.
 """
 
 import re
-from collections.abc import Iterator
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -31,19 +29,10 @@ from proxy.wire.look import (
     decode,
     inner,
     is_plain,
-    named,
+    uncapped,
 )
-from proxy.wire.meter import (
-    MAX_TOKENS,
-    Grammar,
-    Units,
-    Usage,
-    event_around,
-    never_finished,
-    payload_of,
-    within,
-)
-from proxy.wire.sse import EventSplitter
+from proxy.wire.meter import MAX_TOKENS, Units, Usage, within
+from proxy.wire.typed_events import deltas, events_ending_in
 from proxy.wire.units import (
     HEARD_TOKENS_PER_S,
     US,
@@ -59,7 +48,6 @@ __all__ = [
     "look_transcription",
     "meter",
     "rewrite",
-    "rewrite_speech",
     "tokens_in",
 ]
 
@@ -100,7 +88,6 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 _TEXT = msgspec.json.Decoder(str)
 
 _SPEECH_KEYS = re.compile(rb'"(?:model|input|response_format|stream_format|speed|instructions)"')
-_END = re.compile(rb'"type"[ \t]*:[ \t]*"(?:speech\.audio|transcript\.text)\.done"')
 # The end of a subtitle's time, in SubRip and in WebVTT, whose hours may be left out.
 _CUE = re.compile(rb"--> *(?:(\d{1,4}):)?(\d{2}):(\d{2})[.,](\d{3})")
 
@@ -120,23 +107,15 @@ def look_speech(body: bytes) -> Look:
     if not SPEEDS[0] <= speed <= SPEEDS[1]:
         raise BadField("speed", f"speed must be from {SPEEDS[0]} to {SPEEDS[1]:g}")
     size = len(text.encode("utf-8", "replace")) + len(doc.instructions)
-    return Look(
+    return uncapped(
         doc.model,
-        doc.stream_format == "sse",
-        True,
-        None,
-        (),
-        1,
-        doc.user,
-        (size + 3) // 4,
-        size + TEMPLATE_BOUND,
-        None,
-        1,
-        frame,
-        cuts,
-        plain,
-        (),
-        False,
+        stream=doc.stream_format == "sse",
+        user=doc.user,
+        input_estimate=(size + 3) // 4,
+        input_bound=size + TEMPLATE_BOUND,
+        frame=frame,
+        cuts=cuts,
+        plain=plain,
         sold=speech(len(text), doc.response_format or "mp3", speed),
     )
 
@@ -160,23 +139,13 @@ def look_transcription(body: bytes, content_type: str) -> Look:
     check_model(model)
     likely, most = recording_us(files[0])
     prompt = len(texts.get("prompt", "").encode())
-    return Look(
+    return uncapped(
         model,
-        forms.flag(texts, "stream"),
-        True,
-        None,
-        (),
-        1,
-        texts.get("user"),
-        (prompt + 3) // 4 + likely * HEARD_TOKENS_PER_S[0] // US,
-        prompt + TEMPLATE_BOUND + most * HEARD_TOKENS_PER_S[1] // US,
-        None,
-        1,
-        b"",
-        (form.span("model"),),
-        False,
-        (),
-        False,
+        stream=forms.flag(texts, "stream"),
+        user=texts.get("user"),
+        input_estimate=(prompt + 3) // 4 + likely * HEARD_TOKENS_PER_S[0] // US,
+        input_bound=prompt + TEMPLATE_BOUND + most * HEARD_TOKENS_PER_S[1] // US,
+        cuts=(form.span("model"),),
         sold=Sold(
             most=Units(audio_input_us=most),
             likely=Units(audio_input_us=likely),
@@ -199,19 +168,6 @@ def rewrite(
 ) -> bytes | forms.Spliced:
     """Give the form that goes upstream, with another model's name."""
     return forms.rewrite(body, seen, upstream_model)
-
-
-def rewrite_speech(
-    body: bytes,
-    seen: Look,
-    *,
-    upstream_model: str,
-    include_usage: bool,
-    output_cap: int | None,
-    cap_field: str | None,
-) -> bytes:
-    """Give the body that goes upstream, with another model's name."""
-    return named(body, seen, upstream_model)
 
 
 def meter(body: bytes) -> Usage | None:
@@ -269,37 +225,16 @@ def _settled(found: _Usage | None) -> Usage | None:
     return usage
 
 
-def _read_usage(data: bytes, before: Usage | None, keep: bool) -> tuple[Usage | None, bool, bytes]:
-    at = data.rfind(b'"usage"')
-    while at >= 0:
-        begin, after = event_around(data, at)
-        try:
-            found = _settled(_ANSWER.decode(payload_of(data[begin:after])).usage)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = None
-        if found is not None:
-            return found, True, data
-        at = data.rfind(b'"usage"', 0, begin)
-    return before, before is not None, data
+def _usage_of(data: bytes) -> Usage | None:
+    try:
+        return _settled(_ANSWER.decode(data).usage)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
-def _said(document: Any) -> Iterator[str]:
-    """Yield what a delta writes down; sound is not counted by its bytes."""
-    delta = document.get("delta") if isinstance(document, dict) else None
-    if isinstance(delta, str):
-        yield delta
-
-
-def _is_done(reads: list[bytes]) -> bool:
-    return _END.search(b"".join(reads)) is not None
-
-
-EVENTS = Grammar(
-    usage_key=b'"usage"',
-    read_usage=_read_usage,
-    said=_said,
-    is_finished=never_finished,
-    is_done=_is_done,
-    usage_ends=True,
-    splitter=partial(EventSplitter, MOST_EVENT),
+EVENTS = events_ending_in(
+    r"speech\.audio\.done|transcript\.text\.done",
+    _usage_of,
+    said=deltas,
+    most_event=MOST_EVENT,
 )

@@ -47,7 +47,7 @@ from proxy.wire.envelopes import (
     responses_event,
 )
 from proxy.wire.forms import Spliced
-from proxy.wire.look import Look
+from proxy.wire.look import Look, rename
 from proxy.wire.meter import Grammar, Usage
 
 __all__ = [
@@ -544,7 +544,7 @@ ENDPOINTS = (
         route="/v1/moderations",
         path="/moderations",
         look=moderations.look,
-        rewrite=moderations.rewrite,
+        rewrite=rename,
         meter=openai_answers.meter_json,
         tokens_in=moderations.tokens_in,
         grammar=None,
@@ -574,7 +574,7 @@ ENDPOINTS = (
         route="/v1/audio/speech",
         path="/audio/speech",
         look=audio.look_speech,
-        rewrite=audio.rewrite_speech,
+        rewrite=rename,
         meter=audio.meter,
         tokens_in=audio.tokens_in,
         grammar=audio.EVENTS,

@@ -11,8 +11,6 @@ Protocol: OpenAI's API reference for images and for image streaming events.
 """
 
 import re
-from collections.abc import Iterator
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -31,19 +29,11 @@ from proxy.wire.look import (
     inner,
     is_plain,
     named,
+    uncapped,
 )
-from proxy.wire.meter import (
-    MAX_TOKENS,
-    Grammar,
-    Units,
-    Usage,
-    event_around,
-    never_finished,
-    payload_of,
-    within,
-)
+from proxy.wire.meter import MAX_TOKENS, Units, Usage, within
 from proxy.wire.openai import IMAGE_TOKENS
-from proxy.wire.sse import EventSplitter
+from proxy.wire.typed_events import events_ending_in, nothing
 from proxy.wire.units import PARTIAL_TOKENS, Sold, image_tokens
 
 __all__ = ["EVENTS", "look", "look_form", "look_variation", "meter", "rewrite", "tokens_in"]
@@ -99,7 +89,6 @@ _TEXT = msgspec.json.Decoder(str)
 _LIST = msgspec.json.Decoder(list[Raw])
 
 _KEYS = re.compile(rb'"(?:model|prompt|n|size|quality|stream|partial_images|images)"')
-_END = re.compile(rb'"type"[ \t]*:[ \t]*"image_(?:generation|edit)\.completed"')
 
 
 def look(body: bytes) -> Look:
@@ -191,23 +180,12 @@ def _look(
     likely, most = image_tokens(*kind.split("/"))
     extra = (partial or 0) * PARTIAL_TOKENS
     units = Units(images=n, image_kind=kind)
-    return Look(
+    return uncapped(
         model,
-        stream,
-        True,
-        None,
-        (),
-        1,
-        user,
-        (text + 3) // 4 + pictures * PICTURE_TOKENS[0],
-        text + TEMPLATE_BOUND + pictures * PICTURE_TOKENS[1],
-        None,
-        1,
-        b"",
-        (),
-        False,
-        (),
-        False,
+        stream=stream,
+        user=user,
+        input_estimate=(text + 3) // 4 + pictures * PICTURE_TOKENS[0],
+        input_bound=text + TEMPLATE_BOUND + pictures * PICTURE_TOKENS[1],
         sold=Sold(
             most=units,
             likely=units,
@@ -257,10 +235,12 @@ def meter(body: bytes) -> Usage | None:
 
 def _usage_at_the_end(body: bytes) -> Usage | None:
     at = body.rfind(b'"usage"')
-    if at < 0:
-        return None
+    return None if at < 0 else _usage_of(b"{" + body[at:])
+
+
+def _usage_of(data: bytes) -> Usage | None:
     try:
-        return _settled(_HAS_USAGE.decode(b"{" + body[at:]).usage)
+        return _settled(_HAS_USAGE.decode(data).usage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -287,35 +267,9 @@ def _settled(found: _Usage | None) -> Usage | None:
     return usage
 
 
-def _read_usage(data: bytes, before: Usage | None, keep: bool) -> tuple[Usage | None, bool, bytes]:
-    at = data.rfind(b'"usage"')
-    while at >= 0:
-        begin, after = event_around(data, at)
-        try:
-            found = _settled(_HAS_USAGE.decode(payload_of(data[begin:after])).usage)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = None
-        if found is not None:
-            return found, True, data
-        at = data.rfind(b'"usage"', 0, begin)
-    return before, before is not None, data
-
-
-def _said(document: Any) -> Iterator[str]:
-    """Yield nothing: what an image is worth does not show in its bytes."""
-    yield from ()
-
-
-def _is_done(reads: list[bytes]) -> bool:
-    return _END.search(b"".join(reads)) is not None
-
-
-EVENTS = Grammar(
-    usage_key=b'"usage"',
-    read_usage=_read_usage,
-    said=_said,
-    is_finished=never_finished,
-    is_done=_is_done,
-    usage_ends=True,
-    splitter=partial(EventSplitter, MOST_EVENT),
+EVENTS = events_ending_in(
+    r"image_(?:generation|edit)\.completed",
+    _usage_of,
+    said=nothing,
+    most_event=MOST_EVENT,
 )

@@ -54,8 +54,10 @@ __all__ = [
     "model_span",
     "named",
     "place",
+    "rename",
     "splice",
     "twice",
+    "uncapped",
 ]
 
 # A file: text and picture of each page; 100 pages of 1,500 likely, 4,000 at most. A model's context
@@ -444,6 +446,56 @@ def named(body: bytes, seen: Look, upstream_model: str) -> bytes:
     comma = b"" if body[brace:].lstrip().startswith(b"}") else b","
     name = msgspec.json.encode(upstream_model)
     return b'%b"model":%b%b%b' % (body[:brace], name, comma, body[brace:])
+
+
+def uncapped(
+    model: str,
+    *,
+    input_estimate: int = 0,
+    input_bound: int = 0,
+    stream: bool = False,
+    user: str | None = None,
+    hints: Hints | None = None,
+    frame: bytes = b"",
+    cuts: tuple[tuple[int, int], ...] = (),
+    plain: bool = False,
+    sold: Sold | None = None,
+    form: bytes = b"",
+) -> Look:
+    """Return what is known of a call in which no output cap can be written; usage is reported unasked there."""
+    return Look(
+        model,
+        stream,
+        True,
+        None,
+        (),
+        1,
+        user,
+        input_estimate,
+        input_bound,
+        hints,
+        1,
+        frame,
+        cuts,
+        plain,
+        (),
+        False,
+        sold=sold,
+        form=form,
+    )
+
+
+def rename(
+    body: bytes,
+    seen: Look,
+    *,
+    upstream_model: str,
+    include_usage: bool,
+    output_cap: int | None,
+    cap_field: str | None,
+) -> bytes:
+    """Give the body that goes upstream where nothing but the model's name may change."""
+    return named(body, seen, upstream_model)
 
 
 def carve(

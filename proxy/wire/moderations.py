@@ -22,10 +22,10 @@ from proxy.wire.look import (
     decode,
     hints_in,
     is_plain,
-    named,
+    uncapped,
 )
 
-__all__ = ["look", "rewrite", "tokens_in"]
+__all__ = ["look", "tokens_in"]
 
 # What a call means that names no model (OpenAI's reference).
 DEFAULT_MODEL: Final = "omni-moderation-latest"
@@ -52,37 +52,16 @@ def look(body: bytes) -> Look:
         raise BadField("input", "input must be a string or an array", "invalid_type")
     model = DEFAULT_MODEL if doc.model is None else doc.model
     check_model(model)
-    return Look(
+    return uncapped(
         model,
-        False,
-        False,
-        None,
-        (),
-        1,
-        doc.user,
-        (size + 3) // 4,
-        size + TEMPLATE_BOUND,
-        hints_in(doc.metadata) if len(doc.metadata) else None,
-        1,
-        frame,
-        cuts,
-        plain,
-        (),
-        False,
+        user=doc.user,
+        input_estimate=(size + 3) // 4,
+        input_bound=size + TEMPLATE_BOUND,
+        hints=hints_in(doc.metadata) if len(doc.metadata) else None,
+        frame=frame,
+        cuts=cuts,
+        plain=plain,
     )
-
-
-def rewrite(
-    body: bytes,
-    seen: Look,
-    *,
-    upstream_model: str,
-    include_usage: bool,
-    output_cap: int | None,
-    cap_field: str | None,
-) -> bytes:
-    """Give the body that goes upstream, with another model's name."""
-    return named(body, seen, upstream_model)
 
 
 def tokens_in(document: Any) -> int:

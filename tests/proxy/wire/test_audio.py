@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.wire import audio
-from proxy.wire.look import BadField
+from proxy.wire.look import BadField, rename
 from proxy.wire.meter import StreamMeter, Units, Usage
 
 
@@ -35,7 +35,7 @@ def test_a_mistake_is_named(fields: dict[str, Any]) -> None:
 def test_only_the_name_of_the_model_changes() -> None:
     """In the body of a text that is to be spoken."""
     body = b'{"input":"\\"model\\":\\"m\\"", "model" : "m","voice":{"id":"v"}}'
-    made = audio.rewrite_speech(
+    made = rename(
         body,
         audio.look_speech(body),
         upstream_model="theirs",

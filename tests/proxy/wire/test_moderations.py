@@ -5,11 +5,11 @@ import json
 import pytest
 
 from proxy.wire import moderations
-from proxy.wire.look import BadField
+from proxy.wire.look import BadField, rename
 
 
 def rewritten(body: bytes, model: str) -> bytes:
-    return moderations.rewrite(
+    return rename(
         body,
         moderations.look(body),
         upstream_model=model,
