@@ -133,7 +133,9 @@ class _GenerationConfig(msgspec.Struct):
 class _GeminiCall(msgspec.Struct):
     """What a call of Gemini's must have, and what changes its answer."""
 
-    contents: msgspec.Raw
+    contents: msgspec.Raw = msgspec.Raw()
+    # What tokens are counted of may be a whole request instead.
+    request: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw, name="generateContentRequest")
     config: _GenerationConfig | None = msgspec.field(default=None, name="generationConfig")
 
 
@@ -292,6 +294,8 @@ def _ask_moderation(body: bytes) -> Asked:
 
 def _ask_gemini(verb: str, model: str, body: bytes) -> Asked:
     call = _read_gemini(body)
+    if not call.contents and not (call.request and verb == gemini.COUNT):
+        raise _BadCall("* GenerateContentRequest.contents: contents is not specified")
     cap = None if call.config is None else call.config.max_output_tokens
     if cap is not None and cap < 1:
         raise _BadCall(f"Unable to submit request because it has a maxOutputTokens of {cap}.")

@@ -47,7 +47,10 @@ def story(client: Anthropic, model: str) -> dict[str, Any]:
         {"role": "user", "content": HELLO},
     ]
     then = messages.create(**said(HELLO, messages=conversation))
+    asked: Any = [{"role": "user", "content": HELLO}]
+    counted = messages.count_tokens(model=f"{model}-talks", messages=asked)
     return {
+        "counted": counted.input_tokens > 0,
         "said": whole.content[0].text,
         "usage": [whole.usage.input_tokens, whole.usage.output_tokens],
         "streamed": "".join(pieces),

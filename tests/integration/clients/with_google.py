@@ -69,8 +69,10 @@ def story(models: Any, model: str) -> dict[str, Any]:
             types.Content(role="user", parts=[types.Part(text=HELLO)]),
         ],
     )
+    counted = models.count_tokens(model=f"{model}-talks", contents=HELLO)
     pieces = [chunk.text for chunk in chunks if chunk.text]
     return {
+        "counted": counted.total_tokens > 0,
         "said": whole.text,
         "usage": _usage(whole),
         "streamed": "".join(pieces),

@@ -90,3 +90,7 @@ async def test_a_bad_body_is_refused_as_gemini_does():
             refused = await client.post(url, json=body)
             assert refused.status_code == 400
             assert refused.json()["error"]["status"] == "INVALID_ARGUMENT"
+        counting = f"{mock.url}/v1beta/models/sim:countTokens"
+        whole = {"generateContentRequest": ASK | {"model": "models/sim"}}
+        assert (await client.post(counting, json=whole)).json()["totalTokens"] > 0
+        assert (await client.post(url, json=whole)).status_code == 400
