@@ -4,7 +4,9 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from routing import board
 from routing.decision import Decision, Scored, read
+from routing.lessons import Sums
 from tests.proxy.edge_rig import CHAT, MESSAGES, Rig, at, chat, message, request, usage, whole
 
 Edge = Callable[..., Awaitable[Rig]]
@@ -133,6 +135,25 @@ async def test_a_level_and_a_preference_choose_the_model(edge: Edge) -> None:
     assert (second.chosen, second.prefer, second.tiers) == (1, "low", (1, 0))
     assert third is not None
     assert (third.policy, third.models) == ("declared", (Scored("large"), Scored("small")))
+
+
+async def test_what_is_on_the_board_changes_the_choice_of_every_edge(edge: Edge) -> None:
+    """A budget under pressure gets the cheaper model, votes against a model get another one; the answer names the version."""
+    rig = await edge(models=MODELS, routes=ROUTES, key={"biz_level": "economy"})
+    calm = ("x-prefer-cost: high",)
+    assert (await served(rig, chat("smart"), *calm))[0] == "large"
+    pressed = board.Live({}, {"key:acme/support/helpdesk": 1.0})
+    version = await board.publish(rig.redis, board.encode({}, pressed))
+    await rig.edge.learner.read(rig.redis)
+    model, route = await served(rig, chat("smart"), *calm)
+    assert model == "small"
+    assert route.endswith(f"delta=0.600; board={version}")
+    task = route.partition("task=")[2].partition(";")[0]
+    disliked = {("large", task): Sums(calls=400, votes=400, score=0)}
+    await board.publish(rig.redis, board.encode(disliked, board.Live({}, {})))
+    await rig.edge.learner.read(rig.redis)
+    assert (await served(rig, chat("smart"), *calm))[0] == "small"
+    await rig.redis.delete(board.BOARD)
 
 
 async def test_declarations_leave_candidates_out_of_any_name(edge: Edge) -> None:
