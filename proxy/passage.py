@@ -219,7 +219,7 @@ class ArrayStream:
 class Translating:
     """The two sides speak different protocols; one for each attempt."""
 
-    __slots__ = ("_content_type", "_dropped", "_exchange", "_translation", "_written")
+    __slots__ = ("_content_type", "_dropped", "_exchange", "_stream", "_translation", "_written")
 
     most_held = TRANSLATED_BYTES
     in_pieces = False
@@ -235,6 +235,7 @@ class Translating:
         self._translation = translation
         self._written = translation.write(conversation, cap)
         self._dropped = tuple(self._written.dropped)
+        self._stream: TranslatedStream | None = None
         self._content_type = b"application/json"
 
     def request(self, attempt: "Attempt") -> tuple[bytes, bytes]:
@@ -245,11 +246,12 @@ class Translating:
     def stream(self, attempt: "Attempt", meter: StreamMeter) -> "TranslatedStream":
         """Give what looks at each read of a stream, and gives it in the caller's protocol."""
         self._content_type = self._translation.caller.stream_type.encode()
-        return TranslatedStream(
+        self._stream = TranslatedStream(
             meter,
             self._translation.vendor.reader(self._written.renamed),
             self._translation.caller.writer(self._reply()),
         )
+        return self._stream
 
     def answer(self, attempt: "Attempt", body: bytes) -> bytes:
         """Give the body of a whole answer as the caller gets it. Raises `translate.BadAnswer`."""
@@ -287,8 +289,12 @@ class Translating:
         ]
         if theirs:
             lines += attempt.exchange.edge.answer_headers.block(theirs[:1])
-        if self._dropped:
-            lines += b"x-penstock-dropped: %b\r\n" % _listed(self._dropped)
+        dropped = self._dropped
+        if self._stream is not None and self._stream.dropped:
+            # What the beginning of a stream has lost; of the rest no header can tell any more.
+            dropped = tuple(dict.fromkeys((*dropped, *self._stream.dropped)))
+        if dropped:
+            lines += b"x-penstock-dropped: %b\r\n" % _listed(dropped)
         return lines
 
     def _reply(self) -> translate.Reply:
@@ -343,6 +349,11 @@ class TranslatedStream:
             if not self._begun and all(type(event) in _PRELUDE for event in events):
                 return b""
         return self._write(events)
+
+    @property
+    def dropped(self) -> list[str]:
+        """Names of what the answer has said so far and the caller's protocol has no word for."""
+        return self._reader.dropped + self._writer.dropped
 
     @property
     def usage(self) -> Usage | None:

@@ -405,6 +405,28 @@ async def test_counting_is_admitted_and_costs_nothing(edge: Edge) -> None:
     )
 
 
+async def test_what_the_beginning_of_a_stream_loses_is_declared(edge: Edge) -> None:
+    """As of a whole answer, as long as the head is not sent; the words go on."""
+    rig = await gemini_edge(edge)
+    chunks = [gemini_chunk("One"), gemini_chunk(" two", end=True)]
+    chunks[0]["candidates"][0]["citationMetadata"] = {"citationSources": [{"uri": "u"}]}
+
+    async def cites(line: Line) -> None:
+        while True:
+            asked = await line.gets()
+            if "stream" in asked.line:
+                await line.says(sse_head(), *(piece(event(one)) for one in chunks), piece(b""))
+            else:
+                await line.says(whole(json.dumps(chunks[0] | {"x": 1}).encode()))
+
+    rig.vendors["v"].habit = cites
+    for stream in (False, True):
+        answer = await rig.ask(message("m", stream=stream), path=MESSAGES)
+        assert answer.status == 200
+        assert "citationMetadata" in (answer.header("x-penstock-dropped") or "")
+    assert messages_text(answer.body, stream=True) == "One two"
+
+
 COUNTS = {
     COUNT_TOKENS: (message("m", max_tokens=None), "input_tokens"),
     "/v1beta/models/m:countTokens": (json.dumps(CONTENTS).encode(), "totalTokens"),

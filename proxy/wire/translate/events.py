@@ -171,7 +171,13 @@ Event = (
 
 
 class StreamReader(Protocol):
-    """Reads one streamed answer. After `Ended` or `Failed` it gives nothing more."""
+    """
+    Reads one streamed answer. After `Ended` or `Failed` it gives nothing more.
+
+    `dropped` names, so far, what the core has no word for.
+    """
+
+    dropped: list[str]
 
     def feed(self, data: bytes) -> list[Event]:
         """Take what was read; give what it completes, maybe nothing."""
