@@ -890,6 +890,11 @@ class Route(Section):
     models: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         description="The models to choose among, in order of preference."
     )
+    degrade: tuple[Name, ...] = Field(
+        default=(),
+        description="Models that serve its calls when none of `models` can, in order of preference,"
+        " before a call waits or is refused.",
+    )
     policy: Annotated[RoutePolicy, Word.of(RoutePolicy)] = Field(
         default="declared",
         description="`declared` takes the first that can serve; `cost_quality` the cheapest whose"

@@ -264,6 +264,9 @@ def _routes(root: Node) -> Iterator[Clash]:
         yield from _references(
             ("routes", name, "models"), route.node.get("models"), models, "model"
         )
+        yield from _references(
+            ("routes", name, "degrade"), route.node.get("degrade"), models, "model"
+        )
         yield from _policy(("routes", name), route.node)
 
 

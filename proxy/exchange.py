@@ -291,7 +291,12 @@ class Exchange:
                 answer,
                 offer.places[answer.candidate],
                 offer.ways[answer.candidate],
-                why or why_of(self.choice, answer),
+                why
+                or (
+                    "degraded"
+                    if answer.candidate in offer.degraded
+                    else why_of(self.choice, answer)
+                ),
             )
             if offer.hedge is None or not seen.stream:
                 ended = await last.run()

@@ -162,6 +162,8 @@ class Offer:
     """Who could serve, as the scorer sees them."""
     resort: Field | None
     """The last resort behind the places of `field`, where an experiment leads to a route that chooses by a policy of its own."""
+    degraded: frozenset[int]
+    """Numbers of the places, from 0, that serve only where none of their route's models can."""
     hedge: Hedge | None
     """When a stream that is late is asked for once more, beside."""
     affine: frozenset[str]
@@ -366,8 +368,10 @@ class Live:
         policy = policy_of(route, self.config.edge.assumed_output_tokens)
         own = [arm is None or self.pool.is_own(option, arm) for option in eligible]
         labels = tuple("" if arm is None else with_fallback(arm.label, own=each) for each in own)
-        # What another route chooses among are its own places; they stand first.
-        scored = eligible[: sum(own)] if policy.scores and any(own) else eligible
+        # What another route chooses among are its own places; they stand first, before those that serve in need.
+        leading = eligible[: sum(own)] if policy.scores and any(own) else eligible
+        plain = sum(not option.degraded for option in leading)
+        scored = leading[:plain] if policy.scores and plain else leading
         behind = eligible[len(scored) :]
         name = asked if arm is None or not arm.leads else arm.label
         return Offer(
@@ -391,6 +395,7 @@ class Live:
             duration=self._metrics.histogram("penstock_duration_seconds", label),
             field=self._field(name, scored, policy),
             resort=self._field(f"{name} behind", behind, Policy()) if behind else None,
+            degraded=frozenset(number for number, option in enumerate(eligible) if option.degraded),
             hedge=self._hedge(asked, route) if len(places) > 1 else None,
             affine=frozenset(
                 name

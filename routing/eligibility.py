@@ -35,6 +35,7 @@ class Option:
     `rates` is None when nobody knows its price; `max_output` is in tokens, None when nobody knows the ceiling.
     `tags`, `quality` (0 to 1 by task of `routing.listing.TASKS`) and the modalities of `input` and `output` are the
     configuration's, else the listing's, else empty: an empty modality is one that nobody knows.
+    `degraded`: it serves only where none of its route's models can.
     """
 
     placed: PlacedDeployment
@@ -47,6 +48,7 @@ class Option:
     quality: Mapping[str, float]
     input: frozenset[str]
     output: frozenset[str]
+    degraded: bool = False
 
 
 class Asked(NamedTuple):
@@ -111,11 +113,23 @@ class Pool:
         route = self._routes.get(name)
         if route is None:
             raise UnknownModel(name)
-        return self._in_order(route.models)
+        return self._of_route(route)
 
     def everybody(self) -> list[Option]:
         """Return every deployment."""
         return self._in_order(self._models)
+
+    def _of_route(self, route: Route) -> list[Option]:
+        """Return who serves a route's calls, and behind them who does when none of these can."""
+        own = self._in_order(route.models)
+        return [
+            *own,
+            *(
+                replace(option, tier=len(route.models) + option.tier, degraded=True)
+                for option in self._in_order(route.degrade)
+                if option.placed.model not in route.models
+            ),
+        ]
 
     def _in_order(self, models: Iterable[str]) -> list[Option]:
         return [
@@ -157,7 +171,7 @@ class Pool:
             base, tag = name, ""
         route = self._routes.get(base)
         if route is not None:
-            options = self._in_order(route.models)
+            options = self._of_route(route)
             names: tuple[str, ...] = (base,)
         elif base == AUTO:
             models = [

@@ -124,3 +124,27 @@ async def test_what_a_vendor_says_is_left_is_known_to_all(edge: Edge) -> None:
     assert answer.status == 429
     assert "m/v: throttled" in answer.error["message"]
     assert 10 <= int(answer.header("retry-after") or 0) <= 20
+
+
+@pytest.mark.parametrize("policy", ["declared", "cost_quality"])
+async def test_a_route_degrades_before_it_refuses(edge: Edge, policy: str) -> None:
+    """When none of its models can take a call, those that it names for need do; and no sooner."""
+    rig = await edge(
+        models={
+            "good": {"quality": 0.9, "deployments": [at("mock", "sim", limits={"rpm": 1})]},
+            "cheap": {
+                "quality": 0.9,
+                "price": {"input": 0.001, "output": 0.001},
+                "deployments": ["sim"],
+            },
+        },
+        routes={"auto": {"models": ["good"], "degrade": ["cheap"], "policy": policy}},
+    )
+    first, second = await rig.ask(chat("auto")), await rig.ask(chat("auto"))
+    assert first.header("x-penstock-model") == "good"
+    assert second.header("x-penstock-model") == "cheap"
+    assert [(one.model, one.reason == "degraded") for one in await rig.entries()] == [
+        ("good", False),
+        ("cheap", True),
+    ]
+    assert "reason=degraded" in (second.header("x-penstock-route") or "")

@@ -194,3 +194,20 @@ def test_prices_of_the_configuration_may_begin_at_a_moment() -> None:
     assert at(2026, 2, 1) == (1_000_000, march)
     assert at(2026, 2, 28, 22) == (1_000_000, march)
     assert at(2026, 2, 28, 23) == (3_000_000, 0)
+
+
+def test_what_serves_in_need_stands_behind_the_route_s_models() -> None:
+    """In its own order, once, and told apart."""
+    text = json.dumps(
+        {
+            "providers": PROVIDERS,
+            "models": TWO,
+            "routes": {"auto": {"models": ["qwen"], "degrade": ["gpt-4o-mini", "qwen"]}},
+        }
+    )
+    options = Pool(load_text(text, source="test", environ={}).config, AT).options("auto")
+    assert [(one.placed.id, one.tier, one.degraded) for one in options] == [
+        ("qwen/house", 0, False),
+        ("gpt-4o-mini/openai", 1, True),
+        ("gpt-4o-mini/house", 1, True),
+    ]
