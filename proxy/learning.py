@@ -18,7 +18,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy.attempts import Ended
-from proxy.wire.look import Look
 from proxy.wire.meter import Usage
 from routing import board
 from routing.classify import classify
@@ -100,9 +99,8 @@ class Learner:
         if choice is None or not choice.costs:
             return
         outcome = ended.outcome
-        seen = exchange.seen
         if outcome == "ok":
-            defect = defect_seen(seen, end)
+            defect = defect_seen(attempt, end)
         elif outcome in SPOILT:
             defect = 1.0
         else:
@@ -129,11 +127,13 @@ class Learner:
             )
 
 
-def defect_seen(seen: Look, end: bytes) -> float:
-    """Return what is wrong with the answer to a request, from 0 to 1; `end` is its end, or all of it."""
+def defect_seen(attempt: "Attempt", end: bytes) -> float:
+    """Return what is wrong with the answer that an attempt got, from 0 to 1; `end` is its end, or all of it."""
+    seen = attempt.exchange.seen
     return defect_of(
         end,
-        capped=seen.output_cap is not None,
+        # A model is not to blame for a cap that its caller, a budget or a policy has set.
+        capped=seen.output_cap is not None or attempt.cap > 0,
         json=b'"response_format"' in seen.frame and b'"json' in seen.frame,
     )
 
@@ -142,7 +142,7 @@ def defect_of(end: bytes, *, capped: bool, json: bool) -> float:
     """
     Return what is wrong with an answer that came to its end, from 0 to 1.
 
-    `capped`: the caller had set the cap at which it may have been cut; `json`: it is to be JSON.
+    `capped`: somebody had set the cap at which it may have been cut; `json`: it is to be JSON.
     """
     tail = end[-LOOKED_AT:]
     found = _END.search(tail)

@@ -632,9 +632,7 @@ class Attempt:
         caller = offer.caller
         label, defect = offer.experiments[grant.candidate], 0
         if label and outcome == "ok":
-            defect = round(
-                1000 * defect_seen(exchange.seen, self._tail if meter is None else meter.tail)
-            )
+            defect = round(1000 * defect_seen(self, self._tail if meter is None else meter.tail))
         edge.gate.settle(
             Settlement(
                 offer.plan,

@@ -8,7 +8,8 @@ What a replica has seen in the last two seconds is lost with it: these are stati
 | signal | counts as |
 |---|---|
 | the answer broke off, or was none (`upstream_lost`, `bad_answer`, `idle_timed_out`) | a defect |
-| it was refused by a filter, or cut short at a cap that the caller had not set | a defect |
+| it was refused by a filter | a defect |
+| it was cut short, though nobody had set a cap | half a defect |
 | it is no JSON where JSON was asked for, or calls a tool with what is none | a defect |
 | the same caller sends the same request again within a minute | half a defect of the answer before |
 | `POST /v1/feedback` | a vote from 0 to 1 |
