@@ -45,7 +45,11 @@ def _parser() -> argparse.ArgumentParser:
         "simulate",
         help="what would be chosen, for a described call or the last ones, under a changed policy",
         description="Runs the scorer of the hot path on live facts: for a call that is described"
-        " (--model and more), or for the last calls of the ledger (--last). Nothing is changed.",
+        " (--model and more), for one of the ledger (REQUEST_ID), or for its last ones (--last)."
+        " Nothing is changed.",
+    )
+    simulate.add_argument(
+        "request_id", metavar="REQUEST_ID", nargs="?", help="replay this call of the ledger"
     )
     simulate.add_argument("--last", type=_count, metavar="N", help="replay the last N calls")
     simulate.add_argument("--model", metavar="NAME", help="what is asked for: a model or a route")
@@ -130,14 +134,16 @@ def _print_attempt(attempt: dict[str, Any]) -> None:
 
 
 def _simulate(gateway: Gateway, options: argparse.Namespace) -> int:
-    if (options.last is None) == (options.model is None):
-        raise Misuse("say --model and more of a call, or --last N")
+    if [options.request_id, options.last, options.model].count(None) != 2:
+        raise Misuse("say one of REQUEST_ID, --model (and more of a call), and --last N")
     said: dict[str, Any] = {}
     if options.policy is not None:
         said["document"] = text_of(options.policy)
     elif options.overlay is not None:
         said["overlay"] = _mapping(options.overlay)
-    if options.last is not None:
+    if options.request_id is not None:
+        said["request_id"] = options.request_id
+    elif options.last is not None:
         said["last"] = options.last
     else:
         said["request"] = _described(options)

@@ -624,9 +624,10 @@ class DescribedCall(Shape):
 
 
 class Simulate(Shape):
-    """What to simulate: one described call, or the last ones of the ledger."""
+    """What to simulate: a described call, one of the ledger, or its last ones."""
 
     request: DescribedCall | None = None
+    request_id: str | None = Field(default=None, description="The `x-request-id` of an answer.")
     last: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="How many of the last calls that were served."
     )

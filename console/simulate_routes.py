@@ -7,7 +7,7 @@ to be published, and nothing is. The facts are those that the edges choose by in
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ from console.answers import Refused, error_answer, json_answer
 from console.calls import Call, Door, Route
 from console.desk import Desk, refusals
 from console.probes import worst_standings
+from governance.exchanges import find_exchange
 from governance.replay import Served, last_calls
 from ratelimit.limits import MOST_OUTPUT
 from routing import board
@@ -42,8 +43,8 @@ LEVELS = ("premium", "normal", "economy")
 
 async def _simulate(call: Call) -> web.Response:
     asked: shapes.Simulate = call.body
-    if (asked.request is None) == (asked.last is None):
-        raise Refused(422, "invalid", "say one of request and last", path="request")
+    if [asked.request, asked.request_id, asked.last].count(None) != 2:
+        raise Refused(422, "invalid", "say one of request, request_id and last", path="request")
     if asked.overlay is not None and asked.document is not None:
         raise Refused(422, "invalid", "say one of overlay and document", path="overlay")
     version = await Desk(call.door).current()
@@ -68,7 +69,10 @@ async def _simulate(call: Call) -> web.Response:
         would = await asyncio.to_thread(simulator.would, described, models)
         return json_answer(200, {**said, "would": _outcome(would), "calls": [], "sums": None})
     try:
-        served = await asyncio.to_thread(last_calls, call.door.ledger, asked.last or 0)
+        if asked.request_id is not None:
+            served = [await _one(call.door, asked.request_id)]
+        else:
+            served = await asyncio.to_thread(last_calls, call.door.ledger, asked.last or 0)
     except LedgerUnreachable as error:
         return error_answer(503, "ledger_unavailable", str(error))
     rows = await asyncio.to_thread(lambda: list(_replayed(served, simulator, config)))
@@ -76,9 +80,22 @@ async def _simulate(call: Call) -> web.Response:
     told = [
         {"was": {**asdict(was), "quality": quality}, "would": _outcome(would, brief=True)}
         for was, quality, would in rows
-        if would.refused or (was.model, was.deployment) != (would.model, would.deployment)
+        if asked.request_id is not None
+        or would.refused
+        or (was.model, was.deployment) != (would.model, would.deployment)
     ]
     return json_answer(200, {**said, "would": None, "calls": told[:SHOWN], "sums": sums.as_json()})
+
+
+async def _one(door: Door, request_id: str) -> Served:
+    """Return a call by its last attempt. Raises `Refused` and `LedgerUnreachable`."""
+    entries = await find_exchange(door.cells, door.ledger, request_id)
+    attempts: list[Any] = [each for each in entries if "+" not in str(each["attempt_id"])]
+    if not attempts:
+        raise Refused(
+            404, "not_found", f"there is no entry of {quoted(request_id)} (yet)", path="request_id"
+        )
+    return Served(**{field.name: attempts[-1][field.name] for field in fields(Served)})
 
 
 def _policy(asked: shapes.Simulate, version: live.Version, environ: Mapping[str, str]) -> Config:

@@ -78,11 +78,25 @@ async def test_the_last_calls_are_replayed(api: Api, ledger: Ledger) -> None:
     assert (said["sums"]["changed"], said["calls"]) == (0, [])
 
 
+async def test_one_call_is_replayed_by_its_id(operator: Api, ledger: Ledger) -> None:
+    """Told whether it would change or not; the attempt that served it counts."""
+    await ledger.append("x.1", model_asked="auto", model="demo", deployment="demo/alpha")
+    await calls(ledger)
+    said = await operator.done("POST", PATH, {"request_id": "r1"})
+    (one,) = said["calls"]
+    assert (one["was"]["request_id"], one["would"]["deployment"]) == ("r1", "demo/alpha")
+    await operator.refused(404, "not_found", "POST", PATH, {"request_id": "nothing"})
+    ended = await typed("route simulate r2")
+    assert ended.code == 0, ended.err
+    assert "Of 1 calls 0 would go elsewhere" in ended.out
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
         ({}, 422, "invalid"),
         ({"request": {"model": "auto"}, "last": 3}, 422, "invalid"),
+        ({"request_id": "r", "last": 3}, 422, "invalid"),
         ({"last": 0}, 422, "invalid"),
         ({"last": 3, "overlay": {}, "document": ""}, 422, "invalid"),
         ({"last": 3, "overlay": {"routes": {"auto": {"policy": "luck"}}}}, 422, "mistakes"),
