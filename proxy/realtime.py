@@ -85,7 +85,8 @@ class Turn(Attempt):
             edge.streams.discard(self)
             user = self.exchange.user
             plan = self.exchange.offer.plan
-            edge.gate.settle(voided(plan, self.grant.boot, self.attempt_id, user))
+            boot, attempt = self.grant.boot, self.attempt_id
+            edge.gate.settle(voided(plan, boot, attempt, user, streamed=self.reported))
             return
         self._finish(ended)
         if turn.reported is not None:

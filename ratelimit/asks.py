@@ -306,8 +306,16 @@ class Settlement:
         )
 
 
-def voided(plan: Plan, boot: Boot, attempt_id: str, user: str = "", void_to: int = 0) -> Settlement:
-    """Return what gives a lease back as if it had never been."""
+def voided(
+    plan: Plan,
+    boot: Boot,
+    attempt_id: str,
+    user: str = "",
+    void_to: int = 0,
+    *,
+    streamed: bool = False,
+) -> Settlement:
+    """Return what gives a lease back as if it had never been; `streamed` when its progress was reported."""
     return Settlement(
         plan,
         boot,
@@ -319,7 +327,7 @@ def voided(plan: Plan, boot: Boot, attempt_id: str, user: str = "", void_to: int
         health=0,
         ttft_us=0,
         cool_us=0,
-        streamed=False,
+        streamed=streamed,
         entry=b"",
         user=user,
         void=True,

@@ -37,9 +37,12 @@ for i = 3, #ARGV do
     local at, head = unpack_one(lease)
     local _, plan = unpack_one(lease, at)
     local c = plan[2][head[1]]
-    local output = tonumber(redis.call('HGET', KEYS[4], id) or 0)
+    local reported = redis.call('HGET', KEYS[4], id)
+    local output = tonumber(reported or 0)
+    -- What has told how far it was owes that, and not the most that it might have become.
+    local fee = not reported and head[8] or 0
     local input = head[5]
-    local cost = priced(input, c[6]) + priced(output, c[5]) + c[9] + (head[8] or 0)
+    local cost = priced(input, c[6]) + priced(output, c[5]) + c[9] + fee
     local d = give_back(memo, now, head, plan, input, output, cost, true, events)
     if d then unclaim(d, id) end
     local e = entry_for(plan, id, head[1], head[2], head[7], now)

@@ -5,7 +5,7 @@
 --   the plan, as admit got it
 -- held is a flat list of {scope number, kind, period id, amount}: what each budget holds for it. The
 -- numbers are those of the caller's scopes; -1, -2 and -3 are the deployment, its model, its provider.
--- fee is what the call may cost beside its tokens, which is owed when its replica dies.
+-- fee is what the call may cost beside its tokens, which is owed when its replica dies before it has told how far it was.
 
 -- What the attempt in hand used, and what it had taken: {requests, tokens, input tokens, output tokens}.
 local used, taken = { 0, 0, 0, 0 }, { 0, 0, 0, 0 }

@@ -331,6 +331,19 @@ async def test_progress_of_a_response_is_reported(edge: Edge) -> None:
     await entries_of(rig, 1)
 
 
+async def test_a_turn_in_which_nothing_happened_leaves_nothing(edge: Edge) -> None:
+    """Not even the progress that was reported of it."""
+    rig = await edge(models=sold(SIM))
+    async with session(rig) as client:
+        await client.respond()
+        await eventually(lambda: [turn.number for turn in rig.edge.streams] == [2])
+        (turn,) = rig.edge.streams
+        await rig.redis.hset(turn.grant.boot.parts, turn.attempt_id, 0)
+        turn.reported = True
+    await entries_of(rig, 1)
+    await rig.at_rest()
+
+
 async def test_frames_pass_untouched_both_ways(edge: Edge) -> None:
     """Text in any spelling, bytes, events that nobody knows; and a vendor's own close code."""
     heard: list[Any] = []

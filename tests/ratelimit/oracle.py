@@ -1155,9 +1155,10 @@ class Store:
                 continue
             reaped += 1
             c = lease.served_by
+            reported = attempt in boot.parts
             output = boot.parts.pop(attempt, 0)
             cost = price(lease.input, c.input_estimate) + price(output, c.output)
-            cost += c.request + lease.fee
+            cost += c.request + (0 if reported else lease.fee)
             self._free(lease, now)
             state = self.states.get(c.scopes[0])
             if c.scopes[0] in self.limits and state:

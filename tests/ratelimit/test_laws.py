@@ -236,6 +236,17 @@ def test_what_is_not_sold_by_the_token_is_reserved(cell: Cell) -> None:
     assert [entry.cost_nusd for entry in entries] == [600, 400]
 
 
+def test_what_has_told_how_far_it_was_owes_that(cell: Cell) -> None:
+    """A session that had said nothing when its edge died owes nothing, however much was held for it."""
+    drive = Drive(cell, plan_of(candidate("d1")), key=strict(1000))
+    ask = drive.ask(fees=(600,), input=0, bound=0, n=0)
+    assert drive.send(ask)[0][:2] == [1, 1]
+    cell.progress(drive.boot, [(ask.attempt_id, 0)])
+    assert drive.die() == 1
+    entries = [decode(fields[b"e"]) for _, fields in cell.client.xrange(FIRST.ledger)]
+    assert [entry.cost_nusd for entry in entries] == [0]
+
+
 # Within a batch, and again...
 
 
