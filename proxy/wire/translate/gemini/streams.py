@@ -112,6 +112,8 @@ class GeminiReader(DocumentReader):
         self._frames = SseFrames(MAX_EVENT)
         self._started = False
         self._told: dict[int, _Told] = {}
+        # Every chunk tells all of the usage so far: the last one's is said, once.
+        self._usage: RawUsage | None = None
 
     def read(self, document: bytes, out: list[Event]) -> None:
         """Say what one chunk means."""
@@ -128,7 +130,7 @@ class GeminiReader(DocumentReader):
         for candidate in chunk.candidates or ():
             self._read_candidate(candidate, out)
         if chunk.usage_metadata is not None:
-            out.append(UsageSeen(usage_of(chunk.usage_metadata)))
+            self._usage = chunk.usage_metadata
         feedback = chunk.prompt_feedback
         if feedback is not None and feedback.block_reason and not self._told:
             self._told[0] = _Told(finish="SAFETY")
@@ -175,6 +177,8 @@ class GeminiReader(DocumentReader):
         """Say the end, if every candidate had its finish reason."""
         if not self._told or any(told.finish is None for told in self._told.values()):
             return False
+        if self._usage is not None:
+            out.append(UsageSeen(usage_of(self._usage)))
         stops: list[Event] = []
         for number, told in sorted(self._told.items()):
             finish = told.finish or ""

@@ -42,9 +42,10 @@ START = Started("r", "gm")
 HI = TextDelta("hi")
 STREAMS: dict[str, tuple[bytes, list[Event]]] = {
     "plain": (
-        chunk({"text": "hi"}, usageMetadata=USAGE)
+        chunk({"text": "hi"}, usageMetadata=USAGE | {"candidatesTokenCount": 1})
         + chunk({"text": ""}, finish="STOP", usageMetadata=USAGE),
-        [START, HI, COUNTED, COUNTED, Stopped("end"), Ended()],
+        # Each chunk tells all of it so far; what counts is the last.
+        [START, HI, COUNTED, Stopped("end"), Ended()],
     ),
     "thoughts": (
         chunk({"text": "hm", "thought": True})
