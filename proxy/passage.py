@@ -40,12 +40,14 @@ class StreamRefused(Exception):
     """
     A provider's stream has failed within itself: an error of its own, or nothing that can be understood.
 
-    `out` is what the caller still gets, empty when nothing has gone out yet; `by_vendor` says whose words it is.
+    `out` is what the caller still gets, empty when nothing has gone out yet; `by_vendor` says whose words it is, and
+    `status` what the vendor would have said them with.
     """
 
     def __init__(self, failure: translate.Failure, out: bytes) -> None:
         super().__init__(failure.message)
         self.out = out
+        self.status = failure.status
         self.by_vendor = failure.code != "bad_answer"
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgpack
 import orjson
 
-from proxy.attempts import ABSENT, OF_THE_CALLER, Ended, health_of, outcome_of
+from proxy.attempts import ABSENT, OF_THE_CALLER, THROTTLED, Ended, health_of, outcome_of
 from proxy.choosing import decided, told
 from proxy.learning import defect_seen
 from proxy.live import Place, Way
@@ -407,11 +407,14 @@ class Attempt:
             outcome = "upstream_refused" if refused.by_vendor else "bad_answer"
             self._finish(Ended(outcome, self.status, committed=True))
             return
+        outcome = "bad_answer"
         if refused.by_vendor:
             # A refusal, whatever its status says: nothing was generated, nothing is charged.
             self.mode = _REFUSED
+            if refused.status in THROTTLED:
+                outcome = outcome_of(refused.status)
         exchange.failure = f"the stream failed before it said anything: {refused}"
-        self._finish(Ended("bad_answer", self.status))
+        self._finish(Ended(outcome, self.status))
 
     def _end_stream(self) -> None:
         assert self.splitter is not None

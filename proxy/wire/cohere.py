@@ -23,7 +23,7 @@ from proxy.wire.look import (
 )
 from proxy.wire.meter import MAX_TOKENS, Usage
 
-__all__ = ["look_embed", "meter_embed", "tokens_in"]
+__all__ = ["Billed", "Meta", "counted", "look_embed", "meter_embed", "tokens_in"]
 
 # Tokens of an image, likely and at most: a tile of 512 x 512, and what a picture of 5 MB may have of them.
 IMAGE_TOKENS = (1_000, 16_000)
@@ -36,17 +36,22 @@ class _Asked(Struct, gc=False):
     inputs: Raw = ABSENT
 
 
-class _Billed(Struct, gc=False):
+class Billed(Struct, gc=False):
+    """What Cohere bills an answer by; None where it does not."""
+
+    search_units: float | None = None
     input_tokens: float | None = None
     image_tokens: float | None = None
 
 
-class _Meta(Struct, gc=False):
-    billed_units: _Billed | None = None
+class Meta(Struct, gc=False):
+    """What an answer says of itself."""
+
+    billed_units: Billed | None = None
 
 
 class _Answer(Struct, gc=False):
-    meta: _Meta | None = None
+    meta: Meta | None = None
 
 
 _ASKED = msgspec.json.Decoder(_Asked)
@@ -110,10 +115,11 @@ def meter_embed(body: bytes) -> Usage | None:
     billed = None if meta is None else meta.billed_units
     if billed is None or (billed.input_tokens is None and billed.image_tokens is None):
         return None
-    return Usage(input_tokens=_counted(billed.input_tokens) + _counted(billed.image_tokens))
+    return Usage(input_tokens=counted(billed.input_tokens) + counted(billed.image_tokens))
 
 
-def _counted(value: float | None) -> int:
+def counted(value: float | None) -> int:
+    """Give a count that can be one, else 0."""
     return int(value) if value is not None and 0 <= value <= MAX_TOKENS else 0
 
 

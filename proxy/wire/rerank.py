@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from proxy.wire.cohere import Meta, counted
 from proxy.wire.look import (
     TEMPLATE_BOUND,
     BadField,
@@ -25,7 +26,7 @@ from proxy.wire.look import (
     is_plain,
     named,
 )
-from proxy.wire.meter import MAX_TOKENS, Units, Usage
+from proxy.wire.meter import Units, Usage
 from proxy.wire.units import Sold
 
 __all__ = ["look", "meter", "rewrite", "tokens_in"]
@@ -40,21 +41,12 @@ class _Asked(Struct, gc=False):
     query: Any = None
 
 
-class _Billed(Struct, gc=False):
-    search_units: float | None = None
-    input_tokens: float | None = None
-
-
-class _Meta(Struct, gc=False):
-    billed_units: _Billed | None = None
-
-
 class _Tokens(Struct, gc=False):
-    total_tokens: int | None = None
+    total_tokens: float | None = None
 
 
 class _Answer(Struct, gc=False):
-    meta: _Meta | None = None
+    meta: Meta | None = None
     usage: _Tokens | None = None
 
 
@@ -128,19 +120,13 @@ def meter(body: bytes) -> Usage | None:
         return None
     billed = None if answer.meta is None else answer.meta.billed_units
     tokens = None if answer.usage is None else answer.usage.total_tokens
-    units = None
+    units = 0
     if billed is not None:
-        units = _counted(billed.search_units)
-        tokens = tokens if tokens is not None else _counted(billed.input_tokens)
+        units = counted(billed.search_units)
+        tokens = tokens if tokens is not None else billed.input_tokens
     if not units and tokens is None:
         return None
-    return Usage(
-        input_tokens=_counted(tokens) or 0, units=Units(search_units=units) if units else None
-    )
-
-
-def _counted(value: float | None) -> int | None:
-    return int(value) if value is not None and 0 <= value <= MAX_TOKENS else None
+    return Usage(input_tokens=counted(tokens), units=Units(search_units=units) if units else None)
 
 
 def tokens_in(document: Any) -> int:

@@ -184,14 +184,23 @@ async def test_frames_come_in_pieces_of_any_size(edge: Edge, size: int) -> None:
     assert (entry.cache_write_tokens, entry.token_source) == (2, "provider")
 
 
-async def test_an_exception_before_the_first_word_is_tried_elsewhere(edge: Edge) -> None:
-    """And nothing of it is charged; with nobody else it is a clean 502."""
-    rig = await bedrock(edge, streams(BEGIN, excepted("throttlingException", "slow down")))
+@pytest.mark.parametrize(
+    ("kind", "status", "outcome"),
+    [
+        ("throttlingException", 429, "rate_limited"),
+        ("modelStreamErrorException", 502, "bad_answer"),
+    ],
+)
+async def test_an_exception_before_the_first_word_is_tried_elsewhere(
+    edge: Edge, kind: str, status: int, outcome: str
+) -> None:
+    """And nothing of it is charged; with nobody else it is said in the caller's words."""
+    rig = await bedrock(edge, streams(BEGIN, excepted(kind, "slow down")))
     answer = await rig.ask(chat("m", stream=True))
-    assert answer.status == 502
+    assert answer.status == status
     assert answer.error["message"]
     (entry,) = await rig.entries()
-    assert (entry.outcome, entry.cost_nusd) == ("bad_answer", 0)
+    assert (entry.outcome, entry.cost_nusd) == (outcome, 0)
 
 
 @pytest.mark.parametrize(("path", "body"), [(CHAT, chat), (MESSAGES, message)])

@@ -24,8 +24,23 @@ ROWS = {endpoint.word: endpoint for endpoint in ENDPOINTS}
 # The deployments of the page, what is asked of them, and the beginning of the request that this makes.
 LED_TO = {
     "gpt-5-mini/openai": ("openai.chat", False, "/v1/chat/completions api.openai.com"),
-    "deepseek-chat/deepseek": ("openai.chat", True, "/v1/chat/completions api.deepseek.com"),
-    "qwen3-32b/own": ("anthropic.messages", True, "/v1/chat/completions 10.0.0.7:8000"),
+    **{
+        f"open/{provider}": ("anthropic.messages", True, f"{path}/chat/completions {host}")
+        for provider, path, host in (
+            ("deepseek", "/v1", "api.deepseek.com"),
+            ("qwen", "/compatible-mode/v1", "dashscope-intl.aliyuncs.com"),
+            ("glm", "/api/paas/v4", "api.z.ai"),
+            ("kimi", "/v1", "api.moonshot.ai"),
+            ("minimax", "/v1", "api.minimax.io"),
+            ("mistral", "/v1", "api.mistral.ai"),
+            ("groq", "/openai/v1", "api.groq.com"),
+            ("xai", "/v1", "api.x.ai"),
+            ("openrouter", "/api/v1", "openrouter.ai"),
+            ("vllm", "/v1", "10.0.0.7:8000"),
+            ("sglang", "/v1", "10.0.0.7:30000"),
+            ("ollama", "/v1", "10.0.0.7:11434"),
+        )
+    },
     "something/new": ("gemini.generate", False, "/v1/chat/completions api.new-vendor.example"),
     "gpt-5/azure": ("openai.chat", True, "/openai/v1/chat/completions contoso.openai.azure.com"),
     "gpt-5/azure-versioned": (
@@ -172,3 +187,14 @@ def test_what_a_vendor_has_not_got_is_made_of_what_it_has(
         not path.endswith("chat/completions") or word == "openai.chat"
     )
     assert made._places["m/p"].stream_usage == (dialect != "mistral")
+
+
+def test_each_vendor_of_the_family_is_asked_in_its_dialect() -> None:
+    """Known by its host, or said; the examples have one of each."""
+    spoken = {}
+    for name, place in compiled(EXAMPLES[0])._places.items():
+        translation = place.ways[ROWS["anthropic.messages"]].translation
+        assert translation is not None
+        spoken[name.partition("/")[2]] = translation.target.dialect.name
+    family = set(DIALECTS) - {"azure", "compatible"}
+    assert spoken == {name: name for name in family} | {"new": "compatible"}
