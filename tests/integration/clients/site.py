@@ -19,8 +19,15 @@ from tests.integration.processes import KEY, PRICE, Gateway, wait_until
 
 HERE = Path(__file__).parent
 NODE = HERE / "node"
-# The models, and what their vendors speak.
-MODELS = {"gpt": "openai", "claude": "anthropic", "gemini": "gemini", "nova": "bedrock"}
+# The models, and what their vendors speak: Kimi's speaks OpenAI's protocol without its Responses.
+MODELS = {
+    "gpt": "openai",
+    "claude": "anthropic",
+    "gemini": "gemini",
+    "nova": "bedrock",
+    "kimi": "kimi",
+}
+DIALECTS = {"kimi": {"protocol": "openai", "dialect": "kimi"}}
 # Of these protocols the mock vendor is a vendor as well: it talks, calls a tool, fails before an answer and within one.
 MOCKED = [model for model in MODELS if model != "nova"]
 VARIANTS = {
@@ -80,10 +87,10 @@ class Site(Gateway):
         models.clear()
         document["routes"].clear()
         for protocol in {*MODELS.values(), *VECTORS.values()}:
-            end = "/v1" if protocol == "openai" else ""
+            said = DIALECTS.get(protocol, {"protocol": protocol})
+            end = "/v1" if said["protocol"] == "openai" else ""
             for provider, url in ((protocol, self.aimock), (f"mock-{protocol}", self.vendor_url)):
-                providers[provider] = {
-                    "protocol": protocol,
+                providers[provider] = said | {
                     "base_url": url + end,
                     "api_key": "${INTEGRATION_KEY}",
                 }

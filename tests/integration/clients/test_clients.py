@@ -82,6 +82,7 @@ RAISED = {
         "responses": LANGCHAIN_OPENAI,
         "responses, claude": FAILED,
         "responses, gemini": FAILED,
+        "responses, kimi": FAILED,
         "anthropic": LANGCHAIN_ANTHROPIC,
         # It reads the input from a stream's last usage, which aimock leaves it out of.
         "anthropic, claude": {"stream's usage": [0, 17]},
