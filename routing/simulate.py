@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from config.models import Config, Route
 from config.wishes import NO_WISHES, Wishes
 from routing.catalogue import Rates, cost_nusd
@@ -167,7 +169,7 @@ class Simulator:
             latency_us=mine.latency_us,
             delta=choice.delta,
             board=self._facts.version,
-            candidates=choice.scored() if choice.costs else expected,
+            candidates=choice.scored() if choice.costs else _in_order(choice, expected, option),
         )
 
     def knows(self, words: str, models: frozenset[str] = frozenset()) -> bool:
@@ -232,6 +234,18 @@ class Simulator:
 
     def _quality(self, option: Option, expected: Scored) -> float | None:
         return expected.quality / 1000 if option.quality else None
+
+
+def _in_order(choice: Choice, expected: tuple[Scored, ...], chosen: Option) -> tuple[Scored, ...]:
+    """Return what is to be expected of each model where the declared order decides; `order` is why the others lose."""
+    out = {each.model: each.lost for each in choice.scored()}
+    return tuple(
+        msgspec.structs.replace(
+            each,
+            lost=out.get(each.model) or ("" if each.model == chosen.placed.model else "order"),
+        )
+        for each in expected
+    )
 
 
 def _call(call: Described, task: str) -> Call:

@@ -54,10 +54,12 @@ def test_a_declared_order_is_told_with_what_is_to_be_expected_of_each() -> None:
     would = simulator().would(Described("r", 1000))
     assert (would.policy, would.model, would.deployment) == ("declared", "big", "big/v")
     assert would.quality is not None
-    assert {each.model: each.cost_nusd > 0 for each in would.candidates} == {
-        "big": True,
-        "small": True,
-    }
+    assert [(each.model, each.cost_nusd > 0, each.lost) for each in would.candidates] == [
+        ("big", True, ""),
+        ("small", True, "order"),
+    ]
+    pinned = simulator().would(Described("r", 1000, wishes=Wishes(pin="small")))
+    assert [each.lost for each in pinned.candidates] == ["the call is pinned to 'small'", ""]
 
 
 def test_who_cannot_serve_right_now_is_passed_over() -> None:
