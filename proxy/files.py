@@ -14,7 +14,7 @@ aiohttp's client asks the provider: none of this is the hot path.
 import asyncio
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
@@ -125,11 +125,22 @@ class Errand(Exchange):
                 await self._content(record)
             else:
                 await self._pass(record, kind, message.method, verb)
+        except asyncio.CancelledError:
+            self._let_go("client_left")
+            raise
         except RedisError as error:
             raise StoreGone(
                 f"What is kept here cannot be read right now: {type(error).__name__}.",
                 retry_after_us=1_000_000,
             ) from None
+        finally:
+            self._let_go("internal")
+
+    def _let_go(self, outcome: str) -> None:
+        """Settle what was admitted, if nothing else has."""
+        step = self.current
+        if isinstance(step, Step) and step.ended is None:
+            step.conclude(Ended(outcome))
 
     # What is new...
 
@@ -158,22 +169,14 @@ class Errand(Exchange):
             name = step.place.upstream_name
             lines = await asyncio.to_thread(batches.renamed, data, LOOKS, _named(facts.url, name))
             pieces = [body[: files[0].start], lines, body[files[0].end :]]
-        status, answer = await self._ask(
-            "POST", "/files", step, b"".join(pieces), content_type=content_type
-        )
-        made = _object(answer)
-        await shelf.keep(
-            self.edge.store,
-            Kept(
-                made.id,
-                self._caller.tenant,
-                self._keeper,
-                "file",
-                answer,
-                b"" if facts is None else msgspec.json.encode(facts),
-            ),
-            self._now_s(),
-        )
+        learned = b"" if facts is None else msgspec.json.encode(facts)
+        whole = b"".join(pieces)
+        await _to_the_end(self._new_file(step, whole, content_type, learned))
+
+    async def _new_file(self, step: Step, body: bytes, content_type: str, facts: bytes) -> None:
+        status, answer = await self._ask("POST", "/files", step, body, content_type=content_type)
+        made = Kept(_object(answer).id, self._caller.tenant, self._keeper, "file", answer, facts)
+        await shelf.keep(self.edge.store, made, self._now_s())
         step.conclude(Ended("ok", status, committed=True))
         self._answer(status, answer)
 
@@ -201,14 +204,20 @@ class Errand(Exchange):
                 param="endpoint",
             )
         step = await self._admitted(facts.model, lambda at: self._advance(facts, at))
+        await _to_the_end(self._new_batch(step, body, facts))
+
+    async def _new_batch(self, step: Step, body: bytes, facts: batches.Input) -> None:
         charged = self._advance(facts, step.grant.candidate)
         held = await self._held(step)
         status, answer = await self._ask(
             "POST", "/batches", step, body, content_type="application/json"
         )
         made = _object(answer)
-        await self._owe(step, made.id, answer, charged=charged, lines=facts.lines, held=held)
-        step.conclude(Ended("ok", status, committed=True), charged)
+        try:
+            await self._owe(step, made.id, answer, charged=charged, lines=facts.lines, held=held)
+        finally:
+            # It runs there, whether anybody will ever know whose it is or not.
+            step.conclude(Ended("ok", status, committed=True), charged)
         self._answer(status, answer)
 
     async def _owe(
@@ -568,6 +577,16 @@ def _object(said: bytes) -> _Object:
     """Read the id and the status of an object. Raises `msgspec.MsgspecError` for what is none."""
     found: _Object = _OBJECT.decode(said)
     return found
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do what must not stop half-way when the caller leaves: the vendor would have something that is nobody's."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def _read(answer: Any) -> bytes:

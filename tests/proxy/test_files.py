@@ -15,7 +15,7 @@ from console.batches import Biller
 from governance.kept import find
 from governance.ledger import Entry
 from store.cells import FIRST
-from tests.proxy.edge_rig import PROMPT, Answer, Rig, at
+from tests.proxy.edge_rig import PROMPT, Answer, Rig, at, eventually, request, whole
 from tests.proxy.test_media import form
 
 Edge = Callable[..., Awaitable[Rig]]
@@ -333,6 +333,36 @@ async def test_a_vendor_that_fails_is_owed_nothing(edge: Edge) -> None:
     (entry,) = await rig.entries()
     assert (entry.outcome, entry.cost_nusd) == ("connect_failed", 0)
     assert await spent(rig) == 0
+
+
+async def test_a_batch_is_its_owners_although_the_caller_has_left(edge: Edge) -> None:
+    """What the vendor has begun is booked and written down, whoever waits for the answer."""
+    rig = await edge(models={"m": [at("v")]}, scripted=["v"], keeper="v", team=BUDGET)
+    vendor = rig.vendors["v"]
+
+    async def upload_there() -> None:
+        line = await vendor.line()
+        await line.gets()
+        await line.says(whole(b'{"id":"file-1","object":"file"}'), b"")
+        line.closes()
+
+    made, _ = await asyncio.gather(upload(rig, calls(2)), upload_there())
+    assert made.json["id"] == "file-1"
+    body = {"input_file_id": "file-1", "endpoint": CHAT, "completion_window": "24h"}
+    caller = await rig.caller()
+    await caller.send(request(json.dumps(body).encode(), path=BATCHES))
+    line = await vendor.line()
+    await line.gets()
+    await caller.leave()
+    (errand,) = rig.edge.exchanges
+    await eventually(lambda: errand.client.transport is None)
+    await line.says(whole(b'{"id":"batch_9","object":"batch","status":"validating"}'))
+    line.closes()
+    (advance,) = of_batches(await rig.entries())
+    assert advance.cost_nusd > 0
+    record = await find(rig.redis, "batch_9")
+    assert record is not None
+    assert (record.owner, bool(record.bill)) == ("acme/support", True)
 
 
 async def test_an_upload_is_a_request(edge: Edge) -> None:

@@ -331,6 +331,45 @@ async def test_progress_of_a_response_is_reported(edge: Edge) -> None:
     await entries_of(rig, 1)
 
 
+async def test_a_caller_who_does_not_read_stops_the_vendor(edge: Edge) -> None:
+    """What the gateway holds of a session is bounded; nothing is lost when the caller reads again."""
+    frames, size = 600, 64 * 1024
+    rig = await edge(models=sold(SIM))
+    said = 0
+
+    async def pour(theirs: web.Request) -> web.WebSocketResponse:
+        nonlocal said
+        ws = web.WebSocketResponse()
+        await ws.prepare(theirs)
+        for _ in range(frames):
+            await ws.send_bytes(bytes(size))
+            said += 1
+        await ws.close()
+        return ws
+
+    app = web.Application()
+    app.router.add_get("/v1/realtime", pour)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        port = runner.addresses[0][1]
+        await rig.publish(models=sold(at("w")), providers={"w": f"http://127.0.0.1:{port}/v1"})
+        await eventually(lambda: rig.edge.live.version == 2)
+        async with session(rig) as client:
+            await eventually(lambda: any(one.client.writing_paused for one in rig.edge.exchanges))
+            (open_one,) = rig.edge.exchanges
+            assert open_one.bytes_out < frames * size
+            heard = 0
+            async with asyncio.timeout(PATIENCE_S):
+                async for message in client.ws:
+                    heard += len(message.data)
+        assert heard == frames * size == said * size
+    finally:
+        await runner.cleanup()
+    await entries_of(rig, 1)
+
+
 async def test_a_turn_in_which_nothing_happened_leaves_nothing(edge: Edge) -> None:
     """Not even the progress that was reported of it."""
     rig = await edge(models=sold(SIM))
