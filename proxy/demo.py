@@ -348,6 +348,10 @@ REASONS = {
     "order": "it stands first and nobody is known to be faster",
     "load": "it is expected to answer soonest, by latency and what it has in flight",
     "least_bad": "all were failing, and it was the least bad",
+    "probe": "it had failed for a while, and this call tried whether it is back",
+    "affinity": "it has most likely seen the beginning of this prompt before",
+    "hedge": "the first attempt was late, and this one was quicker",
+    "degraded": "none of the route's own models could take the call",
 }
 
 

@@ -317,7 +317,7 @@ local function decide(plan, ask)
   local lost, waits, caps, holds = {}, {}, {}, {}
   local tier, feasible, known, known_sum = nil, 0, 0, 0
   local panic, panic_wait, last_m, m_wait
-  local kind, probed, probed_tier = ask[16], nil, nil
+  local kind, probed, probed_tier, overdue = ask[16], nil, nil, 0
   for j, c in ipairs(candidates) do
     local d, m, p = c.d, c.m, c.p
     local its_tier = byte(tiers, j) or c.tier
@@ -373,7 +373,7 @@ local function decide(plan, ask)
         if d.h or d.told then word, wait = standing(d, kind, now) end
         due = word == 'p'
         failing = word ~= 0 and not due
-        if due then word = 'e' end
+        if due then word, overdue, wait = 'e', math.max(overdue, wait), 0 end
       end
     end
     if due and (not probed or its_tier < probed_tier) then probed, probed_tier = j, its_tier end
@@ -393,7 +393,8 @@ local function decide(plan, ask)
 
   local chosen, why
   -- To try a deployment out is for those whom a failure costs least, where somebody else could serve.
-  if probed and tier and (probed_tier > tier or ask[12] == 1 or ask[8] ~= 1) then probed = nil end
+  local spared = (ask[12] == 1 or ask[8] ~= 1) and overdue < OVERDUE_US
+  if probed and tier and (probed_tier > tier or spared) then probed = nil end
   if probed then
     chosen, why = probed, 5
     lost[probed] = 0

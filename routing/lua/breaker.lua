@@ -32,6 +32,8 @@ local FAILURE_US = 5000000
 local PRIOR = 4
 -- Whoever tries a deployment out and has not come back after so long streams: another one may try.
 local PROBE_US = 60000000
+-- Nobody is spared the trial when it has been due for so long: there may be none but such calls.
+local OVERDUE_US = 10000000
 local RAMP_US = 30000000
 local LEAST_SHARE = 0.1
 local FORGET_FAILED = 0.1
@@ -98,7 +100,7 @@ end
 
 -- Takes a deployment's scope, a kind of call and now. Returns 0 when it may be sent there, 2 when it is
 -- open, e when it is half-open and somebody tries it, f when an active probe found nobody there, or
--- p when somebody is to try it; and for how long.
+-- p when somebody is to try it; and for how long, or for how long somebody was to.
 local function standing(d, kind, now)
   local h = health_of(d)
   if not h then return 0, 0 end
@@ -109,7 +111,7 @@ local function standing(d, kind, now)
   wait = remaining(k.open, now, COOL_MOST_US)
   if wait > 0 then return 2, wait end
   if h.probe ~= '' and remaining(h.good, now, PROBE_US) > 0 then return 'e', 1 end
-  return 'p', 0
+  return 'p', k.open <= now and now - k.open or 0
 end
 
 -- Takes a deployment's scope, the id of an attempt of a kind, and now. Has this attempt try it out.

@@ -283,7 +283,7 @@ class State:
             return FEASIBLE, 0
         if wait := _left(one.open_until, now, 30 * SECOND):
             return COOLING, wait
-        return (TRIED_OUT, 1) if self.health.is_tried(now) else (DUE, 0)
+        return (TRIED_OUT, 1) if self.health.is_tried(now) else (DUE, max(now - one.open_until, 0))
 
     def unpaid(self, tokens: int, now: int) -> int:
         """How long its vendor lets such a call not pass, by what it said is left."""
@@ -808,7 +808,8 @@ class Store:
         probe = min(due, key=ask.tier, default=None)
         if probe is not None and lowest is not None:
             # For premium, and for who has failed once, it is tried out only where nobody else is left.
-            spared = ask.level == 1 or not ask.first
+            overdue = max(waits[i] for i in due) >= 10 * SECOND
+            spared = (ask.level == 1 or not ask.first) and not overdue
             if spared or ask.tier(probe) > lowest:
                 probe = None
         if probe is not None:

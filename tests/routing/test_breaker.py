@@ -146,6 +146,13 @@ def test_premium_and_retries_are_spared_where_somebody_else_serves(drive: Drive)
     assert len(tried(send(drive, 9, now))) == 1
 
 
+def test_a_trial_that_nobody_else_makes_is_made_by_premium(drive: Drive) -> None:
+    """There may be none but premium calls: ten seconds are long enough to be spared."""
+    now = open_it(drive)
+    assert not tried(send(drive, 9, now + 10 * SECOND - 1, level=PREMIUM))
+    assert len(tried(send(drive, 9, now + 10 * SECOND, level=PREMIUM))) == 1
+
+
 def test_a_second_try_goes_to_nobody_who_is_known_to_fail(drive: Drive) -> None:
     """Not even to the least bad: all of an outage would be answered with more load."""
     for number in (1, 2, 3):
