@@ -267,6 +267,30 @@ async def test_a_key_keeps_to_its_models_in_a_list_and_in_auto(edge: Edge) -> No
     assert "pinned to 'large'" in error["message"]
 
 
+async def test_no_last_resort_is_above_the_ceiling_of_a_level(edge: Edge) -> None:
+    """A call that nobody of its route can serve is not served by a dearer model than its level allows."""
+    full = SMALL | {"deployments": [at("mock", "small", id="small", limits={"rpm": 1})]}
+    routes = {
+        "smart": {
+            "models": ["small"],
+            "degrade": ["large"],
+            "policy": "cost_quality",
+            "levels": {"economy": {"max_price": 1}},
+        }
+    }
+    rig = await edge(
+        models={"small": full, "large": LARGE}, routes=routes, edge={"queue_timeout_ms": 0}
+    )
+    economy = ("x-biz-level: economy",)
+    assert (await served(rig, chat("smart"), *economy))[0] == "small"
+    assert (await served(rig, chat("smart")))[0] == "large"
+    caller = await rig.caller()
+    await caller.send(request(chat("smart"), *economy))
+    refusal = await caller.answer()
+    assert refusal.status in {429, 503}
+    assert "large: unsuitable" in refusal.error["message"]
+
+
 async def test_the_next_best_serves_when_the_best_is_full(edge: Edge) -> None:
     """Limits are judged by admit on exact state; the ranks of the scorer are the order in which it looks."""
     full = LARGE | {"deployments": [at("mock", "large", id="large", limits={"rpm": 1})]}
