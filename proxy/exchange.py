@@ -307,7 +307,8 @@ class Exchange:
             decision = attempts.decide(ended, monotonic())
             if decision == "done":
                 if self.shadow is not None and ended.outcome == "ok":
-                    edge.shadows.begin(self.shadow)
+                    copy, self.shadow = self.shadow, None
+                    edge.shadows.begin(copy)
                 return
             if decision == "next" and monotonic() < self.started_at + edge.total_timeout_s:
                 why = f"fallback:{ended.fault}" if ended.fault else f"retry:{ended.outcome}"
@@ -658,6 +659,8 @@ async def serve(
         edge.exchanges.discard(exchange)
         if edge.draining and not edge.exchanges:
             edge.quiet.set()
+        if exchange.shadow is not None:
+            edge.shadows.forget(exchange.shadow)
         exchange.finish()
         # An attempt knows its exchange; without this each request would be a cycle for the collector.
         exchange.current = None

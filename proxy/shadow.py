@@ -35,7 +35,7 @@ log = logging.getLogger("penstock.edge")
 MOST_COPIES: Final = 32
 """Copies that one worker has under way, whatever the experiments allow."""
 MOST_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of requests that are kept for them."""
+"""Bytes of requests that are kept for them, from before the original is answered."""
 
 
 class _Nobody:
@@ -113,7 +113,7 @@ class Shadows:
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._tasks: set[asyncio.Task[None]] = set()
-        self._bytes = 0
+        self.held = 0
         self._became = {
             word: edge.metrics.counter("penstock_shadow_copies_total", word)
             for word in ("answered", "failed", "refused", "dropped")
@@ -136,7 +136,11 @@ class Shadows:
         session = session_of(headers, original.body) if by_session else ""
         caller = original.offer.caller
         unit = unit_of(copying.sticky, caller, original.user, session, original.request_id)
-        if not copying.takes(unit, len(original.body)):
+        size = len(original.body)
+        if not copying.takes(unit, size):
+            return None
+        if self.held + size > MOST_BYTES:
+            self._count("dropped")
             return None
         try:
             offer = live.offer(
@@ -154,35 +158,38 @@ class Shadows:
         except (GatewayError, NoneFits):
             self._count("refused")
             return None
+        self.held += size
         return Copy(original, offer, tiers)
+
+    def forget(self, copy: Copy) -> None:
+        """Let go of a copy whose original was not answered."""
+        self.held -= len(copy.body)
 
     def begin(self, copy: Copy) -> None:
         """Send a copy on its way, now that the original was answered; or drop it."""
         edge = self._edge
-        size = len(copy.body)
         if (
             edge.draining
             or edge.gate.waiting
             or edge.gate.degraded
             or len(self._tasks) >= MOST_COPIES
-            or self._bytes + size > MOST_BYTES
         ):
             self._count("dropped")
+            self.forget(copy)
             return
-        self._bytes += size
-        task = edge.loop.create_task(self._go(copy, size))
+        task = edge.loop.create_task(self._go(copy))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _go(self, copy: Copy, size: int) -> None:
-        word = "dropped"
+    async def _go(self, copy: Copy) -> None:
+        word, size = "dropped", len(copy.body)
         try:
             word = await copy.go()
         except Exception:
             word = "failed"
             log.exception("the copy %s failed", copy.request_id)
         finally:
-            self._bytes -= size
+            self.held -= size
             self._count(word)
 
     async def close(self) -> None:

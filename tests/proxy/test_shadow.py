@@ -158,6 +158,29 @@ async def test_what_failed_is_not_copied(edge: Edge) -> None:
     assert (await rig.ask(chat("a"))).status == 503
     await rig.at_rest()
     assert copies(rig) == {}
+    assert rig.edge.shadows.held == 0
+
+
+async def test_what_is_kept_for_copies_is_bounded(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a caller reads its answer its request is kept; beyond the bound nothing is, and all is given back."""
+    rig = await edge(models={"a": [at("v", "a")], "b": PLAIN}, experiments=shadow(), scripted=["v"])
+    size = len(chat("a"))
+    monkeypatch.setattr("proxy.shadow.MOST_BYTES", size)
+    first = asyncio.ensure_future(rig.ask(chat("a")))
+    line = await rig.vendors["v"].line()
+    await line.gets()
+    assert rig.edge.shadows.held == size
+    second = asyncio.ensure_future(rig.ask(chat("a")))
+    other = await rig.vendors["v"].line()
+    await other.gets()
+    assert copies(rig) == {"dropped": 1}
+    for each in (line, other):
+        await each.says(whole(ANSWER))
+    assert [answer.status for answer in await asyncio.gather(first, second)] == [200, 200]
+    await became(rig, "answered")
+    await eventually(lambda: rig.edge.shadows.held == 0)
 
 
 async def test_copies_are_dropped_while_calls_wait(edge: Edge) -> None:
