@@ -34,7 +34,7 @@ VARIANTS = {
     "talks": "sim;tokens=24;reasoning=2;cached=3",
     "calls": "sim;tokens=16;tools=1",
     "down": "sim;status=503",
-    "cut": "sim;tokens=40;interval_ms=2;error=mid",
+    "cut": "sim;tokens=40;interval_ms=4;error=mid",
 }
 BROKEN = ("down", "cut")
 # Models of vectors, and what their vendors speak.

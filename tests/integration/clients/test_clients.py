@@ -108,13 +108,15 @@ def test_a_client_cannot_tell_who_answers(site: Site, books: Books, script: str)
     assert all(story.keys() == expected.keys() | {"missing", *BROKEN} for story in told.values())
     hows = [how for how in raised if "," not in how]
     assert set(told) == {f"{how}, {model}" if how else model for how in hows for model in MODELS}
-    wrong = {
-        (asked, what): value
-        for asked, story in told.items()
-        for what, value in story.items()
-        if value
-        != (expected | raised[asked.rpartition(", ")[0]] | (raised.get(asked) or {})).get(what)
-    }
+    wrong = {}
+    for asked, story in told.items():
+        errors = raised[asked.rpartition(", ")[0]]
+        right = expected | errors | raised.get(asked, {})
+        for what, value in story.items():
+            # On a machine that is held up, the error is there before anything was passed: it is a status then.
+            early = what == "cut" and value in {errors["down"], "InternalServerError"}
+            if value != right[what] and not early:
+                wrong[asked, what] = value
     assert wrong == {}
     again = AGAIN.get(script, {})
     each = [*USED, *THOUGHT_USED] if thinks else USED
@@ -131,9 +133,10 @@ def test_a_client_cannot_tell_who_answers(site: Site, books: Books, script: str)
     for model in MODELS:
         down, cut = ended[f"{model}-down"], ended[f"{model}-cut"]
         assert (down.status, down.cost_nusd) == (503, 0)
-        assert 0 < cut.output_tokens < 40
         # Gemini alone says with every chunk what it took so far.
-        assert cut.token_source == ("provider" if model == "gemini" else "estimated")
+        source = "provider" if model == "gemini" else "estimated"
+        assert cut.token_source in {source, "none"}
+        assert (0 < cut.output_tokens < 40) == (cut.token_source != "none")
 
 
 def test_cohere(site: Site, books: Books) -> None:
