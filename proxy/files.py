@@ -441,9 +441,9 @@ class Errand(Exchange):
         edge = self.edge
         provider = edge.live.config.providers[self._keeper]
         headers = dict(provider.headers)
-        if provider.api_key is not None:
-            name, value = self.endpoint.protocol.credential(provider.api_key.reveal())
-            headers[name] = value
+        shown = edge.live.shown(self._keeper)
+        if shown is not None:
+            headers[shown[0]] = shown[1]
         if content_type:
             headers["content-type"] = content_type
         origin = origin_of(provider.base_url, provider.ca_file, edge.trust)

@@ -481,15 +481,22 @@ class Live:
         )
         return packed
 
+    def shown(self, provider_name: str) -> tuple[str, str] | None:
+        """Return the header that shows a provider who asks, as it is now; None where it is shown nothing."""
+        provider = self.config.providers[provider_name]
+        if provider.token is not None:
+            value = self._token(provider.token).value.decode("ascii")
+            return ("authorization", f"Bearer {value}") if value else None
+        if provider.api_key is None:
+            return None
+        host = urlsplit(provider.base_url).hostname or ""
+        return _spoken(provider, host).protocol.credential(provider.api_key.reveal())
+
     def _place(self, option: Option, trust: MutableMapping[str, ssl.SSLContext]) -> Place:
         provider, placed = option.provider, option.placed
         origin = origin_of(provider.base_url, provider.ca_file, trust)
         dialect = _dialect(provider, origin.host)
-        spoken = spoken_by(
-            provider.protocol,
-            provider.dialect or platform_of(origin.host) or dialect.name,
-            versioned=provider.api_version is not None,
-        )
+        spoken = _spoken(provider, origin.host)
         token = None if provider.token is None else self._token(provider.token)
         secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
         secrets += [secret.reveal() for secret in provider.secrets()]
@@ -618,6 +625,15 @@ def _translated(way: Way, caller: translate.Vendor, facts: translate.Target) -> 
     assert vendor is not None
     assert isinstance(caller, translate.Protocol)
     return replace(way, translation=Translation(caller=caller, vendor=vendor, target=facts))
+
+
+def _spoken(provider: Provider, host: str) -> Spoken:
+    """Return what a provider can be asked, by what the configuration or its host says of it."""
+    return spoken_by(
+        provider.protocol,
+        provider.dialect or platform_of(host) or translate.of_host(host).name,
+        versioned=provider.api_version is not None,
+    )
 
 
 def _dialect(provider: Provider, host: str) -> translate.Dialect:

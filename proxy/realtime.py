@@ -225,9 +225,9 @@ class Session(Exchange):
         place = turn.place
         provider = self.edge.live.config.providers[place.provider]
         headers = dict(provider.headers)
-        if provider.api_key is not None:
-            name, value = self.endpoint.protocol.credential(provider.api_key.reveal())
-            headers[name] = value
+        shown = self.edge.live.shown(place.provider)
+        if shown is not None:
+            headers[shown[0]] = shown[1]
         for line in self.passed.decode("latin-1").split("\r\n"):
             name, colon, value = line.partition(": ")
             if colon:

@@ -77,13 +77,19 @@ _AZURE = Spoken(
 )
 
 
+# Of its older API, what is asked without a deployment has paths of its own, and is asked in the newer one.
+_OF_NO_DEPLOYMENT = frozenset({"openai.realtime", "openai.files", "openai.batches"})
+
+
 def _by_deployment(row: Endpoint) -> Endpoint:
     """Give the row of Azure's older API: a deployment stands in the path, and a version in the query."""
     path = row.path if row.word == "openai.responses" else f"/deployments/{{model}}{row.path}"
     return replace(row, path=f"/openai{path}?api-version={{version}}")
 
 
-_AZURE_ROWS = {row: _by_deployment(row) for row in _AZURE.passing}
+_AZURE_ROWS = {
+    row: _by_deployment(row) for row in _AZURE.passing if row.word not in _OF_NO_DEPLOYMENT
+}
 _AZURE_VERSIONED = Spoken(
     replace(_AZURE_PROTOCOL, bases=("/openai",)),
     {row: (theirs, theirs) for row, theirs in _AZURE_ROWS.items()},
@@ -101,10 +107,7 @@ _GEMINI = Spoken(
     # A stream that is asked for as an array comes as events, whose data are put into one.
     _same(GEMINI) | {_ARRAY: (_STREAM, _STREAM)},
     {
-        "generate": (
-            _ROWS["/v1beta/models/{model}:generateContent"],
-            _STREAM,
-        ),
+        "generate": (_ROWS["/v1beta/models/{model}:generateContent"], _STREAM),
         "embed": _one("/v1beta/models/{model}:batchEmbedContents"),
         "count": _one("/v1beta/models/{model}:countTokens"),
     },
@@ -182,8 +185,6 @@ _BEDROCK = Spoken(
 _SPOKEN: Mapping[str, Spoken] = MappingProxyType(
     {spoken.protocol.word: spoken for spoken in (_OPENAI, _ANTHROPIC, _GEMINI, _BEDROCK, _COHERE)}
 )
-
-
 _ON_VERTEX: Mapping[str, Spoken] = MappingProxyType(
     {"gemini": _VERTEX_GEMINI, "anthropic": _VERTEX_ANTHROPIC}
 )
@@ -191,11 +192,8 @@ _ON_VERTEX: Mapping[str, Spoken] = MappingProxyType(
 
 def platform_of(host: str) -> str:
     """Say whose platform serves a vendor's protocol at this host; "" where it is the vendor itself."""
-    return (
-        "vertex"
-        if host == _VERTEX_HOST or host.endswith((f"-{_VERTEX_HOST}", f".{_VERTEX_HOST}"))
-        else ""
-    )
+    at_google = host == _VERTEX_HOST or host.endswith((f"-{_VERTEX_HOST}", f".{_VERTEX_HOST}"))
+    return "vertex" if at_google else ""
 
 
 def spoken_by(protocol: str, dialect: str = "", *, versioned: bool = False) -> Spoken:

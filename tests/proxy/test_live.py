@@ -248,3 +248,22 @@ def test_request_ids_of_two_workers_differ() -> None:
     """A nonce of five bytes for each life."""
     assert len({boot_nonce() for _ in range(100)}) == 100
     assert all(len(boot_nonce()) == 10 for _ in range(10))
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ({"protocol": "openai", "api_key": "k" * 20}, ("authorization", f"Bearer {'k' * 20}")),
+        ({"protocol": "openai", "api_key": "k" * 20, "dialect": "azure"}, ("api-key", "k" * 20)),
+        ({"protocol": "gemini", "api_key": "k" * 20}, ("x-goog-api-key", "k" * 20)),
+        ({"protocol": "openai", "token": {"file": "/x"}}, ("authorization", "Bearer now")),
+        ({"protocol": "openai"}, None),
+    ],
+)
+def test_what_a_provider_is_shown(said: dict[str, Any], shown: tuple[str, str] | None) -> None:
+    """Its key as its protocol and dialect have it, or the token of the moment."""
+    made = live(providers={"p": {"base_url": "http://h"} | said})
+    for token in made.tokens:
+        assert made.shown("p") is None
+        made._token(token).value = b"now"
+    assert made.shown("p") == shown

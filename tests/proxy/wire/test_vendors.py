@@ -164,6 +164,8 @@ def test_azure_is_asked_by_deployment_or_by_version() -> None:
     head = azure(api_key="eyJhbGciOiJSUzI1NiJ9.e30.x").ways[CHAT].head.write(b"").decode()
     assert "authorization: Bearer eyJhbGciOiJSUzI1NiJ9.e30.x\r\n" in head
     assert place.ways[CHAT].cap_field == "max_completion_tokens"
+    assert ROWS["openai.files"] not in place.ways
+    assert ROWS["openai.files"] in azure().ways
 
 
 @pytest.mark.parametrize(
