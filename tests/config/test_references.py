@@ -114,6 +114,11 @@ def test_the_base_is_sound() -> None:
             "[m, auto]",
             ['f:11: routes.auto.models[1]: no model named "auto"; there are: "m", "n"'],
         ),
+        (
+            "{models: [m, n]}",
+            "{models: [m], degrade: [n, o]}",
+            ['f:11: routes.auto.degrade[1]: no model named "o"; there are: "m", "n"'],
+        ),
         ("[m, n]", "[m, m]", ['f:11: routes.auto.models[1]: "m" is listed twice; keep one']),
         (
             "[m, n]",

@@ -128,7 +128,8 @@ async def test_a_second_attempt_saves_a_first_one_that_fails(edge: Edge) -> None
     first = await asked(rig, "a")
     second = await asked(rig, "b")
     await first.says(whole(b"{}", status=b"500 Oh"))
-    await eventually(lambda: not rig.edge.gate.unsettled)
+    refused = rig.edge.metrics.counter("penstock_attempts_total", "m", "m/a", "upstream_refused")
+    await eventually(lambda: refused.value == 1)
     await second.says(*STREAM)
     assert (await caller.answer()).header("x-penstock-deployment") == "m/b"
     assert await booked(rig) == {"a": ("upstream_refused", "load"), "b": ("ok", "hedge")}
