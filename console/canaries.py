@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from config import live
 from config.changes import Draft, Edit, checked, set_value
 from config.models import Canary, Config
+from config.problems import ConfigError
 from config.scalars import moment_of
 from governance.arms import ArmSums, Look, look
 from routing.canary import Begin, Judgement, Move, Raise, Stop, judge, next_move
@@ -39,7 +40,8 @@ class Canaries:
     """
     The watch over the canaries of the configuration that runs.
 
-    `running` gives it with its number, None while there is none; `environ` resolves its references; `by` is who makes the changes.
+    `running` gives it with its number, None while there is none; `environ` resolves its references; `by` is who makes the changes;
+    `now` is the store's clock unless another is given: entries bear its time.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Canaries:
         *,
         by: str,
         every_s: float = LOOK_EVERY_S,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -83,14 +85,26 @@ class Canaries:
             if each.canary is not None and each.stopped is None
         }
         self._looks = {name: seen for name, seen in self._looks.items() if name in canaries}
-        for name, canary in canaries.items():
-            move, why = await self._move(name, canary)
-            if why:
-                # After a change another version runs, and the next look is at that one.
-                await self._change(number, name, move, why)
-                return
+        if not canaries:
+            return
+        at = await self._clock()
+        moves = [(name, *await self._move(name, canary, at)) for name, canary in canaries.items()]
+        # What does harm goes first.
+        for name, move, why in sorted(moves, key=lambda each: not isinstance(each[1], Stop)):
+            try:
+                if why and await self._change(number, name, move, why, at):
+                    # Another version runs by now, and the next look is at that one.
+                    return
+            except ConfigError as error:
+                _log.error("%s, but that cannot be published: %s", why, error)
 
-    async def _move(self, name: str, canary: Canary) -> tuple[Move, str]:
+    async def _clock(self) -> datetime:
+        if self._now is not None:
+            return self._now()
+        seconds, micros = await self._store.time()
+        return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
+
+    async def _move(self, name: str, canary: Canary, at: datetime) -> tuple[Move, str]:
         """Return what is to be done with a canary, and what the history is told of it; nothing when it is to wait."""
         begun_us = since_us(canary)
         if begun_us is None:
@@ -100,20 +114,24 @@ class Canaries:
             )
         seen = await asyncio.to_thread(look, self._ledger, name, begun_us, self._looks.get(name))
         self._looks[name] = seen
-        in_step_us = int(self._now().timestamp() * 1_000_000) - begun_us
+        in_step_us = int(at.timestamp() * 1_000_000) - begun_us
         move = next_move(canary, judged(name, canary, seen), in_step_us)
         if isinstance(move, Raise):
             before, after = canary.steps[canary.step], canary.steps[move.step]
             return move, f"canary {name} goes from {before:g} % to {after:g} %: it did no harm"
         return move, f"canary {name} is taken back: {move.why}" if isinstance(move, Stop) else ""
 
-    async def _change(self, number: int, name: str, move: Move, why: str) -> None:
-        """Publish what is to be done, unless somebody was faster: then it is judged anew."""
+    async def _change(self, number: int, name: str, move: Move, why: str, at: datetime) -> bool:
+        """
+        Publish what is to be done, unless somebody was faster: then it is judged anew.
+
+        Returns whether another version is live than the one that was judged. Raises `ConfigError`.
+        """
         version = await live.current(self._store)
         if version is None or version.number != number:
-            return
+            return True
         loaded = await asyncio.to_thread(
-            checked, version.document, self._edit(name, move), self._environ
+            checked, version.document, _edit(name, move, at), self._environ
         )
         kinds = {Begin: "experiment.begin", Raise: "experiment.raise", Stop: "experiment.rollback"}
         try:
@@ -127,22 +145,24 @@ class Canaries:
                 key_id=loaded.key_id,
             )
         except live.VersionConflict:
-            return
+            return True
         _log.log(logging.WARNING if isinstance(move, Stop) else logging.INFO, "%s", why)
+        return True
 
-    def _edit(self, name: str, move: Move) -> Edit:
-        # A moment of the configuration has no fractions: the next whole second.
-        since = (self._now() + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-        def edit(draft: Draft) -> None:
-            if isinstance(move, Stop):
-                set_value(("experiments", name, "stopped"), move.why)(draft)
-                return
-            if isinstance(move, Raise):
-                set_value(("experiments", name, "canary", "step"), move.step)(draft)
-            set_value(("experiments", name, "canary", "since"), since)(draft)
+def _edit(name: str, move: Move, at: datetime) -> Edit:
+    """Return a move as a change of the configuration, whose moments have no fractions: the next whole second."""
+    since = (at + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-        return edit
+    def edit(draft: Draft) -> None:
+        if isinstance(move, Stop):
+            set_value(("experiments", name, "stopped"), move.why)(draft)
+            return
+        if isinstance(move, Raise):
+            set_value(("experiments", name, "canary", "step"), move.step)(draft)
+        set_value(("experiments", name, "canary", "since"), since)(draft)
+
+    return edit
 
 
 def judged(name: str, canary: Canary, seen: Look) -> Judgement:

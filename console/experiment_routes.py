@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +17,7 @@ from console.answers import Refused, error_answer, json_answer
 from console.calls import Call, Route
 from console.canaries import judged, since_us
 from console.desk import Desk, refusals
+from console.quota_routes import clock
 from governance.arms import ArmSums, look
 from routing.canary import next_move
 from routing.experiments import SHADOW, compiled, share_at
@@ -42,7 +43,7 @@ async def _results(call: Call) -> web.Response:
         seen = await asyncio.to_thread(look, call.door.ledger, name, begun_us or 0)
     except LedgerUnreachable as error:
         return error_answer(503, "ledger_unavailable", str(error))
-    now_us = int(datetime.now(UTC).timestamp() * 1_000_000)
+    now_us = int((await clock(call.door)).timestamp() * 1_000_000)
     said = {
         "version": version.number,
         "name": name,
@@ -115,7 +116,7 @@ async def _stop(call: Call) -> web.Response:
 
 async def _resume(call: Call) -> web.Response:
     name = call.names["name"]
-    since = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = (await clock(call.door) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def edit(draft: Draft) -> None:
         _there(draft, name)

@@ -42,7 +42,9 @@ class Watch:
             "models": {
                 name: {"price": price, "deployments": [{"provider": "mock"}]} for name in ("a", "b")
             },
-            "experiments": {"luna": {"asked": "a", "canary": CANARY} | said},
+            "experiments": said
+            if "luna" in said
+            else {"luna": {"asked": "a", "canary": CANARY} | said},
         }
         loaded = load_text(json.dumps(document), source="test", environ={})
         await live.publish(self.ledger.redis, loaded.document, by="t", why="t", expected=None)
@@ -124,6 +126,30 @@ async def test_a_canary_that_does_none_rises_to_its_last_step(watch: Watch) -> N
     await watch.serve("canary", 20)
     await watch.serve("control", 20)
     assert (await watch.look()).number == raised.number
+
+
+async def test_what_does_harm_goes_first(watch: Watch) -> None:
+    """A rollback waits for nobody's beginning, and for nobody's mistake."""
+    sol = {"asked": "b", "canary": {"model": "a"}}
+    await watch.publish(
+        luna={"asked": "a", "canary": CANARY | {"since": "2026-11-22T03:00:00Z"}}, sol=sol
+    )
+    await watch.serve("canary", 25, "overloaded")
+    await watch.serve("control", 25)
+    assert (await watch.look()).kind == "experiment.rollback"
+    assert (await watch.look()).why == "canary sol begins with 1 % of the calls"
+
+
+async def test_the_clock_is_the_stores(ledger: Ledger) -> None:
+    """By which the entries are dated as well."""
+    watch = Watch(ledger)
+    watch.canaries = Canaries(ledger.redis, ledger.path, lambda: watch.running, {}, by="c")
+    await watch.publish()
+    await watch.look()
+    seconds, _ = await ledger.redis.time()
+    begun_us = since_us(watch.canary.canary)
+    assert begun_us is not None
+    assert abs(begun_us / 1_000_000 - seconds) < 60
 
 
 async def test_a_change_that_came_between_is_never_undone(watch: Watch) -> None:
