@@ -29,7 +29,9 @@ from proxy.wire.translate.core import (
     Turn,
 )
 from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect
+from proxy.wire.translate.embeddings import EMBEDDERS, Embedding
 from proxy.wire.translate.protocols import PROTOCOLS, VENDORS
+from proxy.wire.translate.rerank import RERANKERS, Reranking
 from tests.proxy.wire.translate.samples import PIXEL, WEATHER
 
 PAGE = Path(__file__).parents[4] / "docs" / "translations.md"
@@ -145,13 +147,45 @@ def can_ask(caller: str, feature: str) -> bool:
     return True
 
 
+TEXTS = Embedding(model="m", texts=("a", "b"))
+VECTORS = {
+    "texts": TEXTS,
+    "what the vectors are for": msgspec.structs.replace(TEXTS, task="query"),
+    "how alike two texts are": msgspec.structs.replace(TEXTS, task="similarity"),
+    "dimensions": msgspec.structs.replace(TEXTS, dimensions=256),
+    "base64": msgspec.structs.replace(TEXTS, as_base64=True),
+    "a title": msgspec.structs.replace(TEXTS, title="t"),
+    "cutting what is too long": msgspec.structs.replace(TEXTS, truncate=True),
+    "end user": msgspec.structs.replace(TEXTS, user="u-1"),
+    "what only the caller's protocol knows": msgspec.structs.replace(TEXTS, extra={"x": 1}),
+}
+QUERY = Reranking(model="m", query="q", documents=("a", "b"))
+ORDERS = {
+    "texts": QUERY,
+    "the best of them": msgspec.structs.replace(QUERY, top_n=1),
+    "texts in the answer": msgspec.structs.replace(QUERY, with_documents=True),
+    "cutting what is too long": msgspec.structs.replace(QUERY, max_tokens_per_doc=9),
+    "what only the caller's protocol knows": msgspec.structs.replace(QUERY, extra={"x": 1}),
+}
+
+
+def outcome_of_one(vendor: str, asked: Embedding | Reranking, family: str = "none") -> str:
+    """Say what becomes of texts that are to be embedded or put in order on the way to a vendor."""
+    spoken = (EMBEDDERS if isinstance(asked, Embedding) else RERANKERS)[vendor]
+    written = spoken.write_request(  # type: ignore[call-overload, operator, arg-type]
+        msgspec.structs.replace(asked, family=family), "served"
+    )
+    return "dropped" if written.dropped else "translated"
+
+
 def table(columns: dict[str, dict[str, str]]) -> str:
     """Write a table: a row for each feature, a column for each name."""
+    features = next(iter(columns.values()))
     head = "| | " + " | ".join(columns) + " |"
     rule = "|---|" + "---|" * len(columns)
     rows = [
         f"| {feature} | " + " | ".join(cells[feature] for cells in columns.values()) + " |"
-        for feature in FEATURES
+        for feature in features
     ]
     return "\n".join([head, rule, *rows])
 
@@ -169,6 +203,15 @@ def page() -> str:
     callers = {
         f"`{name}`": {feature: "yes" if can_ask(name, feature) else "no" for feature in FEATURES}
         for name in PROTOCOLS
+    }
+    vectors = {
+        f"`{name}`": {feature: outcome_of_one(name, asked) for feature, asked in VECTORS.items()}
+        for name in EMBEDDERS
+        if name != "ollama.embeddings"
+    }
+    orders = {
+        f"`{name}`": {feature: outcome_of_one(name, asked) for feature, asked in ORDERS.items()}
+        for name in RERANKERS
     }
     return f"""# Translations
 
@@ -201,6 +244,15 @@ What a protocol's answers can say follows the same rule.
 Text, reasoning, calls, refusals, why it ended, usage and errors are carried into every protocol, streamed and whole.
 Reasoning that its maker signed is carried so that it can be sent back, except through Ollama, whose answers have no field for a signature.
 Citations, log probabilities and what a vendor's own tools did are not translated.
+
+## Embeddings and rerank
+
+What vendors are asked by callers of any other protocol; vectors, scores, usage and errors are carried into every one.
+Inputs that are tokens or images, and vectors of other kinds than floats, are refused.
+
+{table(vectors)}
+
+{table(orders)}
 """
 
 

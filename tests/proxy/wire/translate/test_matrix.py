@@ -3,7 +3,16 @@
 import pytest
 
 from proxy.wire.translate.protocols import PROTOCOLS, VENDORS
-from tests.proxy.wire.translate.matrix import FEATURES, PAGE, can_ask, outcome, page
+from tests.proxy.wire.translate.matrix import (
+    FEATURES,
+    ORDERS,
+    PAGE,
+    VECTORS,
+    can_ask,
+    outcome,
+    outcome_of_one,
+    page,
+)
 
 
 def test_the_page_says_what_is_done() -> None:
@@ -52,3 +61,15 @@ def test_reasoning_goes_back_to_its_maker() -> None:
     for maker in ("signed by Google", "sealed by OpenAI"):
         assert outcome("anthropic.messages", f"reasoning {maker}") == "dropped"
     assert len(FEATURES) > 30
+
+
+def test_texts_are_embedded_and_put_in_order_everywhere() -> None:
+    """With what everyone has a word for; what nobody knows is declared, and kept within its protocol."""
+    for vendor in ("openai.embeddings", "gemini.embeddings", "cohere.embeddings"):
+        assert outcome_of_one(vendor, VECTORS["texts"]) == "translated"
+        assert outcome_of_one(vendor, VECTORS["dimensions"]) == "translated"
+        unknown = VECTORS["what only the caller's protocol knows"]
+        assert outcome_of_one(vendor, unknown) == "dropped"
+        assert outcome_of_one(vendor, unknown, vendor.partition(".")[0]) == "translated"
+    for vendor in ("cohere.rerank", "jina.rerank"):
+        assert outcome_of_one(vendor, ORDERS["the best of them"]) == "translated"
