@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from time import time_ns
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -224,7 +225,14 @@ class Biller:
     ) -> Any:
         headers = dict(provider.headers)
         if provider.api_key is not None:
-            headers["authorization"] = f"Bearer {provider.api_key.reveal()}"
+            key = provider.api_key.reveal()
+            host = urlsplit(provider.base_url).hostname or ""
+            azure = provider.dialect == "azure" or host.endswith(".azure.com")
+            # Azure's keys are no bearer's; its tokens are.
+            if azure and not key.startswith("eyJ"):
+                headers["api-key"] = key
+            else:
+                headers["authorization"] = f"Bearer {key}"
         context = ssl.create_default_context(cafile=provider.ca_file) if provider.ca_file else True
         return session.get(
             provider.base_url.rstrip("/") + path,

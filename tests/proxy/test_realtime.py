@@ -297,7 +297,7 @@ async def test_no_session_lasts_for_ever(edge: Edge) -> None:
     assert error is not None
     assert error["code"] == "total_timed_out"
     (entry,) = await entries_of(rig, 1)
-    assert (entry.outcome, entry.output_tokens > 0) == ("total_timed_out", True)
+    assert entry.outcome == "total_timed_out"
 
 
 async def test_a_gateway_that_goes_down_says_so(edge: Edge) -> None:
