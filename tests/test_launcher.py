@@ -198,6 +198,9 @@ def test_what_others_have_made_has_an_environment_of_its_own(checkout: Checkout)
     assert asked[-1] == "-m pytest tests/integration/clients -x"
     assert checkout.run("test", "clients").stderr == ""
     assert checkout.asked() == ["-m pytest tests/integration/clients"]
+    (checkout.root / ".venv-clients/bin/python").unlink()
+    checkout.run("test", "clients")
+    assert any(line.endswith(".venv-clients") for line in checkout.asked())
     (node / "package-lock.json").write_text("{ }")
     npm.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND'\nexit 1\n")
     said = checkout.run("test", "clients")
