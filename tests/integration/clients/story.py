@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import BaseModel
+
 URL = os.environ["PENSTOCK_URL"]
 KEY = os.environ["PENSTOCK_KEY"]
 MODELS = os.environ["PENSTOCK_MODELS"].split(",")
@@ -18,12 +20,13 @@ EMBED = ["the gate", "the gate and the pipe"]
 THINK = "Think."
 JOURNEY = "Plan a journey."
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-PLAN = {
-    "type": "object",
-    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-    "required": ["city", "days"],
-    "additionalProperties": False,
-}
+
+
+class Journey(BaseModel):
+    """What a plan says."""
+
+    city: str
+    days: int
 
 
 def raised(ask: Callable[[], Any]) -> str:

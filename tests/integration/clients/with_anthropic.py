@@ -3,17 +3,22 @@
 from typing import Any
 
 from anthropic import Anthropic
-from pydantic import BaseModel
-from story import CITY, HELLO, JOURNEY, KEY, MODELS, REPORT, THINK, URL, WEATHER, raised, tell
+from story import (
+    CITY,
+    HELLO,
+    JOURNEY,
+    KEY,
+    MODELS,
+    REPORT,
+    THINK,
+    URL,
+    WEATHER,
+    Journey,
+    raised,
+    tell,
+)
 
 TOOL: Any = {"name": "get_weather", "input_schema": CITY}
-
-
-class Journey(BaseModel):
-    """What a plan says."""
-
-    city: str
-    days: int
 
 
 def story(client: Anthropic, model: str) -> dict[str, Any]:

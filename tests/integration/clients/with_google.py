@@ -4,7 +4,6 @@ from typing import Any
 
 from google import genai
 from google.genai import types
-from pydantic import BaseModel
 from story import (
     CITY,
     EMBED,
@@ -17,18 +16,12 @@ from story import (
     URL,
     VECTORS,
     WEATHER,
+    Journey,
     raised,
     tell,
 )
 
 TOOLS: Any = [{"function_declarations": [{"name": "get_weather", "parameters_json_schema": CITY}]}]
-
-
-class Journey(BaseModel):
-    """What a plan says."""
-
-    city: str
-    days: int
 
 
 def story(models: Any, model: str) -> dict[str, Any]:

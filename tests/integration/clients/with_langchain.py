@@ -16,6 +16,7 @@ from story import (
     URL,
     VECTORS,
     WEATHER,
+    Journey,
     raised,
     tell,
 )
@@ -25,13 +26,6 @@ class get_weather(BaseModel):  # noqa: N801 - the name is the tool's
     """Say what the weather is."""
 
     city: str
-
-
-class Journey(BaseModel):
-    """What a plan says."""
-
-    city: str
-    days: int
 
 
 def made(kind: str, model: str) -> Any:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from ollama import Client
-from pydantic import BaseModel
 from story import (
     CITY,
     EMBED,
@@ -16,18 +15,12 @@ from story import (
     URL,
     VECTORS,
     WEATHER,
+    Journey,
     raised,
     tell,
 )
 
 TOOL: Any = {"type": "function", "function": {"name": "get_weather", "parameters": CITY}}
-
-
-class Journey(BaseModel):
-    """What a plan says."""
-
-    city: str
-    days: int
 
 
 def story(client: Client, model: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from openai import OpenAI
-from pydantic import BaseModel
 from story import (
     CITY,
     EMBED,
@@ -17,6 +16,7 @@ from story import (
     URL,
     VECTORS,
     WEATHER,
+    Journey,
     raised,
     tell,
 )
@@ -28,13 +28,6 @@ RESPONSES_TOOL: Any = {
     "parameters": CITY,
     "strict": False,
 }
-
-
-class Journey(BaseModel):
-    """What a plan says."""
-
-    city: str
-    days: int
 
 
 def by_chat(client: OpenAI, model: str) -> dict[str, Any]:
