@@ -183,26 +183,33 @@ class _Turn:
 
     async def _ask_one(self, cell: Cell, rows: Sequence[bytes]) -> list[Any] | None:
         """Ask one cell; None when it does not answer, or what was written there may be lost by a failover."""
+        store = self._stores[cell]
         keys = [cell.shares, *(key_of(scope.name, cell) for scope in self._scopes)]
+        args: list[Any] = [self._now, self._number, self._token, *rows]
+        text = scripts.load("ratelimit", "share").text
         try:
-            async with asyncio.timeout(WITHIN_S), self._stores[cell].client() as ours:
-                script = ours.register_script(scripts.load("ratelimit", "share").text)
-                answer: list[Any] = await script(
-                    keys=keys, args=[self._now, self._number, self._token, *rows]
-                )
-                return answer if not rows or await _has_reached_a_replica(ours) else None
+            async with asyncio.timeout(WITHIN_S):
+                if rows and await _has_replicas(store):
+                    # One after the other on one connection: WAIT speaks of what was written on its own.
+                    together: Any = store.pipeline(transaction=False)
+                    async with together:
+                        together.eval(text, len(keys), *keys, *args)
+                        together.wait(1, REPLICA_WITHIN_MS)
+                        answer, reached = await together.execute()
+                    return answer if reached else None
+                found: list[Any] = await store.register_script(text)(keys=keys, args=args)
+                return found
         except (RedisError, OSError):
             return None
 
 
-async def _has_reached_a_replica(client: Any) -> bool:
-    """Tell whether what this connection wrote is known to a replica, where there is any."""
+async def _has_replicas(store: Any) -> bool:
+    """Tell whether a server has replicas that must know what is written."""
     try:
-        replicas = (await client.info("replication")).get("connected_slaves", 0)
-        return not replicas or bool(await client.wait(1, REPLICA_WITHIN_MS))
+        return bool((await store.info("replication")).get("connected_slaves", 0))
     except ResponseError:
         # Nobody may ask, as with some managed stores; they answer for their failovers themselves.
-        return True
+        return False
 
 
 def _part(least: Limits, now_us: int, limits: bytes, state: bytes) -> Part:

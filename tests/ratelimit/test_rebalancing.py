@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import msgpack
 import pytest
@@ -276,7 +276,7 @@ async def _timeline(
 class Away:
     """A store that does not answer."""
 
-    def client(self) -> Any:
+    def register_script(self, _: str) -> Any:
         """Fail."""
         raise redis.exceptions.ConnectionError("away")
 
@@ -431,11 +431,6 @@ class Turns:
         self._real = real
         self._schedule = schedule
 
-    @contextlib.asynccontextmanager
-    async def client(self) -> AsyncIterator["Turns"]:
-        """Hand out itself as a connection."""
-        yield self
-
     def register_script(self, text: str) -> Callable[..., Any]:
         """Return what runs a script when its turn has come."""
         script = self._real.register_script(text)
@@ -512,24 +507,42 @@ async def test_what_shrank_must_reach_a_replica_before_anything_grows(
 
 
 class Lagging:
-    """A store with a replica that is late."""
+    """A store with a replica that is late, and a pipeline to it."""
 
     def __init__(self, real: "redis.asyncio.Redis") -> None:
         self.reached = 0
         self.register_script = real.register_script
-
-    @contextlib.asynccontextmanager
-    async def client(self) -> AsyncIterator["Lagging"]:
-        """Hand out itself as a connection."""
-        yield self
+        self._real = real
+        self._asked: list[tuple[Any, ...]] = []
 
     async def info(self, _: str) -> dict[str, int]:
         """Tell of the replica."""
         return {"connected_slaves": 1}
 
-    async def wait(self, *_: int) -> int:
-        """Tell how many replicas have what was written."""
-        return self.reached
+    def pipeline(self, *, transaction: bool) -> "Lagging":
+        """Hand out itself."""
+        assert not transaction
+        self._asked = []
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is kept open."""
+
+    def eval(self, *said: Any) -> None:
+        """Queue a script."""
+        self._asked.append(said)
+
+    def wait(self, count: int, _: int) -> None:
+        """Queue the question how many replicas have it."""
+        assert count == 1
+
+    async def execute(self) -> list[Any]:
+        """Carry both out."""
+        (said,) = self._asked
+        return [await self._real.eval(*said), self.reached]
 
 
 async def test_whoever_has_come_later_goes_first(redis_client: "redis.asyncio.Redis") -> None:
