@@ -10,9 +10,12 @@ Active probes: whether those who serve models are there, asked once for the whol
 
 What speaks of our key or of our rate is an answer of somebody who is there; what fails is silence, a broken connection, or a 5xx.
 A call has to be answered.
+
+Failure stance: what cannot be told to the store is told by the next probe; a vendor that is slow keeps nobody else waiting.
 """
 
 import asyncio
+import logging
 import re
 import secrets
 import ssl
@@ -27,11 +30,12 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import orjson
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from config.models import Config, PlacedDeployment, Provider
 from console.stores import Stores, in_each
 from governance.ledger import Entry, encode
-from ratelimit.reports import STATES, Finding, Standing, read_standings, report
+from ratelimit.reports import OFFLINE_AFTER, STATES, Finding, Standing, read_standings, report
 from routing.catalogue import Rates, cost_nusd
 from routing.eligibility import Pool
 from store.cells import FIRST, Cell
@@ -42,6 +46,7 @@ ROUND_S: Final = 1.0
 AT_ONCE: Final = 16
 ANSWER_BYTES: Final = 64 * 1024
 USER_AGENT: Final = "penstock-probe"
+_log = logging.getLogger("penstock.probes")
 _VERSIONS: Final = re.compile(r"/v1(?:beta)?$")
 
 
@@ -181,47 +186,59 @@ class Prober:
         self._due: dict[str, float] = {}
         self._trust: dict[str, ssl.SSLContext] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
+        # Whose last probes have not ended yet: a vendor that is slow keeps nobody else waiting.
+        self._busy: set[str] = set()
+        self._offline: set[str] = set()
 
     async def run(self) -> None:
-        """Probe until cancelled. Raises what redis-py raises."""
-        async with aiohttp.ClientSession(trust_env=False) as session:
+        """Probe until cancelled."""
+        async with (
+            aiohttp.ClientSession(trust_env=False) as session,
+            asyncio.TaskGroup() as tasks,
+        ):
             while True:
-                await self.round(session, monotonic())
+                self.round(session, tasks, monotonic())
                 await asyncio.sleep(ROUND_S)
 
-    async def round(self, session: aiohttp.ClientSession, now: float) -> None:
-        """Probe those whose time has come; `now` is a monotonic clock's, in seconds."""
+    def round(self, session: aiohttp.ClientSession, tasks: asyncio.TaskGroup, now: float) -> None:
+        """Begin to probe those whose time has come; `now` is a monotonic clock's, in seconds."""
         running = self._running()
         if running is None:
             return
         config = running[0]
-        async with asyncio.TaskGroup() as tasks:
-            for name, provider in config.providers.items():
-                if self._due.get(name, 0.0) <= now:
-                    self._due[name] = now + provider.health.interval_s
-                    tasks.create_task(self._probe(session, config, name))
+        for name, provider in config.providers.items():
+            if name not in self._busy and self._due.get(name, 0.0) <= now:
+                self._due[name] = now + provider.health.interval_s
+                self._busy.add(name)
+                tasks.create_task(self._probe(session, config, name))
 
     async def _probe(self, session: aiohttp.ClientSession, config: Config, name: str) -> None:
+        try:
+            async with self._slots:
+                await self._probe_one(session, config, name)
+        finally:
+            self._busy.discard(name)
+
+    async def _probe_one(self, session: aiohttp.ClientSession, config: Config, name: str) -> None:
         provider = config.providers[name]
         placed = [one for one in config.deployments.values() if one.deployment.provider == name]
         how = probe_of(provider)
         if how == "off" or not placed:
             return
-        async with self._slots:
-            if how == "call":
-                for one, rates in _priced(config, placed):
-                    asked = _call(provider, one.upstream_name)
-                    if asked is None:
-                        continue
-                    found = await self._called(session, provider, one, asked, rates)
-                    await self._tell(name, [one], found)
-                return
-            if how == "models" and provider.protocol in _MODELS:
-                asked = _Asked(_MODELS[provider.protocol](provider), _headers(provider))
-                finding, _ = await self._ask(session, provider, asked, listed=True)
-            else:
-                finding = await self._connected(provider)
-            await self._tell(name, placed, finding)
+        if how == "call":
+            for one, rates in _priced(config, placed):
+                asked = _call(provider, one.upstream_name)
+                if asked is None:
+                    continue
+                found = await self._called(session, provider, one, asked, rates)
+                await self._tell(name, [one], found)
+            return
+        if how == "models" and provider.protocol in _MODELS:
+            asked = _Asked(_MODELS[provider.protocol](provider), _headers(provider))
+            finding, _ = await self._ask(session, provider, asked, listed=True)
+        else:
+            finding = await self._connected(provider)
+        await self._tell(name, placed, finding)
 
     async def _tell(self, name: str, placed: list[PlacedDeployment], finding: Finding) -> None:
         self.counts[name, "fine" if finding.fine else "failed"] += 1
@@ -232,9 +249,23 @@ class Prober:
         async def tell(cell: Cell, store: Redis) -> None:
             told = finding if cell is FIRST else elsewhere
             for one in placed:
-                await report(store, one.id, told, interval_s=interval_s, cell=cell)
+                failures = await report(store, one.id, told, interval_s=interval_s, cell=cell)
+                if cell is FIRST:
+                    self._log(one.id, finding, failures)
 
-        await in_each(self._stores, tell)
+        try:
+            await in_each(self._stores, tell)
+        except (RedisError, OSError) as error:
+            # The next probe tells it.
+            _log.warning("what a probe found cannot be told: %s", error)
+
+    def _log(self, deployment: str, finding: Finding, failures: int) -> None:
+        if failures >= OFFLINE_AFTER and deployment not in self._offline:
+            self._offline.add(deployment)
+            _log.warning("the deployment %s is offline: %s", deployment, finding.why)
+        elif finding.fine and deployment in self._offline:
+            self._offline.discard(deployment)
+            _log.info("the deployment %s is back", deployment)
 
     def _interval(self, name: str) -> float:
         running = self._running()

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from config.loader import load_published, load_text
-from config.models import Config
+from config.models import Config, HealthProbe
 from console.probes import Prober, probe_of
 from governance.ledger import decode
 from ratelimit.limits import records
@@ -77,7 +77,8 @@ async def probed(redis_client: Any, made: Config, *at: float) -> Prober:
     prober = Prober({FIRST: redis_client}, lambda: (made, 1), replica="here/control")
     async with aiohttp.ClientSession() as session:
         for moment in at or (1000.0,):
-            await prober.round(session, moment)
+            async with asyncio.TaskGroup() as tasks:
+                prober.round(session, tasks, moment)
     return prober
 
 
@@ -198,6 +199,58 @@ async def test_everybody_is_probed_in_his_own_time(
     one, url = vendor
     await probed(redis_client, config(url, interval_s=10), 1000.0, 1009.9, 1010.0, 1015.0)
     assert len(one.asked) == 2
+
+
+async def test_a_vendor_that_is_slow_keeps_nobody_waiting(
+    redis_client: Any, vendor: tuple[Vendor, str]
+) -> None:
+    """Its next probe begins when this one has ended; those of others in their own time."""
+    one, url = vendor
+    one.hangs.clear()
+    made = config(url, timeout_s=20, probe="connect")
+    slow = made.providers["v"].model_copy(
+        update={"health": HealthProbe(probe="models", timeout_s=20)}
+    )
+    there = made.models["a"].deployments[0].model_copy(update={"provider": "slow"})
+    made = made.model_copy(
+        update={
+            "providers": {"slow": slow, "v": made.providers["v"]},
+            "models": {
+                "a": made.models["a"].model_copy(update={"deployments": (there,)}),
+                "b": made.models["b"],
+            },
+        }
+    )
+    await seed(redis_client, records(made, 1), 1)
+    prober = Prober({FIRST: redis_client}, lambda: (made, 1), replica="here/control")
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
+        for n, moment in enumerate((1000.0, 1030.0, 1060.0), 1):
+            async with asyncio.timeout(20):
+                while prober.counts["v", "fine"] < n:
+                    # A round that comes too soon does nothing.
+                    prober.round(session, tasks, moment)
+                    await asyncio.sleep(0.002)
+        one.hangs.set()
+    assert prober.counts == {("v", "fine"): 3, ("slow", "fine"): 1}
+    assert len(one.asked) == 1
+
+
+async def test_who_goes_offline_and_comes_back_is_told_once(
+    redis_client: Any, vendor: tuple[Vendor, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line for each, however often it is probed."""
+    one, url = vendor
+    made = config(url, interval_s=1)
+    await seed(redis_client, records(made, 1), 1)
+    prober = Prober({FIRST: redis_client}, lambda: (made, 1), replica="here/control")
+    caplog.set_level("INFO", "penstock.probes")
+    async with aiohttp.ClientSession() as session:
+        for n, status in enumerate([500, 500, 500, 200, 200]):
+            one.status = status
+            async with asyncio.TaskGroup() as tasks:
+                prober.round(session, tasks, 1000.0 + n)
+    said = [record.getMessage() for record in caplog.records if "a/v" in record.getMessage()]
+    assert said == ["the deployment a/v is offline: status_500", "the deployment a/v is back"]
 
 
 async def test_off_is_off(redis_client: Any, vendor: tuple[Vendor, str]) -> None:
