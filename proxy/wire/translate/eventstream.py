@@ -28,6 +28,9 @@ __all__ = ["EventStreamFrames", "EventStreamSplitter", "Frame", "FrameSplitter",
 
 # Amazon's own limits: a payload of 16 MiB and headers of 128 KiB.
 MAX_FRAME = (16 << 20) + (128 << 10) + 16
+# What is remembered of a stream's headers: so many, each so long at most.
+MAX_KNOWN = 32
+MAX_KNOWN_BYTES = 256
 _PRELUDE = struct.Struct(">III")
 _NUMBER = struct.Struct(">I")
 _LENGTH = struct.Struct(">H")
@@ -46,10 +49,12 @@ class Frame(NamedTuple):
 class FrameSplitter:
     """Cuts a byte stream into frames, and checks them."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_known")
 
     def __init__(self) -> None:
         self._held = b""
+        # Headers as they were read: nearly all frames of a stream have the same.
+        self._known: dict[bytes, Mapping[str, str]] = {}
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take what was read; give the frames it completes. Raises `BadFrame`."""
@@ -72,8 +77,16 @@ class FrameSplitter:
             if crc32(frame[:-4]) != check:
                 raise BadFrame("a frame does not match its checksum")
             at += total
-            yield Frame(_read_headers(frame[12 : 12 + headers]), frame[12 + headers : -4])
+            yield Frame(self._headers(frame[12 : 12 + headers]), frame[12 + headers : -4])
         self._held = held[at:]
+
+    def _headers(self, data: bytes) -> Mapping[str, str]:
+        found = self._known.get(data)
+        if found is None:
+            found = _read_headers(data)
+            if len(self._known) < MAX_KNOWN and len(data) <= MAX_KNOWN_BYTES:
+                self._known[data] = found
+        return found
 
     def tail(self) -> bytes:
         """Give what is held: the begun frame that a stream ends with when it was cut."""
@@ -158,8 +171,10 @@ class EventStreamSplitter:
             return b""
         try:
             for frame in self._splitter.frames(data):
-                # A line end in JSON is blank space: no text can hold one.
-                text = _document(frame).replace(b"\n", b" ").replace(b"\r", b" ")
+                text = _document(frame)
+                if b"\n" in text or b"\r" in text:
+                    # A line end in JSON is blank space: no text can hold one.
+                    text = text.replace(b"\n", b" ").replace(b"\r", b" ")
                 events.append(b"data: %b\n\n" % text)
         except BadFrame as fault:
             self._over = True
@@ -178,4 +193,4 @@ def _document(frame: Frame) -> bytes:
     if headers.get(":message-type") == "error":
         kind = headers.get(":error-code", "error")
         payload = msgspec.json.encode({"message": headers.get(":error-message", "")})
-    return b'{"type":' + msgspec.json.encode(kind) + b',"payload":' + payload + b"}"
+    return b'{"type":%b,"payload":%b}' % (msgspec.json.encode(kind), payload)
