@@ -90,7 +90,8 @@ class Lesson(NamedTuple):
         More defects never raise it, a better vote never lowers it.
         """
         voted = (prior * PRIOR_VOTES + self.score) / (PRIOR_VOTES + self.votes)
-        return voted * (1.0 - self.defects / (PRIOR_CALLS + self.calls))
+        # An answer may have a defect of its own and be asked for again: then it counts for more than one.
+        return voted * max(1.0 - self.defects / (PRIOR_CALLS + self.calls), 0.0)
 
 
 NO_LESSON = Lesson()

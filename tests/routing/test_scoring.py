@@ -299,6 +299,7 @@ def test_a_lesson_keeps_a_quality_between_nothing_and_all(
     assert lesson._replace(defects=calls).corrected(prior) <= quality + 1e-9
     assert lesson._replace(score=votes).corrected(prior) >= quality - 1e-9
     assert Lesson().corrected(prior) == pytest.approx(prior)
+    assert Lesson(calls, calls * 1.5 + 60).corrected(prior) == pytest.approx(0)
 
 
 def test_what_is_learned_changes_the_choice() -> None:
