@@ -82,10 +82,12 @@ def _show(gateway: Gateway, options: argparse.Namespace) -> int:
             f"{100 * each['errors'] / each['tries']:.1f} %" if each["tries"] else "-",
             "-" if each["ttft_us"] is None else f"{each['ttft_us'] / 1000:.0f}",
             "-" if each["cost_nusd"] is None else f"{each['cost_nusd'] / 1e9:.6f}",
+            "-" if each["faults"] is None else f"{100 * each['faults']:.1f} %",
         ]
         for each in answer["arms"]
     ]
-    print_table(["arm", "share", "tries", "failures", "TTFT ms", "USD/call"], rows, left=1)
+    heads = ["arm", "share", "tries", "failures", "TTFT ms", "USD/call", "faults"]
+    print_table(heads, rows, left=1)
     for each in answer["findings"]:
         print(_said(each))
     return 0

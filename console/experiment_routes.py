@@ -100,6 +100,7 @@ def _arm(name: str, share: float | None, sums: ArmSums) -> dict[str, Any]:
         "errors": sums.errors,
         "ttft_us": round(math.exp(sums.ttft_sum / timed)) if timed else None,
         "cost_nusd": round(sums.cost_sum / billed) if billed else None,
+        "faults": sums.defect_sum / billed if billed else None,
     }
 
 

@@ -712,6 +712,7 @@ class ArmShape(Shape):
     errors: int = Field(description="Tries that failed, or that its own places could not take.")
     ttft_us: int | None = Field(description="Geometric mean of the first-byte times.")
     cost_nusd: int | None = Field(description="Mean cost of an answer.")
+    faults: float | None = Field(description="What was wrong with its answers, from 0 to 1.")
 
 
 class FindingShape(Shape):

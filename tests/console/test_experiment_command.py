@@ -24,15 +24,16 @@ async def test_experiments_are_listed(operator: Api) -> None:
 async def test_what_an_experiment_has_shown_is_told(operator: Api, ledger: Ledger) -> None:
     """Shares, tries, failures, the first byte and the cost of each arm."""
     for number in range(4):
-        await ledger.append(f"r{number}.1", experiment="idle/a", ttft_us=2_000_000, cost_nusd=2_000)
+        said = {"ttft_us": 2_000_000, "cost_nusd": 2_000, "defect": 0 if number else 1000}
+        await ledger.append(f"r{number}.1", experiment="idle/a", **said)
     await ledger.append("x.1", experiment="idle/b", outcome="overloaded")
     await ledger.drain()
     ended = await typed("experiment show idle")
     assert ended.code == 0, ended.err
     first, _, a, b = ended.out.splitlines()
     assert first == "idle: arms behind demo; stopped: not begun"
-    assert a.split() == ["a", "50", "%", "4", "0.0", "%", "2000", "0.000002"]
-    assert b.split() == ["b", "50", "%", "1", "100.0", "%", "-", "-"]
+    assert a.split() == ["a", "50", "%", "4", "0.0", "%", "2000", "0.000002", "25.0", "%"]
+    assert b.split() == ["b", "50", "%", "1", "100.0", "%", "-", "-", "-"]
     assert (await typed("experiment show nothing")).code == 2
 
 
