@@ -37,12 +37,14 @@ from store.cells import Cell, cell
 __all__ = ["Biller"]
 
 LOOK_EVERY_S = 30
+# Of the store's clock, in unix microseconds: 2024-01-01.
+FIRST_US = 1_704_067_200_000_000
 POLL_EVERY_S = 2.0
 ANSWER_WITHIN_S = 60.0
 OUTPUT_WITHIN_S = 600.0
 MOST_LINE = 64 << 20
-# For how long an output may be missing that its batch names.
-PATIENCE_S = 30 * 86_400
+# Older than this no vendor knows a batch any more: what was charged in advance stays.
+PATIENCE_S = 60 * 86_400
 
 _log = logging.getLogger("penstock.batches")
 
@@ -98,6 +100,11 @@ class Biller:
                     _log.warning("batch %s is not billed yet: %s", one.id, type(error).__name__)
 
     async def _look(self, session: aiohttp.ClientSession, config: Config, one: Kept) -> None:
+        bill = read_bill(one.bill)
+        if self._unix_s() - (FIRST_US + bill.at_us) // 1_000_000 > PATIENCE_S:
+            _log.warning("batch %s never ended; it stays charged with its advance", one.id)
+            await shelf.billed(self._store, one.id)
+            return
         provider = config.providers.get(one.provider)
         if provider is None:
             _log.warning("batch %s waits for its provider, which is not configured", one.id)
@@ -108,7 +115,6 @@ class Biller:
         await shelf.outputs(self._store, one, document, self._unix_s())
         if batch.status not in ENDED:
             return
-        bill = read_bill(one.bill)
         rates = self._rates(config, bill)
         used, cost = LineUsage(), 0
         if batch.output_file_id:

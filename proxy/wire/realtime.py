@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from proxy.wire.meter import MAX_TOKENS, Units, Usage, within
 
-__all__ = ["BETA", "TurnMeter", "error_event", "presented"]
+__all__ = ["TurnMeter", "error_event", "presented"]
 
 KEY_PREFIX: Final = "openai-insecure-api-key."
 BETA: Final = "openai-beta."
@@ -32,10 +32,6 @@ HEARD_PER_TOKEN: Final = 6_400
 HEAD: Final = 256
 
 _SOUND = re.compile(r'"response\.(?:output_)?audio\.delta"')
-
-
-class _Cached(Struct, gc=False):
-    audio_tokens: int | None = None
 
 
 class _Details(Struct, gc=False):

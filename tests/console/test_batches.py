@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from config.loader import load_text
 from config.models import Config
-from console.batches import LOOK_EVERY_S, Biller
+from console.batches import FIRST_US, LOOK_EVERY_S, PATIENCE_S, Biller
 from governance import kept as shelf
 from governance.batches import Bill, write_bill
 from governance.kept import Kept
@@ -56,7 +56,7 @@ def bill(**said: Any) -> Bill:
         "users": (),
         "cell": 0,
         "candidate": 0,
-        "at_us": 0,
+        "at_us": NOW_S * 1_000_000 - FIRST_US,
         "provider": "v",
     }
     return Bill(**known | said)
@@ -144,6 +144,16 @@ async def test_one_that_cannot_be_read_holds_up_no_other(redis_client: Redis) ->
     assert biller.billed == 1
     (entry,) = await entries(redis_client)
     assert (entry.cost_nusd, entry.model) == (0, "gone")
+
+
+async def test_a_batch_that_nobody_knows_any_more_stays_charged(redis_client: Redis) -> None:
+    """It is not asked for ever."""
+    vendor = Vendor()
+    old = bill(at_us=(NOW_S - PATIENCE_S - 1) * 1_000_000 - FIRST_US)
+    biller = await run(redis_client, vendor, old)
+    assert (biller.billed, vendor.asked) == (0, [])
+    assert await redis_client.zcard("{c0}:kb") == 0
+    assert await entries(redis_client) == []
 
 
 async def test_without_a_configuration_it_waits(redis_client: Redis) -> None:

@@ -7,6 +7,7 @@ The vendor is the mock, whose batches go on by one state each time that they are
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ SIM = "sim;tokens=5;prompt=40"
 # Half of 40 tokens at 1000 and 5 at 2000 nano-USD.
 CALL_NUSD = (40 * 1000 + 5 * 2000) // 2
 OTHER_KEY = "sk-caller-other-5b1f0c7e9d3a2468"
-TIME_S = 1_900_000_000
+# The control's clock goes before the edge's, so that whatever was created is due.
+AHEAD_S = 3600
 
 
 def calls(count: int = 3, model: str = "m", **body: Any) -> bytes:
@@ -66,7 +68,7 @@ def biller(rig: Rig) -> Biller:
         {FIRST: rig.redis},
         lambda: rig.edge.live.config,
         replica="test/control",
-        unix_s=lambda: TIME_S,
+        unix_s=lambda: int(datetime.now(UTC).timestamp()) + AHEAD_S,
     )
 
 
