@@ -118,12 +118,13 @@ for i, one in ipairs(settlements) do
     end
   end
   if d and one[7] > 0 then
-    local left = one[15] ~= 0 and one[15] or nil
-    learn(d, now, one[7], one[8], one[9], one[14] or 1, one[2], admitted, left)
+    learn(d, now, one[7], one[8], one[9], one[14] or 1, one[2], admitted)
     d.dirty = true
   elseif d then
     unclaim(d, one[2])
   end
+  -- What a vendor said of its limits is true however the attempt ended.
+  if d and one[15] and one[15] ~= 0 then noted(d, now, one[15]) end
   if entry then
     entries[#entries + 1] = entry
     input_sum, output_sum, cost_sum = input_sum + input, output_sum + output, cost_sum + cost

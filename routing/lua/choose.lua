@@ -74,8 +74,8 @@ end
 
 -- Takes a deployment's scope, now, its health word (1 fine, 2 failed, 3 throttled, 4 nobody is there,
 -- 0 says nothing), the first-byte time, the cooling that the vendor asked for in us, the kind of call,
--- the attempt's id, when it was admitted, and what its vendor said is left (see breaker.lua), or nil.
-local function learn(d, now, health, ttft, cool, kind, id, at, left)
+-- the attempt's id, and when it was admitted.
+local function learn(d, now, health, ttft, cool, kind, id, at)
   local s = d.s
   local tried = unclaim(d, id)
   if health == 1 then
@@ -93,5 +93,4 @@ local function learn(d, now, health, ttft, cool, kind, id, at, left)
   if health == 3 and cool < COOL_US then cool = COOL_US end
   if cool > THROTTLE_MOST_US then cool = THROTTLE_MOST_US end
   if cool > throttled(d, now) then s[7] = now + cool end
-  if left then noted(d, now, left) end
 end

@@ -341,13 +341,15 @@ class State:
         cool = min(cool, HOUR)
         if cool > self.throttled(now):
             self.throttled_until = now + cool
-        if one.left:
+
+    def note(self, now: int, left: tuple[int, int, int, int]) -> None:
+        """Take what its vendor said is left."""
+        for what, said, lasts in (("requests", *left[:2]), ("tokens", *left[2:])):
             told = self.told()
-            for what, said, lasts in (("requests", *one.left[:2]), ("tokens", *one.left[2:])):
-                if said >= 0 and lasts > 0:
-                    known, until = told.left.get(what, (0, 0))
-                    least = min(said, known) if _left(until, now, HOUR) else said
-                    told.left[what] = least, now + min(lasts, HOUR)
+            if said >= 0 and lasts > 0:
+                known, until = told.left.get(what, (0, 0))
+                least = min(said, known) if _left(until, now, HOUR) else said
+                told.left[what] = least, now + min(lasts, HOUR)
 
     def told(self) -> Health:
         """Return its health, to be changed."""
@@ -1063,6 +1065,8 @@ class Store:
                 state.learn(now, one, admitted)
             else:
                 state.unclaim(one.attempt_id)
+            if one.left:
+                state.note(now, one.left)
         if one.entry is not None:
             self.ledger.append(one.entry)
 

@@ -284,6 +284,12 @@ def test_a_vendor_that_lets_nothing_pass_is_not_asked_before_it_does(drive: Driv
     assert row[:3] == [3, 20 * SECOND, "898"]
 
 
+def test_what_a_vendor_says_is_true_however_the_call_ended(drive: Drive) -> None:
+    """Also when its caller left, or had asked what cannot be answered."""
+    teach(drive, 2, 0, left=(0, 20 * SECOND, -1, 0))
+    assert words(drive, NOW) == "090"
+
+
 def test_what_is_left_is_counted_down_by_every_grant(drive: Drive) -> None:
     """Two requests left are two requests, however many ask at once."""
     teach(drive, 2, FINE, left=(2, 20 * SECOND, -1, 0))

@@ -33,7 +33,7 @@ for _, lesson in ipairs(cjson.decode(ARGV[1])) do
     claim(d, 'q.1', 1, lesson[1])
     lesson[2] = 2
   end
-  learn(d, lesson[1], lesson[2], lesson[3], lesson[4], 1, 'q.1', lesson[1], nil)
+  learn(d, lesson[1], lesson[2], lesson[3], lesson[4], 1, 'q.1', lesson[1])
 end
 d.lat = nil
 local word, wait = standing(d, 1, at)
