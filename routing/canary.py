@@ -7,8 +7,8 @@ The difference, less what the guard allows, gets a lower bound; above zero the c
 
 The bound holds at all times at once, so that looking every two seconds makes no false alarm likelier:
 it is the one-sided asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas,
-"Time-uniform central limit theory and asymptotic confidence sequences" (Annals of Statistics 52, 2024; arXiv 2103.06476),
-proposition B.1. For n samples, their standard error s of the difference and the error probability a:
+"Time-uniform central limit theory and asymptotic confidence sequences" (Annals of Statistics 52, 2024; arXiv 2103.06476).
+For n samples, the standard error s of the difference and the error probability a:
 
     width = s * sqrt(n) * sqrt((2 (n r^2 + 1)) / (n^2 r^2) * log(1 + sqrt(n r^2 + 1) / (2 a)))
 
