@@ -576,6 +576,8 @@ def _named(url: str, upstream_name: str) -> Callable[[bytes, Look], bytes]:
 def _object(said: bytes) -> _Object:
     """Read the id and the status of an object. Raises `msgspec.MsgspecError` for what is none."""
     found: _Object = _OBJECT.decode(said)
+    if not _ID.fullmatch(found.id):
+        raise msgspec.ValidationError("an object without an id")
     return found
 
 

@@ -255,6 +255,8 @@ class Session(Exchange):
         turn = self._turn
         turn.added_us = int((monotonic() - self.read_at) * 1_000_000)
         self._ws = ws
+        # Else aiohttp would say which versions of what run here.
+        ws.headers["server"] = "penstock"
         ws.headers["x-request-id"] = self.request_id
         ws.headers["x-penstock-deployment"] = turn.place.id
         ws.headers["x-penstock-model"] = turn.place.model

@@ -16,7 +16,7 @@ from console.batches import Biller
 from governance.kept import find
 from governance.ledger import Entry
 from store.cells import FIRST
-from tests.proxy.edge_rig import PROMPT, Answer, Rig, at, eventually, request, whole
+from tests.proxy.edge_rig import PROMPT, Answer, Line, Rig, at, eventually, request, whole
 from tests.proxy.test_media import form
 
 Edge = Callable[..., Awaitable[Rig]]
@@ -365,6 +365,23 @@ async def test_a_batch_is_its_owners_although_the_caller_has_left(edge: Edge) ->
     record = await find(rig.redis, "batch_9")
     assert record is not None
     assert (record.owner, bool(record.bill)) == ("acme/support", True)
+
+
+@pytest.mark.parametrize("answer", [b"{}", b'{"id":""}', b'{"id":"a/b"}', b"[]", b"<html>"])
+async def test_an_answer_that_is_no_object_is_none(edge: Edge, answer: bytes) -> None:
+    """Nothing is written down that nobody could ask for."""
+    rig = await edge(models={"m": [at("v")]}, scripted=["v"], keeper="v")
+
+    async def garble(line: Line) -> None:
+        while True:
+            await line.gets()
+            await line.says(whole(answer))
+
+    rig.vendors["v"].habit = garble
+    refused = await upload(rig, b"x", "assistants")
+    assert (refused.status, refused.error["code"]) == (502, "bad_answer")
+    assert await rig.outcomes() == ["bad_answer"]
+    assert [key async for key in rig.redis.scan_iter(match="{c0}:k:*")] == []
 
 
 async def test_an_upload_is_a_request(edge: Edge) -> None:

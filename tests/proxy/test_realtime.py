@@ -92,6 +92,8 @@ async def test_each_response_is_an_entry(edge: Edge) -> None:
     async with session(rig) as client:
         created = await client.hear("session.created")
         assert created["session"]["model"] == "sim"
+        said = client.ws._response.headers
+        assert (said["server"], said["x-penstock-deployment"]) == ("penstock", "m/mock")
         for _ in range(3):
             done = await client.respond()
             assert done["response"]["usage"]["total_tokens"] == 110
