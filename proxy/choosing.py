@@ -5,7 +5,6 @@ Only where a policy scores, or where something is wished of the model; other cal
 """
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
@@ -17,7 +16,7 @@ from proxy.live import Offer
 from ratelimit.asks import Grant
 from routing.classify import classify
 from routing.decision import Decision, declared
-from routing.scoring import LAST, LEFT_OUT, Call, Choice, Field, NoneFits, Policy
+from routing.scoring import Call, Choice, NoneFits, chosen
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -79,35 +78,16 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
         draw=crc32(exchange.request_id.encode()) / 2**32,
     )
     try:
-        choice = field.choose(call, facts)
-        if offer.resort is not None:
-            choice.tiers += _behind(offer.resort, call, policy)
+        choice = chosen(field, offer.resort, call, facts)
         if choice.effort and _says_effort(seen.frame):
             choice.effort = ""
         return choice
     except NoneFits as none:
-        if offer.resort is not None:
-            tiers = bytes([LEFT_OUT]) * len(field.declared) + _behind(offer.resort, call, policy)
-            if any(tier != LEFT_OUT for tier in tiers):
-                return Choice(field, call, tiers)
         raise BadRequest(
             f"No model of '{offer.asked}' can serve this request as declared: {_listed(none)}.",
             code="none_eligible",
             param="model",
         ) from None
-
-
-def _behind(resort: Field, call: Call, policy: Policy) -> bytes:
-    """Return the tiers of a last resort: behind all others, but for what the call's wishes or the policy's ceiling leave out."""
-    wishes = call.wishes
-    ceiling = policy.levels[call.level].max_price_nusd if policy.scores else 0
-    if ceiling:
-        wishes = replace(wishes, max_price_nusd=wishes.under(ceiling))
-    try:
-        tiers = resort.fit(wishes, call.needs, call.level).tiers
-    except NoneFits:
-        return bytes([LEFT_OUT]) * len(resort.declared)
-    return bytes([LEFT_OUT if tier == LEFT_OUT else LAST for tier in tiers])
 
 
 def _says_effort(frame: bytes) -> bool:

@@ -21,7 +21,7 @@ the dual variable of its pacing, PILOT (arXiv 2508.21141) and ParetoBandit (arXi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ __all__ = [
     "NoneFits",
     "Policy",
     "blended_nusd",
+    "chosen",
     "delta_of",
 ]
 
@@ -504,6 +505,34 @@ class Field:
                 if allowed[place] != LEFT_OUT:
                     tiers[place] = rank
         return bytes(tiers)
+
+
+def chosen(field: Field, resort: Field | None, call: Call, facts: Facts) -> Choice:
+    """Rank the contenders for a call, and behind them those that serve only when none of them can. Raises `NoneFits`."""
+    if resort is None:
+        return field.choose(call, facts)
+    behind = _behind(resort, call, field.policy)
+    try:
+        choice = field.choose(call, facts)
+    except NoneFits:
+        if all(tier == LEFT_OUT for tier in behind):
+            raise
+        return Choice(field, call, bytes([LEFT_OUT]) * len(field.declared) + behind)
+    choice.tiers += behind
+    return choice
+
+
+def _behind(resort: Field, call: Call, policy: Policy) -> bytes:
+    """Return the tiers of a last resort: behind all others, but for what the call's wishes or the policy's ceiling leave out."""
+    wishes = call.wishes
+    ceiling = policy.levels[call.level].max_price_nusd if policy.scores else 0
+    if ceiling:
+        wishes = replace(wishes, max_price_nusd=wishes.under(ceiling))
+    try:
+        tiers = resort.fit(wishes, call.needs, call.level).tiers
+    except NoneFits:
+        return bytes([LEFT_OUT]) * len(resort.declared)
+    return bytes([LEFT_OUT if tier == LEFT_OUT else LAST for tier in tiers])
 
 
 def _suitable(

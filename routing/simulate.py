@@ -26,7 +26,7 @@ from routing.contenders import field_of, policy_of
 from routing.decision import Scored
 from routing.eligibility import Option, Pool, UnknownModel
 from routing.insight import Tokens
-from routing.scoring import LEFT_OUT, NORMAL, Call, Choice, Facts, Field, NoneFits
+from routing.scoring import LEFT_OUT, NORMAL, Call, Choice, Facts, Field, NoneFits, Policy, chosen
 
 __all__ = ["Described", "Outcome", "Simulator", "Sums", "Was", "summed"]
 
@@ -108,6 +108,8 @@ class Sums:
 class _Asked:
     options: list[Option]
     field: Field
+    resort: Field | None
+    """Those that serve only when none of the field can; they stand behind it."""
     scoring: Field
     """The same contenders under a policy that scores, to tell what is to be expected of each."""
 
@@ -143,7 +145,7 @@ class Simulator:
             return Outcome("", refused=f"the model {str(unknown)!r} does not exist")
         policy = asked.field.policy
         try:
-            choice = asked.field.choose(_call(call, policy.task), self._facts)
+            choice = chosen(asked.field, asked.resort, _call(call, policy.task), self._facts)
         except NoneFits as none:
             return Outcome(policy.name, refused=str(none))
         place = self._place(choice, asked.options)
@@ -199,9 +201,14 @@ class Simulator:
             assumed = self._config.edge.assumed_output_tokens
             names = tuple(dict.fromkeys(option.placed.model for option in options))
             scores = policy_of(Route(models=names, policy="cost_quality"), assumed)
+            policy = policy_of(route, assumed)
+            plain = sum(not option.degraded for option in options)
+            scored = options[:plain] if policy.scores and plain else options
+            behind = options[len(scored) :]
             found = self._asked[key] = _Asked(
                 options,
-                field_of(options, policy_of(route, assumed), self._most_output),
+                field_of(scored, policy, self._most_output),
+                field_of(behind, Policy(), self._most_output) if behind else None,
                 field_of(options, scores, self._most_output),
             )
         return found

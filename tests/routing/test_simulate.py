@@ -71,6 +71,16 @@ def test_who_cannot_serve_right_now_is_passed_over() -> None:
     assert "big/v: it is offline" in refused.refused
 
 
+def test_what_serves_only_in_need_stands_behind() -> None:
+    """As on the hot path: it is not scored against the others, however cheap it is."""
+    route = {"models": ["big"], "degrade": ["small"], "policy": "cost_quality"}
+    assert simulator(**route).would(Described("r", 10, level=3)).model == "big"
+    down = dict.fromkeys(("big/v", "big/v#2"), "it is offline")
+    assert simulator(unavailable=down, **route).would(Described("r", 10)).model == "small"
+    pinned = Described("r", 10, wishes=Wishes(pin="small"))
+    assert simulator(**route).would(pinned).model == "small"
+
+
 def test_what_was_learned_counts() -> None:
     """The facts are the board's."""
     facts = Facts(version=7, lessons={("big", "chat"): Lesson(400.0, 300.0)})
