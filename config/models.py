@@ -548,11 +548,19 @@ class Price(Section):
 class AwsCredentials(Section):
     """Whose requests to Amazon are: an access key, with which each of them is signed."""
 
-    access_key_id: Annotated[str, Text(r"[A-Za-z0-9_-]+", what="an access key's id")] = Field(
-        description="Id of the access key, e.g. `${AWS_ACCESS_KEY_ID}`."
+    role: Annotated[bool, Flag()] = Field(
+        default=False,
+        description="`true` takes the access key of the role that this machine, container or pod"
+        " has, and renews it before it ends.",
     )
-    secret_access_key: Secret = Field(
-        description="Its secret; write it as `${AWS_SECRET_ACCESS_KEY}`."
+    access_key_id: Annotated[str, Text(r"[A-Za-z0-9_-]+", what="an access key's id")] | None = (
+        Field(
+            default=None,
+            description="Id of an access key that lasts, e.g. `${AWS_ACCESS_KEY_ID}`.",
+        )
+    )
+    secret_access_key: Secret | None = Field(
+        default=None, description="Its secret; write it as `${AWS_SECRET_ACCESS_KEY}`."
     )
     session_token: Secret | None = Field(
         default=None, description="The session's token, of an access key that is temporary."
@@ -747,9 +755,9 @@ class Provider(Section):
         if self.api_key is not None:
             yield self.api_key
         if self.aws is not None:
-            yield self.aws.secret_access_key
-            if self.aws.session_token is not None:
-                yield self.aws.session_token
+            for secret in (self.aws.secret_access_key, self.aws.session_token):
+                if secret is not None:
+                    yield secret
 
 
 class Deployment(Section):

@@ -154,6 +154,19 @@ def _known_to_the_vendor(path: Path, provider: Entry) -> Iterator[Clash]:
             "Amazon has to be told who asks, once",
             remedy="write api_key (a bearer key) or aws (an access key), one of the two",
         )
+    if aws is not None:
+        role = _text(aws.get("role")) == "true"
+        given = [
+            _given(aws.get(name)) is not None for name in ("access_key_id", "secret_access_key")
+        ]
+        if (role and any(given)) or (not role and not all(given)):
+            yield Clash(
+                (*path, "aws"),
+                aws.line,
+                aws.column,
+                "there is one key to sign with",
+                remedy="write role: true, or access_key_id with its secret_access_key",
+            )
     url = _text(node.get("base_url"))
     if aws is not None and aws.get("region") is None and url is not None:
         try:

@@ -28,6 +28,7 @@ class SignedHead:
     A head that is signed as Amazon wants it, over the very body that it announces.
 
     The signature holds for five minutes around the time of the clock, which gives Unix time in seconds.
+    `credentials` may be those of the moment; without any, `NoToken` is raised.
     """
 
     __slots__ = ("_clock", "_credentials", "_head", "_host", "_path", "_region")
@@ -36,7 +37,7 @@ class SignedHead:
         self,
         head: RequestHead,
         *,
-        credentials: Credentials,
+        credentials: Credentials | Token,
         host: str,
         path: str,
         region: str,
@@ -51,8 +52,13 @@ class SignedHead:
 
     def write(self, body: bytes | Spliced, passed: bytes = b"") -> bytes:
         """Give the signed head of a request with this body; `passed` is of `RequestHeaders`, and is not signed."""
+        key = self._credentials
+        if isinstance(key, Token):
+            if key.key is None:
+                raise NoToken("there is no access key for the provider")
+            key = key.key
         signed = signed_headers(
-            self._credentials,
+            key,
             method="POST",
             host=self._host,
             path=self._path,

@@ -20,7 +20,7 @@ import msgspec
 
 from config.cells import cell_of
 from config.keys import KeySecrets
-from config.models import Config, FirstToken, Hedge, Provider, Route, TokenSource
+from config.models import AwsCredentials, Config, FirstToken, Hedge, Provider, Route
 from config.references import bedrock_region
 from governance.identity import Caller, Directory, nobody
 from governance.ledger import ENTRY_FIELDS
@@ -28,7 +28,7 @@ from proxy.credentials import Head, SignedHead, TokenHead
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.observe import Counter, Histogram, Metrics
 from proxy.passage import PASSING, PASSING_ARRAY, Passing, Translation
-from proxy.tokens import Token
+from proxy.tokens import Source, Token
 from proxy.upstream.deadlines import Timeouts
 from proxy.upstream.tls import Origin, origin_of
 from proxy.wire import translate
@@ -131,8 +131,12 @@ class Place:
 
     def without_secrets(self, text: bytes) -> bytes:
         """Return words of the vendor's in which nothing that we sent it is repeated."""
-        if self.token is not None and self.token.value:
-            text = text.replace(self.token.value, b"***")
+        token = self.token
+        if token is not None:
+            if token.value:
+                text = text.replace(token.value, b"***")
+            if token.key is not None and token.key.token:
+                text = text.replace(token.key.token.encode(), b"***")
         for secret in self.secrets:
             if secret in text:
                 text = text.replace(secret, b"***")
@@ -195,13 +199,15 @@ class Live:
         replica: str,
         trust: MutableMapping[str, ssl.SSLContext],
         secrets: KeySecrets,
-        token: Callable[[TokenSource], Token] = Token,
+        token: Callable[[Source], Token] = Token,
     ) -> None:
         """Compile; `token` gives the token of a source, which its owner keeps up."""
         load_weights()
         self.config = config
         self.tokens = {
-            provider.token for provider in config.providers.values() if provider.token is not None
+            source
+            for provider in config.providers.values()
+            if (source := _source(provider)) is not None
         }
         self._token = token
         self.version = version
@@ -497,7 +503,8 @@ class Live:
         origin = origin_of(provider.base_url, provider.ca_file, trust)
         dialect = _dialect(provider, origin.host)
         spoken = _spoken(provider, origin.host)
-        token = None if provider.token is None else self._token(provider.token)
+        source = _source(provider)
+        token = None if source is None else self._token(source)
         secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
         secrets += [secret.reveal() for secret in provider.secrets()]
         return Place(
@@ -562,19 +569,12 @@ class _Heads:
             extra={"accept": "*/*" if endpoint.opaque else self._protocol.accept} | self._extra,
             typed=endpoint.look_form is None,
         )
-        if self._token is not None:
-            return TokenHead(head, self._token)
         aws = provider.aws
         if aws is None:
-            return head
-        token = aws.session_token
+            return head if self._token is None else TokenHead(head, self._token)
         return SignedHead(
             head,
-            credentials=Credentials(
-                aws.access_key_id,
-                aws.secret_access_key.reveal(),
-                None if token is None else token.reveal(),
-            ),
+            credentials=_access_key(aws) if self._token is None else self._token,
             host=self._host,
             path=path,
             region=aws.region or bedrock_region(self._bare_host),
@@ -625,6 +625,22 @@ def _translated(way: Way, caller: translate.Vendor, facts: translate.Target) -> 
     assert vendor is not None
     assert isinstance(caller, translate.Protocol)
     return replace(way, translation=Translation(caller=caller, vendor=vendor, target=facts))
+
+
+def _source(provider: Provider) -> Source | None:
+    """Return where what a provider is shown comes from, if it does not last."""
+    return provider.aws if provider.aws is not None and provider.aws.role else provider.token
+
+
+def _access_key(aws: AwsCredentials) -> Credentials:
+    assert aws.access_key_id is not None
+    assert aws.secret_access_key is not None
+    token = aws.session_token
+    return Credentials(
+        aws.access_key_id,
+        aws.secret_access_key.reveal(),
+        None if token is None else token.reveal(),
+    )
 
 
 def _spoken(provider: Provider, host: str) -> Spoken:

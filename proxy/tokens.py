@@ -7,6 +7,7 @@ A token that cannot be renewed is used to its end; without one the provider cann
     service_account   a key of Google's, with which an assertion is signed that buys a token (RFC 7523)
     metadata          the account of the machine, from Google's metadata server
     file              whoever else writes one; it is read again every minute
+    role              what this machine is at Amazon, whose access key signs in place of a token (`roles`)
 
 The assertion's signature (RS256) is made by the `openssl` program, which is given the key through a pipe: see
 docs/decisions/0051.
@@ -25,9 +26,13 @@ from typing import Any, Final
 
 import aiohttp
 
-from config.models import TokenSource
+from config.models import AwsCredentials, TokenSource
+from proxy.roles import NoRole, role_of
+from proxy.wire.translate.sigv4 import Credentials
 
-__all__ = ["Token", "TokenFailed", "Tokens"]
+__all__ = ["Source", "Token", "TokenFailed", "Tokens"]
+
+Source = TokenSource | AwsCredentials
 
 log = logging.getLogger("penstock.tokens")
 
@@ -49,13 +54,14 @@ class TokenFailed(Exception):
 
 
 class Token:
-    """A token as it is now; `value` is empty while there is none."""
+    """A token as it is now; `value` is empty while there is none. Of a role it is an access key, in `key`."""
 
-    __slots__ = ("due_s", "expires_s", "failures", "source", "told", "value")
+    __slots__ = ("due_s", "expires_s", "failures", "key", "source", "told", "value")
 
-    def __init__(self, source: TokenSource) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
         self.value = b""
+        self.key: Credentials | None = None
         # When to fetch it next, and when the one that is there ends, in Unix seconds; 0: at once.
         self.due_s = 0.0
         self.expires_s = 0.0
@@ -67,17 +73,18 @@ class Tokens:
     """All tokens of a worker, by what they come from, and their one owner."""
 
     def __init__(self, environ: Mapping[str, str], *, clock: Callable[[], float]) -> None:
+        self._environ = environ
         self._metadata = environ.get("GCE_METADATA_HOST", METADATA)
         self._clock = clock
-        self._tokens: dict[TokenSource, Token] = {}
+        self._tokens: dict[Source, Token] = {}
         self._changed = asyncio.Event()
         self._tried = asyncio.Event()
 
-    def of(self, source: TokenSource) -> Token:
+    def of(self, source: Source) -> Token:
         """Return the token of this source, which may still be empty; safe in any thread."""
         return self._tokens.setdefault(source, Token(source))
 
-    def keep(self, sources: Iterable[TokenSource]) -> None:
+    def keep(self, sources: Iterable[Source]) -> None:
         """Forget the tokens of all other sources."""
         wanted = set(sources)
         for source in [source for source in self._tokens if source not in wanted]:
@@ -110,7 +117,7 @@ class Tokens:
     async def _renew(self, token: Token, session: aiohttp.ClientSession) -> None:
         try:
             value, lasts_s = await self._fetch(token.source, session)
-        except TokenFailed as failed:
+        except (TokenFailed, NoRole) as failed:
             self._failed(token, str(failed))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._failed(token, f"{type(error).__name__} while it was fetched")
@@ -118,7 +125,10 @@ class Tokens:
             if token.told:
                 log.info("a token of %s could be had again", _named(token.source))
             token.told, token.failures = "", 0
-            token.value = value.encode("ascii")
+            if isinstance(value, str):
+                token.value = value.encode("ascii")
+            else:
+                token.key = value
             now = self._clock()
             token.expires_s = now + lasts_s
             token.due_s = now + max(lasts_s * (1 - LEFT), 1.0)
@@ -126,7 +136,7 @@ class Tokens:
     def _failed(self, token: Token, why: str) -> None:
         now = self._clock()
         if now >= token.expires_s:
-            token.value = b""
+            token.value, token.key = b"", None
         token.due_s = now + min(2.0**token.failures, LONGEST_WAIT_S)
         token.failures = min(token.failures + 1, 10)
         if why != token.told:
@@ -134,8 +144,10 @@ class Tokens:
             log.warning("a token of %s could not be had: %s", _named(token.source), why)
 
     async def _fetch(
-        self, source: TokenSource, session: aiohttp.ClientSession
-    ) -> tuple[str, float]:
+        self, source: Source, session: aiohttp.ClientSession
+    ) -> tuple[str | Credentials, float]:
+        if isinstance(source, AwsCredentials):
+            return await role_of(session, self._environ, self._clock)
         if source.file is not None:
             return _token_in(await asyncio.to_thread(_read, source.file)), FILE_S
         if source.service_account is not None:
@@ -154,7 +166,9 @@ class Tokens:
             return await _granted(answer)
 
 
-def _named(source: TokenSource) -> str:
+def _named(source: Source) -> str:
+    if isinstance(source, AwsCredentials):
+        return "the role at Amazon"
     return source.file or source.service_account or "the machine's account"
 
 

@@ -79,6 +79,21 @@ def test_the_base_is_sound() -> None:
             ],
         ),
         (
+            'http://h, api_key: "${KEY}"}',
+            "http://h, aws: {role: true, region: eu-west-1}}",
+            [],
+        ),
+        (
+            'http://h, api_key: "${KEY}"}',
+            "http://h, aws: {access_key_id: A, region: eu-west-1}}",
+            [
+                (
+                    "f:6: providers.g.aws: there is one key to sign with; write role: true, or"
+                    " access_key_id with its secret_access_key"
+                )
+            ],
+        ),
+        (
             'api_key: "${KEY}"}',
             'aws: {access_key_id: A, secret_access_key: "${KEY}"}}',
             [

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from config.keys import KeySecrets
 from config.loader import load_text
-from config.models import TokenSource
 from governance.ledger import ENTRY_FIELDS, decode
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.live import Live, Offer, boot_nonce
 from proxy.observe import Metrics
-from proxy.tokens import Token
+from proxy.tokens import Source, Token
 from proxy.wire.endpoints import ENDPOINTS, Endpoint
 from ratelimit.limits import MOST_OUTPUT
 from routing.catalogue import bound
@@ -71,7 +70,7 @@ def live(
 
 def compiled(text: str, *, version: int = 1, metrics: Metrics | None = None) -> Live:
     """Compile a configuration; its variables are set to something."""
-    tokens: dict[TokenSource, Token] = {}
+    tokens: dict[Source, Token] = {}
     environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "a-secret-of-24-characters")
     return Live(
         load_text(text, source="test", environ=environ).config,

@@ -13,6 +13,7 @@ from config.models import Dialect, Protocol
 from proxy.live import Place
 from proxy.wire.endpoints import ENDPOINTS
 from proxy.wire.translate import DIALECTS
+from proxy.wire.translate.sigv4 import Credentials
 from proxy.wire.vendors import spoken_by
 from store.places import CHECKOUT
 from tests.proxy.test_live import CHAT, compiled, live
@@ -88,6 +89,14 @@ LED_TO = {
             " bedrock-runtime.eu-central-1.amazonaws.com"
         ),
     ),
+    "claude/bedrock-role": (
+        "openai.responses",
+        False,
+        (
+            "/model/eu.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse"
+            " bedrock-runtime.eu-west-1.amazonaws.com"
+        ),
+    ),
     "claude/bedrock-signed": (
         "openai.chat",
         False,
@@ -105,6 +114,7 @@ def test_an_example_leads_to_its_vendor(example: str) -> None:
     made = compiled(example)
     for token in made.tokens:
         made._token(token).value = b"t"
+        made._token(token).key = Credentials("A", "s", "t")
     for name, place in made._places.items():
         word, stream, led = LED_TO[name]
         way = place.ways[ROWS[word]]
