@@ -298,7 +298,8 @@ class Exchange:
                     else why_of(self.choice, answer)
                 ),
             )
-            if offer.hedge is None or not seen.stream:
+            # Pictures and sound would be made twice, and paid for twice.
+            if offer.hedge is None or not seen.stream or seen.sold is not None:
                 ended = await last.run()
             else:
                 ended, last = await hedged(self, last, offer.hedge)

@@ -47,6 +47,7 @@ MODERATIONS = "/v1/moderations"
 
 PER_IMAGE = {"per_image": {"default": 0.04, "hd": 0.08, "hd/1024x1792": 0.12}}
 PER_SECOND = {"per_second": 0.0001}
+SOON = {"after_ms": 1, "times": 0, "max_share": 0.5}
 PER_CHARACTER = {"per_character": 0.000015}
 SOUND = b"\xff\xfb" + bytes(range(256)) * 64
 BOUNDARY = "----boundary7f3"
@@ -411,6 +412,17 @@ async def test_a_moderation_is_governed_and_may_be_free(edge: Edge) -> None:
     entries = await rig.entries()
     assert [entry.protocol for entry in entries] == ["openai.moderations"] * 3
     assert [entry.cost_nusd > 0 for entry in entries] == [False, False, True]
+
+
+async def test_a_picture_is_not_made_twice(edge: Edge) -> None:
+    """However late its first part is: no second deployment is asked beside the first."""
+    slow = "sim;ttft_ms=60;tokens=5;prompt=3"
+    model = {"deployments": [slow, slow], "price": PER_IMAGE, "hedge": SOON}
+    rig = await edge(models={"m": model})
+    answer = await rig.ask(image(stream=True, partial_images=1), path=IMAGES)
+    assert answer.complete
+    assert rig.mock.books()["totals"]["calls"] == 1
+    assert await rig.outcomes() == ["ok"]
 
 
 async def test_many_forms_at_once(edge: Edge) -> None:
