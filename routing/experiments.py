@@ -8,7 +8,8 @@ The place is a number from 0 to 1. What is tried out has the lower end of it: as
 in it stays in it, and only others come in.
 
 An arm leads to a model, a route or one deployment.
-Where the calls always went stays behind it as the last resort, marked as `FALLBACK`: no call is lost to an experiment.
+Where the calls always went stays behind it as the last resort, marked as `FALLBACK`: no call is lost to an experiment as long as
+it may be tried again.
 
 Sans-io and pure; made once per version of the configuration.
 """

@@ -143,7 +143,7 @@ class Gateway:
                 *("--ledger", f"sqlite:{ledger}"),
                 out=out,
             )
-        wait_until(ledger.exists, "the control has no ledger")
+        wait_until(ledger.exists, "the control has no ledger", seconds=60)
         return str(ledger)
 
     def document(self) -> dict[str, Any]:
