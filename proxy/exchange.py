@@ -51,6 +51,7 @@ from proxy.wire.units import Sold
 from ratelimit.asks import STREAM, TOOLS, WHOLE, Ask, Denied, Grant, Nobody
 from ratelimit.troubles import StoreUnavailable
 from routing.catalogue import fee_nusd
+from routing.contenders import UNBOUNDED
 from routing.experiments import Arm, Trial
 from routing.scoring import Choice
 
@@ -261,6 +262,14 @@ class Exchange:
                 f" providers serve '{offer.asked}'. Name a model that one provider serves, or"
                 " send the conversation itself.",
                 code="state_not_shared",
+                param=seen.tied,
+            )
+        if offer.strict and seen.tied is not None and offer.most_input >= UNBOUNDED:
+            raise BadRequest(
+                f"With {seen.tied} nobody sees how much input the call brings, and a strict budget"
+                f" stands over this key. Send the conversation itself, or have '{offer.asked}' told"
+                " its context in the configuration.",
+                code="state_unbounded",
                 param=seen.tied,
             )
         if offer.strict and seen.dearer is not None:

@@ -8,6 +8,10 @@ looked at, and how tokens are estimated, stands in `look`.
 that where the cap has to shrink below it, the budget shrinks with it; and where that would fall below
 the least that the vendor takes, the call goes without thinking.
 
+**Threads.** A message may go on from one that its provider keeps (``thread`` of type ``continue``). Nobody
+else can serve it, so that `Look.tied` says so; and how much input that brings is not to be seen here, so
+that its bound is whatever the model can take.
+
 **What is not on the price list.** Tools that the vendor runs itself (searches, fetched pages, code) cost
 money besides the tokens, or bring in input that nobody can bound beforehand, as do a fast mode and
 inference in one region: `Look.dearer` names the first of them that a body asks for.
@@ -65,6 +69,8 @@ _ON_VERTEX = b'"anthropic_version":"vertex-2023-10-16"'
 IMAGE_TOKENS = (1_600, 5_000)
 # What the prompt around tools takes, as documented for tool use.
 TOOLS_TOKENS = 346
+# The bound of what is not in the body: more than any model takes.
+UNSEEN_TOKENS = 1 << 40
 # The least that the vendor takes for thinking.
 LEAST_THINKING = 1_024
 
@@ -88,6 +94,7 @@ class _Messages(msgspec.Struct, gc=False):
     output_config: Raw = ABSENT
     metadata: Raw = ABSENT
     mcp_servers: Raw = ABSENT
+    thread: Raw = ABSENT
     speed: str | None = None
     inference_geo: str | None = None
 
@@ -146,6 +153,8 @@ def look_messages(body: bytes) -> Look:
         saved = escape_surplus(body)
         text = max(text - saved, 0)
         bound -= saved
+    # What is yet to be kept hides nothing; whether the rest is well said is the vendor's to judge.
+    tied = "thread" if b"continue" in bytes(doc.thread) else None
     return Look(
         doc.model,
         doc.stream is True,
@@ -156,7 +165,7 @@ def look_messages(body: bytes) -> Look:
         1,
         _user(doc.metadata),
         (max(text - MESSAGE_JSON * count, 0) + 3) // 4 + MESSAGE_TOKENS * count + likely,
-        bound + most,
+        bound + most if tied is None else UNSEEN_TOKENS,
         hints_in(doc.metadata) if len(doc.metadata) else None,
         count,
         frame,
@@ -165,6 +174,7 @@ def look_messages(body: bytes) -> Look:
         ("max_tokens",),
         False,
         _dearer(doc),
+        tied,
     )
 
 

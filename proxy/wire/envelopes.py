@@ -4,9 +4,10 @@ What the gateway says itself, in the caller's protocol: errors, an error within 
 Each function takes the same things in each protocol and says as much of them as the protocol has words for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from time import gmtime, strftime
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -154,7 +155,11 @@ def anthropic_error(
     kind = _ANTHROPIC_TYPES.get(status)
     if kind is None:
         kind = "invalid_request_error" if status < 500 else "api_error"
-    return _anthropic_envelope(kind, message, request_id)
+    # By these words Anthropic's clients know to send the whole conversation instead.
+    details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    return _anthropic_envelope(
+        kind, message, request_id, {"details": details} if param == "thread" else {}
+    )
 
 
 def anthropic_event(message: str, code: str, request_id: str) -> bytes:
@@ -186,11 +191,13 @@ def anthropic_lines(limits: Sequence[int], request_id: str, unix_us: Callable[[]
     return lines
 
 
-def _anthropic_envelope(kind: str, message: str, request_id: str) -> bytes:
+def _anthropic_envelope(
+    kind: str, message: str, request_id: str, more: Mapping[str, object] = MappingProxyType({})
+) -> bytes:
     return msgspec.json.encode(
         {
             "type": "error",
-            "error": {"type": kind, "message": message},
+            "error": {"type": kind, "message": message, **more},
             "request_id": request_id or None,
         }
     )

@@ -8,6 +8,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from tests.proxy.edge_rig import (
     COUNT_TOKENS,
     INPUT_NUSD,
@@ -328,4 +330,43 @@ async def test_what_a_strict_budget_cannot_hold_is_refused(edge: Edge) -> None:
         refused = await rig.ask(message(**more), path=MESSAGES)
         assert (refused.status, refused.json["error"]["type"]) == (400, "invalid_request_error")
         assert next(iter(more)) in refused.json["error"]["message"]
+    assert rig.mock.books()["totals"]["calls"] == 0
+
+
+CONTINUED = {"thread": {"type": "continue", "previous_message_id": "msg_1"}}
+CREATED = {"thread": {"type": "create"}}
+UNTHREADED = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+
+@pytest.mark.parametrize("thread", [CREATED, CONTINUED], ids=["create", "continue"])
+async def test_a_thread_passes_where_one_provider_keeps_it(edge: Edge, thread: Any) -> None:
+    """As it came; under a strict budget too, since the model's context bounds what nobody sees."""
+    rig = await anthropic_edge(edge, model={"context": 1000}, **STRICT)
+    await (
+        tell(rig)
+        >> caller_sends(asking(message(**thread)))
+        << vendor_gets(**thread)
+        >> vendor_says(whole(ANSWER))
+        << caller_gets(200)
+    )
+
+
+@pytest.mark.parametrize(
+    ("models", "budget", "thread"),
+    [
+        ([at("mock", "sim")], {}, CREATED),
+        ([at("mock", "sim")], {}, CONTINUED),
+        ([at("messages", "sim"), at("mock", "sim")], {}, CONTINUED),
+        ([at("messages", "sim")], STRICT, CONTINUED),
+    ],
+    ids=["made by another", "kept by another", "by one of two", "unbounded"],
+)
+async def test_a_thread_that_nobody_can_keep_is_refused(
+    edge: Edge, models: Any, budget: Any, thread: Any
+) -> None:
+    """In the words by which Anthropic's clients know to send the whole conversation; nobody is asked."""
+    rig = await edge(models={"c": models}, **budget)
+    refused = await rig.ask(message(**thread), path=MESSAGES)
+    assert (refused.status, refused.json["error"]["type"]) == (400, "invalid_request_error")
+    assert refused.json["error"]["details"] == UNTHREADED
     assert rig.mock.books()["totals"]["calls"] == 0

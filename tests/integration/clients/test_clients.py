@@ -38,6 +38,8 @@ TOLD = {
 THOUGHT = {"thought": "Water falls, so it is below.", "then": HELLO}
 # Tokens are counted by whoever can; where nobody can, it is an estimate that costs nothing and is in no books.
 COUNTING = {"with_anthropic.py": 2, "with_google.py": 2}
+# A client that calls the tools by itself, in a thread unless it is told that there are none.
+LOOPING = {"with_anthropic.py": [(31, 9), (41, 4)]}
 THINKING = ("with_openai.py", "with_anthropic.py", "with_google.py", "with_ollama.py")
 EMBEDDED = [[0.5, -0.25, 0.125, 1.0]] * 2
 # What aimock says that each of these calls took, and what some clients ask once more: text by
@@ -102,7 +104,8 @@ def test_a_client_cannot_tell_who_answers(site: Site, books: Books, script: str)
     vectors = {model: told.pop(name) for model in VECTORS if (name := f"vectors, {model}") in told}
     assert all(value == EMBEDDED for value in vectors.values())
     raised, thinks = RAISED[script], script in THINKING
-    expected = (
+    loops = {"run by the client": "Rain in both."} if script in LOOPING else {}
+    expected = loops | (
         TOLD | (THOUGHT if thinks else {}) | ({"counted": True} if script in COUNTING else {})
     )
     assert all(story.keys() == expected.keys() | {"missing", *BROKEN} for story in told.values())
@@ -119,7 +122,7 @@ def test_a_client_cannot_tell_who_answers(site: Site, books: Books, script: str)
                 wrong[asked, what] = value
     assert wrong == {}
     again = AGAIN.get(script, {})
-    each = [*USED, *THOUGHT_USED] if thinks else USED
+    each = [*USED, *(THOUGHT_USED if thinks else ()), *LOOPING.get(script, ())]
     used = [[*each, again[how]] if how in again else each for how in hows]
     calls = len(MODELS) * sum(len(one) + len(BROKEN) for one in used)
     entries = books.entries(calls + len(vectors) + COUNTING.get(script, 0))

@@ -150,6 +150,16 @@ def test_content_of_another_shape_counts_as_text() -> None:
     assert look(messages=odd).input_estimate > 1000
 
 
+def test_a_thread_that_goes_on_is_tied_and_without_bound() -> None:
+    """What it brings is not in the body; one that begins hides nothing."""
+    seen = look(thread={"type": "continue", "previous_message_id": "msg_1"})
+    assert (seen.tied, seen.input_bound) == ("thread", anthropic.UNSEEN_TOKENS)
+    for thread in ({"type": "create"}, None):
+        seen = look(thread=thread)
+        assert seen.tied is None
+        assert seen.input_bound < 1000
+
+
 def test_counting_uses_nothing() -> None:
     """A count has no input, no output and no cap."""
     body = dumped(max_tokens=None, tools=[TOOL])

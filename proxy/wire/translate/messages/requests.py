@@ -84,6 +84,10 @@ def read_request(body: bytes) -> Conversation:
     extra: dict[str, Any] = {}
     if not top.has("messages"):
         raise top.missing("messages")
+    if top.any("thread") is not None:
+        raise CannotExpress(
+            "thread", "this model's vendor keeps no conversations; send the whole of it."
+        )
     system = tuple(_read_system(top))
     turns = tuple(_read_message(message, extra) for message in top.each("messages"))
     if not turns:
