@@ -6,6 +6,7 @@ What the client was given, what the vendor says that it served and what the ledg
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import sqlite3
@@ -16,7 +17,9 @@ from typing import Any
 import openai
 import pytest
 
+from governance.reconcile import verify
 from loadtests.mock.media import BYTES_PER_CHARACTER, PICTURE
+from store.cells import FIRST
 from tests.integration.processes import KEY, Books, Gateway, running, wait_until
 
 MEDIA: dict[str, tuple[str, dict[str, Any]]] = {
@@ -233,7 +236,8 @@ def test_a_batch(make_redis: Callable[..., Any]) -> None:
             assert [one.id for one in client.batches.list()] == [batch.id]
 
         def billed() -> list[Any]:
-            with sqlite3.connect(f"file:{Path(ledger)}?mode=ro", uri=True) as books:
+            where = f"file:{Path(ledger)}?mode=ro"
+            with contextlib.closing(sqlite3.connect(where, uri=True)) as books:
                 return books.execute(
                     "SELECT cost_nusd, input_tokens, output_tokens FROM entries"
                     " WHERE protocol = 'openai.batches' ORDER BY attempt_id"
@@ -245,3 +249,5 @@ def test_a_batch(make_redis: Callable[..., Any]) -> None:
         assert (read, written) == (160, 20)
         totals = gateway.vendor_books()["totals"]
         assert (totals["prompt_tokens"], totals["completion_tokens"]) == (160, 20)
+        verdict = gateway.ask_store(lambda client: verify({FIRST: client}, Path(ledger)))
+        assert verdict.is_equal(), verdict
