@@ -325,24 +325,24 @@ class Errand(Exchange):
     async def _content(self, record: Kept) -> None:
         """Pass a file's content as it comes; a slow caller stops the vendor."""
         path = f"/files/{record.id}/content"
-        async with self._asking("GET", path) as answer:
-            if answer.status != 200:
-                self._refused(answer.status, await _read(answer))
-                return
-            head = self._head(200, answer.headers.get("content-type", "application/octet-stream"))
-            self.status = 200
-            self.begin_chunks(head, b"", last=False)
-            try:
+        try:
+            async with self._asking("GET", path) as answer:
+                if answer.status != 200:
+                    raise self._refusal(answer.status, await _read(answer))
+                type_ = answer.headers.get("content-type", "application/octet-stream")
+                self.status = 200
+                self.begin_chunks(self._head(200, type_), b"", last=False)
                 async for piece in answer.content.iter_chunked(PIECE_BYTES):
                     self.chunk(piece)
                     await self.request.writer.drain()
-            except (aiohttp.ClientError, OSError, TimeoutError):
-                # Its framing must not look complete.
-                self.close = True
-                if self.client.transport is not None:
-                    self.client.transport.abort()
-                return
-            self.end_chunks(b"")
+                self.end_chunks(b"")
+        except (aiohttp.ClientError, OSError) as error:  # OSError: TimeoutError too
+            if not self.status:
+                raise _unreached(error) from None
+            # Its framing must not look complete.
+            self.close = True
+            if self.client.transport is not None:
+                self.client.transport.abort()
 
     async def _list_files(self) -> None:
         await self._list("file", MOST_LISTED, MOST_LISTED)
@@ -489,14 +489,10 @@ class Errand(Exchange):
             raise UpstreamFailed(
                 "The provider's answer cannot be understood.", code="bad_answer"
             ) from None
-        except TimeoutError:
-            ended = Ended("total_timed_out")
-            raise UpstreamFailed(
-                "The provider gave no answer in time.", code="total_timed_out", status=504
-            ) from None
-        except (aiohttp.ClientError, OSError):
-            ended = Ended("connect_failed")
-            raise UpstreamFailed("The provider cannot be reached.", code="connect_failed") from None
+        except (aiohttp.ClientError, OSError) as error:  # OSError: TimeoutError too
+            failed = _unreached(error)
+            ended = Ended(failed.code)
+            raise failed from None
         finally:
             if step is not None:
                 step.conclude(ended)
@@ -525,9 +521,6 @@ class Errand(Exchange):
             param=param if isinstance(param, str) else None,
             status=status,
         )
-
-    def _refused(self, status: int, said: bytes) -> None:
-        raise self._refusal(status, said)
 
     # Answering...
 
@@ -579,6 +572,15 @@ def _object(said: bytes) -> _Object:
     if not _ID.fullmatch(found.id):
         raise msgspec.ValidationError("an object without an id")
     return found
+
+
+def _unreached(error: Exception) -> UpstreamFailed:
+    """Return what a provider that gave no answer means for the caller."""
+    if isinstance(error, TimeoutError):
+        return UpstreamFailed(
+            "The provider gave no answer in time.", code="total_timed_out", status=504
+        )
+    return UpstreamFailed("The provider cannot be reached.", code="connect_failed")
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

@@ -13,10 +13,20 @@ from typing import Any
 import pytest
 
 from console.batches import Biller
-from governance.kept import find
+from governance.kept import Kept, find, keep
 from governance.ledger import Entry
 from store.cells import FIRST
-from tests.proxy.edge_rig import PROMPT, Answer, Line, Rig, at, eventually, request, whole
+from tests.proxy.edge_rig import (
+    PROMPT,
+    Answer,
+    Line,
+    Rig,
+    answer_head,
+    at,
+    eventually,
+    request,
+    whole,
+)
 from tests.proxy.test_media import form
 
 Edge = Callable[..., Awaitable[Rig]]
@@ -332,6 +342,10 @@ async def test_a_vendor_that_fails_is_owed_nothing(edge: Edge) -> None:
     )
     refused = await upload(rig, calls())
     assert (refused.status, refused.error["code"]) == (502, "connect_failed")
+    await keep(rig.redis, Kept("file-1", "acme/support", "gone", "file", b"{}"), 0)
+    for path in (f"{FILES}/file-1", f"{FILES}/file-1/content"):
+        unread = await get(rig, path)
+        assert (unread.status, unread.error["code"]) == (502, "connect_failed")
     (entry,) = await rig.entries()
     assert (entry.outcome, entry.cost_nusd) == ("connect_failed", 0)
     assert await spent(rig) == 0
@@ -365,6 +379,20 @@ async def test_a_batch_is_its_owners_although_the_caller_has_left(edge: Edge) ->
     record = await find(rig.redis, "batch_9")
     assert record is not None
     assert (record.owner, bool(record.bill)) == ("acme/support", True)
+
+
+async def test_content_that_is_cut_is_no_whole_file(edge: Edge) -> None:
+    """Its framing breaks."""
+    rig = await edge(models={"m": [SIM]}, scripted=["v"], keeper="v")
+    await keep(rig.redis, Kept("file-1", "acme/support", "v", "file", b"{}"), 0)
+
+    async def cut(line: Line) -> None:
+        await line.gets()
+        await line.says(answer_head(b"content-length: 100"), b"half of it")
+
+    rig.vendors["v"].habit = cut
+    answer = await get(rig, f"{FILES}/file-1/content")
+    assert (answer.status, answer.complete) == (200, False)
 
 
 @pytest.mark.parametrize("answer", [b"{}", b'{"id":""}', b'{"id":"a/b"}', b"[]", b"<html>"])
