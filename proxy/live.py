@@ -5,6 +5,7 @@ Everything that a request needs and that does not change from request to request
 A new version makes a new `Live`; exchanges that run keep theirs until they end.
 """
 
+import logging
 import os
 import ssl
 from bisect import bisect_left
@@ -48,7 +49,11 @@ from routing.scoring import Field, Policy
 from store.cells import FIRST, Cell
 
 MOST_LISTS = 1000
+log = logging.getLogger("penstock.edge")
+
 USER_AGENT = "penstock/0.1.0"
+# What chat completions can stand in for, in OpenAI's family.
+STANDS_IN = frozenset({"openai.responses", "openai.completions"})
 # A provider's header that is shorter than this holds no credentials.
 SECRET_CHARS = 12
 UNPRICED = Rates(0, 0, 0, 0, 0, 0, 0)
@@ -95,6 +100,8 @@ class Way:
     """How bytes go where both speak the same."""
     streamed: "Way | None" = None
     """Where a stream is asked for in another way than a whole answer."""
+    instead: "Way | None" = None
+    """What can stand in for it at a server that may not have it, as nobody knows of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,6 +494,16 @@ class Live:
         )
         return packed
 
+    def learn_absent(self, deployment: str, asked: Endpoint) -> None:
+        """Take that a deployment's server has not got what callers ask there: from now on what can stand in for it is asked."""
+        place = self._places.get(deployment)
+        way = None if place is None else place.ways.get(asked)
+        if place is None or way is None or way.instead is None:
+            return
+        place.ways[asked] = way.instead
+        self._offers.clear()
+        log.info("%s has no %s: chat completions stand in for it", deployment, asked.route)
+
     def shown(self, provider_name: str) -> tuple[str, str] | None:
         """Return the header that shows a provider who asks, as it is now; None where it is shown nothing."""
         provider = self.config.providers[provider_name]
@@ -616,6 +633,11 @@ def _ways(
         else:
             continue
         ways[asked] = whole if whole == streamed else replace(whole, streamed=streamed)
+        if pair is not None and asked.word in STANDS_IN and dialect.name == "compatible":
+            row, _ = spoken.targets[asked.kind]
+            assert asked.translation is not None
+            other = _translated(way(row), asked.translation, facts)
+            ways[asked] = replace(ways[asked], instead=other)
     return ways
 
 

@@ -346,12 +346,16 @@ class Attempt:
                 # Some servers repeat the headers of a request that they refuse.
                 self.refusal = self.place.without_secrets(b"".join(self._held))
                 self.cool_us = cooldown_us(self.headers, self.exchange.edge.unix_time()) or 0
+                absent = self.status in ABSENT and self.way.endpoint.optional
+                if absent:
+                    exchange = self.exchange
+                    exchange.edge.live.learn_absent(self.place.id, exchange.endpoint)
                 self._finish(
                     Ended(
                         outcome_of(self.status),
                         self.status,
                         vain=should_retry(self.headers) is False,
-                        absent=self.status in ABSENT and self.way.endpoint.optional,
+                        absent=absent,
                         fault=fault_of(self.refusal) if self.status in OF_THE_CALLER else "",
                     )
                 )

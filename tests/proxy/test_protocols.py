@@ -499,6 +499,32 @@ async def test_a_vendor_without_responses_is_left_for_another(edge: Edge, status
     assert [state.failures for state in states] == [1]
 
 
+async def test_a_server_that_nobody_knows_is_asked_for_what_it_has(edge: Edge) -> None:
+    """Once it has said that it has no Responses, chat completions stand in for them; a client's own retry is enough."""
+    rig = await edge(models={"m": [at("v", "x")]}, scripted=["v"])
+    asked: list[str] = []
+    said = {"id": "x", "choices": [{"index": 0, "message": {"role": "assistant", "content": SAID}}]}
+    said["choices"][0]["finish_reason"] = "stop"  # type: ignore[index]
+    answer_of_chat = json.dumps(said | {"usage": {"prompt_tokens": 7, "completion_tokens": 3}})
+
+    async def has_chat(line: Line) -> None:
+        while True:
+            asked.append((await line.gets()).line.split()[1])
+            if asked[-1] == "/v1/chat/completions":
+                await line.says(whole(answer_of_chat.encode()))
+            else:
+                await line.says(whole(b'{"detail":"Not Found"}', status=b"404 Not Found"))
+
+    rig.vendors["v"].habit = has_chat
+    body = json.dumps({"model": "m", "input": PROMPT}).encode()
+    first = await rig.ask(body, path="/v1/responses")
+    assert first.status == 502
+    for _ in range(2):
+        answer = await rig.ask(body, path="/v1/responses")
+        assert responses_text(answer.body, stream=False) == SAID
+    assert asked == ["/v1/responses", *["/v1/chat/completions"] * 2]
+
+
 async def test_azures_annotations_pass_and_are_understood(edge: Edge) -> None:
     """A chunk without choices before the first word, one without a delta within: passed as they came, or read past."""
     chunks = [
