@@ -121,6 +121,10 @@ class Tokens:
             self._failed(token, str(failed))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._failed(token, f"{type(error).__name__} while it was fetched")
+        except Exception:
+            # A fault of ours must not keep the other tokens from being renewed.
+            log.exception("a token of %s could not be had", _named(token.source))
+            self._failed(token, "the edge failed over it")
         else:
             if token.told:
                 log.info("a token of %s could be had again", _named(token.source))

@@ -228,6 +228,24 @@ def test_a_key_that_is_none_is_said_to_be_none(tmp_path: Path, text: str | None)
     assert "BEGIN" not in str(caught.value)
 
 
+async def test_a_fault_of_ours_ends_no_other_token(
+    google: tuple[Google, TestServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged with its trace; the owner goes on, and the others are had."""
+    _, server = google
+    tokens = Tokens({"GCE_METADATA_HOST": f"{server.host}:{server.port}"}, clock=Clock())
+    token, other = tokens.of(TokenSource(metadata=True)), tokens.of(TokenSource(file="/x"))
+
+    def breaks(path: str) -> str:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr("proxy.tokens._read", breaks)
+    async with running(tokens):
+        await tokens.had()
+        assert token.value == b"ya29.t1"
+        assert (other.value, other.failures) == (b"", 1)
+
+
 def test_tokens_of_one_source_are_one() -> None:
     """And those that no configuration names are forgotten."""
     tokens = Tokens({}, clock=Clock())
