@@ -8,6 +8,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,7 @@ async def test_a_token_that_cannot_be_renewed_is_used_to_its_end(
     tokens = Tokens({"GCE_METADATA_HOST": f"{server.host}:{server.port}"}, clock=clock)
     source = TokenSource(metadata=True)
     token = tokens.of(source)
+    caplog.set_level(logging.INFO, "penstock.tokens")
 
     async def again(seconds: float) -> None:
         clock.now += seconds
