@@ -26,6 +26,7 @@ from config.models import (
 from config.problems import Path, nearest, quoted, spell
 from config.scalars import NAME, Plain, moment_of, split_listen
 from config.secrets import is_hashed, read_caller_key
+from config.vendors import why_unprobed, word_of
 
 # Headers that frame a message or that the gateway itself must own (RFC 9110 §7.6.1, RFC 9112 §6):
 # a second opinion about them would let a request be read in two ways, or hide usage from the meter.
@@ -81,6 +82,7 @@ def _providers(root: Node) -> Iterator[Clash]:
     for name, provider in _members(root, "providers"):
         yield from _limited(("providers", name), provider.node)
         yield from _known_to_the_vendor(("providers", name), provider)
+        yield from _unprobed(("providers", name), provider.node)
         headers = provider.node.get("headers")
         seen: dict[str, str] = {}
         for header, entry in headers.entries.items() if headers else ():
@@ -181,6 +183,33 @@ def _known_to_the_vendor(path: Path, provider: Entry) -> Iterator[Clash]:
                 "the host of base_url names no region",
                 remedy="write aws.region, e.g. eu-central-1",
             )
+
+
+def _unprobed(path: Path, provider: Node) -> Iterator[Clash]:
+    """See that a probe only asks whom it can ask as the edges do."""
+    health = provider.get("health")
+    probe = _given(health.get("probe")) if health else None
+    protocol, url = _text(provider.get("protocol")), _text(provider.get("base_url"))
+    if probe is None or protocol is None or url is None or _text(probe) not in {"models", "call"}:
+        return
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return
+    why = why_unprobed(
+        protocol,
+        _text(_given(provider.get("dialect"))) or word_of(host),
+        versioned=_given(provider.get("api_version")) is not None,
+        with_token=_given(provider.get("token")) is not None,
+    )
+    if why:
+        yield Clash(
+            (*path, "health", "probe"),
+            probe.line,
+            probe.column,
+            f"a probe cannot ask this provider: {why}",
+            remedy="write connect or off",
+        )
 
 
 def bedrock_region(host: str) -> str:

@@ -8,6 +8,7 @@ Active probes: whether those who serve models are there, asked once for the whol
 | `call` | each deployment for one token of output | a tiny call, which the ledger keeps under the key `probe` |
 | `off` | nobody | nothing |
 
+Who cannot be asked is connected to (`config.vendors.why_unprobed`).
 What speaks of our key or of our rate is an answer of somebody who is there; what fails is silence, a broken connection, or a 5xx.
 A call has to be answered.
 
@@ -33,6 +34,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config.models import Config, PlacedDeployment, Provider
+from config.vendors import credential_of, dialect_of, facts_of, why_unprobed
 from console.stores import Stores, in_each
 from governance.ledger import Entry, encode
 from ratelimit.reports import OFFLINE_AFTER, STATES, Finding, Standing, read_standings, report
@@ -78,10 +80,16 @@ class _Tokens:
 
 
 def probe_of(provider: Provider) -> str:
-    """Return how a provider is probed: as it says, or else by its list of models, where its protocol has one."""
+    """Return how a provider is probed: as it says, or else by its list of models, where it can be asked for one."""
     if provider.health.probe is not None:
         return provider.health.probe
-    return "models" if provider.protocol in _MODELS else "connect"
+    why = why_unprobed(
+        provider.protocol,
+        dialect_of(provider),
+        versioned=provider.api_version is not None,
+        with_token=provider.token is not None,
+    )
+    return "connect" if why else "models"
 
 
 # What is asked...
@@ -98,11 +106,8 @@ def _headers(provider: Provider) -> dict[str, str]:
     if provider.protocol == "anthropic":
         headers["anthropic-version"] = "2023-06-01"
     if key is not None:
-        name = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}.get(provider.protocol)
-        if name is None:
-            headers["authorization"] = f"Bearer {key.reveal()}"
-        else:
-            headers[name] = key.reveal()
+        name, shown = credential_of(provider.protocol, dialect_of(provider))(key.reveal())
+        headers[name] = shown
     return headers | {name.lower(): value for name, value in provider.headers.items()}
 
 
@@ -113,29 +118,22 @@ _MODELS: Final[dict[str, Callable[[Provider], str]]] = {
 }
 
 
-def _call(provider: Provider, model: str) -> _Asked | None:
-    """Return the smallest call of a protocol, None where there is none here."""
+def _call(provider: Provider, model: str) -> _Asked:
+    """Return the smallest call of a protocol."""
     said: dict[str, Any]
     if provider.protocol == "openai":
         url = provider.base_url.rstrip("/") + "/chat/completions"
-        cap = provider.output_cap
-        if cap is None:
-            own = (urlsplit(provider.base_url).hostname or "").endswith(
-                ("openai.com", "openai.azure.com")
-            )
-            cap = "max_completion_tokens" if own else "max_tokens"
+        cap = facts_of(provider).cap
         said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], cap: 1}
     elif provider.protocol == "anthropic":
         url = _bare(provider) + "/v1/messages"
         said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-    elif provider.protocol == "gemini":
+    else:
         url = f"{_bare(provider)}/v1beta/models/{quote(model, safe='')}:generateContent"
         said = {
             "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
             "generationConfig": {"maxOutputTokens": 1},
         }
-    else:
-        return None
     headers = _headers(provider) | {"content-type": "application/json"}
     return _Asked(url, headers, orjson.dumps(said))
 
@@ -228,12 +226,10 @@ class Prober:
         if how == "call":
             for one, rates in _priced(config, placed):
                 asked = _call(provider, one.upstream_name)
-                if asked is None:
-                    continue
                 found = await self._called(session, provider, one, asked, rates)
                 await self._tell(name, [one], found)
             return
-        if how == "models" and provider.protocol in _MODELS:
+        if how == "models":
             asked = _Asked(_MODELS[provider.protocol](provider), _headers(provider))
             finding, _ = await self._ask(session, provider, asked, listed=True)
         else:

@@ -17,12 +17,13 @@ from time import time_ns
 from urllib.parse import quote, urlsplit
 
 import msgpack
-import msgspec
 
 from config.cells import cell_of
+from config.dialects import Dialect
 from config.keys import KeySecrets
 from config.models import AwsCredentials, Config, FirstToken, Hedge, Provider, Route
 from config.references import bedrock_region
+from config.vendors import dialect_of, facts_of
 from governance.identity import Caller, Directory, nobody
 from governance.ledger import ENTRY_FIELDS
 from proxy.credentials import Head, SignedHead, TokenHead
@@ -36,7 +37,7 @@ from proxy.wire import translate
 from proxy.wire.endpoints import ENDPOINTS, Endpoint
 from proxy.wire.headers import RequestHead
 from proxy.wire.translate.sigv4 import Credentials
-from proxy.wire.vendors import Spoken, platform_of, spoken_by
+from proxy.wire.vendors import Spoken, spoken_by
 from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, records
 from routing import decision
@@ -512,14 +513,13 @@ class Live:
             return ("authorization", f"Bearer {value}") if value else None
         if provider.api_key is None:
             return None
-        host = urlsplit(provider.base_url).hostname or ""
-        return _spoken(provider, host).protocol.credential(provider.api_key.reveal())
+        return _spoken(provider).protocol.credential(provider.api_key.reveal())
 
     def _place(self, option: Option, trust: MutableMapping[str, ssl.SSLContext]) -> Place:
         provider, placed = option.provider, option.placed
         origin = origin_of(provider.base_url, provider.ca_file, trust)
-        dialect = _dialect(provider, origin.host)
-        spoken = _spoken(provider, origin.host)
+        dialect = facts_of(provider)
+        spoken = _spoken(provider)
         source = _source(provider)
         token = None if source is None else self._token(source)
         secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
@@ -603,9 +603,7 @@ def _unix_s() -> float:
     return time_ns() / 1e9
 
 
-def _ways(
-    option: Option, spoken: Spoken, dialect: translate.Dialect, head: _Heads
-) -> dict[Endpoint, Way]:
+def _ways(option: Option, spoken: Spoken, dialect: Dialect, head: _Heads) -> dict[Endpoint, Way]:
     """Return how a deployment is asked what callers may ask: at the same endpoint, or at the one that translations lead to."""
     facts = translate.Target(
         model=option.placed.upstream_name, max_output=option.max_output, dialect=dialect
@@ -665,25 +663,11 @@ def _access_key(aws: AwsCredentials) -> Credentials:
     )
 
 
-def _spoken(provider: Provider, host: str) -> Spoken:
+def _spoken(provider: Provider) -> Spoken:
     """Return what a provider can be asked, by what the configuration or its host says of it."""
     return spoken_by(
-        provider.protocol,
-        provider.dialect or platform_of(host) or translate.of_host(host).name,
-        versioned=provider.api_version is not None,
+        provider.protocol, dialect_of(provider), versioned=provider.api_version is not None
     )
-
-
-def _dialect(provider: Provider, host: str) -> translate.Dialect:
-    """Return how the provider's server differs from its family, as the configuration or its host says."""
-    dialect = translate.of_host(host)
-    if provider.dialect is not None:
-        dialect = translate.DIALECTS.get(provider.dialect, dialect)
-    cap = provider.output_cap or dialect.cap
-    usage = dialect.stream_options if provider.stream_usage is None else provider.stream_usage
-    if cap == dialect.cap and usage == dialect.stream_options:
-        return dialect
-    return msgspec.structs.replace(dialect, cap=cap, stream_options=usage)
 
 
 def _is_priced(rates: Rates | None, endpoint: Endpoint) -> bool:

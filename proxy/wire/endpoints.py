@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from typing import Protocol as Shape
 
+from config.vendors import credential_of
 from proxy.wire import (
     anthropic,
     anthropic_answers,
@@ -174,20 +175,6 @@ class Endpoint:
         return self.kind == "generate"
 
 
-def _bearer(key: str) -> tuple[str, str]:
-    return "authorization", f"Bearer {key}"
-
-
-def _anthropic_credential(key: str) -> tuple[str, str]:
-    # Tokens of OAuth are taken as a bearer only.
-    return _bearer(key) if key.startswith("sk-ant-oat") else ("x-api-key", key)
-
-
-def _google_credential(key: str) -> tuple[str, str]:
-    # Tokens of OAuth are taken as a bearer only.
-    return _bearer(key) if key.startswith("ya29.") else ("x-goog-api-key", key)
-
-
 def _in_beta(endpoint: Endpoint) -> Endpoint:
     """Give the row of the same endpoint under the query that Anthropic's beta clients send."""
     return replace(endpoint, route=f"{endpoint.route}?beta=true", path=f"{endpoint.path}?beta=true")
@@ -196,7 +183,7 @@ def _in_beta(endpoint: Endpoint) -> Endpoint:
 OPENAI = Protocol(
     word="openai",
     credentials=("Authorization", "x-api-key", "api-key", "x-goog-api-key"),
-    credential=_bearer,
+    credential=credential_of("openai"),
     error=openai_error,
     lines=openai_lines,
     passed=("openai-beta",),
@@ -206,7 +193,7 @@ ANTHROPIC = Protocol(
     word="anthropic",
     # The vendor's own order where both are sent; newer clients send an API key as a bearer, too.
     credentials=("x-api-key", "Authorization", "api-key", "x-goog-api-key"),
-    credential=_anthropic_credential,
+    credential=credential_of("anthropic"),
     error=anthropic_error,
     lines=anthropic_lines,
     passed=("anthropic-version", "anthropic-beta"),
@@ -218,7 +205,7 @@ ANTHROPIC = Protocol(
 GEMINI = Protocol(
     word="gemini",
     credentials=("x-goog-api-key", "Authorization", "x-api-key", "api-key"),
-    credential=_google_credential,
+    credential=credential_of("gemini"),
     error=gemini_error,
     lines=openai_lines,
     bases=("/v1beta", "/v1"),
@@ -228,7 +215,7 @@ GEMINI = Protocol(
 OLLAMA = Protocol(
     word="ollama",
     credentials=("Authorization", "x-api-key", "api-key", "x-goog-api-key"),
-    credential=_bearer,
+    credential=credential_of("ollama"),
     error=ollama_error,
     lines=openai_lines,
 )
@@ -237,7 +224,7 @@ BEDROCK = Protocol(
     word="bedrock",
     # No caller speaks it.
     credentials=(),
-    credential=_bearer,
+    credential=credential_of("bedrock"),
     error=openai_error,
     lines=openai_lines,
     accept="application/json, application/vnd.amazon.eventstream",
@@ -248,7 +235,7 @@ BEDROCK = Protocol(
 COHERE = Protocol(
     word="cohere",
     credentials=("Authorization", "x-api-key", "api-key", "x-goog-api-key"),
-    credential=_bearer,
+    credential=credential_of("cohere"),
     error=cohere_error,
     lines=openai_lines,
     bases=("/v2", "/v1"),
@@ -258,7 +245,7 @@ COHERE = Protocol(
 JINA = Protocol(
     word="jina",
     credentials=("Authorization", "x-api-key", "api-key", "x-goog-api-key"),
-    credential=_bearer,
+    credential=credential_of("jina"),
     error=jina_error,
     lines=openai_lines,
 )

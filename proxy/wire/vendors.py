@@ -6,13 +6,14 @@ How providers are asked: for each protocol that they speak, the rows that a call
 
 A provider's row is mostly the caller's own. Where a vendor serves a protocol at other paths or with other
 members, it is a copy of that row with what differs; its look and its event are never used.
-What else differs is a dialect's facts (`translate.dialects`): a vendor that is compatible needs no line here.
+What else differs is a dialect's facts (`config.dialects`): a vendor that is compatible needs no line here.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from config.vendors import credential_of
 from proxy.wire import anthropic, bedrock_answers, translate
 from proxy.wire.endpoints import (
     ANTHROPIC,
@@ -27,7 +28,7 @@ from proxy.wire.endpoints import (
     Protocol,
 )
 
-__all__ = ["Spoken", "platform_of", "spoken_by"]
+__all__ = ["Spoken", "spoken_by"]
 
 Pair = tuple[Endpoint, Endpoint]
 _ROWS = {endpoint.route: endpoint for endpoint in ENDPOINTS}
@@ -65,11 +66,7 @@ _OPENAI = Spoken(
         "rerank": _one("/v1/rerank"),
     },
 )
-# A token of Entra's is a bearer's; a key is not.
-_AZURE_PROTOCOL = replace(
-    OPENAI,
-    credential=lambda key: OPENAI.credential(key) if key.startswith("eyJ") else ("api-key", key),
-)
+_AZURE_PROTOCOL = replace(OPENAI, credential=credential_of("openai", "azure"))
 _AZURE = Spoken(
     _AZURE_PROTOCOL,
     _same(OPENAI),
@@ -113,10 +110,9 @@ _GEMINI = Spoken(
     },
 )
 _COHERE = Spoken(COHERE, _same(COHERE), {"embed": _one("/v2/embed"), "rerank": _one("/v2/rerank")})
-# Google's Vertex AI: a publisher's models below a project's location, at any of Google's hosts.
-_VERTEX_HOST = "aiplatform.googleapis.com"
 
 
+# Google's Vertex AI: a publisher's models below a project's location.
 def _on_vertex(row: Endpoint) -> Endpoint:
     return replace(
         row, path=row.path.replace("/v1beta/models/{model}", "/publishers/google/models/{model}")
@@ -148,7 +144,7 @@ _RAW_COUNT = replace(
     rewrite=anthropic.rewrite_count_for_vertex,
 )
 _VERTEX_ANTHROPIC = Spoken(
-    replace(ANTHROPIC, credential=OPENAI.credential, bases=(), plain="/@"),
+    replace(ANTHROPIC, credential=credential_of("anthropic", "vertex"), bases=(), plain="/@"),
     {
         row: (_RAW, _RAW_STREAM) if row.kind == "generate" else (_RAW_COUNT, _RAW_COUNT)
         for row in _ANTHROPIC.passing
@@ -188,12 +184,6 @@ _SPOKEN: Mapping[str, Spoken] = MappingProxyType(
 _ON_VERTEX: Mapping[str, Spoken] = MappingProxyType(
     {"gemini": _VERTEX_GEMINI, "anthropic": _VERTEX_ANTHROPIC}
 )
-
-
-def platform_of(host: str) -> str:
-    """Say whose platform serves a vendor's protocol at this host; "" where it is the vendor itself."""
-    at_google = host == _VERTEX_HOST or host.endswith((f"-{_VERTEX_HOST}", f".{_VERTEX_HOST}"))
-    return "vertex" if at_google else ""
 
 
 def spoken_by(protocol: str, dialect: str = "", *, versioned: bool = False) -> Spoken:

@@ -78,6 +78,41 @@ def test_the_base_is_sound() -> None:
                 )
             ],
         ),
+        *(
+            (
+                "p: {protocol: openai, base_url: http://h}",
+                f"p: {{{provider}, health: {{probe: call}}}}",
+                [
+                    (
+                        f"f:4: providers.p.health.probe: a probe cannot ask this provider: {why};"
+                        " write connect or off"
+                    )
+                ],
+            )
+            for provider, why in (
+                (
+                    "protocol: cohere, base_url: http://h",
+                    "those who speak cohere have no such probe",
+                ),
+                (
+                    "protocol: gemini, base_url: https://aiplatform.googleapis.com/v1/projects/o",
+                    "its paths at Vertex AI are known to the edges only",
+                ),
+                (
+                    "protocol: openai, base_url: http://h, dialect: azure, api_version: v",
+                    "its paths with an api_version are known to the edges only",
+                ),
+                (
+                    "protocol: openai, base_url: http://h, token: {file: /x}",
+                    "its token is known to the edges only",
+                ),
+            )
+        ),
+        (
+            'api_key: "${KEY}"}',
+            'api_key: "${KEY}", health: {probe: connect}}',
+            [],
+        ),
         (
             'http://h, api_key: "${KEY}"}',
             "http://h, aws: {role: true, region: eu-west-1}}",

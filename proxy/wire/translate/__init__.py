@@ -34,7 +34,7 @@ A reader that gives `Failed` before anything else but `Started` (or nothing at a
 nothing: the attempt may be made elsewhere. Translations hold no state but that of their stream, and
 what they hold of it is bounded.
 
-`protocols` has the table of protocols; `embeddings` and `rerank` have tables of their own; `dialects` what the vendors of OpenAI's family do differently;
+`protocols` has the table of protocols; `embeddings` and `rerank` have tables of their own; `config.dialects` what the vendors of OpenAI's family do differently;
 `words` what each protocol calls things, for errors and ``x-penstock-dropped``; `carried` how one
 vendor's signed reasoning passes through another's protocol; `effort` how words for thinking and
 numbers of tokens compare; `sigv4` how requests to Amazon are signed; `failures` how errors are sorted; `fields`, `frames`, `eventstream`, `reading` and `writing` the
@@ -56,7 +56,6 @@ from proxy.wire.translate.core import (
     thinking,
 )
 from proxy.wire.translate.counts import COUNTERS
-from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect, of_host
 from proxy.wire.translate.embeddings import EMBEDDERS, GEMINI_ONE, OLLAMA_ONE
 from proxy.wire.translate.events import (
     Collector,
@@ -85,17 +84,14 @@ from proxy.wire.translate.protocols import (
 from proxy.wire.translate.rerank import RERANKERS
 
 __all__ = [
-    "COMPATIBLE",
     "CONVERSE_UNFRAMED",
     "COUNTERS",
-    "DIALECTS",
     "EMBEDDERS",
     "GEMINI_ARRAY",
     "GEMINI_ONE",
     "MESSAGES_ON_VERTEX",
     "OLLAMA_GENERATE",
     "OLLAMA_ONE",
-    "OPENAI",
     "OPENAI_COMPLETIONS",
     "PROTOCOLS",
     "RERANKERS",
@@ -106,7 +102,6 @@ __all__ = [
     "CannotExpress",
     "Collector",
     "Conversation",
-    "Dialect",
     "Ended",
     "Event",
     "Failed",
@@ -122,7 +117,6 @@ __all__ = [
     "WrittenError",
     "addressed",
     "of_count",
-    "of_host",
     "of_one",
     "play",
     "reply_to",

@@ -26,8 +26,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from config.dialects import OPENAI, Dialect
 from proxy.wire.meter import Usage
-from proxy.wire.translate.dialects import OPENAI, Dialect
 
 __all__ = [
     "Answer",

@@ -9,10 +9,10 @@ from typing import get_args
 
 import pytest
 
+from config.dialects import DIALECTS
 from config.models import Dialect, Protocol
 from proxy.live import Place
 from proxy.wire.endpoints import ENDPOINTS
-from proxy.wire.translate import DIALECTS
 from proxy.wire.translate.sigv4 import Credentials
 from proxy.wire.vendors import spoken_by
 from store.places import CHECKOUT

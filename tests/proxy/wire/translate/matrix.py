@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from config.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect
 from proxy.wire.translate.core import (
     CannotExpress,
     Conversation,
@@ -28,7 +29,6 @@ from proxy.wire.translate.core import (
     ToolResult,
     Turn,
 )
-from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, Dialect
 from proxy.wire.translate.embeddings import EMBEDDERS, Embedding
 from proxy.wire.translate.protocols import PROTOCOLS, VENDORS
 from proxy.wire.translate.rerank import RERANKERS, Reranking
@@ -231,7 +231,7 @@ By a caller of any other protocol, for a model that can do it.
 
 ## What the vendors of OpenAI's family are asked
 
-A dialect is a row of facts in `proxy/wire/translate/dialects.py`.
+A dialect is a row of facts in `config/dialects.py`.
 A server that says nothing of itself is asked as vLLM is, without what only vLLM knows.
 
 {table(dialects)}

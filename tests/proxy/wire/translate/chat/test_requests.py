@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from config.dialects import DIALECTS
 from proxy.wire.look import BadField
 from proxy.wire.translate.chat.requests import is_reasoning_model, read_request, write_request
 from proxy.wire.translate.core import (
@@ -25,7 +26,6 @@ from proxy.wire.translate.core import (
     Turn,
     Written,
 )
-from proxy.wire.translate.dialects import DIALECTS
 from tests.proxy.wire.translate.samples import PIXEL, WEATHER
 
 HI = Turn("user", (Text("hi"),))

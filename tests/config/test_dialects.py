@@ -2,9 +2,9 @@
 
 import pytest
 
-from proxy.wire.translate import dialects
+from config import dialects
+from config.dialects import COMPATIBLE, DIALECTS, OPENAI, of_host
 from proxy.wire.translate.core import Sampling
-from proxy.wire.translate.dialects import COMPATIBLE, DIALECTS, OPENAI, of_host
 
 KNOWN = {
     *Sampling.__struct_fields__,
