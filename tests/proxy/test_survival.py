@@ -578,7 +578,7 @@ async def test_silence_in_the_middle_of_a_stream(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [{"provider": {"total_timeout_s": 0.8}}, {"edge": {"total_timeout_s": 0.2}}]
+    "said", [{"provider": {"total_timeout_s": 0.8}}, {"edge": {"total_timeout_s": 0.8}}]
 )
 async def test_a_stream_that_takes_too_long_as_a_whole(edge: Edge, said: dict[str, Any]) -> None:
     """The provider's total deadline and the edge's end it alike, and teach nothing about the deployment."""
