@@ -20,8 +20,9 @@ Second tries are of a budget (`proxy.retries`), but for what is no failure: a re
 A provider's `x-should-retry: false` is about asking that provider again: the others are asked all the same, and the caller hears it when all of them said so.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from proxy.retries import RetryBudget
 from proxy.wire.faults import Fault
@@ -35,8 +36,7 @@ OF_THE_CALLER = frozenset({400, 406, 409, 410, 411, 412, 413, 414, 415, 416, 417
 THROTTLED = frozenset({429, 529})
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True, gc=False):
     """
     How an attempt ended: `status` is 0 when no answer came; `stale` when a pooled connection had died idle.
 

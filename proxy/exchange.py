@@ -33,7 +33,7 @@ from proxy.errors import (
     StoreGone,
     Unauthorized,
 )
-from proxy.favour import favoured
+from proxy.favour import LEAST_TOKENS, favoured
 from proxy.hedging import Race, hedged
 from proxy.live import Offer, Place
 from proxy.observe import AccessLine
@@ -253,7 +253,7 @@ class Exchange:
         )
         if offer.decides or wishes is not caller.wishes:
             self.choice = choose(self, offer, wishes)
-        if offer.affine:
+        if offer.affine and seen.input_estimate >= LEAST_TOKENS:
             tiers = b"" if self.choice is None else self.choice.tiers
             self.favoured = favoured(offer, tiers, seen, body)
         if seen.tied is not None and len({place.provider for place in offer.places}) > 1:
@@ -477,7 +477,9 @@ class Exchange:
             assumed=edge.assumed_output_tokens if generates else 0,
             n=seen.n if generates else 0,
             first=attempts.made == 0,
-            excluded=tuple(candidate + 1 for candidate in attempts.tried),
+            excluded=tuple([candidate + 1 for candidate in attempts.tried])
+            if attempts.tried
+            else (),
             # Equals take turns; where a policy scores, by the request, so that any replica would take the same.
             tie=edge.next_tie() if self.choice is None else self.choice.tie,
             user=self.user,

@@ -1,14 +1,14 @@
 """
 Which candidate a call favours, because it has most likely seen the beginning of its prompt before.
 
-Only for long prompts, and only among the deployments of the model that comes first; other calls pay one comparison.
+Only for long prompts (the exchange looks at that), and only among the deployments of the model that comes first.
 """
 
 from proxy.live import Offer
 from proxy.wire.look import Look
 from routing.affinity import LEAST_TOKENS, favourite, prefix_hash
 
-__all__ = ["favoured"]
+__all__ = ["LEAST_TOKENS", "favoured"]
 
 
 def favoured(offer: Offer, tiers: bytes, seen: Look, body: bytes) -> int:
@@ -17,7 +17,7 @@ def favoured(offer: Offer, tiers: bytes, seen: Look, body: bytes) -> int:
 
     `tiers` are those of the ask, empty where the plan's hold.
     """
-    if not offer.affine or seen.input_estimate < LEAST_TOKENS or not seen.cuts:
+    if not seen.cuts:
         return 0
     candidates = offer.plan.candidates
     ranks = tiers or [candidate.tier for candidate in candidates]

@@ -265,12 +265,10 @@ class Attempt:
         self.left = left_of(self.headers, self.exchange.edge.unix_time())
         self.left_at = monotonic()
 
-    def _left(self, now: float) -> Left | None:
-        """Return what the vendor still lets pass as it is now."""
-        if self.left is None:
-            return None
+    def _left(self, left: Left, now: float) -> Left:
+        """Return what the vendor still lets pass as it is now; `left` is what it said."""
         past_us = int((now - self.left_at) * 1_000_000)
-        requests, lasts_us, tokens, tokens_last_us = self.left
+        requests, lasts_us, tokens, tokens_last_us = left
         return requests, max(lasts_us - past_us, 0), tokens, max(tokens_last_us - past_us, 0)
 
     def body(self, data: bytes) -> None:
@@ -655,7 +653,7 @@ class Attempt:
                 streamed=self.reported,
                 user=exchange.user,
                 kind=exchange.kind,
-                left=self._left(now),
+                left=None if self.left is None else self._left(self.left, now),
                 # The order is the ledger's.
                 entry=_pack(
                     (

@@ -9,7 +9,7 @@ A row holds functions that are given bytes and return bytes: nothing here does I
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from typing import Protocol as Shape
 
@@ -168,11 +168,12 @@ class Endpoint:
     sells: tuple[str, ...] = ()
     estimate: Callable[[bytes], bytes] | None = None
     method: str = "POST"
+    generates: bool = field(init=False)
+    """Whether there is output to reserve."""
 
-    @property
-    def generates(self) -> bool:
-        """Whether there is output to reserve."""
-        return self.kind == "generate"
+    def __post_init__(self) -> None:
+        """Say once what every call asks."""
+        object.__setattr__(self, "generates", self.kind == "generate")
 
 
 def _in_beta(endpoint: Endpoint) -> Endpoint:
