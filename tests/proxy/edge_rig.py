@@ -597,7 +597,7 @@ class Rig:
         # Errors that a test brings about on purpose; all others fail it.
         self.expected_alarms = 0
         self._url = redis_url
-        self._stack = contextlib.AsyncExitStack()
+        self._stack: contextlib.AsyncExitStack
         self._run_dir = Path(tempfile.mkdtemp(prefix="pst-"))
         self._records = _Records()
         self._tasks_before: set[asyncio.Task[Any]] = set()
@@ -610,23 +610,40 @@ class Rig:
         Start the vendors, publish a configuration, and start the edge over it.
 
         There is the mock vendor (`mock` speaks OpenAI's protocol, `messages` Anthropic's), and one `Vendor` for each name of `scripted`, with settings of its own in `vendors`; the rest goes to `document`.
+        What cannot start has ended everything that it had begun.
         """
+        async with contextlib.AsyncExitStack() as begun:
+            await self._start(begun, scripted, said)
+            self._stack = begun.pop_all()
+        return self
+
+    async def _start(
+        self, begun: contextlib.AsyncExitStack, scripted: Iterable[str], said: dict[str, Any]
+    ) -> None:
         self._tasks_before = asyncio.all_tasks()
+        begun.callback(shutil.rmtree, self._run_dir, ignore_errors=True)
         logging.getLogger().addHandler(self._records)
+        begun.callback(logging.getLogger().removeHandler, self._records)
         logging.getLogger("penstock").setLevel(logging.INFO)
-        self.mock = await self._stack.enter_async_context(mock.serve())
+        self.mock = await begun.enter_async_context(mock.serve())
         for name in scripted:
             self.vendors[name] = await Vendor().start()
+            begun.push_async_callback(self.vendors[name].stop)
         self.said = said
         await self.publish()
         await open_strict_budgets(self.redis)
         loop = asyncio.get_running_loop()
         self.edge = Edge(EdgeOptions(self._url, "127.0.0.1:0", self._run_dir))
         self._task = loop.create_task(self.edge.run())
+        begun.push_async_callback(self._cut)
         await eventually(lambda: self.edge.serving or self._task.done())
         if self._task.done():
             self._task.result()
-        return self
+
+    async def _cut(self) -> None:
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def publish(self, **changed: Any) -> None:
         """Publish the configuration with some of its parts changed; a running edge takes it within 200 ms."""
@@ -670,14 +687,7 @@ class Rig:
             await self._hold_books()
             assert self.edge.pool.open == 0
         finally:
-            if not self._task.done():
-                self._task.cancel()
-                await asyncio.gather(self._task, return_exceptions=True)
-            for vendor in self.vendors.values():
-                await vendor.stop()
             await self._stack.aclose()
-            logging.getLogger().removeHandler(self._records)
-            shutil.rmtree(self._run_dir, ignore_errors=True)
         for name in ("access.log",):
             path = self.folder / name
             self._hold_secrets(path.read_text() if path.exists() else "")
@@ -800,13 +810,13 @@ def vars_of(entry: Entry) -> dict[str, str | int]:
 async def rigs(
     client: Redis, redis_url: str, folder: Path
 ) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
-    """Give a maker of rigs, and close the one that was made."""
+    """Give a maker of rigs, and close those that have started."""
     made: list[Rig] = []
 
     async def make(**said: Any) -> Rig:
-        rig = Rig(client, redis_url, folder)
+        rig = await Rig(client, redis_url, folder).start(**said)
         made.append(rig)
-        return await rig.start(**said)
+        return rig
 
     try:
         yield make
