@@ -428,27 +428,14 @@ class Exchange:
         )
 
     async def _read(self) -> bytes:
-        edge = self.edge
+        server = self.edge.server
         try:
-            body = await read_body(self.request, edge.server.max_body, edge.server.body_timeout_s)
-        except TimeoutError:
-            self.close = True
-            raise BadRequest(
-                "The body of the request did not arrive in time.", code="body_timeout", status=408
-            ) from None
-        except RequestPayloadError:
-            self.close = True
-            raise BadRequest(
-                "The body of the request is framed or compressed wrongly.", code="bad_body"
-            ) from None
-        if body is None:
-            self.close = True
-            raise BadRequest(
-                f"The body is larger than {edge.server.max_body} bytes (edge.max_body_mb).",
-                code="body_too_large",
-                status=413,
+            return await body_of(
+                self.request, server.max_body, server.body_timeout_s, " (edge.max_body_mb)"
             )
-        return body
+        except BadRequest:
+            self.close = True
+            raise
 
     def _unreadable(self, error: BadField) -> BadRequest:
         """Return what to say of a body that was looked at in vain."""
@@ -678,6 +665,29 @@ async def serve(
         exchange.current = None
         exchange.race = None
     return edge.server.closing if exchange.close or edge.draining else edge.server.kept
+
+
+async def body_of(request: Request, most: int, deadline_s: float, setting: str = "") -> bytes:
+    """
+    Return the body of a request; `setting` names what bounds it to `most` bytes.
+
+    Raises `BadRequest`, and `ConnectionError` when the caller leaves.
+    """
+    try:
+        body = await read_body(request, most, deadline_s)
+    except TimeoutError:
+        raise BadRequest(
+            "The body of the request did not arrive in time.", code="body_timeout", status=408
+        ) from None
+    except RequestPayloadError:
+        raise BadRequest(
+            "The body of the request is framed or compressed wrongly.", code="bad_body"
+        ) from None
+    if body is None:
+        raise BadRequest(
+            f"The body is larger than {most} bytes{setting}.", code="body_too_large", status=413
+        )
+    return body
 
 
 def credential(request: Request, protocol: Protocol) -> str:

@@ -10,12 +10,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from aiohttp.web_protocol import RequestPayloadError
 from redis.exceptions import RedisError
 
 from proxy.errors import BadRequest, Conflict, NotFound, QuotaExceeded, StoreGone, Unauthorized
-from proxy.exchange import credential
-from proxy.server import Request, read_body
+from proxy.exchange import body_of, credential
+from proxy.server import Request
 from proxy.wire.endpoints import OPENAI
 from proxy.wire.look import BadField, decode
 
@@ -91,20 +90,7 @@ async def take(edge: "Edge", request: Request) -> dict[str, object]:
 
 
 async def _read(edge: "Edge", request: Request) -> _Feedback:
-    try:
-        body = await read_body(request, MOST_BYTES, edge.server.body_timeout_s)
-    except TimeoutError:
-        raise BadRequest(
-            "The body of the request did not arrive in time.", code="body_timeout", status=408
-        ) from None
-    except RequestPayloadError:
-        raise BadRequest(
-            "The body of the request is framed or compressed wrongly.", code="bad_body"
-        ) from None
-    if body is None:
-        raise BadRequest(
-            f"The body is larger than {MOST_BYTES} bytes.", code="body_too_large", status=413
-        )
+    body = await body_of(request, MOST_BYTES, edge.server.body_timeout_s)
     try:
         said: _Feedback = decode(_FEEDBACK, body)
     except BadField as error:
