@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from hashlib import sha256
 
 from config.document import Node
-from config.models import MOST_CELLS, Config
+from config.models import Config
 from config.problems import Path
 from config.references import Clash, organizations_in
+from config.section import MOST_CELLS
 from store.cells import Cell, cell
 
 __all__ = ["cell_of", "cells_of", "check", "is_shared", "moved", "tenant_of"]

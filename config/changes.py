@@ -22,10 +22,11 @@ from config import document as documents
 from config.differences import is_mask, scalars, shown
 from config.document import Entry, Node
 from config.loader import ConfigError, Loaded, Problem, check_text, load_text
-from config.models import DEFAULT_MEMBER, deployment_ids
+from config.models import deployment_ids
 from config.problems import Path, nearest, quoted, spell
 from config.references import organizations_in
 from config.secrets import MASK
+from config.tenants import DEFAULT_MEMBER
 
 __all__ = [
     "Draft",

@@ -19,7 +19,8 @@ from typing import Any, Union, get_args, get_origin
 
 from config import document as documents
 from config.document import Node
-from config.models import Quality, deployment_ids
+from config.models import deployment_ids
+from config.offers import Quality
 from config.problems import Path, spell
 from config.scalars import Plain
 from config.secrets import MASK, is_hashed

@@ -16,16 +16,12 @@ from pydantic_core import PydanticCustomError
 
 from config.document import NULLS, Entry, Node
 from config.keys import VARIABLE, KeySecrets
-from config.models import (
-    DEFAULT_MEMBER,
-    MOST_LEVELS,
-    AdminSettings,
-    EdgeSettings,
-    deployment_ids,
-)
+from config.models import deployment_ids
 from config.problems import Path, nearest, quoted, spell
+from config.processes import AdminSettings, EdgeSettings
 from config.scalars import NAME, Plain, moment_of, split_listen
 from config.secrets import is_hashed, read_caller_key
+from config.tenants import DEFAULT_MEMBER, MOST_LEVELS
 from config.vendors import why_unprobed, word_of
 
 # Headers that frame a message or that the gateway itself must own (RFC 9110 §7.6.1, RFC 9112 §6):

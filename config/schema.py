@@ -14,8 +14,9 @@ from typing import Any, get_args, get_origin
 
 import orjson
 
-from config.models import Config, Section
+from config.models import Config
 from config.secrets import Secret
+from config.section import Section
 from config.tree import bare, written_fields
 
 DOCS = FilePath(__file__).parent.parent / "docs"

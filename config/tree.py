@@ -13,9 +13,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from config.models import Config, Provider, Section
+from config.models import Config
 from config.problems import Path
+from config.providers import Provider
 from config.secrets import Secret
+from config.section import Section
 
 
 def written_fields(section: type[Section]) -> dict[str, FieldInfo]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from config.dialects import DIALECTS, Dialect, of_host
-from config.models import Provider
+from config.providers import Provider
 
 __all__ = ["credential_of", "dialect_of", "facts_of", "why_unprobed", "word_of"]
 

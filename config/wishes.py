@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from config.models import Declares
+from config.tenants import Declares
 
 __all__ = ["NO_WISHES", "Wishes", "carried", "nusd_of"]
 

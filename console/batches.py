@@ -22,7 +22,8 @@ import aiohttp
 import msgspec
 from redis.asyncio import Redis
 
-from config.models import Config, Provider
+from config.models import Config
+from config.providers import Provider
 from governance import kept as shelf
 from governance.batches import ENDED, Bill, LineUsage, read_bill, usage_of
 from governance.kept import Kept

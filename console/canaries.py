@@ -20,9 +20,10 @@ from redis.asyncio import Redis
 
 from config import live
 from config.changes import Draft, Edit, checked, set_value
-from config.models import Canary, Config
+from config.models import Config
 from config.problems import ConfigError
 from config.scalars import moment_of
+from config.trials import Canary
 from governance.arms import ArmSums, Look, look
 from routing.canary import Begin, Judgement, Move, Raise, Stop, judge, next_move
 from routing.experiments import CANARY, CONTROL

@@ -10,8 +10,9 @@ from aiohttp import web
 
 from config.changes import Draft, NoSuchPlace, place_of, remove_value, set_value
 from config.loader import load_published
-from config.models import Config, Experiment
+from config.models import Config
 from config.problems import quoted
+from config.trials import Experiment
 from console import shapes
 from console.answers import Refused, error_answer, json_answer
 from console.calls import Call, Route

@@ -33,7 +33,8 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from config.models import Config, PlacedDeployment, Provider
+from config.models import Config, PlacedDeployment
+from config.providers import Provider
 from config.vendors import credential_of, dialect_of, facts_of, why_unprobed
 from console.stores import Stores, in_each
 from governance.ledger import Entry, encode

@@ -18,8 +18,9 @@ from config.changes import (
     time_zone_at,
 )
 from config.differences import as_data
-from config.models import DEFAULT_MEMBER, deployment_ids
+from config.models import deployment_ids
 from config.problems import Path
+from config.tenants import DEFAULT_MEMBER
 from console import shapes
 from console.answers import Refused, json_answer
 from console.calls import Call, Door, Route

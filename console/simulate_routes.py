@@ -16,8 +16,9 @@ from aiohttp import web
 from config import live
 from config.changes import Draft, Edit, checked, set_value, taken_over
 from config.loader import load_published
-from config.models import Config, Declares
+from config.models import Config
 from config.problems import Path, quoted
+from config.tenants import Declares
 from config.wishes import NO_WISHES, Wishes, carried, nusd_of
 from console import shapes
 from console.answers import Refused, error_answer, json_answer

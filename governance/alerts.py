@@ -14,7 +14,7 @@ from typing import Any, cast, get_args
 import msgpack
 from redis.asyncio import Redis
 
-from config.models import Period
+from config.quotas import Period
 from store.cells import FIRST, Cell
 
 __all__ = ["Event", "newest", "untold"]

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from config.keys import KeySecrets
-from config.models import DEFAULT_MEMBER, Budget, Config, Declares, Member, PlacedOrganization
+from config.models import Config, PlacedOrganization
+from config.quotas import Budget
+from config.tenants import DEFAULT_MEMBER, Declares, Member
 from config.wishes import NO_WISHES, Wishes, carried
 
 

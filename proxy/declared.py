@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 
-from config.models import HIGHEST_PRICE_USD
+from config.section import HIGHEST_PRICE_USD
 from config.wishes import Wishes, nusd_of
 from governance.identity import Caller
 from proxy.errors import BadRequest

@@ -16,7 +16,7 @@ from proxy.relay import Attempt
 from ratelimit.asks import Grant
 
 if TYPE_CHECKING:
-    from config.models import Hedge
+    from config.offers import Hedge
     from proxy.exchange import Exchange
 
 __all__ = ["Race", "hedged"]

@@ -21,8 +21,11 @@ import msgpack
 from config.cells import cell_of
 from config.dialects import Dialect
 from config.keys import KeySecrets
-from config.models import AwsCredentials, Config, FirstToken, Hedge, Provider, Route
+from config.models import Config
+from config.offers import Hedge
+from config.providers import AwsCredentials, FirstToken, Provider
 from config.references import bedrock_region
+from config.routes import Route
 from config.vendors import dialect_of, facts_of
 from governance.identity import Caller, Directory, nobody
 from governance.ledger import ENTRY_FIELDS

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from config.models import AwsCredentials, TokenSource
+from config.providers import AwsCredentials, TokenSource
 from proxy.roles import NoRole, role_of
 from proxy.wire.translate.sigv4 import Credentials
 

@@ -27,7 +27,8 @@ from math import ceil, inf
 from types import MappingProxyType
 from typing import NamedTuple
 
-from config.models import Budget, Config, Limits
+from config.models import Config
+from config.quotas import Budget, Limits
 from ratelimit.asks import LOST_DIGITS, UNSUITABLE, Ask, Boot, Denied, Grant, Nobody
 from ratelimit.limits import RATES, WINDOWS_US, Candidate, declared, is_divided
 from ratelimit.shares import floors

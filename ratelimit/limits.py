@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import msgpack
 
 from config.cells import cell_of, is_shared, tenant_of
-from config.models import DEFAULT_MEMBER, NANO, Budget, Config, Limits, Member
+from config.models import Config
+from config.quotas import NANO, Budget, Limits
 from config.scalars import moment_of
+from config.tenants import DEFAULT_MEMBER, Member
 from ratelimit.shares import amounts, floors
 from ratelimit.zones import FIRST as ZERO
 from ratelimit.zones import packed_zone

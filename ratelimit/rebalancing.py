@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from config.models import Config, Limits
+from config.models import Config
+from config.quotas import Limits
 from ratelimit.limits import Declared, declared, decode_scope, is_divided, key_of, pack_share
 from ratelimit.shares import Part, amounts, first, floors, limits_of, then, wanted
 from store import scripts

@@ -19,7 +19,7 @@ Everything here is a pure function.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from config.models import Burst, Limits
+from config.quotas import Burst, Limits
 
 __all__ = [
     "Part",

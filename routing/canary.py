@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from config.models import Canary, Guards
+from config.trials import Canary, Guards
 
 __all__ = [
     "Begin",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from config.models import Route, RouteLevel
+from config.routes import Route, RouteLevel
 from config.wishes import nusd_of
 from routing.eligibility import Option
 from routing.scoring import (

@@ -12,7 +12,10 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
-from config.models import Config, Model, PlacedDeployment, Provider, Route
+from config.models import Config, PlacedDeployment
+from config.offers import Model
+from config.providers import Provider
+from config.routes import Route
 from routing.catalogue import Rates, from_config, in_force, provider_id_for, rates_for
 from routing.experiments import Arm
 from routing.listing import TASKS, Listed, listed

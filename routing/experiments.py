@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from datetime import UTC
 from hashlib import blake2b
 
-from config.models import Arm as DeclaredArm
-from config.models import Budget, Canary, Config, Experiment, Migration, ShadowTest
+from config.models import Config
+from config.quotas import Budget
 from config.scalars import moment_of
+from config.trials import Arm as DeclaredArm
+from config.trials import Canary, Experiment, Migration, ShadowTest
 
 __all__ = [
     "CANARY",

@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from config.models import Config, Route
+from config.models import Config
+from config.routes import Route
 from config.wishes import NO_WISHES, Wishes
 from routing.catalogue import Rates, cost_nusd
 from routing.contenders import field_of, policy_of

@@ -6,7 +6,7 @@ How long the first token of a stream may take: more for a long prompt, and never
 
 from dataclasses import replace
 
-from config.models import FirstToken
+from config.providers import FirstToken
 from proxy.upstream.deadlines import Timeouts
 
 __all__ = ["adapted"]

@@ -6,7 +6,8 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from config.models import Declares, Section
+from config.section import Section
+from config.tenants import Declares
 
 FULL = """\
 x-anchors: &slow {first_byte_timeout_s: 300}

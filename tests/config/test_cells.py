@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from config.cells import cell_of, cells_of, is_shared, moved, tenant_of
 from config.loader import check_text, load_text
-from config.models import MOST_CELLS, Config, Organization, StoreSettings
+from config.models import Config
+from config.processes import StoreSettings
+from config.section import MOST_CELLS
+from config.tenants import Organization
 from store.cells import FIRST, cell
 
 NAMES = st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), min_size=1, max_size=30, unique=True)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from config.models import AdminSettings, Key, Provider
+from config.processes import AdminSettings
+from config.providers import Provider
 from config.scalars import Plain
 from config.secrets import (
     Secret,
@@ -20,6 +21,7 @@ from config.secrets import (
     read_secret,
     read_shared_secret,
 )
+from config.tenants import Key
 
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=16, max_size=64)
 

@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator
 
-from config.models import Budget, Config, Key, Limits, Provider, Section, Team
+from config.models import Config
 from config.problems import Path
+from config.providers import Provider
+from config.quotas import Budget, Limits
+from config.section import Section
+from config.tenants import Key, Team
 from config.tree import is_private, section_at, written_fields
 from tests.config.samples import written_sections
 

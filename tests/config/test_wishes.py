@@ -5,7 +5,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.models import Organization, Team
+from config.tenants import Organization, Team
 from config.wishes import NO_WISHES, Wishes, carried, nusd_of
 
 CEILINGS = st.none() | st.decimals(0, 1000, places=3)

@@ -17,18 +17,12 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from config.models import (
-    Budget,
-    Deployment,
-    Experiment,
-    Key,
-    Limits,
-    Model,
-    Organization,
-    Provider,
-    Team,
-)
-from config.models import Route as RouteSection
+from config.offers import Deployment, Model
+from config.providers import Provider
+from config.quotas import Budget, Limits
+from config.routes import Route as RouteSection
+from config.tenants import Key, Organization, Team
+from config.trials import Experiment
 from console import shapes
 from console.admin import routes
 from console.calls import Route

@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestServer
 
 from config.dialects import DIALECTS
 from config.loader import load_published, load_text
-from config.models import Config, HealthProbe, Provider
+from config.models import Config
+from config.providers import HealthProbe, Provider
 from console.probes import Prober, _call, probe_of
 from governance.ledger import decode
 from proxy.wire.endpoints import ENDPOINTS

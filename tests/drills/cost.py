@@ -19,7 +19,7 @@ from typing import Any
 import msgpack
 import redis
 
-from config.models import Budget, Limits
+from config.quotas import Budget, Limits
 from loadtests.drills import report
 from loadtests.tables import lined_up
 from ratelimit import asks, limits

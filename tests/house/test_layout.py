@@ -28,6 +28,10 @@ TESTS = sorted((CHECKOUT / "tests").rglob("*.py"))
 
 # Sources without a test file of their own, and why.
 UNMIRRORED = {
+    **{
+        f"config/{name}.py": "sections without behaviour, held by test_schema.py, test_references.py and test_section.py"
+        for name in ("processes", "routes", "tenants", "trials")
+    },
     "proxy/__main__.py": "the command line, tested whole in tests/integration/test_up.py",
     "proxy/options.py": "a record without behaviour",
     "proxy/relay.py": "one attempt, told as a part of its exchange in test_exchange.py and test_survival.py",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from config.models import TokenSource
+from config.providers import TokenSource
 from proxy.credentials import NoToken, SignedHead, TokenHead
 from proxy.tokens import Token
 from proxy.wire.headers import RequestHead

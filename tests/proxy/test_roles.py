@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from config.models import AwsCredentials
+from config.providers import AwsCredentials
 from proxy.roles import NoRole, role_of
 from proxy.tokens import Tokens
 from proxy.wire.translate.sigv4 import Credentials

@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from config.models import TokenSource
+from config.providers import TokenSource
 from proxy.tokens import Token, TokenFailed, Tokens, assertion_of
 from tests.proxy.edge_rig import Asked, Line, at, chat, eventually, whole
 from tests.proxy.test_protocols import GEMINI_ANSWER, Edge

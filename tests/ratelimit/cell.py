@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 import redis
 
-from config import models
+from config import quotas
 from ratelimit import asks, limits
 from ratelimit.asks import Boot, boot_of
 from ratelimit.limits import key_of, scope_of
@@ -291,13 +291,13 @@ def packed(scope: str, row: oracle.Limits) -> bytes:
     """Return limits as the product packs them."""
     return limits.pack_limits(
         row.version,
-        models.Limits(
+        quotas.Limits(
             **{rate.name: rate.limit for rate in row.rates},
             concurrency=row.concurrency or None,
-            burst=models.Burst(**dict(row.burst)),
+            burst=quotas.Burst(**dict(row.burst)),
         ),
         tuple(
-            models.Budget(
+            quotas.Budget(
                 usd=Decimal(one.amount) / 10**9,
                 per=limits.PERIODS[one.kind],
                 mode="strict" if one.strict else "soft",
@@ -312,11 +312,11 @@ def packed(scope: str, row: oracle.Limits) -> bytes:
     )
 
 
-def _raise(one: oracle.Budget) -> models.Raise | None:
+def _raise(one: oracle.Budget) -> quotas.Raise | None:
     if not one.until:
         return None
     until = oracle.EPOCH + timedelta(microseconds=one.until)
-    return models.Raise(usd=Decimal(one.raised) / 10**9, until=until.isoformat())
+    return quotas.Raise(usd=Decimal(one.raised) / 10**9, until=until.isoformat())
 
 
 def _lease_keys(packed: bytes) -> list[str]:

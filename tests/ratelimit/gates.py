@@ -12,7 +12,7 @@ import hiredis
 import msgpack
 import redis.asyncio
 
-from config.models import Budget, Limits
+from config.quotas import Budget, Limits
 from ratelimit.asks import Ask, Denied, Grant, Nobody, Settlement
 from ratelimit.degraded import Rule, rule_of
 from ratelimit.gate import Gate

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from config.models import Budget, Limits
+from config.quotas import Budget, Limits
 from ratelimit.admission import RESEEDS
 from ratelimit.asks import BATCH, Ask, Denied, Grant, Nobody
 from ratelimit.limits import scope_key

@@ -9,7 +9,7 @@ import os
 from decimal import Decimal
 from typing import Any
 
-from config.models import Budget, Limits
+from config.quotas import Budget, Limits
 from ratelimit.asks import Grant
 from ratelimit.gate import Gate
 from ratelimit.limits import scope_key

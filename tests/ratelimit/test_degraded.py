@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.loader import load_text
-from config.models import Budget, Limits
+from config.quotas import Budget, Limits
 from ratelimit.asks import Ask, Boot, Denied, Grant, Nobody, boot_of
 from ratelimit.degraded import (
     SOFT_PARTS,

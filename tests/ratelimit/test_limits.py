@@ -7,20 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.models import (
-    Budget,
-    Burst,
-    Config,
-    Deployment,
-    Experiment,
-    Key,
-    Limits,
-    Model,
-    Organization,
-    Raise,
-    ShadowTest,
-    Team,
-)
+from config.models import Config
+from config.offers import Deployment, Model
+from config.quotas import Budget, Burst, Limits, Raise
+from config.tenants import Key, Organization, Team
+from config.trials import Experiment, ShadowTest
 from ratelimit.limits import (
     KINDS,
     RATES,

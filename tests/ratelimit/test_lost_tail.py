@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from config.models import Budget
+from config.quotas import Budget
 from ratelimit.gate import Gate
 from tests.conftest import RedisServer
 from tests.ratelimit.gates import TEAM, World, log_of, until

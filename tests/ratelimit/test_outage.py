@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from config.models import Budget, Limits
+from config.quotas import Budget, Limits
 from ratelimit.asks import Ask, Denied, Grant
 from ratelimit.gate import Gate
 from ratelimit.troubles import StoreUnavailable

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from config.models import Limits
+from config.quotas import Limits
 from ratelimit.asks import BATCH, Grant, settle_command
 from ratelimit.gate import Gate
 from ratelimit.journal import Journal

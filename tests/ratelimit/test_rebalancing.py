@@ -14,7 +14,7 @@ import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.models import Burst, Limits
+from config.quotas import Burst, Limits
 from ratelimit import rebalancing
 from ratelimit.asks import GRANTED, Ask, Settlement, admit_command, boot_of, settle_command
 from ratelimit.limits import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from config.models import Budget
+from config.quotas import Budget
 from ratelimit.asks import Grant
 from ratelimit.gate import Gate
 from ratelimit.limits import KINDS, scope_key

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.models import Burst, Limits
+from config.quotas import Burst, Limits
 from ratelimit import limits, shares
 from ratelimit.shares import (
     Part,

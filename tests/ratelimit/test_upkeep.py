@@ -5,7 +5,7 @@ import asyncio
 import msgpack
 import redis.asyncio
 
-from config.models import Limits
+from config.quotas import Limits
 from ratelimit.asks import admit_command, boot_of
 from ratelimit.limits import pack_limits, scope_key
 from ratelimit.upkeep import read_scope, reap, run, seed

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from config.models import Limits
+from config.quotas import Limits
 from ratelimit.asks import Grant, Nobody
 from ratelimit.gate import Gate
 from tests.ratelimit.gates import World, plan_of, until

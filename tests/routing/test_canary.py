@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from config.models import Canary, Guards
+from config.trials import Canary, Guards
 from routing.canary import Begin, Raise, Stop, Wait, judge, next_move
 
 DAY_US = 86_400_000_000

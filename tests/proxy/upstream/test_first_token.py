@@ -2,7 +2,7 @@
 
 import pytest
 
-from config.models import FirstToken
+from config.providers import FirstToken
 from proxy.upstream.deadlines import Timeouts
 from proxy.upstream.first_token import adapted
 

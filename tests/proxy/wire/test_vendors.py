@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from config.dialects import DIALECTS
-from config.models import Dialect, Protocol
+from config.providers import Dialect, Protocol
 from proxy.live import Place
 from proxy.wire.endpoints import ENDPOINTS
 from proxy.wire.translate.sigv4 import Credentials
