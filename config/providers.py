@@ -65,7 +65,7 @@ class HealthProbe(Section):
     probe: Annotated[Probe, Word.of(Probe)] | None = Field(
         default=None,
         description="`models` asks for its list of models, `connect` only for a connection, `call`"
-        " each deployment for one token, which costs what it costs and stands in the ledger under"
+        " each deployment for 16 tokens at most, which costs what it costs and stands in the ledger under"
         " the key `probe`; `off` probes nothing. By default `models`; but `connect` to Bedrock, Cohere,"
         " Vertex AI, Azure with an `api_version`, and where there is a `token`: those cannot be asked.",
     )

@@ -5,7 +5,7 @@ Active probes: whether those who serve models are there, asked once for the whol
 |---|---|---|
 | `models` | for the list of models | nothing |
 | `connect` | for a connection, TLS included | nothing |
-| `call` | each deployment for one token of output | a tiny call, which the ledger keeps under the key `probe` |
+| `call` | each deployment for a few tokens of output | a tiny call, which the ledger keeps under the key `probe` |
 | `off` | nobody | nothing |
 
 Who cannot be asked is connected to (`config.vendors.why_unprobed`).
@@ -47,6 +47,8 @@ __all__ = ["Prober", "probe_of", "worst_standings"]
 
 ROUND_S: Final = 1.0
 AT_ONCE: Final = 16
+# Models that think first refuse a cap that they reach before the first word.
+MOST_OUTPUT: Final = 16
 ANSWER_BYTES: Final = 64 * 1024
 USER_AGENT: Final = "penstock-probe"
 _log = logging.getLogger("penstock.probes")
@@ -125,15 +127,19 @@ def _call(provider: Provider, model: str) -> _Asked:
     if provider.protocol == "openai":
         url = provider.base_url.rstrip("/") + "/chat/completions"
         cap = facts_of(provider).cap
-        said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], cap: 1}
+        said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], cap: MOST_OUTPUT}
     elif provider.protocol == "anthropic":
         url = _bare(provider) + "/v1/messages"
-        said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        said = {
+            "model": model,
+            "messages": [{"role": "user", "content": "Hi"}],
+            "max_tokens": MOST_OUTPUT,
+        }
     else:
         url = f"{_bare(provider)}/v1beta/models/{quote(model, safe='')}:generateContent"
         said = {
             "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
-            "generationConfig": {"maxOutputTokens": 1},
+            "generationConfig": {"maxOutputTokens": MOST_OUTPUT},
         }
     headers = _headers(provider) | {"content-type": "application/json"}
     return _Asked(url, headers, orjson.dumps(said))
