@@ -264,14 +264,6 @@ class Exchange:
                 code="state_not_shared",
                 param=seen.tied,
             )
-        if offer.strict and seen.tied is not None and offer.most_input >= UNBOUNDED:
-            raise BadRequest(
-                f"With {seen.tied} nobody sees how much input the call brings, and a strict budget"
-                f" stands over this key. Send the conversation itself, or have '{offer.asked}' told"
-                " its context in the configuration.",
-                code="state_unbounded",
-                param=seen.tied,
-            )
         if offer.strict and seen.dearer is not None:
             param, value = seen.dearer
             raise BadRequest(
@@ -282,6 +274,14 @@ class Exchange:
             )
         if offer.translates:
             self._translate(endpoint)
+        if offer.strict and seen.tied is not None and offer.most_input >= UNBOUNDED:
+            raise BadRequest(
+                f"With {seen.tied} nobody sees how much input the call brings, and a strict budget"
+                f" stands over this key. Send the conversation itself, or have '{offer.asked}' told"
+                " its context in the configuration.",
+                code="state_unbounded",
+                param=seen.tied,
+            )
         last: Attempt | None = None
         why = ""
         while True:

@@ -102,6 +102,7 @@ def cluster(whole_cluster: Cluster) -> Cluster:
     """Hand out the cluster in good order, whatever the test before did to it."""
     whole_cluster.heal()
     whole_cluster.empty()
+    whole_cluster.gather()
     return whole_cluster
 
 

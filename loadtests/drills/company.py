@@ -363,6 +363,18 @@ class Cluster:
         wait_until(lambda: all(self._has_replicas(node) for node in self.nodes), "all know it")
         wait_until(lambda: all(node.replicas() for node in self.owners()), "replicas follow")
 
+    def gather(self) -> None:
+        """Give our slot back to the owner of the slots around it."""
+        here = self.owner()
+        around = next(
+            primary[1]
+            for first, last, primary, *_ in self.nodes[0].ask("CLUSTER", "SLOTS")
+            if first <= SLOT - 1 <= last
+        )
+        there = next(node for node in self.nodes if node.port == around)
+        if here is not None and here is not there:
+            self.move_slot(here, there, "keys")
+
     def empty(self) -> None:
         """Forget everything that is stored."""
         for node in self.owners():
