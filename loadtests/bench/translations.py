@@ -2,6 +2,7 @@
 What a translated stream costs, pair by pair: `penstock bench translations`.
 
 The figure of a pair is the CPU of the edge per stream, over that of the same vendor's stream passed through to a caller who speaks its protocol.
+No stream of Bedrock's passes through, since no caller speaks its protocol: beside it stands the same answer passed through in the caller's own protocol, or in OpenAI's where that has no vendor (Ollama's).
 Each pair runs right after its passed-through stream, so that a slow minute of the machine hits both; the figure is the median of the ratios.
 Where all 32 chunks come at once (`burst`), what is left is the translation, with nothing to wait for and little else to pay; `paced` streams have 100 chunks, 20 ms apart.
 """
@@ -37,9 +38,12 @@ CALLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemini": ("/v1beta/models/{}:streamGenerateContent?alt=sse", _GEMINI),
     "ollama": ("/api/chat", {"messages": [_TURN]}),
 }
-# A vendor's own callers, whose streams pass through; OpenAI's have two protocols.
-VENDORS = {"chat": "chat", "messages": "messages", "gemini": "gemini"}
+VENDORS = ("chat", "messages", "gemini", "bedrock")
+# Whose streams pass through, by the vendor; and OpenAI's vendors pass a second protocol.
+OWN = {"chat": "chat", "messages": "messages", "gemini": "gemini"}
 PASSED = {("responses", "chat")}
+# A vendor for each caller whose streams pass through.
+_PASSES = {own: vendor for vendor, own in OWN.items()} | dict(PASSED)
 PAIRS = tuple(
     (caller, vendor)
     for caller in CALLERS
@@ -62,6 +66,14 @@ class Pair:
         """Its name: `chat→messages`."""
         return f"{self.caller}→{self.vendor}"
 
+    @property
+    def beside(self) -> tuple[str, str]:
+        """Caller and vendor of the stream that passes through: the vendor's own, else the caller's, else OpenAI's."""
+        if self.vendor in OWN:
+            return OWN[self.vendor], self.vendor
+        vendor = _PASSES.get(self.caller)
+        return ("chat", "chat") if vendor is None else (self.caller, vendor)
+
     def ratios(self) -> list[float]:
         """Give the ratio of each pair of runs."""
         return [ours / own for own, ours in zip(self.passed, self.translated, strict=True)]
@@ -73,13 +85,14 @@ class Pair:
 
 def table(pairs: Sequence[Pair]) -> str:
     """Render the pairs; the range of the runs stands in brackets."""
-    head = ("pair", "passed through", "translated", "ratio", "target", "verdict")
+    head = ("pair", "beside", "passed through", "translated", "ratio", "target", "verdict")
     rows = [head]
     for pair in pairs:
         between = spread(pair.ratios())
         rows.append(
             (
                 pair.name,
+                "→".join(pair.beside),
                 f"{plain(median(pair.passed))} µs",
                 f"{plain(median(pair.translated))} µs",
                 f"{plain(median(pair.ratios()))} x" + (f" ({between})" if between else ""),
@@ -87,7 +100,7 @@ def table(pairs: Sequence[Pair]) -> str:
                 pair.verdict(),
             )
         )
-    return tables.lined_up(rows, {0, len(head) - 1})
+    return tables.lined_up(rows, {0, 1, len(head) - 1})
 
 
 def post_of(caller: str, vendor: str, shape: str) -> tuple[str, bytes]:
@@ -149,7 +162,7 @@ class Runs:
         """Take all measurements; gives a line for each."""
         for _ in range(runs):
             for pair in pairs:
-                pair.passed.append(self.cpu_us(VENDORS[pair.vendor], pair.vendor))
+                pair.passed.append(self.cpu_us(*pair.beside))
                 pair.translated.append(self.cpu_us(pair.caller, pair.vendor))
                 yield (
                     f"  {pair.name:<20} {pair.translated[-1]:>7,.0f} µs  {pair.ratios()[-1]:.2f} x"
@@ -195,7 +208,12 @@ def main(arguments: Sequence[str]) -> int:
     print(f"\n{table(pairs)}\n")
     if given.json is not None:
         rows = [
-            {"pair": one.name, "passed_us": one.passed, "translated_us": one.translated}
+            {
+                "pair": one.name,
+                "beside": "→".join(one.beside),
+                "passed_us": one.passed,
+                "translated_us": one.translated,
+            }
             for one in pairs
         ]
         method = {"shape": given.shape, "seconds": given.seconds, "runs": given.runs}

@@ -53,7 +53,9 @@ class Behaviour:
     usage: str = _word("on", ("on", "off", "always"), "`on`: in streams only when asked for")
     cached: int = _count(0, "cached prompt tokens, part of the prompt tokens")
     cache_write: int = _count(0, "prompt tokens written to the cache, part of the prompt tokens")
-    cache_write_1h: int = _count(0, "of those, the ones that are to live for an hour (Anthropic)")
+    cache_write_1h: int = _count(
+        0, "of those, the ones that are to live for an hour (Anthropic, Bedrock)"
+    )
     reasoning: int = _count(0, "hidden reasoning tokens, added to the completion tokens")
     audio_in: int = _count(0, "audio tokens within the prompt tokens")
     audio_out: int = _count(0, "audio tokens within the completion tokens")
@@ -71,7 +73,7 @@ class Behaviour:
     done: str = _word(
         "on",
         ("on", "off"),
-        "`off`: no `data: [DONE]` (or `message_stop`, `response.completed`) at the end of a stream",
+        "`off`: no `data: [DONE]` (or `message_stop`, `response.completed`, `messageStop`) at the end of a stream",
     )
     crlf: bool = _flag("events of a stream end in CR LF")
     split: int = _count(0, "write the answer in pieces of this many bytes")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtests.mock import gemini, media, messages, responses, words
+from loadtests.mock import converse, gemini, media, messages, responses, words
 from loadtests.mock.behaviour import Behaviour, read_behaviour
 
 CHAT = "/v1/chat/completions"
@@ -27,6 +27,8 @@ RESPONSES = responses.RESPONSES
 GENERATE = gemini.GENERATE
 GENERATE_STREAM = gemini.STREAM
 GENERATE_COUNT = gemini.COUNT
+CONVERSE = converse.CONVERSE
+CONVERSE_STREAM = converse.STREAM
 
 PLACEHOLDER = b"000000000000000000000000"
 _ID = PLACEHOLDER.decode()
@@ -269,6 +271,13 @@ def _events(asked: Asked, behaviour: Behaviour, prompt: int, created: int) -> li
             return [_Event(*one) for one in pieces]
         told = gemini.answer(behaviour, _ID, prompt, visible, capped=capped)
         return [_Event(msgspec.json.encode(told), visible + behaviour.reasoning)]
+    if converse.is_spoken_at(asked.path):
+        capped = finish == "length"
+        if asked.stream:
+            framed = converse.events(behaviour, prompt, visible, capped=capped)
+            return [_Event(*one) for one in framed]
+        told = converse.answer(behaviour, prompt, visible, capped=capped)
+        return [_Event(msgspec.json.encode(told), visible + behaviour.reasoning)]
     if asked.path == RESPONSES:
         capped = finish == "length"
         ask = (behaviour, _ID, created, prompt, visible)
@@ -425,6 +434,8 @@ def error_body(
         return msgspec.json.encode(messages.error(status, message or usual_words, _ID))
     if gemini.is_spoken_at(path):
         return msgspec.json.encode(gemini.error(status, message or usual_words))
+    if converse.is_spoken_at(path):
+        return msgspec.json.encode(converse.error(message or usual_words))
     return msgspec.json.encode(
         {
             "error": {
@@ -458,7 +469,10 @@ def _spoil(events: list[_Event], behaviour: Behaviour, path: str, *, stream: boo
     if behaviour.reset:
         return broken([], "reset", "reset")
     if behaviour.garbage == "body":
-        payload = _sse(b'{"id": oh no', line_end) if stream else b"<html>oh no</html>"
+        payload = b"<html>oh no</html>"
+        if stream:
+            framed = path == CONVERSE_STREAM
+            payload = converse.nonsense() if framed else _sse(b'{"id": oh no', line_end)
         return whole([_Event(payload, 0)], "garbage")
     if behaviour.garbage is not None:
         kept = _half(events, stream) if behaviour.garbage == "chunk" else []
@@ -472,6 +486,8 @@ def _spoil(events: list[_Event], behaviour: Behaviour, path: str, *, stream: boo
     payload = error_body(500, path=path)
     if messages.is_spoken_at(path) or path == RESPONSES:
         payload = messages.sse("error", msgspec.Raw(payload), line_end)
+    elif path == CONVERSE_STREAM:
+        payload = converse.exception(500, _ERROR_WORDS[500][2])
     else:
         payload = _sse(payload, line_end)
     said = _Event(payload, last.tokens, last.beat)
@@ -526,16 +542,18 @@ def head(
         ("content-type", content_type),
         *([] if length is None else [("content-length", str(length))]),
         *extra,
-        *_fields(path),
+        *_fields(path, status),
     ]
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     reason = _REASONS.get(status, "Unknown")
     return f"HTTP/1.1 {status} {'OK' if status == 200 else reason}\r\n{lines}\r\n".encode()
 
 
-def _fields(path: str) -> tuple[tuple[str, str], ...]:
+def _fields(path: str, status: int) -> tuple[tuple[str, str], ...]:
     if messages.is_spoken_at(path):
         return _ANTHROPIC_FIELDS
+    if converse.is_spoken_at(path):
+        return converse.fields(status, _ID)
     return _GEMINI_FIELDS if gemini.is_spoken_at(path) else _OPENAI_FIELDS
 
 
@@ -559,7 +577,10 @@ def _answer_head(
         extra.append(("retry-after", str(behaviour.retry_after)))
     if stream:
         extra.append(("cache-control", "no-cache"))
-    usual = "text/event-stream; charset=utf-8" if stream else "application/json"
+    usual = "application/json"
+    if stream:
+        framed = path == CONVERSE_STREAM
+        usual = converse.STREAM_TYPE if framed else "text/event-stream; charset=utf-8"
     return before + head(
         behaviour.status or 200, content_type or usual, tuple(extra), length=length, path=path
     )

@@ -23,7 +23,7 @@ from urllib.parse import parse_qs
 import httptools
 import msgspec
 
-from loadtests.mock import gemini, media, realtime
+from loadtests.mock import converse, gemini, media, realtime
 from loadtests.mock import plan as plans
 from loadtests.mock.behaviour import BadOption, Behaviour, read_behaviour
 from loadtests.mock.books import Books, Served
@@ -47,6 +47,8 @@ _PREFIXES = {
     plans.RESPONSES: "resp_",
     plans.GENERATE: "",
     plans.GENERATE_STREAM: "",
+    plans.CONVERSE: "",
+    plans.CONVERSE_STREAM: "",
 }
 _EARLY = re.compile(rb'"model"\s*:\s*"([^"\\]*;early=1[^"\\]*)"')
 _RESET_AFTER_S = 0.01  # what was written before an RST should have left the machine
@@ -139,6 +141,17 @@ class _GeminiCall(msgspec.Struct):
     config: _GenerationConfig | None = msgspec.field(default=None, name="generationConfig")
 
 
+class _InferenceConfig(msgspec.Struct):
+    max_tokens: int | None = msgspec.field(default=None, name="maxTokens")
+
+
+class _ConverseCall(msgspec.Struct):
+    """What a call of Bedrock's must have, and what changes its answer."""
+
+    messages: msgspec.Raw
+    config: _InferenceConfig | None = msgspec.field(default=None, name="inferenceConfig")
+
+
 class _Metadata(msgspec.Struct, frozen=True):
     user_id: str = ""
 
@@ -158,6 +171,7 @@ _read_image = msgspec.json.Decoder(_ImageCall).decode
 _read_speech = msgspec.json.Decoder(_SpeechCall).decode
 _read_moderation = msgspec.json.Decoder(_ModerationCall).decode
 _read_gemini = msgspec.json.Decoder(_GeminiCall).decode
+_read_converse = msgspec.json.Decoder(_ConverseCall).decode
 _read_embedding = msgspec.json.Decoder(_EmbeddingCall).decode
 
 
@@ -302,12 +316,24 @@ def _ask_gemini(verb: str, model: str, body: bytes) -> Asked:
     return Asked(verb, model, verb == gemini.STREAM, cap=cap, body_bytes=len(body))
 
 
+def _ask_converse(verb: str, model: str, body: bytes) -> Asked:
+    call = _read_converse(body)
+    cap = None if call.config is None else call.config.max_tokens
+    if cap is not None and cap < 1:
+        raise _BadCall(f"The value at inferenceConfig.maxTokens must be 1 or more, not {cap}.")
+    return Asked(verb, model, verb == converse.STREAM, cap=cap, body_bytes=len(body))
+
+
 def _asks(url: bytes) -> Callable[[bytes], Asked] | None:
-    """Give the reader of a URL's bodies; Gemini's URLs hold the model."""
+    """Give the reader of a URL's bodies; Gemini's and Bedrock's URLs hold the model."""
     ask = _ASK.get(url)
-    if ask is None and (named := gemini.asked_at(url)) is not None:
+    if ask is not None:
+        return ask
+    if (named := gemini.asked_at(url)) is not None:
         return functools.partial(_ask_gemini, *named)
-    return ask
+    if (named := converse.asked_at(url)) is not None:
+        return functools.partial(_ask_converse, *named)
+    return None
 
 
 _ASK: dict[bytes, Callable[[bytes], Asked]] = {
@@ -552,10 +578,10 @@ class Connection(asyncio.Protocol):
             words = str(mistake)
             param = mistake.param if isinstance(mistake, _BadCall) else "model"
         self.books.begin()
-        named = gemini.asked_at(self._url)
+        named = gemini.asked_at(self._url) or converse.asked_at(self._url)
         path = self._url.decode("latin-1") if named is None else named[0]
         payload = plans.error_body(400, words, param=param, path=path)
-        self.books.end(0, 0, self._plain(400, payload), "bad_request")
+        self.books.end(0, 0, self._plain(400, payload, path=path), "bad_request")
         self.books.stir()
 
     def _begin(self, asked: Asked, plan: Plan) -> None:
@@ -668,10 +694,12 @@ class Connection(asyncio.Protocol):
 
     # Everything that is no call
 
-    def _plain(self, status: int, payload: bytes, *, bodiless: bool = False) -> int:
+    def _plain(
+        self, status: int, payload: bytes, *, bodiless: bool = False, path: str = plans.CHAT
+    ) -> int:
         """Write a JSON answer at once; gives its size on the wire."""
         extra = () if self._keep_alive else (("connection", "close"),)
-        head = plans.head(status, "application/json", extra, length=len(payload))
+        head = plans.head(status, "application/json", extra, length=len(payload), path=path)
         wire = head if bodiless else head + payload
         self._transport.write(wire)
         if not self._keep_alive:
@@ -886,6 +914,8 @@ class WatchingConnection(Connection):
                 self.books.complain(f"the header {name.decode()} came more than once")
         if self._url.startswith(b"/v1/messages") and b"anthropic-version" not in names:
             self.books.complain("there is no anthropic-version")
+        if converse.asked_at(self._url) is not None and not converse.shows_who_asks(self._headers):
+            self.books.complain("there is neither a bearer's key nor a signature")
         if b"host" not in names:
             self.books.complain("there is no host header")
         self._request_id = super()._new_id()

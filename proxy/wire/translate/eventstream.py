@@ -17,14 +17,19 @@ Source: AWS, "Event stream encoding" (Amazon Transcribe's developer guide descri
 
 import struct
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
 
 from proxy.wire.translate.frames import BadFrame
 
-__all__ = ["EventStreamFrames", "EventStreamSplitter", "Frame", "FrameSplitter", "write_frame"]
+__all__ = [
+    "EventStreamFrames",
+    "EventStreamSplitter",
+    "FrameSplitter",
+    "read_headers",
+    "write_frame",
+]
 
 # Amazon's own limits: a payload of 16 MiB and headers of 128 KiB.
 MAX_FRAME = (16 << 20) + (128 << 10) + 16
@@ -39,61 +44,49 @@ _FIXED = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 _BYTES, _STRING = 6, 7
 
 
-class Frame(NamedTuple):
-    """One frame: its headers that are strings, and its payload."""
-
-    headers: Mapping[str, str]
-    payload: bytes
-
-
 class FrameSplitter:
-    """Cuts a byte stream into frames, and checks them."""
+    """Cuts a byte stream into frames, and checks them: headers (see `read_headers`) and payload, as they came."""
 
-    __slots__ = ("_held", "_known")
+    __slots__ = ("_held",)
 
     def __init__(self) -> None:
         self._held = b""
-        # Headers as they were read: nearly all frames of a stream have the same.
-        self._known: dict[bytes, Mapping[str, str]] = {}
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
         """Take what was read; give the frames it completes. Raises `BadFrame`."""
         return list(self.frames(data))
 
-    def frames(self, data: bytes) -> Iterator[Frame]:
+    def frames(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Take what was read; yield the frames it completes, up to one that is bad. Raises `BadFrame`."""
         held = self._held + data if self._held else data
+        size = len(held)
         at = 0
-        while len(held) - at >= 12:
-            total, headers, check = _PRELUDE.unpack_from(held, at)
-            if crc32(held[at : at + 8]) != check:
+        while size - at >= 12:
+            total, headers, expected = _PRELUDE.unpack_from(held, at)
+            check = crc32(held[at : at + 8])
+            if check != expected:
                 raise BadFrame("a frame's beginning does not match its checksum")
             if not 16 + headers <= total <= MAX_FRAME:
                 raise BadFrame("a frame says that it is too long")
-            if len(held) - at < total:
+            end = at + total
+            if end > size:
                 break
-            frame = held[at : at + total]
-            (check,) = _NUMBER.unpack_from(frame, total - 4)
-            if crc32(frame[:-4]) != check:
+            # The checksum of all goes on from that of the beginning.
+            rest = held[at + 8 : end - 4]
+            if crc32(rest, check) != _NUMBER.unpack_from(held, end - 4)[0]:
                 raise BadFrame("a frame does not match its checksum")
-            at += total
-            yield Frame(self._headers(frame[12 : 12 + headers]), frame[12 + headers : -4])
+            at = end
+            headers += 4
+            yield rest[4:headers], rest[headers:]
         self._held = held[at:]
-
-    def _headers(self, data: bytes) -> Mapping[str, str]:
-        found = self._known.get(data)
-        if found is None:
-            found = _read_headers(data)
-            if len(self._known) < MAX_KNOWN and len(data) <= MAX_KNOWN_BYTES:
-                self._known[data] = found
-        return found
 
     def tail(self) -> bytes:
         """Give what is held: the begun frame that a stream ends with when it was cut."""
         return self._held
 
 
-def _read_headers(data: bytes) -> dict[str, str]:
+def read_headers(data: bytes) -> dict[str, str]:
+    """Read a frame's headers, those that are strings. Raises `BadFrame`."""
     headers: dict[str, str] = {}
     at = 0
     try:
@@ -119,31 +112,89 @@ def _read_headers(data: bytes) -> dict[str, str]:
 
 def write_frame(headers: Mapping[str, str], payload: bytes) -> bytes:
     """Write a frame."""
-    written = b""
-    for name, value in headers.items():
-        said, text = name.encode(), value.encode()
-        written += bytes((len(said),)) + said + b"\x07" + _LENGTH.pack(len(text)) + text
+    written = _write_headers(headers)
     total = 16 + len(written) + len(payload)
     prelude = struct.pack(">II", total, len(written))
     frame = prelude + _NUMBER.pack(crc32(prelude)) + written + payload
     return frame + _NUMBER.pack(crc32(frame))
 
 
-class EventStreamFrames:
-    """
-    The documents of an event stream: ``{"type": …, "payload": …}`` of each frame.
+def _write_headers(headers: Mapping[str, str]) -> bytes:
+    written = b""
+    for name, value in headers.items():
+        said, text = name.encode(), value.encode()
+        written += bytes((len(said),)) + said + b"\x07" + _LENGTH.pack(len(text)) + text
+    return written
 
+
+def _opening(kind: str) -> bytes:
+    """Write a document's beginning, to which a payload and a brace are added."""
+    return b'{"type":%b,"payload":' % msgspec.json.encode(kind)
+
+
+# What begins the documents of ConverseStream's events, by their headers as Amazon writes them.
+_USUAL: Mapping[bytes, bytes] = {
+    _write_headers(
+        {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    ): _opening(kind)
+    for kind in (
+        "messageStart",
+        "contentBlockStart",
+        "contentBlockDelta",
+        "contentBlockStop",
+        "messageStop",
+        "metadata",
+    )
+}
+
+
+class _Documents:
+    """
+    The documents of an event stream, ``{"type": …, "payload": …}`` of each frame.
+
+    Each is given in two pieces, what is before the payload and the payload; a brace ends it.
     An exception's type is its name, as Bedrock has it (``throttlingException``), and so is an error's.
     """
 
-    __slots__ = ("_splitter",)
+    __slots__ = ("_known", "splitter")
 
     def __init__(self) -> None:
-        self._splitter = FrameSplitter()
+        self.splitter = FrameSplitter()
+        # Openings of headers that are not the usual ones: nearly all frames of a stream have the same.
+        self._known: dict[bytes, bytes] = {}
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Take what was read; yield the documents it completes, up to a bad frame. Raises `BadFrame`."""
+        for headers, payload in self.splitter.frames(data):
+            opening = _USUAL.get(headers) or self._known.get(headers)
+            if opening is None:
+                yield self._read(headers, payload)
+            else:
+                yield opening, payload or b"{}"
+
+    def _read(self, data: bytes, payload: bytes) -> tuple[bytes, bytes]:
+        headers = read_headers(data)
+        if headers.get(":message-type") == "error":
+            # All that it says is in its headers.
+            message = {"message": headers.get(":error-message", "")}
+            return _opening(headers.get(":error-code", "error")), msgspec.json.encode(message)
+        opening = _opening(headers.get(":event-type") or headers.get(":exception-type") or "")
+        if len(self._known) < MAX_KNOWN and len(data) <= MAX_KNOWN_BYTES:
+            self._known[data] = opening
+        return opening, payload or b"{}"
+
+
+class EventStreamFrames:
+    """The documents of an event stream. See `_Documents`."""
+
+    __slots__ = ("_documents",)
+
+    def __init__(self) -> None:
+        self._documents = _Documents()
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take what was read; give the documents it completes. Raises `BadFrame`."""
-        return [_document(frame) for frame in self._splitter.feed(data)]
+        return [opening + payload + b"}" for opening, payload in self._documents.feed(data)]
 
     def eof(self) -> list[bytes]:
         """Give nothing: a frame that was cut cannot be whole."""
@@ -158,39 +209,29 @@ class EventStreamSplitter:
     A frame that is damaged becomes an event that nobody can read, and ends the stream wherever reads end.
     """
 
-    __slots__ = ("_over", "_splitter")
+    __slots__ = ("_documents", "_over")
 
     def __init__(self) -> None:
-        self._splitter = FrameSplitter()
+        self._documents = _Documents()
         self._over = False
 
     def feed(self, data: bytes) -> bytes:
         """Take what was read; give the events it completes."""
-        events: list[bytes] = []
+        written: list[bytes] = []
         if self._over:
             return b""
         try:
-            for frame in self._splitter.frames(data):
-                text = _document(frame)
-                if b"\n" in text or b"\r" in text:
+            for opening, payload in self._documents.feed(data):
+                line = payload
+                if b"\n" in payload or b"\r" in payload:
                     # A line end in JSON is blank space: no text can hold one.
-                    text = text.replace(b"\n", b" ").replace(b"\r", b" ")
-                events.append(b"data: %b\n\n" % text)
+                    line = payload.replace(b"\n", b" ").replace(b"\r", b" ")
+                written += (b"data: ", opening, line, b"}\n\n")
         except BadFrame as fault:
             self._over = True
-            events.append(b"data: %b\n\n" % str(fault).encode())
-        return b"".join(events)
+            written.append(b"data: %b\n\n" % str(fault).encode())
+        return b"".join(written)
 
     def tail(self) -> bytes:
         """Give what is held: the begun frame that a stream ends with when it was cut."""
-        return self._splitter.tail()
-
-
-def _document(frame: Frame) -> bytes:
-    headers = frame.headers
-    kind = headers.get(":event-type") or headers.get(":exception-type") or ""
-    payload = frame.payload or b"{}"
-    if headers.get(":message-type") == "error":
-        kind = headers.get(":error-code", "error")
-        payload = msgspec.json.encode({"message": headers.get(":error-message", "")})
-    return b'{"type":%b,"payload":%b}' % (msgspec.json.encode(kind), payload)
+        return self._documents.splitter.tail()

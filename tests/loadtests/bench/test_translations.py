@@ -15,9 +15,26 @@ DOCUMENT = yaml.safe_load(translations.CONFIG.read_text())
 
 def test_every_pair_that_is_translated_is_measured():
     """Each caller at each vendor but at its own, whose streams pass."""
-    assert len(PAIRS) == len(set(PAIRS)) == 11
+    assert len(PAIRS) == len(set(PAIRS)) == 16
     assert {caller for caller, _ in PAIRS} == set(CALLERS)
     assert not {("chat", "chat"), ("responses", "chat"), ("gemini", "gemini")} & set(PAIRS)
+
+
+def test_beside_a_pair_stands_a_stream_that_passes():
+    """The same vendor's; of Bedrock's, which none passes, the same answer in the caller's protocol."""
+    for caller, vendor in PAIRS:
+        beside = Pair(caller, vendor).beside
+        assert beside not in PAIRS
+        if vendor != "bedrock":
+            assert beside[1] == vendor
+    found = {caller: Pair(caller, "bedrock").beside for caller in CALLERS}
+    assert found == {
+        "chat": ("chat", "chat"),
+        "responses": ("responses", "chat"),
+        "messages": ("messages", "messages"),
+        "gemini": ("gemini", "gemini"),
+        "ollama": ("chat", "chat"),
+    }
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -50,7 +67,7 @@ def test_a_ratio_is_of_neighbouring_runs():
     assert pair.verdict() == "target"
     assert Pair("chat", "gemini", passed=[100], translated=[301]).verdict() == "missed"
     shown = translations.table([pair])
-    assert "chat→messages" in shown
+    assert "chat→messages  messages→messages" in shown
     assert "2.9 x (2 to 3.1)" in shown
 
 

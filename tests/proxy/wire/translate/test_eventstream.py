@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from proxy.wire.translate.eventstream import (
     MAX_FRAME,
+    MAX_KNOWN,
     EventStreamFrames,
     EventStreamSplitter,
-    Frame,
     FrameSplitter,
+    read_headers,
     write_frame,
 )
 from proxy.wire.translate.frames import BadFrame
@@ -27,12 +28,16 @@ INT32 = bytes.fromhex(
 )
 
 
+def read(stream: bytes) -> list[tuple[dict[str, str], bytes]]:
+    """Read a whole stream."""
+    return [(read_headers(headers), payload) for headers, payload in FrameSplitter().feed(stream)]
+
+
 def test_amazons_examples_are_read() -> None:
     """To the byte; a header that is a number is passed over."""
-    [frame] = FrameSplitter().feed(EMPTY)
-    assert frame == Frame({}, b"")
-    assert FrameSplitter().feed(PAYLOAD) == [Frame({}, b"{'foo':'bar'}")]
-    assert FrameSplitter().feed(INT32) == [Frame({}, b"{'foo':'bar'}")]
+    assert read(EMPTY) == [({}, b"")]
+    assert read(PAYLOAD) == [({}, b"{'foo':'bar'}")]
+    assert read(INT32) == [({}, b"{'foo':'bar'}")]
     assert write_frame({}, b"") == EMPTY
     assert write_frame({}, b"{'foo':'bar'}") == PAYLOAD
 
@@ -44,7 +49,7 @@ HEADERS = st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=20),
 def test_what_is_written_is_read(frames: list[tuple[dict[str, str], bytes]]) -> None:
     """Frame by frame."""
     stream = b"".join(write_frame(headers, payload) for headers, payload in frames)
-    assert FrameSplitter().feed(stream) == [Frame(*frame) for frame in frames]
+    assert read(stream) == frames
 
 
 def test_frames_are_the_same_however_they_arrive() -> None:
@@ -88,7 +93,7 @@ def test_headers_that_cannot_be_read_are_damage(headers: bytes) -> None:
     prelude = struct.pack(">II", 16 + len(headers), len(headers))
     frame = prelude + struct.pack(">I", crc32(prelude)) + headers
     with pytest.raises(BadFrame):
-        FrameSplitter().feed(frame + struct.pack(">I", crc32(frame)))
+        EventStreamFrames().feed(frame + struct.pack(">I", crc32(frame)))
 
 
 @pytest.mark.parametrize(
@@ -118,6 +123,29 @@ def test_a_frame_is_a_document(headers: dict[str, str], payload: bytes, expected
     [document] = frames.feed(write_frame(headers, payload))
     assert msgspec.json.decode(document) == expected
     assert frames.eof() == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "newer"],
+)
+def test_the_order_of_headers_says_nothing(kind: str) -> None:
+    """Nor what else is among them: what is known of headers as they came is what they say."""
+    said = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    frames = EventStreamFrames()
+    for headers in (said, dict(reversed(said.items())), said | {"x": "y"}):
+        for _ in range(2):
+            [document] = frames.feed(write_frame(headers, b"[1]"))
+            assert msgspec.json.decode(document) == {"type": kind, "payload": [1]}
+
+
+def test_no_more_headers_are_remembered_than_a_stream_has() -> None:
+    """Whatever a stream says, each of its documents has its own type."""
+    frames = EventStreamFrames()
+    for number in list(range(100)) * 2:
+        [document] = frames.feed(write_frame({":event-type": f"{number}"}, b"[]"))
+        assert msgspec.json.decode(document)["type"] == f"{number}"
+    assert len(frames._documents._known) == MAX_KNOWN
 
 
 def test_frames_become_events_however_they_arrive() -> None:
