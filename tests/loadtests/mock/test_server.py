@@ -1,7 +1,9 @@
 """Laws of starting and ending a mock vendor."""
 
 import asyncio
+import contextlib
 import json
+import socket
 import ssl
 
 import openai
@@ -62,6 +64,20 @@ async def test_the_end_drops_what_is_open():
                 [chunk async for chunk in stream]
         await mock.quiet()
     assert mock.books()["totals"]["outcomes"] == {"client_left": 1}
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_who_is_being_accepted_is_dropped_too(turns):
+    """However far a connection has come when the block ends, none is left open."""
+    async with serve() as mock:
+        port = int(mock.url.rsplit(":", 1)[1])
+        clients = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(3)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    assert mock.books()["totals"]["connections_open"] == 0
+    for client in clients:
+        with client, contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
 
 
 async def test_waiting_in_vain_says_so():
