@@ -9,17 +9,28 @@ mappings to increase hit rates", 1998): with one cell more only those organizati
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
+from typing import NamedTuple
 
-from config.document import Node
+from config.document import Node, compose, expand
 from config.models import Config
 from config.problems import Path
 from config.references import Clash, organizations_in
 from config.section import MOST_CELLS
 from store.cells import Cell, cell
 
-__all__ = ["cell_of", "cells_of", "check", "is_shared", "moved", "tenant_of"]
+__all__ = [
+    "Division",
+    "cell_of",
+    "cells_of",
+    "check",
+    "division_in",
+    "division_of",
+    "is_shared",
+    "moved",
+    "tenant_of",
+]
 
 SHARED = frozenset({"model", "deployment", "provider"})
 """The kinds of scopes that are used from every cell."""
@@ -49,25 +60,72 @@ def cells_of(config: Config) -> tuple[Cell, ...]:
 
 def cell_of(config: Config, organization: str) -> Cell:
     """Return where an organization lies, or the one that it is a part of (`acme/emea`); the first cell for nobody."""
-    count = config.store.cells
     outermost = organization.partition("/")[0]
+    placed = config.organizations.get(outermost)
+    return _lies(config.store.cells, outermost, None if placed is None else placed.cell)
+
+
+def _lies(count: int, outermost: str, said: int | None) -> Cell:
     if count == 1 or not outermost:
         return cell(0)
-    placed = config.organizations.get(outermost)
-    if placed is not None and placed.cell is not None:
-        return cell(placed.cell)
+    if said is not None:
+        return cell(said)
     return cell(
         max(range(count), key=lambda number: sha256(f"{number}:{outermost}".encode()).digest())
     )
 
 
-def moved(before: Config, after: Config) -> str:
+class Division(NamedTuple):
+    """How tenants are divided: over how many cells, and for each outermost organization the cell that is said, None where its name decides."""
+
+    number: int
+    said: Mapping[str, int | None]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells, the first one first."""
+        return tuple(map(cell, range(self.number)))
+
+
+def division_of(config: Config) -> Division:
+    """Return how a configuration divides its tenants."""
+    return Division(
+        config.store.cells, {name: each.cell for name, each in config.organizations.items()}
+    )
+
+
+def division_in(document: str, environ: Mapping[str, str]) -> Division:
+    """
+    Return how a published document divides its tenants.
+
+    Nothing else of it need be valid here: what ran may refer to variables that are set no longer.
+    """
+    root, _ = compose(document)
+    if root is None:
+        return Division(1, {})
+    for _flaw in expand(root, environ):
+        pass
+    count = _whole(root.get("store", "cells")) or 1
+    return Division(
+        min(max(count, 1), MOST_CELLS),
+        {
+            str(path[1]): _whole(entry.node.get("cell"))
+            for path, entry in organizations_in(root)
+            if len(path) == 2
+        },
+    )
+
+
+def moved(before: Division, after: Division) -> str:
     """Return what would lie elsewhere, in words; empty when all stays where it is."""
-    if before.store.cells != after.store.cells:
-        return f"store.cells: {before.store.cells} -> {after.store.cells}"
-    for name in before.organizations:
-        here, there = cell_of(before, name), cell_of(after, name)
-        if name in after.organizations and here is not there:
+    if before.number != after.number:
+        return f"store.cells: {before.number} -> {after.number}"
+    for name in before.said:
+        if name not in after.said:
+            continue
+        here = _lies(before.number, name, before.said[name])
+        there = _lies(after.number, name, after.said[name])
+        if here is not there:
             return f"organizations.{name}.cell: {here.number} -> {there.number}"
     return ""
 

@@ -51,7 +51,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config import live
-from config.cells import cells_of
+from config.cells import cells_of, division_in, division_of
 from config.keys import BadKeySecret, KeySecrets, with_key_secret
 from config.loader import ConfigError, Loaded, former_documents, load_file, load_published, rekeyed
 from config.models import Config
@@ -524,8 +524,8 @@ class Control:
         found = await live.current(self._store)
         if found is None or self._connect is None:
             return
-        before = await asyncio.to_thread(load_published, found.document, self._environ)
-        await move(before, self._loaded.config, self._writers[0].path, self._connect)
+        before = await asyncio.to_thread(division_in, found.document, self._environ)
+        await move(before, division_of(self._loaded.config), self._writers[0].path, self._connect)
 
     async def _key_hashes(self) -> None:
         """Put keyed hashes into what earlier versions of the gateway, or former secrets, have left."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from config.cells import cells_of, is_shared, moved
+from config.cells import Division, is_shared, moved
 from config.models import Config
 from governance.drain import LedgerWriter
 from ratelimit.limits import ScopeState, merged, records
@@ -133,8 +133,8 @@ def shares_of(stores: Stores, scope: str, found: Mapping[Cell, ScopeState]) -> l
 
 
 async def move(
-    before: Config,
-    after: Config,
+    before: Division,
+    after: Division,
     ledger: Path,
     connect: Callable[[Cell], Redis],
     *,
@@ -154,7 +154,7 @@ async def move(
     async with AsyncExitStack() as ours:
         stores: dict[Cell, Redis] = {}
         writers = []
-        for cell in dict.fromkeys((*cells_of(before), *cells_of(after))):
+        for cell in dict.fromkeys((*before.cells, *after.cells)):
             stores[cell] = connect(cell)
             ours.push_async_callback(stores[cell].aclose)
             writer = LedgerWriter(stores[cell], ledger, cell=cell)

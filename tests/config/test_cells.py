@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.cells import cell_of, cells_of, is_shared, moved, tenant_of
+from config.cells import (
+    cell_of,
+    cells_of,
+    division_in,
+    division_of,
+    is_shared,
+    moved,
+    tenant_of,
+)
 from config.loader import check_text, load_text
 from config.models import Config
 from config.processes import StoreSettings
@@ -101,7 +109,21 @@ def test_what_everybody_uses_is_shared() -> None:
 )
 def test_it_is_told_what_would_lie_elsewhere(before: Config, after: Config, said: str) -> None:
     """What is new, or gone, does not move."""
-    assert moved(before, after) == said
+    assert moved(division_of(before), division_of(after)) == said
+
+
+@pytest.mark.parametrize("cells", ["3", "${CELLS:-3}"])
+def test_what_ran_tells_its_cells_whatever_else_it_lacks(cells: str) -> None:
+    """Variables that are set no longer, and sections that nobody knows, do not hide where tenants lie."""
+    document = f"""
+store: {{cells: {cells}}}
+providers: {{p: {{protocol: gone, base_url: "${{GONE}}", api_key: "${{GONE}}"}}}}
+organizations:
+  a: {{cell: 2, organizations: {{b: {{}}}}}}
+  c: {{budget: "${{GONE}}"}}
+"""
+    assert division_in(document, {}) == (3, {"a": 2, "c": None})
+    assert division_in("a: [", {}) == (1, {})
 
 
 BASE = """\

@@ -124,6 +124,20 @@ async def test_a_control_from_its_start_to_its_end(
     assert not await ledger.redis.keys("{c0}:lead:*")
 
 
+async def test_what_ran_may_refer_to_variables_that_are_gone(
+    start: Any, ledger: Ledger, redis_url: str
+) -> None:
+    """The file that a control starts with takes the place of it."""
+    gone = 'providers: {p: {protocol: openai, base_url: "http://h", api_key: "${GONE}"}}'
+    await live.publish(ledger.redis, gone, by="ann", why="before", expected=0)
+    async with start(redis_url) as role, asyncio.timeout(30):
+        await eventually(role.is_ready)
+        version = await live.current(ledger.redis)
+        assert version is not None
+        assert version.number == 2
+        assert "GONE" not in version.document
+
+
 async def entered(role: Started) -> Any:
     """Ask for usage until there is some."""
     async with aiohttp.ClientSession(headers=TOKEN) as session:

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from config import live
-from config.cells import cells_of
+from config.cells import cells_of, division_of
 from config.loader import load_text
 from config.models import Config
 from console import stores
@@ -155,7 +155,7 @@ async def test_who_does_not_move_waits_for_nothing(
 ) -> None:
     """Nobody is asked anything."""
     never: Any = None
-    assert not await move(config(), config(), tmp_path / "l.db", never)
+    assert not await move(division_of(config()), division_of(config()), tmp_path / "l.db", never)
 
 
 async def test_nobody_moves_under_an_edge_that_lives(
@@ -167,7 +167,13 @@ async def test_nobody_moves_under_an_edge_that_lives(
     with pytest.raises(
         CannotMove, match=r"organizations\.there\.cell: 1 -> 0: .* host/3 lives; stop"
     ):
-        await move(config(), config(there="cell: 0, "), tmp_path / "l.db", connect, within_s=0.05)
+        await move(
+            division_of(config()),
+            division_of(config(there="cell: 0, ")),
+            tmp_path / "l.db",
+            connect,
+            within_s=0.05,
+        )
     assert await redis_client.exists(FIRST.epoch)
 
 
@@ -182,7 +188,7 @@ async def test_what_was_spent_goes_with_who_moves(
     # A replica that died holds nothing and is forgotten on the way.
     await redis.zadd(TWO[1].beats, {"host/0.ab": 1})
     after = config(1, here="", there="")
-    assert await move(config(), after, ledger.path, connect)
+    assert await move(division_of(config()), division_of(after), ledger.path, connect)
     assert not await redis.exists(TWO[1].beats)
     for each in TWO:
         assert (await ask(redis, each))[1] == TOLD, (
