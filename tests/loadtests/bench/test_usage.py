@@ -59,7 +59,14 @@ def test_a_process_can_be_asked():
 
 
 def test_precise_seconds_are_those_of_the_process():
-    """About what the ticks say of this process, and the same question of nobody is an error."""
-    assert abs(usage.precise_cpu_s(os.getpid()) - usage.cpu_s(os.getpid())) < 5
+    """About what the ticks say of a process without threads that have ended, and the same question of nobody is an error."""
+    busy = "import time\nwhile time.process_time() < 0.3: pass\nprint(); input()"
+    command = [sys.executable, "-c", busy]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert usage.precise_cpu_s(child.pid) > 0.29
+        assert abs(usage.precise_cpu_s(child.pid) - usage.cpu_s(child.pid)) < 0.1
+        child.communicate(b"\n")
     with pytest.raises((OSError, subprocess.CalledProcessError)):
         usage.precise_cpu_s(2**22 + 1)
