@@ -60,6 +60,8 @@ def configuration(
             "workers": edges,
             "access_log": "off",
             "drain_timeout_s": 20,
+            # An edge that a drill suspends is to come back, and not to be taken for stuck.
+            "liveness_timeout_s": 60,
         },
         "admin": {"listen": "127.0.0.1:0"},
         "providers": {"mock": {"protocol": "openai", "base_url": f"{vendor_url}/v1"}},
