@@ -1,7 +1,8 @@
 """
-A vendor that is not there: OpenAI's API with scripted behaviour and books of its own.
+A vendor that is not there: the protocols of OpenAI, Anthropic, Gemini and Bedrock, with scripted behaviour and books of its own.
 
-`behaviour` reads what a model name asks for, `plan` renders it to timed bytes, `vendor` speaks HTTP, `books` counts, `server` starts it all.
+`calls` reads what is asked, `behaviour` what a model name asks for, `plan` renders it to timed bytes, `vendor` speaks HTTP, `watching` looks at who asks,
+`session` talks, `books` counts, `server` starts it all.
 The upstream of the demo, of the integration tests and of the benchmarks.
 """
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadtests.mock.books import Books
-from loadtests.mock.vendor import Connection, Vendor, WatchingConnection
+from loadtests.mock.vendor import Connection, Vendor
+from loadtests.mock.watching import WatchingConnection
 
 _BACKLOG = 4096
 _TURNS_TO_BEGIN = 4

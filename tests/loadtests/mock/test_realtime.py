@@ -1,14 +1,9 @@
-"""The mock's sessions: frames however they are cut, and responses as the model's name says."""
+"""Laws of the frames of a realtime session: they mean the same however they are cut."""
 
-import asyncio
-import json
-
-import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests import mock
 from loadtests.mock.realtime import Frames, frame
 
 
@@ -43,25 +38,3 @@ def test_a_message_may_come_in_fragments() -> None:
     assert list(Frames().feed(masked(bytes(70_000)))) == [(1, bytes(70_000))]
     with pytest.raises(ValueError, match="masked"):
         list(Frames().feed(frame(b"x")))
-
-
-async def test_a_response_is_what_the_name_of_the_model_says() -> None:
-    """And is in the books."""
-    async with mock.serve() as vendor, aiohttp.ClientSession() as client, asyncio.timeout(10):
-        url = f"{vendor.base_url}/realtime"
-        model = "sim;tokens=5;prompt=9;audio_out=2"
-        async with client.ws_connect(url, params={"model": model}) as ws:
-            await ws.send_str(json.dumps({"type": "response.create"}))
-            kinds = []
-            while kinds[-1:] != ["response.done"]:
-                event = await ws.receive_json()
-                kinds.append(event["type"])
-        assert kinds.count("response.output_audio.delta") == 2
-        assert kinds.count("response.output_text.delta") == 3
-        assert event["response"]["usage"]["total_tokens"] == 14
-        totals = vendor.books()["totals"]
-        assert (totals["calls"], totals["completion_tokens"]) == (1, 5)
-        for model, status in (("sim;status=503", 503), ("sim;nonsense=1", 400)):
-            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-                await client.ws_connect(url, params={"model": model})
-            assert refused.value.status == status

@@ -1,7 +1,6 @@
 """Laws of the mock vendor's connections: what it answers, what it writes down, what it survives."""
 
 import asyncio
-import contextlib
 import json
 import random
 import socket
@@ -11,67 +10,7 @@ import openai
 import pytest
 
 from loadtests.mock import serve
-
-ASK = [{"role": "user", "content": "Tell me about the gate."}]
-
-
-def request(body, path="/v1/chat/completions", extra="", *, length=None):
-    """Write a request as bytes; `body` is a document or bytes."""
-    payload = body if isinstance(body, bytes) else json.dumps(body).encode()
-    size = len(payload) if length is None else length
-    head = f"POST {path} HTTP/1.1\r\nhost: mock\r\ncontent-length: {size}\r\n{extra}\r\n"
-    return head.encode() + payload
-
-
-def chat(model, **more):
-    return {"model": model, "messages": ASK, **more}
-
-
-class Line:
-    """A raw connection to a mock: bytes out, answers in."""
-
-    def __init__(self, reader, writer):
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, wire):
-        self.writer.write(wire)
-
-    async def answer(self):
-        """Read one answer framed by length; gives status, headers and body."""
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
-        status, *lines = head.split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines if line)
-        body = await self.reader.readexactly(int(headers.get("content-length", 0)))
-        return int(status.split()[1]), headers, body
-
-    def leave(self):
-        """Go away without a word."""
-        self.writer.transport.abort()
-
-
-@contextlib.asynccontextmanager
-async def line_to(mock):
-    host, port = mock.url.removeprefix("http://").rsplit(":", 1)
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        yield Line(reader, writer)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-@pytest.fixture(params=[False, True], ids=["watching", "fast"])
-async def any_mock(request):
-    async with serve(fast=request.param) as mock:
-        yield mock
-
-
-@pytest.fixture
-async def mock():
-    async with serve() as mock:
-        yield mock
+from tests.loadtests.mock.lines import ASK, chat, line_to, request
 
 
 @pytest.fixture
@@ -141,34 +80,6 @@ async def test_a_model_fails_its_times_and_heals(sdk, mock):
 # What a gateway may get wrong
 
 
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        (b"{", None),
-        (b"", None),
-        (b"[]", None),
-        (b"\xff\xfe", None),
-        (b'{"messages": []}', "model"),
-        (b'{"model": 5, "messages": []}', "model"),
-        (b'{"model": "sim"}', "messages"),
-        (b'{"model": "sim", "messages": [], "stream": "yes"}', "stream"),
-        (b'{"model": "sim", "messages": [], "max_tokens": 0}', "max_tokens"),
-        (b'{"model": "sim", "messages": [], "stream_options": {}}', "stream_options"),
-    ],
-)
-async def test_a_bad_body_is_refused_as_openai_does(any_mock, body, param):
-    """What cannot be parsed, or misses what it must have, is a 400 that names the field; the connection lives."""
-    async with line_to(any_mock) as line:
-        line.send(request(body))
-        status, _, payload = await line.answer()
-        assert status == 400
-        error = json.loads(payload)["error"]
-        assert (error["type"], error["param"]) == ("invalid_request_error", param)
-        line.send(request(chat("sim")))
-        assert (await line.answer())[0] == 200
-    assert any_mock.books()["totals"]["outcomes"] == {"bad_request": 1, "ok": 1}
-
-
 async def test_unknown_paths_and_methods(any_mock):
     """An unknown URL is 404, a wrong method 405, HEAD has no body."""
     async with line_to(any_mock) as line:
@@ -197,41 +108,6 @@ async def test_a_length_that_is_too_small_is_a_complaint(any_mock):
     assert "malformed" in any_mock.books()["complaints"][0]
 
 
-async def test_a_length_that_is_too_big_is_a_complaint(mock):
-    """A body that stops short of its length is told with both numbers."""
-    async with line_to(mock) as line:
-        line.send(request(b'{"model": "sim"', length=99))
-        line.writer.write_eof()
-        assert await line.reader.read() == b""
-    await mock.until(lambda books: bool(books.totals.complaints))
-    assert mock.books()["complaints"][0] == "a request body ended after 15 of 99 bytes"
-
-
-@pytest.mark.parametrize(
-    ("extra", "complaint"),
-    [
-        ("te: trailers\r\n", "hop-by-hop header te"),
-        ("keep-alive: timeout=5\r\n", "hop-by-hop header keep-alive"),
-        ("authorization: a\r\nAuthorization: b\r\n", "authorization came more than once"),
-    ],
-)
-async def test_headers_that_no_gateway_sends(mock, extra, complaint):
-    """Hop-by-hop headers and doubled ones are complaints, and do not stop the answer."""
-    async with line_to(mock) as line:
-        line.send(request(chat("sim"), extra=extra))
-        assert (await line.answer())[0] == 200
-    assert complaint in mock.books()["complaints"][0]
-
-
-async def test_a_call_is_found_again_by_its_mark(mock):
-    """What the body says of its user stands in the books; a call that says nothing, or no text, has none."""
-    async with line_to(mock) as line:
-        for mark in ({"user": "mark-1"}, {}, {"user": 7}, {"user": "mark-2"}):
-            line.send(request(chat("sim", **mark)))
-            assert (await line.answer())[0] == 200
-    assert [call["user"] for call in mock.books()["served"]] == ["mark-1", "", "", "mark-2"]
-
-
 async def test_pipelined_requests_are_answered_in_turn(any_mock):
     """A request behind an unfinished answer waits for it, and is a complaint."""
     async with line_to(any_mock) as line:
@@ -239,17 +115,6 @@ async def test_pipelined_requests_are_answered_in_turn(any_mock):
         bodies = [json.loads((await line.answer())[2]) for _ in range(2)]
     assert [body["usage"]["completion_tokens"] for body in bodies] == [1, 2]
     assert "pipelined" in any_mock.books()["complaints"][0]
-
-
-async def test_expect_is_granted(mock):
-    """A client that waits for `100 Continue` gets it before it sends its body."""
-    wire = request(chat("sim"), extra="expect: 100-continue\r\n")
-    head, _, body = wire.partition(b"\r\n\r\n")
-    async with line_to(mock) as line:
-        line.send(head + b"\r\n\r\n")
-        assert await line.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        line.send(body)
-        assert (await line.answer())[0] == 200
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
@@ -265,24 +130,6 @@ async def test_a_request_may_come_in_any_pieces(any_mock, size):
 
 
 # What it writes down
-
-
-async def test_requests_can_be_read_back(mock):
-    """The last requests are kept with headers, body, size and hash, under the id of their answer."""
-    async with line_to(mock) as line:
-        line.send(request(chat("sim"), extra="authorization: Bearer vendor-key\r\n"))
-        answer = json.loads((await line.answer())[2])
-        line.send(request(chat("other"), "/v1/nothing"))
-        await line.answer()
-        line.send(request(chat("sim;tokens=1")))
-        await line.answer()
-        line.send(b"GET /__mock/requests?last=2 HTTP/1.1\r\nhost: mock\r\n\r\n")
-        told = json.loads((await line.answer())[2])["requests"]
-    assert told == mock.requests()
-    assert [json.loads(one["body"])["model"] for one in told] == ["sim", "sim;tokens=1"]
-    assert ["authorization", "Bearer vendor-key"] in told[0]["headers"]
-    assert answer["id"] == f"chatcmpl-{told[0]['id']}"
-    assert told[0]["body_bytes"] == len(told[0]["body"])
 
 
 async def test_books_and_reset_by_http(any_mock):
