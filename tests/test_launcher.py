@@ -174,6 +174,28 @@ def test_load_adds_its_own_lock_once_and_no_other(checkout: Checkout) -> None:
     assert checkout.asked() == ["-m loadtests"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-h"],
+        ["--help"],
+        ["guard", "--help"],
+        ["--host", "URL", "--help"],
+        ["report", "var/load/one"],
+    ],
+)
+def test_to_read_about_load_nothing_of_its_own_is_installed(
+    checkout: Checkout, arguments: list[str]
+) -> None:
+    """Seventy packages are for putting load on something."""
+    checkout.python()
+    said = checkout.run("load", *arguments)
+    assert "requirements-load.lock" not in said.stderr
+    asked = checkout.asked()
+    assert not any("requirements-load.lock" in line for line in asked)
+    assert asked[-1] == f"-m loadtests {' '.join(arguments)}"
+
+
 def test_what_others_have_made_has_an_environment_of_its_own(checkout: Checkout) -> None:
     """They are asked for by name, installed once, and change nothing in ours."""
     node = checkout.root / "tests/integration/clients/node"
