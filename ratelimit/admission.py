@@ -235,6 +235,8 @@ class Admission:
             ask = queue.popleft()
             if not ask.answer.done():
                 asks.append(ask)
+            else:
+                self._forget(ask)
         if asks:
             batch = _Batch(asks, self._life.boot)
             batch.again = any(ask.again for ask in asks)
@@ -508,7 +510,12 @@ class Admission:
                     ask.void_to = batch.number + 1
                     outage.answer(ask)
         while self._asks:
-            outage.answer(self._asks.popleft())
+            ask = self._asks.popleft()
+            if ask.again:
+                ask.void_to = self._sendings + 1
+            outage.answer(ask)
+            if ask.taken is None:
+                self._forget(ask)
 
     def _void(self, ask: Ask, boot: Boot, void_to: int = 0) -> None:
         self._settle(voided(ask.plan, boot, ask.attempt_id, ask.user, void_to))

@@ -311,6 +311,18 @@ async def test_a_caller_who_leaves_while_the_store_grants_leaves_no_lease(
     assert len(world.settled) == 2
 
 
+async def test_a_caller_who_leaves_before_a_second_sending_leaves_no_lease(world: World) -> None:
+    """The first was granted, and its answer was lost: nobody else knows of that lease."""
+    gate = await world.gate()
+    ask, _ = await world.granted(gate)
+    ask.again = True
+    ask.answer = asyncio.get_running_loop().create_future()
+    ask.answer.cancel()
+    gate._admission._asks.append(ask)
+    gate._admission._send_asks()
+    await world.settles_down(gate)
+
+
 async def _is(question: Any, answer: Any) -> bool:
     return bool(await question() == answer)
 
