@@ -16,10 +16,10 @@ from redis.exceptions import AskError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from store.cancellable import cancellable
 from store.cells import FIRST, Cell
 from store.finder import Finder
 from store.following import following
+from store.mended import mended
 from store.target import BadStoreUrl, Target, target
 
 __all__ = ["BadStoreUrl", "Target", "client", "target"]
@@ -51,7 +51,7 @@ def client(url: str, *, cell: Cell = FIRST, connections: int = 8, timeout_s: flo
     if where.kind == "server":
         retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)
         pool = BlockingConnectionPool.from_url(url, retry=retry, **settings)
-        pool.connection_class = cancellable(pool.connection_class)
+        pool.connection_class = mended(pool.connection_class)
         return Redis.from_pool(pool)
     kind: Any = Connection
     if where.tls:
@@ -59,7 +59,7 @@ def client(url: str, *, cell: Cell = FIRST, connections: int = 8, timeout_s: flo
         settings["ssl_ca_certs"] = where.ca_file
     return Redis.from_pool(
         BlockingConnectionPool(
-            connection_class=following(cancellable(kind), Finder(where)),
+            connection_class=following(mended(kind), Finder(where)),
             db=where.db,
             username=where.username,
             password=where.password,

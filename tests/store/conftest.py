@@ -1,4 +1,4 @@
-"""What the tests of the store share: the lane runs on both event loops."""
+"""What the tests of the store share: connections are tried on both event loops."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -12,8 +12,8 @@ from store.places import CHECKOUT
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run the tests of the lane on both loops, the others on asyncio's."""
+    """Run the tests of connections on both loops, the others on asyncio's."""
     loops = {"asyncio": asyncio.new_event_loop}
-    if item.path.relative_to(CHECKOUT).name == "test_lane.py":
+    if item.path.relative_to(CHECKOUT).name in {"test_lane.py", "test_mended.py"}:
         loops["uvloop"] = uvloop.new_event_loop
     return loops

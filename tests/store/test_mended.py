@@ -1,13 +1,14 @@
-"""Laws of cancellation: whoever is asked to end ends, at whatever moment he is asked."""
+"""Laws of redis-py's connections: who is asked to end ends, at whatever moment, and who talks to one that is gone hears it."""
 
 import asyncio
 from contextlib import suppress
 
 import pytest
 from redis.asyncio.connection import Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from store.cancellable import cancellable
+from store.mended import mended
 from store.topology import client
 
 
@@ -30,7 +31,7 @@ class Forgetful:
 
 async def test_a_forgotten_cancellation_is_raised_and_the_connection_not_used_again() -> None:
     """The answer of the command that was sent is on its way, so the connection is closed."""
-    connection = cancellable(Forgetful)()
+    connection = mended(Forgetful)()
     task = asyncio.ensure_future(connection.send_packed_command(b"PING"))
     await asyncio.sleep(0)
     task.cancel()
@@ -41,7 +42,7 @@ async def test_a_forgotten_cancellation_is_raised_and_the_connection_not_used_ag
 
 async def test_a_deadline_is_a_cancellation_too() -> None:
     """`asyncio.timeout` around a command works, and a later command of the task is not disturbed."""
-    connection = cancellable(Forgetful)()
+    connection = mended(Forgetful)()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.001):
             await connection.send_packed_command(b"PING", check_health=False)
@@ -52,7 +53,7 @@ async def test_a_deadline_is_a_cancellation_too() -> None:
 
 async def test_what_is_said_last_by_a_cancelled_task_is_said() -> None:
     """A task that cleans up after its cancellation may still talk to the store."""
-    connection = cancellable(Forgetful)()
+    connection = mended(Forgetful)()
 
     async def clean_up() -> None:
         try:
@@ -68,10 +69,26 @@ async def test_what_is_said_last_by_a_cancelled_task_is_said() -> None:
     assert connection.disconnected == 0
 
 
+async def test_what_is_sent_on_a_closed_connection_fails_as_redis_py_says_it(
+    redis_url: str,
+) -> None:
+    """With uvloop too: a server that ends a connection while a command is on its way there costs no task its life."""
+    store = client(redis_url)
+    connection = store.connection_pool.make_connection()
+    await connection.connect()
+    connection._writer.transport.abort()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    with pytest.raises(RedisConnectionError):
+        await connection.send_command("PING")
+    assert not connection.is_connected
+    await store.aclose()
+
+
 def test_a_kind_of_connection_stays_recognisable() -> None:
     """Pools and logs print kinds; ours is redis-py's by type and by name."""
-    assert issubclass(cancellable(Connection), Connection)
-    assert cancellable(Connection).__name__ == "CancellableConnection"
+    assert issubclass(mended(Connection), Connection)
+    assert mended(Connection).__name__ == "MendedConnection"
 
 
 async def test_a_loop_that_talks_to_the_store_always_ends(redis_url: str) -> None:
