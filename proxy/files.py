@@ -33,6 +33,7 @@ from proxy.errors import BadRequest, NotFound, StoreGone, Unauthorized, Upstream
 from proxy.exchange import Exchange, credential
 from proxy.refusals import denied_error, nobody_error
 from proxy.relay import Attempt
+from proxy.settlement import finish
 from proxy.upstream.tls import origin_of
 from proxy.wire import batches, forms
 from proxy.wire.endpoints import ENDPOINTS
@@ -86,7 +87,7 @@ class Step(Attempt):
         rates = Rates(0, 0, 0, 0, 0, 0, 0, request_nusd=cost_nusd, version=version)
         self.place = replace(self.place, rates=rates)
         self.status = ended.status
-        self._finish(ended, Usage(units=Units()))
+        finish(self, ended, Usage(units=Units()))
 
 
 class Errand(Exchange):

@@ -31,6 +31,7 @@ from proxy.errors import BadRequest, GatewayError, Unauthorized
 from proxy.exchange import Exchange, credential
 from proxy.refusals import denied_error, failed_error, nobody_error
 from proxy.relay import Attempt
+from proxy.settlement import finish
 from proxy.upstream.errors import UpstreamError
 from proxy.wire.look import BadField, Look, check_model, uncapped
 from proxy.wire.meter import StreamMeter, Units
@@ -88,7 +89,7 @@ class Turn(Attempt):
             boot, attempt = self.grant.boot, self.attempt_id
             edge.gate.settle(voided(plan, boot, attempt, user, streamed=self.reported))
             return
-        self._finish(ended)
+        finish(self, ended)
         if turn.reported is not None:
             # The next response reads all of it again.
             self.exchange.seen.input_estimate = (

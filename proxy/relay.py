@@ -13,27 +13,24 @@ import struct
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import msgpack
 import orjson
 
-from proxy.attempts import ABSENT, OF_THE_CALLER, THROTTLED, Ended, health_of, outcome_of
-from proxy.choosing import decided, told
-from proxy.learning import defect_seen
+from proxy.attempts import ABSENT, OF_THE_CALLER, THROTTLED, Ended, outcome_of
+from proxy.choosing import told
 from proxy.live import Place, Way
 from proxy.passage import ArrayStream, Passing, StreamRefused, TranslatedStream, Translating
 from proxy.refusals import degraded_line
 from proxy.server import reason
+from proxy.settlement import OPAQUE, REFUSED, STREAM, WAITING, WHOLE, finish
 from proxy.upstream.connection import Connection, Headers
 from proxy.upstream.errors import BadAnswer, ConnectFailed, UpstreamError
 from proxy.upstream.first_token import adapted
 from proxy.wire import translate
 from proxy.wire.faults import fault_of
-from proxy.wire.meter import StreamMeter, Usage, error_in
+from proxy.wire.meter import StreamMeter, error_in
 from proxy.wire.sse import DamagedStream, Splitter, decode
-from proxy.wire.units import used
 from proxy.wire.vendor_limits import Left, cooldown_us, is_scarce, left_of, should_retry
-from ratelimit.asks import Grant, Settlement
-from routing.catalogue import cost_nusd
+from ratelimit.asks import Grant
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -41,33 +38,20 @@ if TYPE_CHECKING:
 
 # Most of an error's body that is passed on.
 ERROR_BYTES: Final = 64 * 1024
-MOST_NUSD: Final = 1 << 52
 # Where the usage of an answer is found, counted from its end.
 TAIL_BYTES: Final = 4096
-EPOCH_US: Final = 1_704_067_200_000_000
-
-_pack = msgpack.Packer(use_bin_type=False).pack
-
-# What the ledger says of an attempt that used nothing but tokens.
-NO_UNITS: Final = (0,) * 7
-
-# What an answer is, in the order in which an attempt learns it.
-_WAITING, _REFUSED, _WHOLE, _STREAM, _OPAQUE = range(5)
 
 
 class Attempt:
     """
     One try at one deployment: the listener of its upstream conversation.
 
-    It ends exactly once, in `_finish`: settled, counted, and `done` resolved.
+    It ends exactly once, in `settlement.finish`: settled, counted, and `done` resolved.
     """
 
     __slots__ = (
         "_held",
-        "_held_bytes",
         "_last",
-        "_said",
-        "_tail",
         "added_us",
         "cap",
         "committed",
@@ -80,6 +64,7 @@ class Attempt:
         "first_at",
         "grant",
         "headers",
+        "held_bytes",
         "left",
         "left_at",
         "meter",
@@ -90,9 +75,11 @@ class Attempt:
         "reads",
         "refusal",
         "reported",
+        "said",
         "sent_at",
         "splitter",
         "status",
+        "tail",
         "way",
         "why",
     )
@@ -114,7 +101,7 @@ class Attempt:
         self.connection: Connection | None = None
         self.done: asyncio.Future[Ended] = exchange.edge.loop.create_future()
         self.ended: Ended | None = None
-        self.mode = _WAITING
+        self.mode = WAITING
         self.committed = False
         self.status = 0
         self.headers: Headers = []
@@ -131,11 +118,11 @@ class Attempt:
         self.meter: StreamMeter | TranslatedStream | ArrayStream | None = None
         self.splitter: Splitter | None = None
         self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._tail = b""
+        self.held_bytes = 0
+        self.tail = b""
         self._last = b""
         # Output tokens of a whole answer that does not say how many they are; -1: not counted.
-        self._said = -1
+        self.said = -1
 
     @property
     def attempt_id(self) -> str:
@@ -154,24 +141,24 @@ class Attempt:
                 # The pooled connection had died idle: the request never arrived anywhere.
                 ended = await self._converse(fresh=True)
             if self.ended is None:
-                self._finish(ended)
+                finish(self, ended)
             return ended
         except asyncio.CancelledError:
             self._let_go()
             if self.ended is None:
-                self._finish(Ended("client_left", self.status, committed=self.committed))
+                finish(self, Ended("client_left", self.status, committed=self.committed))
             raise
         except BaseException:
             self._let_go()
             if self.ended is None:
-                self._finish(Ended("internal", self.status, committed=self.committed))
+                finish(self, Ended("internal", self.status, committed=self.committed))
             raise
 
     def lose(self) -> None:
         """End it, settled, because another attempt of the same call was quicker."""
         self._let_go()
         if self.ended is None:
-            self._finish(Ended("hedged", self.status))
+            finish(self, Ended("hedged", self.status))
 
     async def _converse(self, *, fresh: bool) -> Ended:
         exchange = self.exchange
@@ -223,7 +210,7 @@ class Attempt:
         self.status = status
         self.headers = headers
         if not 200 <= status < 300:
-            self.mode = _REFUSED
+            self.mode = REFUSED
             self._note_left()
             return
         content_type = b""
@@ -242,13 +229,13 @@ class Attempt:
             and content_type[:17].lower() != b"text/event-stream"
         ):
             # Sound, or text; or compressed though it was told not to, which cannot be metered: it must not be touched.
-            self.mode = _OPAQUE
+            self.mode = OPAQUE
         elif (
             self.exchange.seen.stream
             and self.way.endpoint.grammar is not None
             and content_type.lower().startswith(self.way.endpoint.grammar.stream_type)
         ):
-            self.mode = _STREAM
+            self.mode = STREAM
             self.splitter = self.way.endpoint.grammar.splitter()
             self.meter = self.passage.stream(
                 self,
@@ -259,21 +246,15 @@ class Attempt:
                 ),
             )
         else:
-            self.mode = _WHOLE
+            self.mode = WHOLE
 
     def _note_left(self) -> None:
         self.left = left_of(self.headers, self.exchange.edge.unix_time())
         self.left_at = monotonic()
 
-    def _left(self, left: Left, now: float) -> Left:
-        """Return what the vendor still lets pass as it is now; `left` is what it said."""
-        past_us = int((now - self.left_at) * 1_000_000)
-        requests, lasts_us, tokens, tokens_last_us = left
-        return requests, max(lasts_us - past_us, 0), tokens, max(tokens_last_us - past_us, 0)
-
     def body(self, data: bytes) -> None:
         """Take one read of the answer's body and pass it on: per read one look, one write."""
-        if self.mode == _STREAM:
+        if self.mode == STREAM:
             meter = self.meter
             assert meter is not None
             assert self.splitter is not None
@@ -287,7 +268,7 @@ class Attempt:
                 error = meter.first(whole)
                 if error is not None:
                     # A refusal, whatever its status says: nothing was generated, nothing is charged.
-                    self.mode = _REFUSED
+                    self.mode = REFUSED
                     self._break(
                         BadAnswer(f"the stream began with an error: {error.message}", phase="body")
                     )
@@ -310,26 +291,26 @@ class Attempt:
         if not self.first_at:
             self.first_at = monotonic()
         if self.committed:
-            self._tail = (self._tail + data)[-TAIL_BYTES:]
-            self._held_bytes += len(data)
+            self.tail = (self.tail + data)[-TAIL_BYTES:]
+            self.held_bytes += len(data)
             self.exchange.chunk(data)
             return
-        if self.mode == _OPAQUE and self.way.endpoint.flows:
-            self._held_bytes = len(data)
+        if self.mode == OPAQUE and self.way.endpoint.flows:
+            self.held_bytes = len(data)
             self._commit_chunked(data)
             return
         self._held.append(data)
-        self._held_bytes += len(data)
-        if self.mode == _REFUSED:
-            if self._held_bytes > ERROR_BYTES:
+        self.held_bytes += len(data)
+        if self.mode == REFUSED:
+            if self.held_bytes > ERROR_BYTES:
                 self._held = [b"".join(self._held)[:ERROR_BYTES]]
-        elif self._held_bytes > self.passage.most_held:
+        elif self.held_bytes > self.passage.most_held:
             if not self.passage.in_pieces:
                 self._break(BadAnswer("the answer is too long to be translated", phase="body"))
                 return
             held = b"".join(self._held)
             self._held.clear()
-            self._tail = held[-TAIL_BYTES:]
+            self.tail = held[-TAIL_BYTES:]
             self._commit_chunked(held)
 
     def end(self, reusable: bool) -> None:
@@ -338,9 +319,9 @@ class Attempt:
             self.reads = self.connection.reads
         self._release()
         try:
-            if self.mode == _STREAM:
+            if self.mode == STREAM:
                 self._end_stream()
-            elif self.mode == _REFUSED:
+            elif self.mode == REFUSED:
                 # Some servers repeat the headers of a request that they refuse.
                 self.refusal = self.place.without_secrets(b"".join(self._held))
                 self.cool_us = cooldown_us(self.headers, self.exchange.edge.unix_time()) or 0
@@ -348,14 +329,15 @@ class Attempt:
                 if absent:
                     exchange = self.exchange
                     exchange.edge.live.learn_absent(self.place.id, exchange.endpoint)
-                self._finish(
+                finish(
+                    self,
                     Ended(
                         outcome_of(self.status),
                         self.status,
                         vain=should_retry(self.headers) is False,
                         absent=absent,
                         fault=fault_of(self.refusal) if self.status in OF_THE_CALLER else "",
-                    )
+                    ),
                 )
             else:
                 self._end_whole()
@@ -375,11 +357,11 @@ class Attempt:
             if self.committed and self._said_all():
                 # What is missing is the framing's end, which only we had to wait for.
                 self.exchange.end_chunks(b"")
-                self._finish(Ended("ok", self.status, committed=True))
+                finish(self, Ended("ok", self.status, committed=True))
                 return
             if self.committed:
                 self._cut_off(str(error), error.metric)
-            self._finish(Ended(error.metric, committed=self.committed))
+            finish(self, Ended(error.metric, committed=self.committed))
         except Exception as fault:  # noqa: BLE001 - as in `end`
             self._fault(fault)
 
@@ -390,7 +372,7 @@ class Attempt:
     def _said_all(self) -> bool:
         """Whether the event has come that ends a stream, and nothing has begun after it."""
         return (
-            self.mode == _STREAM
+            self.mode == STREAM
             and self.meter is not None
             and self.splitter is not None
             and self.meter.done
@@ -407,16 +389,16 @@ class Attempt:
             else:
                 self._commit_chunked(refused.out, last=True)
             outcome = "upstream_refused" if refused.by_vendor else "bad_answer"
-            self._finish(Ended(outcome, self.status, committed=True))
+            finish(self, Ended(outcome, self.status, committed=True))
             return
         outcome = "bad_answer"
         if refused.by_vendor:
             # A refusal, whatever its status says: nothing was generated, nothing is charged.
-            self.mode = _REFUSED
+            self.mode = REFUSED
             if refused.status in THROTTLED:
                 outcome = outcome_of(refused.status)
         exchange.failure = f"the stream failed before it said anything: {refused}"
-        self._finish(Ended(outcome, self.status))
+        finish(self, Ended(outcome, self.status))
 
     def _end_stream(self) -> None:
         assert self.splitter is not None
@@ -434,55 +416,55 @@ class Attempt:
                 exchange.end_chunks(last)
             else:
                 self._commit_chunked(last, last=True)
-            self._finish(Ended("ok", self.status, committed=True))
+            finish(self, Ended("ok", self.status, committed=True))
             return
         error = meter.error
         if not self.committed:
             # Nothing has gone out: another deployment can still give the whole of it.
             if error is None:
                 exchange.failure = "the stream ended before it was complete"
-                self._finish(Ended("upstream_lost", self.status))
+                finish(self, Ended("upstream_lost", self.status))
             else:
                 exchange.failure = f"the stream ended with an error: {error.message}"
-                self._finish(Ended("upstream_refused", self.status))
+                finish(self, Ended("upstream_refused", self.status))
         elif error is not None:
             # The vendor has said it itself, in the stream.
             exchange.end_chunks(last)
-            self._finish(Ended("upstream_refused", self.status, committed=True))
+            finish(self, Ended("upstream_refused", self.status, committed=True))
         else:
             exchange.failure = "the provider ended the stream before it was complete"
             if last:
                 exchange.chunk(last)
             self._cut_off(exchange.failure, "upstream_lost")
-            self._finish(Ended("upstream_lost", self.status, committed=True))
+            finish(self, Ended("upstream_lost", self.status, committed=True))
 
     def _end_whole(self) -> None:
         exchange = self.exchange
         if self.committed:
             # Usage stands at the end of an answer, so the end of a long one is enough to find it.
-            usage = self.way.endpoint.meter(self._tail) if self.mode == _WHOLE else None
-            if usage is None and self.mode == _WHOLE and not self._tail.rstrip().endswith(b"}"):
+            usage = self.way.endpoint.meter(self.tail) if self.mode == WHOLE else None
+            if usage is None and self.mode == WHOLE and not self.tail.rstrip().endswith(b"}"):
                 # It ran until the close of its connection, and that came too early.
                 exchange.failure = "the provider ended the answer before it was complete"
                 self._cut_off(exchange.failure, "upstream_lost")
-                self._finish(Ended("upstream_lost", self.status, committed=True))
+                finish(self, Ended("upstream_lost", self.status, committed=True))
                 return
             exchange.end_chunks(b"")
-            self._finish(Ended("ok", self.status, committed=True), usage)
+            finish(self, Ended("ok", self.status, committed=True), usage)
             return
         held = self._held
-        self._tail = body = held[0] if len(held) == 1 else b"".join(held)
+        self.tail = body = held[0] if len(held) == 1 else b"".join(held)
         usage = None
-        if self.mode == _WHOLE or self.way.endpoint.opaque:
+        if self.mode == WHOLE or self.way.endpoint.opaque:
             usage = self.way.endpoint.meter(body)
-            if usage is None and self.mode == _WHOLE and not self._is_answer(body):
-                self._finish(Ended("bad_answer", self.status))
+            if usage is None and self.mode == WHOLE and not self._is_answer(body):
+                finish(self, Ended("bad_answer", self.status))
                 return
         try:
             body = self.passage.answer(self, body)
         except translate.BadAnswer as bad:
             exchange.failure = f"the provider's answer cannot be understood: {bad}"
-            self._finish(Ended("bad_answer", self.status), usage)
+            finish(self, Ended("bad_answer", self.status), usage)
             return
         if exchange.race is not None:
             self._win(exchange.race)
@@ -495,13 +477,13 @@ class Attempt:
         self.committed = True
         exchange.status = self.status
         exchange.write(answer)
-        self._finish(Ended("ok", self.status, committed=True), usage)
+        finish(self, Ended("ok", self.status, committed=True), usage)
 
     def _is_answer(self, body: bytes) -> bool:
         """Whether a 200 that carries no usage is an answer at all; `exchange.failure` says why not."""
         error = error_in(body)
         if error is not None:
-            self.mode = _REFUSED
+            self.mode = REFUSED
             self.exchange.failure = f"the provider answered 200 with an error: {error.message}"
             return False
         try:
@@ -510,7 +492,7 @@ class Attempt:
         except (ValueError, RecursionError):
             self.exchange.failure = "the provider's answer is not JSON"
             return False
-        self._said = self.way.endpoint.tokens_in(document)
+        self.said = self.way.endpoint.tokens_in(document)
         return True
 
     # What the caller gets...
@@ -551,7 +533,7 @@ class Attempt:
         exchange.body = b""
         exchange.status = self.status
         exchange.begin_chunks(head, first, last=last)
-        if not last and self.mode == _STREAM:
+        if not last and self.mode == STREAM:
             exchange.edge.streams.add(self)
 
     def _win(self, race: "Race") -> None:
@@ -564,7 +546,7 @@ class Attempt:
         """End a committed answer so that nobody takes it for a whole one."""
         exchange = self.exchange
         exchange.close = True
-        if self.mode == _STREAM:
+        if self.mode == STREAM:
             event = exchange.endpoint.event(
                 f"The answer was cut off: {words}.", code, exchange.request_id
             )
@@ -594,180 +576,6 @@ class Attempt:
         """Forget the connection: from here on it may be another exchange's, which our client must not pause."""
         self.connection = None
         self.exchange.client.feeding = None
-
-    # What it cost...
-
-    def _finish(self, ended: Ended, usage: Usage | None = None) -> None:
-        """Settle, count, and say so: the one end of an attempt."""
-        if self.ended is not None:
-            return
-        self.ended = ended
-        exchange = self.exchange
-        edge = exchange.edge
-        offer = exchange.offer
-        place = self.place
-        grant = self.grant
-        now = monotonic()
-        outcome = ended.outcome
-        meter = self.meter
-        source = "provider"
-        if meter is not None:
-            edge.streams.discard(self)
-            usage = meter.usage
-        if usage is None or (outcome != "ok" and meter is not None):
-            usage, source = self._estimate(ended, usage)
-        sold = exchange.seen.sold
-        if sold is not None and source != "none":
-            size = self._held_bytes if self.mode == _OPAQUE else 0
-            if used(
-                sold,
-                usage,
-                complete=outcome == "ok",
-                size=size,
-                by_token=place.rates.sells_tokens,
-            ):
-                source = "estimated"
-        # Beyond this a number of the store's is no longer exact, and no vendor's count is true.
-        cost = min(cost_nusd(place.rates, usage), MOST_NUSD)
-        sent_at = self.sent_at
-        ttft_us = int((self.first_at - sent_at) * 1_000_000) if self.first_at else 0
-        duration_us = int((now - exchange.started_at) * 1_000_000)
-        request_id = exchange.request_id
-        attempt_id = f"{request_id}.{self.number}"
-        caller = offer.caller
-        label, defect = offer.experiments[grant.candidate], 0
-        if label and outcome == "ok":
-            defect = round(1000 * defect_seen(self, self._tail if meter is None else meter.tail))
-        edge.gate.settle(
-            Settlement(
-                offer.plan,
-                grant.boot,
-                attempt_id,
-                candidate=grant.candidate,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cost_nusd=cost,
-                health=health_of(ended),
-                ttft_us=ttft_us,
-                cool_us=self.cool_us,
-                streamed=self.reported,
-                user=exchange.user,
-                kind=exchange.kind,
-                left=None if self.left is None else self._left(self.left, now),
-                # The order is the ledger's.
-                entry=_pack(
-                    (
-                        attempt_id,
-                        request_id,
-                        self.number,
-                        grant.at_us + EPOCH_US,
-                        caller.organization,
-                        caller.team,
-                        caller.key,
-                        exchange.user,
-                        caller.application,
-                        caller.business_line,
-                        offer.asked,
-                        place.model,
-                        place.id,
-                        place.provider,
-                        usage.input_tokens,
-                        usage.cached_tokens,
-                        usage.cache_write_tokens,
-                        usage.output_tokens,
-                        usage.reasoning_tokens,
-                        usage.audio_input_tokens,
-                        usage.audio_output_tokens,
-                        cost,
-                        place.rates.version,
-                        ttft_us,
-                        duration_us,
-                        outcome,
-                        self.status,
-                        source,
-                        self.why,
-                        1 if exchange.seen.stream else 0,
-                        exchange.endpoint.word,
-                        edge.replica,
-                        self.added_us,
-                        decided(exchange, grant),
-                        *(units_of(usage) if usage.units is not None else NO_UNITS),
-                        label,
-                        defect,
-                    )
-                ),
-            )
-        )
-        exchange.cost_nusd += cost
-        exchange.usage = usage
-        if exchange.choice is not None:
-            end = self._tail if meter is None else meter.tail
-            edge.learner.note(self, ended, usage, end, now)
-        tally = place.tally
-        if outcome == "ok":
-            tally.ok.value += 1
-        else:
-            edge.metrics.counter(
-                "penstock_attempts_total", place.model, place.id, outcome
-            ).value += 1
-        tally.cost.value += cost
-        tally.input.value += usage.input_tokens
-        tally.output.value += usage.output_tokens
-        if usage.cached_tokens:
-            tally.cached.value += usage.cached_tokens
-        if usage.reasoning_tokens:
-            tally.reasoning.value += usage.reasoning_tokens
-        if self.first_at and self.mode != _REFUSED:
-            tally.ttft.observe(self.first_at - sent_at)
-            if self.mode == _STREAM and self.reads > 1:
-                tally.between.observe((now - self.first_at) / (self.reads - 1))
-        if not self.done.done():
-            self.done.set_result(ended)
-
-    def _estimate(self, ended: Ended, reported: Usage | None) -> tuple[Usage, str]:
-        """
-        Return what is charged when the provider did not say, or did not come to the end.
-
-        A request that a vendor may have worked on is charged its input and what came back of the output.
-        One that was refused, or never arrived, costs nothing.
-        """
-        if (
-            ended.outcome in {"connect_failed", "void"}
-            or not self.sent_at
-            or (self.mode == _REFUSED)
-        ):
-            return Usage(), "none"
-        output = 0
-        if self.meter is not None:
-            output = self.meter.output_tokens
-        elif self._said >= 0:
-            output = self._said
-        elif self.committed and self.way.endpoint.generates:
-            output = -(-self.exchange.bytes_out // 4)
-        if reported is not None:
-            # A vendor that reports as it goes: its last word, and never less than was seen.
-            source = "provider" if reported.output_tokens >= output else "estimated"
-            reported.output_tokens = max(reported.output_tokens, output)
-            return reported, source
-        return Usage(
-            input_tokens=self.exchange.seen.input_estimate, output_tokens=output
-        ), "estimated"
-
-
-def units_of(usage: Usage) -> tuple[int, ...]:
-    """Return what was used that is not sold by the token, in the ledger's order."""
-    units = usage.units
-    if units is None:
-        return NO_UNITS
-    return (
-        units.images,
-        usage.image_input_tokens,
-        usage.image_output_tokens,
-        units.audio_input_us,
-        units.audio_output_us,
-        units.characters,
-        units.search_units,
-    )
 
 
 def _is_event(tail: bytes) -> bool:

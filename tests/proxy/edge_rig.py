@@ -418,6 +418,17 @@ class Line:
 Habit = Callable[[Line], Awaitable[None]]
 
 
+def always(*pieces: bytes) -> Habit:
+    """Make a vendor that answers every request in the same way."""
+
+    async def habit(line: Line) -> None:
+        while True:
+            await line.gets()
+            await line.says(*pieces)
+
+    return habit
+
+
 class Vendor:
     """
     A vendor with a port and no manners of its own.

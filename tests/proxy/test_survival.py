@@ -24,6 +24,7 @@ from tests.proxy.edge_rig import (
     VENDOR_KEY,
     Line,
     Rig,
+    always,
     answer_head,
     at,
     booked,
@@ -273,17 +274,6 @@ async def test_the_callers_own_mistake_is_passed_on(edge: Edge, status: int) -> 
     state = await read_scope(rig.redis, "deployment:m/v")
     assert state is not None
     assert state.failures == 0
-
-
-def always(*pieces: bytes) -> Callable[[Line], Awaitable[None]]:
-    """Make a vendor that answers every request in the same way."""
-
-    async def habit(line: Line) -> None:
-        while True:
-            await line.gets()
-            await line.says(*pieces)
-
-    return habit
 
 
 @pytest.mark.parametrize("stream", [False, True])
