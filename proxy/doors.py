@@ -12,9 +12,10 @@ from urllib.parse import unquote
 
 from proxy import feedback
 from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
-from proxy.exchange import NO_LIMITS, Exchange, credential, serve
+from proxy.exchange import NO_LIMITS, Exchange, serve
 from proxy.files import Errand
 from proxy.live import Live
+from proxy.reading import caller_of
 from proxy.realtime import Session
 from proxy.server import Request, Written
 from proxy.wire.endpoints import (
@@ -157,10 +158,7 @@ class Doors:
     ) -> Written:
         live = self._edge.live
         try:
-            caller = live.callers.find(credential(request, protocol))
-            if caller is None:
-                raise Unauthorized("The API key is not known.", code="invalid_api_key")
-            document = body(live, live.names_for(caller))
+            document = body(live, live.names_for(caller_of(request, protocol, live.callers)))
         except (Unauthorized, BadRequest, NotFound) as error:
             return self._error(request, error)
         return self._say(request, 200, document)

@@ -20,7 +20,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp.http import HttpVersion11
-from aiohttp.web_protocol import RequestPayloadError
 
 from proxy.attempts import Attempts
 from proxy.choosing import choose, why_of
@@ -31,19 +30,19 @@ from proxy.errors import (
     Internal,
     ShuttingDown,
     StoreGone,
-    Unauthorized,
 )
 from proxy.favour import LEAST_TOKENS, favoured
 from proxy.hedging import Race, hedged
 from proxy.live import Offer, Place
 from proxy.observe import AccessLine
+from proxy.reading import body_of, caller_of
 from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error
 from proxy.relay import Attempt
-from proxy.server import Request, Written, read_body
+from proxy.server import Request, Written
 from proxy.trials import session_of, unit_of
 from proxy.upstream.errors import UpstreamError
 from proxy.wire import translate
-from proxy.wire.endpoints import Endpoint, Protocol
+from proxy.wire.endpoints import Endpoint
 from proxy.wire.faults import Fault
 from proxy.wire.look import MAX_USER, BadField, Look, check_model
 from proxy.wire.meter import Usage
@@ -193,12 +192,7 @@ class Exchange:
         protocol = endpoint.protocol
         # One version for the whole of it: who is calling and what that key may do must not come from two.
         live = edge.live
-        caller = live.callers.find(credential(request, protocol))
-        if caller is None:
-            raise Unauthorized(
-                "The API key is not known. Send it as 'Authorization: Bearer KEY', 'x-api-key' or 'api-key'.",
-                code="invalid_api_key",
-            )
+        caller = caller_of(request, protocol, live.callers)
         body = await self._read()
         self.read_at = monotonic()
         try:
@@ -665,58 +659,3 @@ async def serve(
         exchange.current = None
         exchange.race = None
     return edge.server.closing if exchange.close or edge.draining else edge.server.kept
-
-
-async def body_of(request: Request, most: int, deadline_s: float, setting: str = "") -> bytes:
-    """
-    Return the body of a request; `setting` names what bounds it to `most` bytes.
-
-    Raises `BadRequest`, and `ConnectionError` when the caller leaves.
-    """
-    try:
-        body = await read_body(request, most, deadline_s)
-    except TimeoutError:
-        raise BadRequest(
-            "The body of the request did not arrive in time.", code="body_timeout", status=408
-        ) from None
-    except RequestPayloadError:
-        raise BadRequest(
-            "The body of the request is framed or compressed wrongly.", code="bad_body"
-        ) from None
-    if body is None:
-        raise BadRequest(
-            f"The body is larger than {most} bytes{setting}.", code="body_too_large", status=413
-        )
-    return body
-
-
-def credential(request: Request, protocol: Protocol) -> str:
-    """
-    Return the key that the caller presents, in the first of the headers that its protocol looks at.
-
-    Raises `Unauthorized`, and `BadRequest` for more than one of a kind.
-    """
-    headers = request.message.headers
-    for name in protocol.credentials:
-        value = headers.get(name)
-        if value is None:
-            continue
-        if len(headers.getall(name)) > 1:
-            raise BadRequest(
-                f"The header {name} stands twice; send it once.", code="duplicate_header"
-            )
-        if name == "Authorization":
-            scheme, _, value = value.partition(" ")
-            if scheme.lower() != "bearer":
-                raise Unauthorized(
-                    "Send the key as 'Authorization: Bearer KEY'.", code="invalid_api_key"
-                )
-        return str(value.strip())
-    if protocol.key_in_query:
-        key = request.message.url.query.get("key")
-        if key:
-            return key
-    raise Unauthorized(
-        "No API key. Send it as 'Authorization: Bearer KEY', 'x-api-key' or 'api-key'.",
-        code="missing_api_key",
-    )

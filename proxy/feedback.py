@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from redis.exceptions import RedisError
 
-from proxy.errors import BadRequest, Conflict, NotFound, QuotaExceeded, StoreGone, Unauthorized
-from proxy.exchange import body_of, credential
+from proxy.errors import BadRequest, Conflict, NotFound, QuotaExceeded, StoreGone
+from proxy.reading import body_of, caller_of
 from proxy.server import Request
 from proxy.wire.endpoints import OPENAI
 from proxy.wire.look import BadField, decode
@@ -54,9 +54,7 @@ _FEEDBACK = msgspec.json.Decoder(_Feedback)
 
 async def take(edge: "Edge", request: Request) -> dict[str, object]:
     """Take a caller's word on an answer, and return what to answer. Raises `GatewayError`."""
-    caller = edge.live.callers.find(credential(request, OPENAI))
-    if caller is None:
-        raise Unauthorized("The API key is not known.", code="invalid_api_key")
+    caller = caller_of(request, OPENAI, edge.live.callers)
     if not edge.pace.allows(caller.key, monotonic()):
         raise QuotaExceeded(
             f"A key can judge {MOST_A_SECOND} answers a second here.",

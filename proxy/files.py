@@ -29,8 +29,9 @@ from governance.batches import ENDED, Bill, write_bill
 from governance.kept import Kept
 from proxy.attempts import OF_THE_CALLER, Attempts, Ended, outcome_of
 from proxy.declared import level_of
-from proxy.errors import BadRequest, NotFound, StoreGone, Unauthorized, UpstreamFailed
-from proxy.exchange import Exchange, credential
+from proxy.errors import BadRequest, NotFound, StoreGone, UpstreamFailed
+from proxy.exchange import Exchange
+from proxy.reading import caller_of
 from proxy.refusals import denied_error, nobody_error
 from proxy.relay import Attempt
 from proxy.settlement import finish
@@ -98,10 +99,7 @@ class Errand(Exchange):
     async def run(self) -> None:
         """Tell the story up to the end of the answer. Raises `GatewayError` before the first byte."""
         live = self.edge.live
-        caller = live.callers.find(credential(self.request, self.endpoint.protocol))
-        if caller is None:
-            raise Unauthorized("The API key is not known.", code="invalid_api_key")
-        self._caller = caller
+        self._caller = caller = caller_of(self.request, self.endpoint.protocol, live.callers)
         self._keeper = live.keeper_of(caller)
         if not self._keeper:
             raise BadRequest(

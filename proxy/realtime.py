@@ -27,8 +27,9 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from proxy.attempts import Attempts, Ended, outcome_of
 from proxy.choosing import choose, why_of
 from proxy.declared import level_of, models_of, patience_s, wishes_of
-from proxy.errors import BadRequest, GatewayError, Unauthorized
-from proxy.exchange import Exchange, credential
+from proxy.errors import BadRequest, GatewayError
+from proxy.exchange import Exchange
+from proxy.reading import caller_of
 from proxy.refusals import denied_error, failed_error, nobody_error
 from proxy.relay import Attempt
 from proxy.settlement import finish
@@ -112,9 +113,7 @@ class Session(Exchange):
         offered = ",".join(headers.getall("Sec-WebSocket-Protocol", ())).split(",")
         key, protocols, beta = presented(offered)
         live = edge.live
-        caller = live.callers.find(key or credential(request, self.endpoint.protocol))
-        if caller is None:
-            raise Unauthorized("The API key is not known.", code="invalid_api_key")
+        caller = caller_of(request, self.endpoint.protocol, live.callers, key)
         ws = web.WebSocketResponse(
             protocols=protocols, compress=False, max_msg_size=MOST_FRAME, timeout=CLOSE_S
         )
