@@ -217,7 +217,7 @@ def _edge(options: argparse.Namespace) -> int:
         print("penstock edge: give --redis URL, or set REDIS_URL", file=sys.stderr)  # noqa: T201
         return 2
     end_with_parent(os.environ)
-    from proxy.app import run_edge  # noqa: PLC0415  (the supervisor has no use for it)
+    from proxy.process import run_edge  # noqa: PLC0415  (the supervisor has no use for it)
 
     return run_edge(
         EdgeOptions(

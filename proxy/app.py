@@ -7,22 +7,17 @@ Nothing slow or blocking runs on this loop: compiling a configuration is the hea
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
-import resource
-import signal
 import socket
 import ssl
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from itertools import count
 from time import monotonic, time_ns
 from typing import Any
 
-import uvloop
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from redis.asyncio import Redis
 
 from config.cells import cells_of
@@ -36,9 +31,11 @@ from proxy.errors import ShuttingDown
 from proxy.exchange import Exchange
 from proxy.feedback import Pace
 from proxy.learning import Learner
-from proxy.live import USER_AGENT, Live, boot_nonce
+from proxy.live import Live
 from proxy.observe import AccessLog, Metrics
 from proxy.options import EdgeOptions
+from proxy.own_door import own_door
+from proxy.place import USER_AGENT
 from proxy.relay import Attempt
 from proxy.retries import LEAST_HEDGES, RetryBudget
 from proxy.server import EdgeServer
@@ -69,7 +66,6 @@ TICK_S = 0.25
 PROGRESS_S = 0.25
 PRICES_S = 1.0
 BACKLOG = 4096
-MOST_FILES = 1 << 20
 
 
 class Drained(UpstreamError):
@@ -129,10 +125,9 @@ class Edge:
         self.address: tuple[str, int] = ("", 0)
         self.configured = asyncio.Event()
         self.version: Version | None = None
-        nonce = boot_nonce()
         self._ids = count(1)
         self._ties = count()
-        self._id_prefix = f"req_{nonce}"
+        self._id_prefix = f"req_{os.urandom(5).hex()}"
         self._trust: dict[str, ssl.SSLContext] = {}
         # The edge makes none of its own: it could only be another than the control's.
         self._environ = with_key_secret(os.environ, places(os.environ).key_secret, make=False)
@@ -313,8 +308,7 @@ class Edge:
         """
         async with contextlib.AsyncExitStack() as ours:
             # What is closed last stands first.
-            door = await self._open_own_door()
-            ours.push_async_callback(door.cleanup)
+            await ours.enter_async_context(own_door(self))
             where = target(self.options.redis)
             self._client = store_client(self.options.redis)
             self._clients = {FIRST: self._client}
@@ -512,28 +506,6 @@ class Edge:
             if self.live is live:
                 self.live = fresh
 
-    # The worker's own door: health and metrics, for the supervisor and the control role.
-
-    async def _open_own_door(self) -> web.AppRunner:
-        app = web.Application()
-        app.add_routes(
-            [
-                web.get("/health/live", self._own_live),
-                web.get("/health/ready", self._own_ready),
-                web.get("/snapshot", self._own_snapshot),
-            ]
-        )
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        path = self.options.run_dir / f"edge-{self.options.worker}.sock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        await web.UnixSite(runner, str(path)).start()
-        if self.options.metrics:
-            host, port = split_listen(self.options.metrics)
-            await web.TCPSite(runner, host, port).start()
-        return runner
-
     @property
     def ready(self) -> str:
         """Why this worker takes no requests; empty when it does."""
@@ -542,22 +514,6 @@ class Edge:
         if not self.configured.is_set():
             return "no configuration yet"
         return "" if self.serving else "starting"
-
-    async def _own_live(self, _: web.Request) -> web.Response:
-        # The supervisor has to know how long it must wait for our end, and this can be changed while we run.
-        said: dict[str, object] = {"status": "live"}
-        if self.configured.is_set():
-            said["drain_timeout_s"] = self.live.config.edge.drain_timeout_s
-        return web.json_response(said)
-
-    async def _own_ready(self, _: web.Request) -> web.Response:
-        why = self.ready
-        return web.json_response({"status": why or "ready"}, status=503 if why else 200)
-
-    async def _own_snapshot(self, _: web.Request) -> web.Response:
-        if not self.serving:
-            return web.json_response({"status": self.ready}, status=503)
-        return web.json_response(self.metrics.snapshot(self.gate.boot.member))
 
 
 def _access_path(setting: str) -> str:
@@ -622,54 +578,6 @@ async def _quietly(chore: Awaitable[object]) -> None:
             await chore
     except Exception as error:  # noqa: BLE001 - nothing depends on it, and the next one comes soon
         log.warning("%s", error)
-
-
-def run_edge(options: EdgeOptions) -> int:
-    """Run one edge worker to its end. Returns the exit code."""
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format=f"%(asctime)s edge-{options.worker} %(levelname)s %(message)s",
-    )
-    # Connections that end as connections do are no news.
-    logging.getLogger("aiohttp.server").setLevel(logging.ERROR)
-    raise_file_limit()
-    try:
-        return uvloop.run(_main(options))
-    except BadKeySecret as error:
-        log.error("%s", error)
-        return 2
-
-
-def raise_file_limit() -> None:
-    """Take as many open files as we may: a stream needs two, and the usual 1024 would end at 500 of them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-async def _main(options: EdgeOptions) -> int:
-    edge = Edge(options)
-
-    def stop() -> None:
-        if edge.hurrying.is_set():
-            log.warning("told three times to stop: ending at once")
-            os._exit(1)
-        if edge.stopping.is_set():
-            edge.hurry()
-        edge.stop()
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        edge.loop.add_signal_handler(signum, stop)
-    return await edge.run(on_serving=_settle_memory)
-
-
-def _settle_memory() -> None:
-    """Tell the collector that what is here now lives as long as the worker, and need not be looked at again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 async def _ended(task: asyncio.Future[Any]) -> None:

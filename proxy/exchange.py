@@ -33,8 +33,9 @@ from proxy.errors import (
 )
 from proxy.favour import LEAST_TOKENS, favoured
 from proxy.hedging import Race, hedged
-from proxy.live import Offer, Place
+from proxy.live import Offer
 from proxy.observe import AccessLine
+from proxy.place import Place
 from proxy.reading import body_of, caller_of
 from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error
 from proxy.relay import Attempt

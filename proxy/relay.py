@@ -17,8 +17,8 @@ import orjson
 
 from proxy.attempts import ABSENT, OF_THE_CALLER, THROTTLED, Ended, outcome_of
 from proxy.choosing import told
-from proxy.live import Place, Way
 from proxy.passage import ArrayStream, Passing, StreamRefused, TranslatedStream, Translating
+from proxy.place import Place, Way
 from proxy.refusals import degraded_line
 from proxy.server import reason
 from proxy.settlement import OPAQUE, REFUSED, STREAM, WAITING, WHOLE, finish

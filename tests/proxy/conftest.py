@@ -25,7 +25,9 @@ ON_UVLOOP = {
     "test_protocols",
     "test_realtime",
     "test_messages",
+    "test_own_door",
     "test_server",
+    "test_settlement",
     "test_shadow",
     "test_survival",
     "test_trials",
@@ -50,3 +52,11 @@ async def edge(
     monkeypatch.setenv(VENDOR_KEY_VARIABLE, VENDOR_KEY)
     async with rigs(redis_client, redis_url, tmp_path) as make:
         yield make
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a run directory whose sockets have short names."""
+    found = tmp_path_factory.mktemp("e")
+    monkeypatch.setenv("PENSTOCK_VAR", str(found / "var"))
+    return found

@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
+import re
 import socket
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import ClientSession, UnixConnector
@@ -26,51 +24,12 @@ from tests.proxy.edge_rig import (
 
 MakeEdge = Callable[..., Awaitable[Rig]]
 
-# The worker's own door...
-
 
 async def until(so: Callable[[], Awaitable[bool]]) -> None:
     """Wait for what only the store can tell."""
     async with asyncio.timeout(5):
         while not await so():  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
-
-
-async def own(rig: Rig, path: str) -> tuple[int, Any]:
-    """Ask the worker's own socket."""
-    where = rig.edge.options.run_dir / "edge-0.sock"
-    async with ClientSession(connector=UnixConnector(str(where))) as session:
-        answer = await session.get(f"http://edge{path}")
-        return answer.status, await answer.json()
-
-
-async def test_the_own_door_tells_of_health_and_counts(edge: MakeEdge) -> None:
-    """For the supervisor and the control role; the snapshot bears the name of this life."""
-    rig = await edge(models={"m": ["sim;tokens=2"]})
-    await rig.ask(chat())
-    await rig.entries()
-    # The supervisor waits for as long as this says.
-    said = {"status": "live", "drain_timeout_s": rig.edge.live.config.edge.drain_timeout_s}
-    assert await own(rig, "/health/live") == (200, said)
-    assert await own(rig, "/health/ready") == (200, {"status": "ready"})
-    status, snapshot = await own(rig, "/snapshot")
-    assert status == 200
-    assert snapshot["boot"] == rig.edge.gate.boot.member
-    assert snapshot["counters"]["penstock_requests_total"]["openai.chat\x1fm\x1f200"] == 1
-    assert snapshot["gauges"]["penstock_config_version"] == {"": 1}
-    assert snapshot["histograms"]["penstock_admit_seconds"][""][2] >= 1
-
-
-async def test_the_snapshot_has_every_metric_but_those_without_a_label_yet(edge: MakeEdge) -> None:
-    """Whatever is declared is counted: after one stream and one refusal all of the table is there."""
-    rig = await edge(models={"m": ["sim;tokens=5;interval_ms=2"]})
-    await rig.ask(chat(stream=True))
-    await rig.ask(chat("nobody"))
-    await rig.entries()
-    await asyncio.sleep(0.3)
-    _, snapshot = await own(rig, "/snapshot")
-    found = {name for kind in ("counters", "gauges", "histograms") for name in snapshot[kind]}
-    assert found == {row["name"] for row in snapshot["schema"]}
 
 
 # Configuration...
@@ -213,14 +172,6 @@ async def alone(
     return made, asyncio.get_running_loop().create_task(made.run())
 
 
-@pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a run directory whose sockets have short names."""
-    found = tmp_path_factory.mktemp("e")
-    monkeypatch.setenv("PENSTOCK_VAR", str(found / "var"))
-    return found
-
-
 async def test_without_a_configuration_it_waits(
     redis_client: Redis, redis_url: str, folder: Path
 ) -> None:
@@ -294,25 +245,6 @@ async def test_it_ends_in_good_order(edge: MakeEdge) -> None:
     assert rig.edge.ready == "draining"
 
 
-async def test_its_own_metrics_may_have_a_port(
-    edge: MakeEdge, folder: Path, redis_url: str
-) -> None:
-    """Where no control collects them."""
-    await edge(models={"m": ["sim"]})
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    made = Edge(
-        EdgeOptions(redis_url, "127.0.0.1:0", folder, worker=3, metrics=f"127.0.0.1:{port}")
-    )
-    running = asyncio.get_running_loop().create_task(made.run())
-    await eventually(lambda: made.serving)
-    async with ClientSession() as session:
-        answer = await session.get(f"http://127.0.0.1:{port}/snapshot")
-        assert (await answer.json())["boot"].startswith(made.replica)
-    made.stop()
-    assert await running == 0
-
-
 async def test_long_streams_report_their_progress(
     edge: MakeEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,14 +272,10 @@ def test_a_caller_key_is_not_in_the_options() -> None:
     assert CALLER_KEY not in repr(options)
 
 
-def test_the_limit_of_open_files_is_raised() -> None:
-    """As far as the system lets us; twice is as good as once."""
-    program = (
-        "import resource as r; from proxy.app import raise_file_limit;"
-        "r.setrlimit(r.RLIMIT_NOFILE, (256, 900)); raise_file_limit(); raise_file_limit();"
-        "print(r.getrlimit(r.RLIMIT_NOFILE))"
-    )
-    said = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert said.stdout.strip() == "(900, 900)"
+async def test_request_ids_of_two_workers_differ(folder: Path, redis_url: str) -> None:
+    """A nonce of five bytes for each life, and a number for each request."""
+    one, two = (Edge(EdgeOptions(redis_url, "127.0.0.1:0", folder)) for _ in range(2))
+    ids = [edge.next_request_id() for edge in (one, one, two)]
+    assert len(set(ids)) == 3
+    assert all(re.fullmatch(r"req_[0-9a-f]{16}", each) for each in ids)
+    assert ids[0][:14] == ids[1][:14] != ids[2][:14]

@@ -11,7 +11,7 @@ import pytest
 
 from config.dialects import DIALECTS
 from config.providers import Dialect, Protocol
-from proxy.live import Place
+from proxy.place import Place
 from proxy.wire.endpoints import ENDPOINTS
 from proxy.wire.translate.sigv4 import Credentials
 from proxy.wire.vendors import spoken_by
