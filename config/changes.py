@@ -20,11 +20,10 @@ from typing import Any
 
 from config import document as documents
 from config.differences import is_mask, scalars, shown
-from config.document import Entry, Node
 from config.loader import ConfigError, Loaded, Problem, check_text, load_text
-from config.models import deployment_ids
+from config.node import Entry, Node, text
+from config.outline import deployments_in, organizations_in
 from config.problems import Path, nearest, quoted, spell
-from config.references import organizations_in
 from config.secrets import MASK
 from config.tenants import DEFAULT_MEMBER
 
@@ -87,15 +86,7 @@ class Draft:
 
     def at(self, path: Path) -> Node | None:
         """Give what stands at a path, None where nothing does."""
-        node: Node | None = self.root
-        for step in path:
-            if node is None:
-                return None
-            if isinstance(step, int):
-                node = node.items[step] if step < len(node.items) else None
-            else:
-                node = node.get(step)
-        return node
+        return self.root.at(path)
 
     def names(self, path: Path) -> list[str]:
         """Give the names in the mapping at a path."""
@@ -110,7 +101,7 @@ class Draft:
                 node = node.items[step]
                 continue
             inner = node.get(step)
-            if inner is None or (inner.kind == "scalar" and inner.raw in documents.NULLS):
+            if inner is None or inner.is_nothing:
                 inner = Node("mapping", 0, 0)
                 _enter(node, step, inner)
             node = inner
@@ -196,8 +187,8 @@ def _unmask(root: Node, live: Node | None, source: str) -> Iterator[Problem]:
     for path, node in scalars(root):
         if not is_mask(path, node.raw):
             continue
-        known = _at(live, path)
-        if known is not None and shown(path, known.raw) == node.raw:
+        known = None if live is None else live.at(path)
+        if known is not None and known.kind == "scalar" and shown(path, known.raw) == node.raw:
             node.raw, node.plain = known.raw, known.plain
         else:
             yield Problem(
@@ -209,17 +200,6 @@ def _unmask(root: Node, live: Node | None, source: str) -> Iterator[Problem]:
                 expected="a value",
                 remedy="write ${VARIABLE}",
             )
-
-
-def _at(node: Node | None, path: Path) -> Node | None:
-    for step in path:
-        if node is None:
-            return None
-        if isinstance(step, int):
-            node = node.items[step] if step < len(node.items) else None
-        else:
-            node = node.get(step)
-    return node if node is not None and node.kind == "scalar" else None
 
 
 # Any value...
@@ -240,8 +220,7 @@ def set_value(path: Path, value: object) -> Edit:
                 raise NoSuchPlace(f"there is no {spell(path[: at + 1])}", path[: at + 1])
             if not is_list and holder is not None and holder.kind == "list":
                 raise NoSuchPlace(f"{spell(path[:at])} is a list", path[:at])
-            is_value = holder is not None and holder.kind == "scalar"
-            if is_value and holder is not None and holder.raw not in documents.NULLS:
+            if holder is not None and holder.kind == "scalar" and not holder.is_nothing:
                 raise NoSuchPlace(f"{spell(path[:at])} is a value, nothing stands in it", path[:at])
         draft.set(path, made)
 
@@ -421,24 +400,12 @@ def scope_place(draft: Draft, scope: str) -> Path:
 
 def deployment_place(draft: Draft, deployment: str) -> Path:
     """Give the path of a deployment by its id, or raise NoSuchPlace."""
-    known: list[str] = []
-    models = draft.at(("models",))
-    for model, placed in models.entries.items() if models is not None else ():
-        listed = placed.node.get("deployments")
-        nodes: Sequence[Node] = listed.items if listed is not None else ()
-        said = [(_value(each, "provider") or "", _value(each, "id")) for each in nodes]
-        for at, name in enumerate(deployment_ids(model, said)):
-            if name == deployment:
-                return ("models", model, "deployments", at)
-            known.append(name)
+    known = {name: path for name, path, _ in deployments_in(draft.root)}
+    if deployment in known:
+        return known[deployment]
     meant = nearest(deployment, known)
     hint = f"; did you mean {quoted(meant)}?" if meant else ""
     raise NoSuchPlace(f"there is no deployment {quoted(deployment)}{hint}", ("models",))
-
-
-def _value(node: Node, name: str) -> str | None:
-    found = node.get(name)
-    return found.value if found is not None and found.kind == "scalar" else None
 
 
 def set_quota(
@@ -506,7 +473,7 @@ def raise_budget(scope: str, per: str, usd: Any, until: Any) -> Edit:
         held = draft.at((*path, "budget"))
         listed = held is not None and held.kind == "list"
         nodes = [] if held is None else held.items if listed else [held]
-        found = [at for at, node in enumerate(nodes) if _value(node, "per") == per]
+        found = [at for at, node in enumerate(nodes) if text(node.get("per")) == per]
         if not found:
             raise NoSuchPlace(f"{quoted(scope)} has no budget per {quoted(per)}", (*path, "budget"))
         for at in found:

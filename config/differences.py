@@ -18,12 +18,12 @@ from decimal import Decimal
 from typing import Any, Union, get_args, get_origin
 
 from config import document as documents
-from config.document import Node
 from config.models import deployment_ids
+from config.node import Node
 from config.offers import Quality
 from config.problems import Path, spell
 from config.scalars import Plain
-from config.secrets import MASK, is_hashed
+from config.secrets import MASK, is_hashed, is_of_references, masked_url
 from config.tree import annotation_at, bare, is_private
 
 __all__ = [
@@ -39,10 +39,7 @@ __all__ = [
 
 FINGERPRINT_DIGITS = 8
 
-_ONLY_NAMES = re.compile(r"(?:[A-Za-z]+ )?(?:\$\{[A-Za-z_][A-Za-z0-9_]*(?::-)?\})+")
 _MAY_HOLD_A_PASSWORD = frozenset({("store", "redis"), ("store", "ledger")})
-# Greedy: a password may itself hold any of / ? # @
-_IN_URL = re.compile(r"(?<=://)\S*(?=@)|(?<=\?)\S+")
 _WHOLE = re.compile(r"[-+]?[0-9][0-9_]*")
 
 
@@ -71,8 +68,8 @@ def shown(path: Path, raw: str, *, short: bool = True) -> str:
     `path` is where it stands.
     """
     if path in _MAY_HOLD_A_PASSWORD:
-        return _IN_URL.sub(MASK, raw)
-    if not is_private(path) or _ONLY_NAMES.fullmatch(raw):
+        return masked_url(raw)
+    if not is_private(path) or is_of_references(raw):
         return raw
     if path[-1] == "key" and is_hashed(raw):
         kind, colon, digits = raw.rpartition(":")
@@ -171,7 +168,7 @@ def _typed(value: str | None, path: Path) -> Any:
 
 
 def _is_nothing(node: Node | None) -> bool:
-    return node is None or (node.kind == "scalar" and node.plain and node.raw in documents.NULLS)
+    return node is None or node.is_nothing
 
 
 # Comparing...

@@ -18,14 +18,14 @@ References: YAML 1.1 merge keys, https://yaml.org/type/merge.html; `${NAME:-defa
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
+from config.node import NULLS, REFERENCE, Entry, Node, describe
 from config.problems import quoted
 from config.scalars import Plain
 
@@ -33,9 +33,7 @@ LARGEST_BYTES = 8 * 1024 * 1024
 DEEPEST = 64
 MOST_NODES = 1_000_000
 
-NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-_REFERENCE = re.compile(r"\$\$|\$\{(?P<body>[^}\n]*)\}|(?P<open>\$\{)")
 _BODY = re.compile(rf"(?P<name>{_NAME})(?P<with_default>:-(?P<default>(?:(?!\$\{{).)*))?")
 _SHIELDED = re.compile(r"\$\$(?:\{[^}\n]*\})?|\$\{[^}\n]*\}")
 # What YAML calls printable: https://yaml.org/spec/1.1/#c-printable
@@ -52,76 +50,10 @@ _BARE = re.compile(r"(?!.*:$)(?:[A-Za-z0-9_./$+]|-(?=[0-9.]))[A-Za-z0-9_./@$+:{}
 # What YAML 1.1 makes something else of: https://yaml.org/type/bool.html, https://yaml.org/type/null.html
 _NO_TEXTS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
-Kind = Literal["scalar", "list", "mapping"]
-
-
-@dataclass(slots=True)
-class Entry:
-    """One `key: value` of a mapping; line and column are the key's, from 1."""
-
-    line: int
-    column: int
-    node: "Node"
-
-
-# Most nodes are scalars, so that a list and a dictionary for each would cost more than all the rest
-_NO_ENTRIES: Mapping[str, Entry] = MappingProxyType({})
-
-
-@dataclass(slots=True)
-class Node:
-    """
-    One value of the document; line and column are where it begins, from 1.
-
-    A scalar has `raw` (its text, references unexpanded), `plain` (it was not quoted) and, after
-    `expand`, `value`: None, `Plain` or `str`. `unset` says that a reference in it could not be
-    resolved, so that nothing more is said about it.
-    Aliases make this a graph without cycles; nodes are shared, never copied.
-    """
-
-    kind: Kind
-    line: int
-    column: int
-    raw: str = ""
-    plain: bool = False
-    value: str | None = None
-    unset: bool = False
-    items: Sequence["Node"] = ()
-    entries: Mapping[str, Entry] = field(default_factory=lambda: _NO_ENTRIES)
-    size: int = 1  # values in it, itself included, as if every alias were written out
-    height: int = 1  # levels in it, itself included
-
-    @property
-    def has_reference(self) -> bool:
-        """Say whether a scalar holds anything from the environment."""
-        return "$" in self.raw and any(
-            found["body"] is not None for found in _REFERENCE.finditer(self.raw)
-        )
-
-    @property
-    def is_one_reference(self) -> bool:
-        """Say whether a scalar is exactly one reference."""
-        whole = _REFERENCE.fullmatch(self.raw)
-        return whole is not None and whole["body"] is not None
-
-    def get(self, *names: str) -> "Node | None":
-        """Go down mappings by name; None where there is no such place."""
-        node: Node | None = self
-        for name in names:
-            entry = node.entries.get(name) if node is not None else None
-            node = entry.node if entry is not None else None
-        return node
-
-    def children(self) -> Iterator["Node"]:
-        """Give what is directly in it."""
-        yield from self.items
-        for entry in self.entries.values():
-            yield entry.node
-
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """A mistake in the text itself; `fatal` ones leave no tree."""
+    """A mistake in the text itself."""
 
     line: int
     column: int
@@ -242,7 +174,7 @@ class _Composer:
             raise _Refused(
                 _flaw_at(more, "a second document begins here", "write everything in one")
             )
-        if root.kind == "scalar" and root.plain and root.raw in NULLS:
+        if root.is_nothing:
             return Node("mapping", root.line, root.column)
         if root.kind != "mapping":
             raise _Refused(
@@ -390,17 +322,6 @@ def _readable(said: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in said)
 
 
-def describe(node: Node) -> str:
-    """Say what kind of value it is, without saying what it holds."""
-    if node.kind == "mapping":
-        return "a mapping" if node.entries else "an empty mapping"
-    if node.kind == "list":
-        return "a list" if node.items else "an empty list"
-    if node.plain and node.raw in NULLS:
-        return "nothing"
-    return "a text" if node.raw or node.plain else "an empty text"
-
-
 # From tree to values...
 
 
@@ -425,7 +346,7 @@ def expand(root: Node, environ: Mapping[str, str]) -> list[tuple[Node, str, str]
         elif "$" in node.raw:
             wrong.extend((node, *why) for why in _expand_references(node, environ))
         elif node.plain:
-            node.value = None if node.raw in NULLS else Plain(node.raw)
+            node.value = None if node.is_nothing else Plain(node.raw)
         else:
             node.value = node.raw
     return wrong
@@ -458,7 +379,7 @@ def _expand_references(node: Node, environ: Mapping[str, str]) -> list[tuple[str
             return ""
         return value
 
-    text = _REFERENCE.sub(one, node.raw)
+    text = REFERENCE.sub(one, node.raw)
     node.unset = bool(wrong)
     if node.is_one_reference:
         node.value = None if explicitly_nothing else Plain(text)
@@ -554,7 +475,7 @@ def _leaf(node: Node, instead: Mapping[int, str]) -> str:
         return "{}" if node.kind == "mapping" else "[]"
     if id(node) in instead:
         return _in_quotes(instead[id(node)])
-    if node.plain and node.raw in NULLS:
+    if node.is_nothing:
         return "null"
     return node.raw if node.plain and _is_bare(node.raw) else _in_quotes(node.raw)
 

@@ -2,7 +2,7 @@
 From YAML and an environment to a `Config`, or to everything that is wrong, at once.
 
 The steps: compose the text (`config.document`), expand references, check every field
-(`config.models`) and every name (`config.references`), then place each mistake in the text.
+(`config.models`) and what places say of each other (`config.clashes`), then place each mistake in the text.
 Either all of a document is taken or none of it.
 
 The document that is published to replicas is the text "as written": every caller's key is replaced
@@ -12,19 +12,20 @@ environment is in no problem and in no document; the key secret is no variable t
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from config import cells, references
+from config import clashes
 from config import document as documents
-from config.document import Node
 from config.keys import VARIABLE, BadKeySecret, KeySecrets
 from config.models import Config
+from config.node import Node, describe
+from config.outline import caller_key_hash, keys_in
 from config.problems import ConfigError, Path, Problem, nearest, quoted, spell
+from config.secrets import masked_url
 from config.tree import is_private, section_at, written_fields
 
 __all__ = [
@@ -47,8 +48,6 @@ NOT_FOR_REPLICAS: tuple[tuple[str, str], ...] = (
     ("store", "ledger"),
     ("admin", "token"),
 )
-# Where a URL may carry a secret. Greedy: a password may itself hold any of / ? # @
-_IN_URL = re.compile(r"(?<=://)\S*(?=@)|(?<=\?)\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +182,7 @@ def _load(text: str, source: str, environ: Mapping[str, str], *, published: bool
     problems += reading.expand(others, published=published)
     config, found = reading.validate()
     problems += found
-    problems += reading.check_references(published=published, secrets=secrets)
+    problems += reading.check_places(published=published, secrets=secrets)
     problems.sort(key=lambda each: (each.line, each.column, each.path))
     if config is None or any(each.severity == "error" for each in problems):
         raise ConfigError(problems)
@@ -204,29 +203,21 @@ def rekeyed(document: str, secrets: KeySecrets) -> str:
     root, flaws = documents.compose(document)
     if root is None or flaws:
         return document
-    for _ in documents.expand(root, {}):
-        pass  # a hash refers to nothing; what is not set stays as it was written
+    documents.expand(root, {})  # a hash refers to nothing; what is not set stays as it was written
     return _publishable(root, secrets)
 
 
 def _publishable(root: Node, secrets: KeySecrets | None) -> str:
     """Write the document with every caller's key as its hash, and without anchors and comments."""
     hashes: dict[int, str] = {}
-    for _, organization in references.organizations_in(root):
-        for team in _nodes(organization.node.get("teams")):
-            for key in _nodes(team.get("keys")):
-                node = key.get("key")
-                digest = references.caller_key_hash(node)
-                # A valid document has a readable key in each of these places
-                assert node is not None
-                assert digest is not None
-                hashes[id(node)] = digest if secrets is None else secrets.keyed(digest)
+    for _, key in keys_in(root):
+        node = key.node.get("key")
+        digest = caller_key_hash(node)
+        # A valid document has a readable key in each of these places
+        assert node is not None
+        assert digest is not None
+        hashes[id(node)] = digest if secrets is None else secrets.keyed(digest)
     return documents.write(root, hashes)
-
-
-def _nodes(mapping: Node | None) -> Iterator[Node]:
-    for entry in mapping.entries.values() if mapping is not None else ():
-        yield entry.node
 
 
 class _Reading:
@@ -269,16 +260,13 @@ class _Reading:
             return None, [found for each in errors for found in self._field_problem(each)]
         return config, []
 
-    def check_references(self, *, published: bool, secrets: KeySecrets | None) -> Iterator[Problem]:
-        """Check every name that refers to another place."""
-        for clash in (
-            *references.check(self._root, published=published, secrets=secrets),
-            *cells.check(self._root),
-        ):
+    def check_places(self, *, published: bool, secrets: KeySecrets | None) -> Iterator[Problem]:
+        """Check what one place says about another."""
+        for clash in clashes.check(self._root, published=published, key_secrets=secrets):
             yield self._problem(
                 clash.path,
-                clash.line,
-                clash.column,
+                clash.where.line,
+                clash.where.column,
                 clash.message,
                 nearest=clash.nearest,
                 remedy=clash.remedy,
@@ -325,7 +313,7 @@ class _Reading:
             expected = _EXPECTED.get(kind)
             if expected is None:
                 expected = str(error["msg"])
-            yield self._wrong(place, documents.describe(place.node), {"expected": expected})
+            yield self._wrong(place, describe(place.node), {"expected": expected})
 
     def _unknown_field(self, place: "_Place") -> Problem:
         name = str(place.path[-1])
@@ -368,11 +356,11 @@ class _Reading:
     def _found(self, place: "_Place") -> str:
         """Say what was found as it was written, unless that would show a secret."""
         node = place.node
-        if node.kind != "scalar" or (node.plain and node.raw in documents.NULLS):
-            return documents.describe(node)
+        if node.kind != "scalar" or node.is_nothing:
+            return describe(node)
         if is_private(place.path):
             return "a text that is not shown"
-        return quoted(_IN_URL.sub("***", node.raw), longest=60)
+        return quoted(masked_url(node.raw), longest=60)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ editors are made from them. Two steps keep apart what was written and what was c
 `config.loader` reads the YAML and says what is wrong with it, and only then is there a `Config`.
 
 What refers to something else (a deployment to its provider, a key to its models) is checked by
-`config.references`, because those mistakes need the whole document; a `Config` that came from the
+`config.clashes`, because those mistakes need the whole document; a `Config` that came from the
 loader has no dangling reference.
 
 Money is USD here, as people write it (`Decimal`, at most nine decimals); `_nusd` properties give

@@ -85,17 +85,15 @@ class Whole(Reader):
         """Read `600`, `10_000`; refuse `1.0`, `"600"`, `true`."""
         if self.or_word and value == self.or_word:
             return self.or_word
-        if isinstance(value, Plain) and _WHOLE.fullmatch(value):
-            value = int(value.replace("_", ""))
-        # bool is an int to Python, but nobody means 1 by `true`
-        if type(value) is not int or not self.low <= value <= self.high:
+        found = whole_of(value)
+        if found is None or not self.low <= found <= self.high:
             either = f", or {self.or_word}" if self.or_word else ""
             raise mistake(
                 f"a whole number from {self.low} to {self.high}{either}",
                 remedy="remove the quotes" if _is_quoted(value, _WHOLE) else "",
                 choices=[self.or_word] if self.or_word else [],
             )
-        return value
+        return found
 
     def schema(self) -> JsonSchemaValue:
         """Describe an integer with bounds."""
@@ -113,7 +111,7 @@ class Number(Reader):
 
     def read(self, value: object) -> float:
         """Read `0.71`, `10`; refuse `nan`, `inf`, `"10"`, `true`."""
-        found = _decimal(value)
+        found = decimal_of(value)
         if found is None or not (self.low < found if self.above else self.low <= found):
             raise self._mistake(value)
         if found > self.high:
@@ -142,7 +140,7 @@ class Money(Reader):
 
     def read(self, value: object) -> Decimal:
         """Read `2000`, `0.10` without a detour over floats."""
-        found = _decimal(value)
+        found = decimal_of(value)
         low_enough = found is not None and found <= self.high
         if found is None or not low_enough or not (found > 0 if self.above else found >= 0):
             raise mistake(
@@ -165,11 +163,10 @@ class Flag(Reader):
 
     def read(self, value: object) -> bool:
         """Read a switch; `yes`, `no`, `on`, `off`, `1` and `0` are refused by name."""
-        if isinstance(value, bool):
-            return value
+        found = flag_of(value)
+        if found is not None:
+            return found
         said = value.lower() if isinstance(value, Plain) else ""
-        if said in {"true", "false"}:
-            return said == "true"
         meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(said, "")
         raise mistake("true or false", remedy=f"write {meant}" if meant else "")
 
@@ -233,7 +230,7 @@ class Text(Reader):
 class StoreUrl(Text):
     """`embedded`, or a URL as `store.target` reads it."""
 
-    pattern: str = r"embedded|(rediss?(\+sentinel|\+cluster)?|unix)://[\x21-\x7e]+"
+    pattern: str = r"(embedded|(rediss?(\+sentinel|\+cluster)?|unix)://[\x21-\x7e]+)"
     longest: int = 2048
     what: str = f"embedded, or a store's URL: {FORMS}"
 
@@ -398,7 +395,22 @@ def _is_host(host: str, *, ipv6: bool) -> bool:
     return True
 
 
-def _decimal(value: object) -> Decimal | None:
+def flag_of(value: object) -> bool | None:
+    """Read a switch, or give None; text counts only where it was not quoted."""
+    if isinstance(value, Plain):
+        return {"true": True, "false": False}.get(value.lower())
+    return value if isinstance(value, bool) else None
+
+
+def whole_of(value: object) -> int | None:
+    """Read a whole number, or give None; text counts only where it was not quoted."""
+    if isinstance(value, Plain) and _WHOLE.fullmatch(value):
+        return int(value.replace("_", ""))
+    # bool is an int to Python, but nobody means 1 by `true`
+    return value if type(value) is int else None
+
+
+def decimal_of(value: object) -> Decimal | None:
     """Read a finite decimal number, or give None; text counts only where it was not quoted."""
     if isinstance(value, Decimal):
         return value if value.is_finite() else None

@@ -24,6 +24,9 @@ SHORTEST_SHARED_SECRET = 16  # 16 random letters and digits are about 95 bits: b
 _HASHED = re.compile(r"(?:sha256|hmac-sha256:[0-9a-f]{8}):[0-9a-f]{64}", re.IGNORECASE)
 # What may stand in an HTTP field value without folding: visible ASCII, no space (RFC 9110 §5.5).
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
+_ONLY_REFERENCES = re.compile(r"(?:[A-Za-z]+ )?(?:\$\{[A-Za-z_][A-Za-z0-9_]*(?::-)?\})+")
+# Greedy: a password may itself hold any of / ? # @
+_IN_URL = re.compile(r"(?<=://)\S*(?=@)|(?<=\?)\S+")
 
 
 class Secret:
@@ -144,6 +147,20 @@ def read_shared_secret(value: object) -> Secret:
 def is_hashed(text: str) -> bool:
     """Tell whether a caller's key is written as a hash, be it a good one or not."""
     return text.lower().startswith(("sha256:", "hmac-sha256:"))
+
+
+def is_of_references(written: str) -> bool:
+    """
+    Tell whether a text says where a secret is and nothing of it: `${KEY}`, or `Bearer ${KEY}`.
+
+    A name is no secret; a default is one.
+    """
+    return _ONLY_REFERENCES.fullmatch(written) is not None
+
+
+def masked_url(text: str) -> str:
+    """Give a text in which `***` stands where a URL may carry a secret."""
+    return _IN_URL.sub(MASK, text)
 
 
 def read_caller_key(value: object) -> Secret:

@@ -4,6 +4,7 @@ What the configuration says of a vendor beyond the protocol that it speaks: its 
 Edges ask providers by it, and the control probes them by it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -14,19 +15,33 @@ import msgspec
 from config.dialects import DIALECTS, Dialect, of_host
 from config.providers import Provider
 
-__all__ = ["credential_of", "dialect_of", "facts_of", "why_unprobed", "word_of"]
+__all__ = [
+    "bedrock_region",
+    "credential_of",
+    "dialect_of",
+    "facts_of",
+    "why_unprobed",
+    "word_of",
+]
 
 Credential = Callable[[str], tuple[str, str]]
 # The protocols that a probe can speak.
 _PROBED: Final = ("openai", "anthropic", "gemini")
 # Google's Vertex AI, at any of its hosts.
 _VERTEX_HOST: Final = "aiplatform.googleapis.com"
+_BEDROCK_HOST: Final = re.compile(r"(?:^|\.)bedrock(?:-runtime)?(?:-fips)?\.([a-z0-9-]+)\.")
 
 
 def word_of(host: str) -> str:
     """Return the word for what the server at `host` (a lower-case name without a port) speaks."""
     at_google = host == _VERTEX_HOST or host.endswith((f"-{_VERTEX_HOST}", f".{_VERTEX_HOST}"))
     return "vertex" if at_google else of_host(host).name
+
+
+def bedrock_region(host: str) -> str:
+    """Return the region that the host of a Bedrock endpoint names, "" where it names none."""
+    found = _BEDROCK_HOST.search(host)
+    return "" if found is None else found[1]
 
 
 def dialect_of(provider: Provider) -> str:

@@ -15,12 +15,13 @@ from pydantic import BaseModel
 
 from config.changes import Draft, deployment_place, place_of, put, remove, set_deployment
 from config.differences import as_data
+from config.outline import deployments_in
 from config.problems import quoted
 from console import shapes
 from console.answers import Refused, json_answer
 from console.calls import Call, Handler, Route
 from console.desk import EPOCH_US, Desk, refusals
-from console.quota_routes import clock, deployments_in
+from console.quota_routes import clock
 from console.stores import scope_state
 
 __all__ = ["ROUTES"]
@@ -94,7 +95,7 @@ async def _deployments(call: Call) -> web.Response:
         draft = Draft(version.document, call.door.environ)
         return [
             (name, str(path[1]), as_data(draft.at(path), path, resolved=True))
-            for name, path in deployments_in(draft)
+            for name, path, _ in deployments_in(draft.root)
         ]
 
     placed = await asyncio.to_thread(refusals, found)

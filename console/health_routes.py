@@ -6,12 +6,12 @@ from typing import Any
 from aiohttp import web
 
 from config.changes import Draft
+from config.outline import deployments_in
 from console import shapes
 from console.answers import json_answer
 from console.calls import Call, Route
 from console.desk import EPOCH_US, Desk, refusals
 from console.probes import worst_standings
-from console.quota_routes import deployments_in
 from ratelimit.reports import Standing
 
 __all__ = ["ROUTES"]
@@ -22,7 +22,7 @@ async def _health(call: Call) -> web.Response:
 
     def placed() -> dict[str, str]:
         draft = Draft(version.document, call.door.environ)
-        return {name: str(path[1]) for name, path in deployments_in(draft)}
+        return {name: str(path[1]) for name, path, _ in deployments_in(draft.root)}
 
     models = await asyncio.to_thread(refusals, placed)
     standings = await worst_standings(call.door.cells, models)

@@ -18,7 +18,7 @@ from config.changes import (
     time_zone_at,
 )
 from config.differences import as_data
-from config.models import deployment_ids
+from config.outline import deployments_in
 from config.problems import Path
 from config.tenants import DEFAULT_MEMBER
 from console import shapes
@@ -30,7 +30,7 @@ from console.stores import as_one, in_each, scope_states, shares_of
 from governance.alerts import Event, newest
 from store.cells import Cell
 
-__all__ = ["ROUTES", "clock", "deployments_in", "quotas_of"]
+__all__ = ["ROUTES", "clock", "quotas_of"]
 
 
 class Shown(NamedTuple):
@@ -174,30 +174,11 @@ def _scopes(draft: Draft) -> Iterator[tuple[str, Path]]:
         yield f"provider:{provider}", ("providers", provider)
     for model in draft.names(("models",)):
         yield f"model:{model}", ("models", model)
-    for name, path in deployments_in(draft):
+    for name, path, _ in deployments_in(draft.root):
         yield f"deployment:{name}", path
     for name in draft.names(("experiments",)):
         if draft.at(("experiments", name, "shadow")) is not None:
             yield f"shadow:{name}", ("experiments", name, "shadow")
-
-
-def deployments_in(draft: Draft) -> Iterator[tuple[str, Path]]:
-    """Yield the id and the path of every deployment."""
-    for model in draft.names(("models",)):
-        path: Path = ("models", model, "deployments")
-        placed = draft.at(path)
-        if placed is None:
-            continue
-        said = [
-            tuple(
-                found.value if (found := each.get(name)) is not None else None
-                for name in ("provider", "id")
-            )
-            for each in placed.items
-        ]
-        ids = deployment_ids(model, [(provider or "", name) for provider, name in said])
-        for at, name in enumerate(ids):
-            yield name, (*path, at)
 
 
 _PATH = "/v1/quotas/{scope}"

@@ -12,8 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from config.dialects import Dialect
 from config.providers import AwsCredentials, FirstToken, Provider
-from config.references import bedrock_region
-from config.vendors import dialect_of, facts_of
+from config.vendors import bedrock_region, dialect_of, facts_of
 from proxy.credentials import Head, SignedHead, TokenHead
 from proxy.observe import Metrics
 from proxy.passage import PASSING, PASSING_ARRAY, Passing, Translation

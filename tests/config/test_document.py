@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import document
-from config.document import Node, compose, expand, to_data, write
+from config.document import compose, expand, to_data, write
+from config.node import Node
 from config.scalars import Plain
 
 

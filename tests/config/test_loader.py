@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import document
-from config.document import Entry, Node
 from config.loader import (
     ConfigError,
     Problem,
@@ -21,6 +20,7 @@ from config.loader import (
     load_published,
     load_text,
 )
+from config.node import Entry, Node
 from config.problems import Path, spell
 from config.tree import is_private, section_at, written_fields
 from tests.config.samples import ENVIRON, FULL, as_yaml, configurations, secret_environ

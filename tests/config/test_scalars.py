@@ -1,5 +1,6 @@
 """Readers of single values: each takes what it says, and says what it takes."""
 
+import re
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -312,8 +313,12 @@ def test_a_base_url_is_an_origin_and_a_path(url: object, expected: object) -> No
     ],
 )
 def test_a_store_is_named_in_several_forms(url: str) -> None:
-    """As `store.target` reads them."""
+    """As `store.target` reads them, and editors do."""
     assert read(StoreUrl(), Plain(url)) == url
+    pattern = StoreUrl().schema()["pattern"]
+    assert re.search(pattern, url)
+    assert not re.search(pattern, f"{url} ")
+    assert not re.search(pattern, f"x{url}")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ TESTS = sorted((CHECKOUT / "tests").rglob("*.py"))
 # Sources without a test file of their own, and why.
 UNMIRRORED = {
     **{
-        f"config/{name}.py": "sections without behaviour, held by test_schema.py, test_references.py and test_section.py"
+        f"config/{name}.py": "sections without behaviour, held by test_schema.py, test_section.py and the tests of clashes"
         for name in ("processes", "routes", "tenants", "trials")
     },
     "proxy/__main__.py": "the command line, tested whole in tests/integration/test_up.py",
