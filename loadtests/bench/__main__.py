@@ -103,6 +103,8 @@ def _bench(
             ground.measure(pid)
         entry = gateway.prove_governed(ours, body_of("bench", penstock, stream=False))
         _say(f"governance is on: the ledger has the first call at {entry['cost_nusd']} nano-USD")
+        chosen = body_of("bench-scored", penstock, stream=False)
+        gateway.prove_governed(ours, chosen, policy="cost_quality")
         contestants = (direct, native, penstock)
         bench = Bench(
             ground,

@@ -97,17 +97,19 @@ def start(ground: Ground, mock_url: str, *, config: Path = CONFIG, workers: int 
     return Gateway(url, f"http://{admin_address}", key, edges[0], store_pid, store_version, edges)
 
 
-def prove_governed(gateway: Gateway, body: bytes) -> dict[str, object]:
+def prove_governed(gateway: Gateway, body: bytes, *, policy: str = "declared") -> dict[str, object]:
     """
     Make one call and find it in the ledger: a figure without governance would be worth nothing.
 
-    Gives the ledger's entry; raises `BenchFailed` when there is none, or it cost nothing.
+    Gives the ledger's entry; raises `BenchFailed` when there is none, it cost nothing, or its model was not chosen by the `policy`.
     """
     headers = {"authorization": f"Bearer {gateway.key}", "content-type": "application/json"}
     told, _ = fetch(f"{gateway.url}/v1/chat/completions", body, headers)
     for name in ("x-request-id", "x-penstock-deployment", "x-ratelimit-remaining-requests"):
         if name not in told:
             raise BenchFailed(f"the gateway's answer has no {name}: is governance on?")
+    if f"policy={policy}" not in told["x-penstock-route"]:
+        raise BenchFailed(f"the policy was to be {policy}: {told['x-penstock-route']}")
     url = f"{gateway.admin_url}/v1/exchanges/{told['x-request-id']}"
     give_up = time.monotonic() + _ENTRY_WITHIN_S
     document: object = None

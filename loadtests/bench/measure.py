@@ -21,6 +21,7 @@ from loadtests.bench import usage, wrk
 from loadtests.bench.figures import ROWS, Figure, Row
 from loadtests.bench.ground import Ground, fetch
 from loadtests.bench.held import HeldStreams, request
+from loadtests.bench.prompts import prompts
 from loadtests.bench.wrk import Counted
 
 _PATH = "/v1/chat/completions"
@@ -28,12 +29,16 @@ _PAYLOAD_WORDS = "Tell me, in a few plain sentences, how the gate above the turb
 # What the gateway calls a model, and what that model does (see penstock.yaml).
 MODELS = {
     "bench": "sim;tokens=32",
+    # A route that chooses by quality and cost among four models, each of which does this.
+    "bench-scored": "sim;tokens=32",
     "bench-paced": "sim;tokens=100;ttft_ms=20;interval_ms=20",
     # No two answers of a vendor take equally long; if they did, calls would march in step and queue for one another.
     "bench-slow": "sim;tokens=32;ttft_ms=5;jitter_ms=10",
     "bench-held": "sim;tokens=600;interval_ms=1000",
 }
 PACED_CHUNKS = 100
+VARIED = 10_000
+"""Calls of the load on the route, no two alike; a run that makes more begins again."""
 SLOW_S = 0.010
 
 
@@ -61,11 +66,17 @@ class Effort:
 QUICK = Effort(seconds=1.0, paced_s=5.0, runs=1, held=300)
 
 
-def body_of(model: str, contestant: Contestant, *, stream: bool) -> bytes:
+def body_of(
+    model: str,
+    contestant: Contestant,
+    *,
+    stream: bool,
+    prompt: str = _PAYLOAD_WORDS,
+) -> bytes:
     """Write the request body that a contestant gets for one of `MODELS`."""
     document: dict[str, Any] = {
         "model": model if contestant.own_names else MODELS[model],
-        "messages": [{"role": "user", "content": _PAYLOAD_WORDS}],
+        "messages": [{"role": "user", "content": prompt}],
         "temperature": 0.2,
     }
     if stream:
@@ -130,6 +141,7 @@ class Bench:
             "paced": self.paced,
             "latency": self.latency,
             "throughput": self.throughput,
+            "scored": self.scored,
             "memory": self.memory,
         }
         parts[part]()
@@ -200,6 +212,21 @@ class Bench:
                 free = functools.partial(self._ground.unpinned, pids)
                 counted, _ = self._load("throughput", contestant, "bench", 10, around=free)
                 self._note("throughput", contestant, counted.rate)
+
+    def scored(self) -> None:
+        """Measure once more what `nonstream`, `burst` and `throughput` do, with calls that differ, on a route that chooses the model by what is asked."""
+        pids = [one.pid for one in (self.nginx, self.penstock) if one.pid is not None]
+        free = functools.partial(self._ground.unpinned, pids)
+        for _ in range(self._effort.runs):
+            for row, stream in (("scored", False), ("scored_burst", True)):
+                for contestant in (self.nginx, self.penstock):
+                    counted, cpu_s = self._load(
+                        "scored", contestant, "bench-scored", 64, stream=stream
+                    )
+                    self._note(row, contestant, cpu_s / counted.requests * 1e6)
+            for contestant in (self.nginx, self.penstock):
+                counted, _ = self._load("scored", contestant, "bench-scored", 10, around=free)
+                self._note("scored_throughput", contestant, counted.rate)
 
     def memory(self) -> None:
         """Measure resident memory per stream that is open, beyond the process after as many short calls."""
@@ -281,7 +308,13 @@ class Bench:
     def _body_file(self, model: str, contestant: Contestant, *, stream: bool) -> Path:
         name = f"{model}-{contestant.own_names}-{stream}.json"
         path = self._ground.path / name
-        path.write_bytes(body_of(model, contestant, stream=stream))
+        if not path.exists():
+            varied = prompts(VARIED) if model == "bench-scored" else [_PAYLOAD_WORDS]
+            path.write_bytes(
+                b"\n".join(
+                    body_of(model, contestant, stream=stream, prompt=prompt) for prompt in varied
+                )
+            )
         return path
 
     def _note(self, row: str, contestant: Contestant, value: float) -> None:

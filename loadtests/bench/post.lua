@@ -1,7 +1,7 @@
--- Post one body over and over, and tell in one line of JSON what came of it.
+-- Post bodies over and over, one after the other, and tell in one line of JSON what came of it.
 --
 -- Takes (after `--` on wrk's command line):
---   args[1]  file that holds the body
+--   args[1]  file that holds the bodies, one per line
 --   args[2]  caller's key, sent as a bearer token
 --   args[3]  connections, and
 --   args[4]  spread in milliseconds: each connection's first request waits a random part of it, so that paced
@@ -11,12 +11,20 @@
 -- (status counts answers of 400 and above).
 
 function init(args)
-  local file = assert(io.open(args[1], "rb"))
   wrk.method = "POST"
-  wrk.body = file:read("*a")
-  file:close()
   wrk.headers["Content-Type"] = "application/json"
   wrk.headers["Authorization"] = "Bearer " .. args[2]
+  local bodies = {}
+  for line in io.lines(args[1]) do bodies[#bodies + 1] = line end
+  wrk.body = bodies[1]
+  if #bodies > 1 then
+    local requests, at = {}, 0
+    for i, body in ipairs(bodies) do requests[i] = wrk.format(nil, nil, nil, body) end
+    function request()
+      at = at % #requests + 1
+      return requests[at]
+    end
+  end
   local first, spread = tonumber(args[3]), tonumber(args[4])
   if spread > 0 then
     math.randomseed(1)

@@ -16,7 +16,7 @@ FAKE_WRK = """#!{python}
 import sys, time, urllib.request
 url = sys.argv[sys.argv.index("-s") + 2]
 body, key = sys.argv[sys.argv.index("--") + 1 :][:2]
-call = urllib.request.Request(url, open(body, "rb").read(), {{"authorization": "Bearer " + key}})
+call = urllib.request.Request(url, open(body, "rb").readline(), {{"authorization": "Bearer " + key}})
 begin = time.monotonic()
 with urllib.request.urlopen(call) as answer:
     while time.monotonic() < begin + 0.2 and answer.read1(65536):
@@ -73,6 +73,9 @@ def test_every_part_fills_its_rows(bench, monkeypatch):
         assert len(figure.penstock) == runs
         assert len(figure.nginx) == (0 if row.name == "store" else runs)
         assert figure.verdict() in {"stretch", "target", "missed"}
+    assert bench.figures["scored_burst"].penstock == [3 / 100 * 1e6] * 2
+    loads = [(one["stream"], one["connections"]) for one in bench.raw if one["part"] == "scored"]
+    assert loads == [(False, 64)] * 2 + [(True, 64)] * 2 + [(False, 10)] * 2 + loads[:6]
     assert all(one["others_cores"] >= 0 for one in bench.raw)
     assert all(set(one["cpu_by_process_s"]) == {"mock"} for one in bench.raw)
     # A second passes at each look; both are looked at around the look at all processes.
@@ -117,3 +120,18 @@ def test_the_gateway_gets_its_own_names():
     assert (ours["model"], ours["stream"]) == ("bench", True)
     assert (theirs["model"], "stream" in theirs) == ("sim;tokens=32", False)
     assert ours["messages"] == theirs["messages"]
+
+
+def test_no_two_calls_of_the_route_are_alike(bench, monkeypatch):
+    """What a route chooses by differs from call to call; nginx gets the same calls, and other loads one call only."""
+    monkeypatch.setattr(measure, "VARIED", 50)
+    bench.run("scored")
+    files = {
+        path.name: path.read_bytes().split(b"\n") for path in bench._ground.path.glob("*.json")
+    }
+    calls = [[json.loads(line)["messages"] for line in lines] for lines in files.values()]
+    assert {len(each) for each in calls} == {50}
+    assert calls[0] == calls[1]
+    assert len({each[0]["content"] for each in calls[0]}) == 50
+    bench.run("nonstream")
+    assert b"\n" not in (bench._ground.path / "bench-False-False.json").read_bytes()
