@@ -35,6 +35,7 @@ _MEDIA: Final = re.compile(
 _EFFORTS: Final = (
     *(b'"reasoning_effort"', b'"reasoning"', b'"thinking"', b'"enable_thinking"', b'"think"'),
     *(b'"thinkingConfig"', b'"thinking_config"', b'"effort"', b'"chat_template_kwargs"'),
+    b'"thinking_budget"',
 )
 _encode = msgspec.json.Encoder().encode
 
@@ -133,8 +134,8 @@ def told(choice: Choice, effort: str) -> bytes:
     ).encode("ascii", "replace")
 
 
-def decided(exchange: "Exchange", grant: Grant) -> str:
-    """Return the record of an attempt's decision for the ledger, empty where there was nothing to decide."""
+def decided(exchange: "Exchange", grant: Grant, effort: str) -> str:
+    """Return the record of an attempt's decision for the ledger, empty where there was nothing to decide; `effort` as in `told`."""
     offer, choice = exchange.offer, exchange.choice
     if choice is None:
         return declared(offer.decided, grant.candidate, grant.lost) if offer.decided else ""
@@ -158,7 +159,7 @@ def decided(exchange: "Exchange", grant: Grant) -> str:
             delta=round(choice.delta * 1000),
             board=choice.version,
             explored=choice.explored,
-            effort=choice.effort_at(grant.candidate),
+            effort=effort,
             cap=choice.cap,
         )
     ).decode()

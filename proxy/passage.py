@@ -26,12 +26,6 @@ HOLD_BYTES: Final = 1024 * 1024
 # What can be translated only as a whole is held up to here.
 TRANSLATED_BYTES: Final = 32 * 1024 * 1024
 
-# How a request says how much is to be thought, by the endpoint of a provider.
-_EFFORTS: Final = {
-    "openai.chat": b'"reasoning_effort":"%b",',
-    "openai.responses": b'"reasoning":{"effort":"%b"},',
-}
-
 # What is not worth committing an answer for: after these another provider can still give all of it.
 _PRELUDE: Final = (Started, Alive, UsageSeen)
 
@@ -72,15 +66,6 @@ class Translation:
         return self.vendor.write_request(conversation, target)
 
 
-def with_effort(body: bytes | Spliced, endpoint: str, effort: str) -> bytes | Spliced:
-    """Return a body that says how much is to be thought, in protocols that have a word for it; it must not say so itself."""
-    member = _EFFORTS.get(endpoint)
-    if member is None or not isinstance(body, bytes):
-        return body
-    brace = body.index(b"{") + 1
-    return body[:brace] + member % effort.encode() + body[brace:]
-
-
 class Passing:
     """Both sides speak the same: bytes pass."""
 
@@ -104,7 +89,13 @@ class Passing:
             cap_field=way.cap_field,
         )
         if attempt.effort:
-            body = with_effort(body, way.endpoint.word, attempt.effort)
+            told = body
+            if isinstance(body, bytes) and way.endpoint.translation is not None:
+                protocol = way.endpoint.translation.name
+                told = translate.with_effort(protocol, body, attempt.effort, way.target)
+            if told is body:
+                attempt.effort = ""
+            body = told
         return body, exchange.passed
 
     def stream(self, attempt: "Attempt", meter: StreamMeter) -> StreamMeter:
@@ -221,7 +212,10 @@ class ArrayStream:
 class Translating:
     """The two sides speak different protocols; one for each attempt."""
 
-    __slots__ = ("_content_type", "_dropped", "_exchange", "_stream", "_translation", "_written")
+    __slots__ = (
+        *("_content_type", "_dropped", "_exchange", "_stream", "_translation", "_written"),
+        "effort",
+    )
 
     most_held = TRANSLATED_BYTES
     in_pieces = False
@@ -231,11 +225,15 @@ class Translating:
     ) -> None:
         conversation = exchange.conversation
         assert conversation is not None
-        if effort:
-            conversation = translate.thinking(conversation, effort)
         self._exchange = exchange
         self._translation = translation
         self._written = translation.write(conversation, cap)
+        # How much a policy has the model think: nothing where it cannot be said, or at the cost of what the caller says.
+        self.effort = ""
+        if effort:
+            told = translation.write(translate.thinking(conversation, effort), cap)
+            if told.dropped == self._written.dropped:
+                self._written, self.effort = told, effort
         self._dropped = tuple(self._written.dropped)
         self._stream: TranslatedStream | None = None
         self._content_type = b"application/json"

@@ -71,6 +71,8 @@ class Way:
     endpoint: Endpoint
     head: Head
     cap_field: str
+    target: translate.Target
+    """What is known of the model there."""
     translation: Translation | None = None
     """Where the caller's protocol is another one than the provider's."""
     passage: Passing = PASSING
@@ -230,7 +232,7 @@ def _ways(option: Option, spoken: Spoken, dialect: Dialect, head: _Heads) -> dic
 
     def way(row: Endpoint) -> Way:
         if row not in made:
-            made[row] = Way(row, head(row), row.cap_field or dialect.cap)
+            made[row] = Way(row, head(row), row.cap_field or dialect.cap, facts)
         return made[row]
 
     ways: dict[Endpoint, Way] = {}
@@ -243,7 +245,7 @@ def _ways(option: Option, spoken: Spoken, dialect: Dialect, head: _Heads) -> dic
                 whole = streamed = replace(whole, passage=PASSING_ARRAY)
         elif asked.translation is not None and asked.kind in spoken.targets:
             whole, streamed = (
-                _translated(way(row), asked.translation, facts)
+                _translated(way(row), asked.translation)
                 for row in spoken.targets[asked.kind]
             )
         else:
@@ -252,17 +254,17 @@ def _ways(option: Option, spoken: Spoken, dialect: Dialect, head: _Heads) -> dic
         if pair is not None and asked.word in STANDS_IN and dialect.name == "compatible":
             row, _ = spoken.targets[asked.kind]
             assert asked.translation is not None
-            other = _translated(way(row), asked.translation, facts)
+            other = _translated(way(row), asked.translation)
             ways[asked] = replace(ways[asked], instead=other)
     return ways
 
 
-def _translated(way: Way, caller: translate.Vendor, facts: translate.Target) -> Way:
+def _translated(way: Way, caller: translate.Vendor) -> Way:
     """Return the same way for callers of another protocol."""
     vendor = way.endpoint.translation
     assert vendor is not None
     assert isinstance(caller, translate.Protocol)
-    return replace(way, translation=Translation(caller=caller, vendor=vendor, target=facts))
+    return replace(way, translation=Translation(caller=caller, vendor=vendor, target=way.target))
 
 
 def source_of(provider: Provider) -> Source | None:

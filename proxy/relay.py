@@ -133,9 +133,10 @@ class Attempt:
         """Ask the deployment and relay its answer. Settled when it returns, or raises `CancelledError`."""
         try:
             if self.way.translation is not None:
-                self.passage = Translating(
+                self.passage = translating = Translating(
                     self.exchange, self.way.translation, self.cap, self.effort
                 )
+                self.effort = translating.effort
             ended = await self._converse(fresh=False)
             if ended.stale and self.ended is None:
                 # The pooled connection had died idle: the request never arrived anywhere.

@@ -131,7 +131,7 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
                     exchange.endpoint.word,
                     edge.replica,
                     attempt.added_us,
-                    decided(exchange, grant),
+                    decided(exchange, grant, attempt.effort),
                     *(units_of(usage) if usage.units is not None else NO_UNITS),
                     label,
                     defect,

@@ -255,6 +255,64 @@ async def test_a_policy_may_have_a_model_think_less_and_write_less(edge: Edge) -
     assert (sent.get("reasoning_effort"), sent.get("max_tokens")) == (None, None)
 
 
+async def test_what_a_policy_says_of_thinking_is_said_to_any_vendor_or_not_claimed(
+    edge: Edge,
+) -> None:
+    """Where bodies pass and where they are translated; an answer names the effort only where the vendor was told it."""
+    rig = await edge(
+        models={
+            name: {"tags": ["reasoning"], "quality": 0.9, "deployments": [at(vendor, upstream)]}
+            for name, vendor, upstream in (
+                ("claude", "anthropic", "claude-opus-4-5"),
+                ("gemini", "google", "gemini-2.5-pro"),
+            )
+        },
+        routes={
+            "smart": {
+                "models": ["claude", "gemini"],
+                "policy": "cost_quality",
+                "explore": 0,
+                "levels": {"normal": {"effort": "low"}},
+            }
+        },
+        vendors={"anthropic": {"protocol": "anthropic"}, "google": {"protocol": "gemini"}},
+        scripted=["anthropic", "google"],
+    )
+    caller = await rig.caller()
+    lines: dict[str, Any] = {}
+
+    async def told(vendor: str, body: bytes, pin: str, path: str) -> tuple[dict[str, Any], bool]:
+        """Return what the vendor gets, and whether the caller is told of an effort."""
+        await caller.send(request(body, f"x-pin: {pin}", path=path))
+        if vendor not in lines:
+            lines[vendor] = await rig.vendors[vendor].line()
+        sent = (await lines[vendor].gets()).json
+        await lines[vendor].says(whole(b'{"error":{}}', status=b"400 Bad Request"))
+        route = (await caller.answer()).header("x-penstock-route") or ""
+        decision = read((await rig.entries())[-1].decision)
+        assert decision is not None
+        claimed = "; effort=low" in route
+        assert claimed == (decision.effort == "low")
+        return sent, claimed
+
+    passed = message("smart", max_tokens=4000)
+    sent, claimed = await told("anthropic", passed, "claude", MESSAGES)
+    assert (sent["thinking"], claimed) == ({"type": "enabled", "budget_tokens": 2048}, True)
+    sent, claimed = await told(
+        "anthropic", message("smart", max_tokens=4000, temperature=0), "claude", MESSAGES
+    )
+    assert ("thinking" in sent, claimed) == (False, False)
+    sent, claimed = await told("anthropic", chat("smart", temperature=0), "claude", CHAT)
+    assert (sent.get("thinking"), sent["temperature"], claimed) == (None, 0, False)
+    sent, claimed = await told("anthropic", chat("smart"), "claude", CHAT)
+    assert (sent["thinking"]["budget_tokens"], claimed) == (2048, True)
+    body = json.dumps({"contents": [{"parts": [{"text": "hi"}]}]}).encode()
+    path = "/v1beta/models/smart:generateContent"
+    sent, claimed = await told("google", body, "gemini", path)
+    config = {"thinkingBudget": 2048, "includeThoughts": False}
+    assert (sent["generationConfig"], claimed) == ({"thinkingConfig": config}, True)
+
+
 async def test_a_key_keeps_to_its_models_in_a_list_and_in_auto(edge: Edge) -> None:
     """A name that the key may not use is refused wherever it stands; `auto` is made of those that it may."""
     rig = await edge(models=MODELS, routes=ROUTES, key={"models": ["small"]})

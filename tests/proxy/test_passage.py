@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from proxy.passage import with_effort
 from proxy.wire import translate
 from proxy.wire.translate.core import Thinking
 from tests.proxy.edge_rig import (
@@ -481,20 +480,9 @@ async def test_a_caller_that_leaves_takes_the_vendor_along(edge: Edge, side: Sid
     assert (entry.outcome, entry.output_tokens) == ("client_left", 2)
 
 
-def test_how_much_is_thought_is_said_where_the_protocol_has_a_word_for_it() -> None:
-    """As the first member; a body of another protocol, or one that is no JSON, stays as it is."""
-    assert with_effort(b'{"model":"m"}', "openai.chat", "low") == (
-        b'{"reasoning_effort":"low","model":"m"}'
-    )
-    assert with_effort(b' {"model":"m"}', "openai.responses", "high") == (
-        b' {"reasoning":{"effort":"high"},"model":"m"}'
-    )
-    assert with_effort(b'{"a":1}', "anthropic.messages", "low") == b'{"a":1}'
-
-
 def test_a_translated_call_thinks_as_much_as_it_says_or_else_as_it_is_told() -> None:
-    """What the caller said of it goes before."""
+    """What the caller said of it goes before, and nobody asked to read it."""
     plain = translate.Conversation(model="m", turns=())
     told = translate.thinking(plain, "low")
-    assert told.thinking == Thinking(effort="low")
+    assert told.thinking == Thinking(effort="low", shown=False)
     assert translate.thinking(told, "high") is told

@@ -68,6 +68,7 @@ from proxy.wire.translate.events import (
     play,
 )
 from proxy.wire.translate.failures import WrittenError
+from proxy.wire.translate.passed import with_effort
 from proxy.wire.translate.protocols import (
     CONVERSE_UNFRAMED,
     GEMINI_ARRAY,
@@ -121,4 +122,5 @@ __all__ = [
     "play",
     "reply_to",
     "thinking",
+    "with_effort",
 ]

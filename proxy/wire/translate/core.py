@@ -283,10 +283,10 @@ def addressed(asked: Any, model: str, *, stream: bool) -> Any:
 
 
 def thinking(conversation: Conversation, effort: str) -> Conversation:
-    """Say how much is to be thought, where the request does not say it itself."""
+    """Say how much is to be thought, where the request does not say it itself; nobody asked to read it."""
     if conversation.thinking is not None:
         return conversation
-    asked = Thinking(effort=effort)  # type: ignore[arg-type]  # one of the configuration's
+    asked = Thinking(effort=effort, shown=False)  # type: ignore[arg-type]  # one of the configuration's
     return msgspec.structs.replace(conversation, thinking=asked)
 
 

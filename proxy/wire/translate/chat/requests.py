@@ -30,7 +30,7 @@ from proxy.wire.translate.core import (
 from proxy.wire.translate.fields import Fields, encode, parse_object
 from proxy.wire.translate.words import Drops, safe_id, safe_names
 
-__all__ = ["FAMILY", "read_request", "write_request"]
+__all__ = ["FAMILY", "is_reasoning_model", "read_request", "thinking_members", "write_request"]
 
 FAMILY = "openai.chat"
 MAX_STOPS = 4
@@ -393,7 +393,12 @@ def write_request(conversation: Conversation, target: Target) -> Written:
         raise drops.cannot("turns", "there is nothing to answer.")
     _write_tools(conversation, body, target, drops, renamed)
     _write_options(conversation, body, target, drops)
-    _write_thinking(conversation, body, target, drops)
+    if conversation.thinking is not None:
+        said = thinking_members(conversation.thinking, target)
+        if said is None:
+            drops.add("thinking")
+        else:
+            body |= said
     if conversation.family == FAMILY:
         for path, value in conversation.extra.items():
             if "." in path or "[" in path:
@@ -674,42 +679,40 @@ def _write_output(output: OutputFormat, target: Target, drops: Drops) -> dict[st
     return {"type": "json_schema", "json_schema": schema}
 
 
-def _write_thinking(
-    conversation: Conversation, body: dict[str, Any], target: Target, drops: Drops
-) -> None:
-    thinking = conversation.thinking
-    if thinking is None:
-        return
+def thinking_members(thinking: Thinking, target: Target) -> dict[str, Any] | None:
+    """Return the members that say how much to think, None when the model does not think."""
     dialect = target.dialect
     word = effort.effort_of(thinking)
+    said: dict[str, Any] = {}
     match dialect.thinking:
         case "thinking":
-            body["thinking"] = {"type": "disabled" if thinking.off else "enabled"}
+            said["thinking"] = {"type": "disabled" if thinking.off else "enabled"}
             if dialect.efforts and word is not None and not thinking.off:
-                body["reasoning_effort"] = dialect.efforts.get(word, word)
+                said["reasoning_effort"] = dialect.efforts.get(word, word)
         case "enable_thinking":
-            body["enable_thinking"] = not thinking.off
+            said["enable_thinking"] = not thinking.off
             budget = effort.budget_of(thinking)
             if budget is not None and not thinking.off:
-                body["thinking_budget"] = budget
+                said["thinking_budget"] = budget
         case "reasoning":
-            said: dict[str, Any] = {"enabled": False} if thinking.off else {"enabled": True}
+            reasoning: dict[str, Any] = {"enabled": not thinking.off}
             if not thinking.off and thinking.budget is not None:
-                said = {"max_tokens": thinking.budget}
+                reasoning = {"max_tokens": thinking.budget}
             elif word is not None and not thinking.off:
-                said = {"effort": word}
+                reasoning = {"effort": word}
             if thinking.shown is not None:
-                said["exclude"] = not thinking.shown
-            body["reasoning"] = said
+                reasoning["exclude"] = not thinking.shown
+            said["reasoning"] = reasoning
         case "chat_template_kwargs":
-            body["chat_template_kwargs"] = {"enable_thinking": not thinking.off}
+            said["chat_template_kwargs"] = {"enable_thinking": not thinking.off}
             if word is not None and not thinking.off:
-                body["reasoning_effort"] = word
+                said["reasoning_effort"] = word
         case _:
             if dialect.name in {"openai", "azure"} and not is_reasoning_model(target.model):
-                drops.add("thinking")
-            elif word is not None:
-                body["reasoning_effort"] = dialect.efforts.get(word, word)
+                return None
+            if word is not None:
+                said["reasoning_effort"] = dialect.efforts.get(word, word)
+    return said
 
 
 def is_reasoning_model(model: str) -> bool:

@@ -37,7 +37,7 @@ from proxy.wire.translate.gemini.parts import (
 )
 from proxy.wire.translate.words import Drops, safe_names
 
-__all__ = ["FAMILY", "generation", "read_request", "write_request"]
+__all__ = ["FAMILY", "generation", "read_request", "thinking_config", "write_request"]
 
 FAMILY = "gemini.generate"
 MAX_NAME = 64
@@ -547,16 +547,23 @@ def _write_config(
 
 
 def _write_thinking(thinking: Thinking, config: dict[str, Any], model: str, drops: Drops) -> None:
+    said = thinking_config(thinking, model)
+    # Older models do not think, and most newer ones do, be it little.
+    if not thinking.off if said is None else thinking.off and said != {"thinkingBudget": 0}:
+        drops.add("thinking")
+    if said is not None:
+        config["thinkingConfig"] = said
+
+
+def thinking_config(thinking: Thinking, model: str) -> dict[str, Any] | None:
+    """Return how a model is told how much to think, None when it does not."""
     version, pro = generation(model), "pro" in model
     if version < (2, 5):
-        if not thinking.off:
-            drops.add("thinking")
-        return
+        return None
     said: dict[str, Any] = {}
     word, budget = effort.effort_of(thinking), effort.budget_of(thinking)
     if version >= (3, 0):
         if thinking.off:
-            # These models think, be it little.
             said["thinkingLevel"] = "LOW" if pro else "MINIMAL"
         elif word is not None:
             known = effort.nearest(word, _LEVELS[1:] if pro else _LEVELS)
@@ -565,11 +572,9 @@ def _write_thinking(thinking: Thinking, config: dict[str, Any], model: str, drop
         said["thinkingBudget"] = 128 if pro else 0
     elif budget is not None:
         said["thinkingBudget"] = min(max(budget, 128), 32768 if pro else 24576)
-    if thinking.off and (pro or version >= (3, 0)):
-        drops.add("thinking")
     if not thinking.off:
         said["includeThoughts"] = thinking.shown is not False
-    config["thinkingConfig"] = said
+    return said
 
 
 def _write_extra(conversation: Conversation, body: dict[str, Any], drops: Drops) -> None:

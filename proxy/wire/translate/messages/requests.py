@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -34,10 +34,13 @@ from proxy.wire.translate.messages import blocks
 from proxy.wire.translate.words import Drops, safe_id, safe_names
 
 __all__ = [
+    "EFFORTS",
     "FAMILY",
+    "MIN_BUDGET",
     "VERSION",
     "fit",
     "generation",
+    "lets_think",
     "read_request",
     "write_request",
     "write_turns",
@@ -58,7 +61,7 @@ _UNKNOWN_SAMPLING = (
     *("logit_bias", "top_logprobs"),
 )
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
-_EFFORTS: tuple[Effort, ...] = ("low", "medium", "high", "xhigh", "max")
+EFFORTS: tuple[Effort, ...] = ("low", "medium", "high", "xhigh", "max")
 # claude-opus-4-1-20250805, claude-3-5-haiku-latest, claude-sonnet-5, and the names of Bedrock and Vertex.
 _NEW_NAME = re.compile(r"claude-[a-z]+-(\d{1,2})(?:[.-](\d{1,2}))?(?!\d)")
 _OLD_NAME = re.compile(r"claude-(\d{1,2})(?:[.-](\d{1,2}))?(?!\d)")
@@ -292,7 +295,7 @@ def _read_tool_choice(top: Fields) -> tuple[ToolChoice | None, bool | None]:
 def _read_config(config: Fields | None) -> tuple[OutputFormat | None, str | None]:
     if config is None:
         return None, None
-    word = config.choice("effort", *_EFFORTS)
+    word = config.choice("effort", *EFFORTS)
     form = config.fields("format")
     if form is None:
         return None, word
@@ -657,25 +660,34 @@ def _write_thinking(
             body["thinking"]["display"] = "summarized" if thinking.shown else "omitted"
         word = effort.effort_of(thinking)
         if word is not None:
-            known = effort.nearest(word, _EFFORTS)
+            known = effort.nearest(word, EFFORTS)
             body["output_config"] = body.get("output_config", {}) | {"effort": known}
         return
     budget = max(effort.budget_of(thinking) or effort.TOKENS["medium"], MIN_BUDGET)
     if cap is None and target.max_output is None:
         body["max_tokens"] = budget + ASSUMED_CAP
     budget = min(budget, body["max_tokens"] - 1)
-    if budget < MIN_BUDGET or not _signed(body["messages"]):
+    turns = (
+        (turn["role"], [block["type"] for block in turn["content"]])
+        for turn in reversed(body["messages"])
+    )
+    if budget < MIN_BUDGET or not lets_think(turns):
         drops.add("thinking")
         return
     body["thinking"] = {"type": "enabled", "budget_tokens": budget}
 
 
-def _signed(messages: list[dict[str, Any]]) -> bool:
-    """Say whether the calls that are being answered began with signed reasoning, as Anthropic demands."""
-    for message in reversed(messages):
-        kinds = [block["type"] for block in message["content"]] if message["content"] else []
-        if message["role"] == "assistant":
-            return "tool_use" not in kinds or kinds[0] in {"thinking", "redacted_thinking"}
+def lets_think(turns: Iterable[tuple[str, Sequence[str]]]) -> bool:
+    """
+    Say whether Anthropic lets a model think; `turns` are roles and kinds of blocks, the last turn first.
+
+    The answer must not have been begun for it, and calls that are being answered must have begun with signed reasoning.
+    """
+    for at, (role, kinds) in enumerate(turns):
+        if role == "assistant":
+            return at > 0 and (
+                "tool_use" not in kinds or kinds[0] in {"thinking", "redacted_thinking"}
+            )
         if "tool_result" not in kinds:
             return True
     return True

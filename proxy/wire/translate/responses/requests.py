@@ -37,7 +37,7 @@ from proxy.wire.translate.responses.items import (
 )
 from proxy.wire.translate.words import Drops, safe_id, safe_names
 
-__all__ = ["FAMILY", "read_request", "write_request"]
+__all__ = ["FAMILY", "read_request", "takes_reasoning", "write_request"]
 
 FAMILY = "openai.responses"
 MAX_NAME = 64
@@ -535,7 +535,7 @@ def _write_options(
         reasoning: dict[str, str] = {} if word is None else {"effort": word}
         if thinking.shown is not False and not thinking.off:
             reasoning["summary"] = "auto"
-        if reasoning and (reasons or target.dialect.name != "openai"):
+        if reasoning and takes_reasoning(target):
             body["reasoning"] = reasoning
         elif reasoning:
             drops.add("thinking")
@@ -549,6 +549,11 @@ def _write_options(
     body["store"] = False
     if reasons or "reasoning" in body:
         body["include"] = ["reasoning.encrypted_content"]
+
+
+def takes_reasoning(target: Target) -> bool:
+    """Say whether a model can be told how much to think."""
+    return is_reasoning_model(target.model) or target.dialect.name != "openai"
 
 
 def _write_output(output: OutputFormat) -> dict[str, Any]:
