@@ -1,7 +1,8 @@
 """
 What callers declare of a call beside its body: how important it is, how long they will wait for its beginning, and what they wish of the model.
 
-Each stands in a header, or under the same name in the body's `metadata`; what is not said there is what the key carries (`config.wishes`).
+Each stands in a header, or under the same name in the body's `metadata` (or `labels`, as Gemini's protocol has it), from
+which it is taken out; what is not said there is what the key carries (`config.wishes`).
 
 | header | metadata | says |
 |---|---|---|
@@ -28,7 +29,7 @@ from config.wishes import Wishes, nusd_of
 from governance.identity import Caller
 from proxy.errors import BadRequest
 from proxy.wire import json_edit
-from proxy.wire.look import BadField, twice
+from proxy.wire.look import HINTS, HOLDERS, BadField, twice
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
@@ -111,6 +112,29 @@ def listed_models(body: bytes) -> tuple[str, bytes]:
         raise twice("models") from None
     except msgspec.DecodeError:
         raise BadField("models", "models is a list of names of models", "invalid_type") from None
+
+
+def without_hints(body: bytes) -> bytes:
+    """
+    Return a body without what its metadata says to the gateway: vendors refuse members of it that they do not know.
+
+    What else stands there is left to them; an object of which nothing is left goes altogether. Raises `BadField`.
+    """
+    for holder in HOLDERS:
+        try:
+            span = json_edit.locate(body, holder)
+            if span is None:
+                continue
+            start, end = span
+            said = body[start:end]
+            left = json_edit.edit(said, remove=HINTS) if said.startswith(b"{") else said
+        except json_edit.DuplicateMember as error:
+            raise twice(error.name) from None
+        if left.strip(b"{} \t\r\n"):
+            body = body[:start] + left + body[end:]
+        elif left is not said:
+            body = json_edit.edit(body, remove=(holder,))
+    return body
 
 
 def _hinted(hints: "Hints | None") -> Iterator[tuple[str, str, str]]:

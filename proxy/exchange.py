@@ -23,7 +23,14 @@ from aiohttp.http import HttpVersion11
 
 from proxy.attempts import Attempts
 from proxy.choosing import choose, why_of
-from proxy.declared import level_of, listed_models, models_of, patience_s, wishes_of
+from proxy.declared import (
+    level_of,
+    listed_models,
+    models_of,
+    patience_s,
+    wishes_of,
+    without_hints,
+)
 from proxy.errors import (
     BadRequest,
     GatewayError,
@@ -205,8 +212,8 @@ class Exchange:
                 seen.model = self.model
         except BadField as error:
             raise self._unreadable(error) from None
-        if b'"models"' in seen.frame and endpoint.look_form is None:
-            body, seen = self._without_models(body)
+        if seen.hints is not None or (b'"models"' in seen.frame and endpoint.look_form is None):
+            body, seen = self._without_declared(body)
         self.body = body
         self.user = seen.user or caller.user
         if len(self.user) > MAX_USER:
@@ -347,13 +354,17 @@ class Exchange:
         unit = unit_of(split.sticky, caller, self.user, session, self.request_id)
         return split.arm_of(unit, self.edge.unix_us())
 
-    def _without_models(self, body: bytes) -> tuple[bytes, Look]:
-        """Take what else may serve out of the body; it is for the gateway. Returns the body and the look at it. Raises `BadRequest`."""
+    def _without_declared(self, body: bytes) -> tuple[bytes, Look]:
+        """Take out of a body what it says to the gateway alone. Returns the body and the look at it. Raises `BadRequest`."""
+        hints = self.seen.hints
         try:
             self.models, body = listed_models(body)
+            if hints is not None:
+                body = without_hints(body)
             self.seen = seen = self.endpoint.look(body)
         except BadField as error:
             raise self._unreadable(error) from None
+        seen.hints = hints
         if self.model:
             seen.model = self.model
         return body, seen

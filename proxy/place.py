@@ -245,8 +245,7 @@ def _ways(option: Option, spoken: Spoken, dialect: Dialect, head: _Heads) -> dic
                 whole = streamed = replace(whole, passage=PASSING_ARRAY)
         elif asked.translation is not None and asked.kind in spoken.targets:
             whole, streamed = (
-                _translated(way(row), asked.translation)
-                for row in spoken.targets[asked.kind]
+                _translated(way(row), asked.translation) for row in spoken.targets[asked.kind]
             )
         else:
             continue

@@ -27,12 +27,14 @@ from proxy.wire.look import (
     TOOLS_BOUND,
     VIDEO_TOKENS,
     BadField,
+    Hints,
     Look,
     carve,
     checked_cap,
     checked_choices,
     decode,
     escape_surplus,
+    hints_in,
     inner,
     is_plain,
     splice,
@@ -75,6 +77,8 @@ class _Request(msgspec.Struct, gc=False):
     generation_config: _Config | None = None
     cachedContent: str | None = None  # noqa: N815 - the protocol's name
     cached_content: str | None = None
+    metadata: Raw = ABSENT
+    labels: Raw = ABSENT
 
 
 class _Blob(msgspec.Struct, gc=False):
@@ -234,7 +238,7 @@ def _look(body: bytes, *, stream: bool) -> Look:
         None,
         (text + 3) // 4 + MESSAGE_TOKENS * count + likely,
         UNSEEN_TOKENS if kept else bound,
-        None,
+        _hints(doc),
         count,
         frame,
         cuts,
@@ -276,6 +280,12 @@ def rewrite(
     return splice(
         body, seen, [(brace, brace, b'"generationConfig":{"maxOutputTokens":%d},' % output_cap)]
     )
+
+
+def _hints(doc: _Request) -> Hints | None:
+    """Return what is declared in Google's ``labels``, or in the other protocols' ``metadata``."""
+    said = doc.metadata if len(doc.metadata) else doc.labels
+    return hints_in(said) if len(said) else None
 
 
 def _dearer(doc: _Request) -> tuple[str, str] | None:

@@ -37,6 +37,8 @@ from proxy.wire.units import Sold
 
 __all__ = [
     "ABSENT",
+    "HINTS",
+    "HOLDERS",
     "Anything",
     "BadField",
     "Hints",
@@ -169,6 +171,11 @@ class _Hints(msgspec.Struct, gc=False):
     pin: str | None = None
     routing: str | None = None
 
+
+HINTS = _Hints.__struct_fields__
+"""The members of ``metadata`` that are for the gateway."""
+HOLDERS = ("metadata", "labels")
+"""What they may stand under: the second is Google's word for it."""
 
 # Those that are taken as they are, under the name of their header. Where the data may go, and what else
 # could serve, is said in headers alone: metadata is the caller's own, and such words may mean something else there.

@@ -107,7 +107,7 @@ def look_response(body: bytes) -> Look:
             ("tools", doc.tools),
             ("instructions", doc.instructions),
         )
-        if len(raw) > SMALL_TOOLS
+        if len(raw) > (0 if name == "input" else SMALL_TOOLS)
     ]
     frame, cuts = carve(body, large)
     given = (doc.max_output_tokens, doc.background, doc.previous_response_id)

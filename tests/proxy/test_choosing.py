@@ -107,6 +107,49 @@ async def test_a_body_may_list_what_else_may_serve(edge: Edge) -> None:
     assert (await refused(rig, twice))["code"] == "duplicate"
 
 
+async def test_what_metadata_declares_is_obeyed_in_every_protocol_and_goes_no_further(
+    edge: Edge,
+) -> None:
+    """Anthropic and Google refuse members that they do not know; what else stands there is the vendor's."""
+    vendors = {
+        "openai": {},
+        "anthropic": {"protocol": "anthropic"},
+        "google": {"protocol": "gemini"},
+    }
+    rig = await edge(
+        models={
+            f"{name}-{vendor}": {"tags": ["chat"], "deployments": [at(vendor, name)]}
+            for vendor in vendors
+            for name in ("first", "second")
+        },
+        routes={vendor: [f"first-{vendor}", f"second-{vendor}"] for vendor in vendors},
+        vendors=vendors,
+        scripted=list(vendors),
+    )
+    caller = await rig.caller()
+    generate = "/v1beta/models/google:generateContent"
+    contents = {"contents": [{"parts": [{"text": "hi"}]}]}
+    for vendor, path, holder, asked in (
+        ("openai", CHAT, "metadata", json.loads(chat("openai"))),
+        ("openai", "/v1/responses", "metadata", {"model": "openai", "input": "hi"}),
+        ("anthropic", MESSAGES, "metadata", json.loads(message("anthropic"))),
+        ("google", generate, "labels", contents),
+        ("google", generate, "metadata", contents),
+    ):
+        for mine in ({}, {"mine": "1"}):
+            said = {holder: {"pin": f"second-{vendor}", "biz_level": "economy"} | mine}
+            await caller.send(request(json.dumps(asked | said).encode(), path=path))
+            line = await rig.vendors[vendor].line()
+            sent = await line.gets()
+            await line.says(whole(b'{"error":{}}', b"connection: close", status=b"400 Bad Request"))
+            line.closes()
+            answer = await caller.answer()
+            assert answer.header("x-penstock-model") == f"second-{vendor}"
+            assert sent.json == asked | ({holder: mine} if mine else {}) | (
+                {"model": "second"} if vendor != "google" else {}
+            )
+
+
 async def test_a_level_and_a_preference_choose_the_model(edge: Edge) -> None:
     """The cheapest that is good enough: for premium the best, for economy the cheap one; the answer says what it was made from."""
     levels = {"economy": {"within": {"low": 0.5, "high": 0.05}}}

@@ -10,9 +10,16 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from config.wishes import NO_WISHES, Wishes
 from governance.identity import Caller
-from proxy.declared import LEVELS, level_of, models_of, patience_s, wishes_of
+from proxy.declared import (
+    LEVELS,
+    level_of,
+    models_of,
+    patience_s,
+    wishes_of,
+    without_hints,
+)
 from proxy.errors import BadRequest
-from proxy.wire.look import Hints, hints_in
+from proxy.wire.look import BadField, Hints, hints_in
 
 
 def heads(**said: str) -> CIMultiDictProxy[str]:
@@ -161,3 +168,31 @@ def test_a_list_of_models_is_the_bodys_and_what_the_header_adds() -> None:
     """The body's model comes first."""
     assert models_of("a", heads()) == "a"
     assert models_of("a", heads(x_models="b, c")) == "a,b, c"
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        (b'{"a":1, "metadata": {"biz_level":"premium"}}', b'{"a":1}'),
+        (
+            b'{"metadata":{"pin":"x","mine": 1.50 ,"routing":"full"},"a":1}',
+            b'{"metadata":{"mine": 1.50},"a":1}',
+        ),
+        (b'{"labels":{"max_price":"2"},"contents":[]}', b'{"contents":[]}'),
+        (
+            b'{"metadata": null, "a": {"metadata":{"pin":"x"}}}',
+            b'{"metadata": null, "a": {"metadata":{"pin":"x"}}}',
+        ),
+        (b'{"metadata": {}}', b'{"metadata": {}}'),
+        (b'{"a":"metadata"}', b'{"a":"metadata"}'),
+    ],
+)
+def test_what_is_said_to_the_gateway_is_taken_out_of_the_metadata(body: bytes, left: bytes) -> None:
+    """And nothing else is touched, to the byte."""
+    assert without_hints(body) == left
+
+
+def test_metadata_that_stands_twice_is_refused() -> None:
+    """Which of the two the vendor would read nobody knows."""
+    with pytest.raises(BadField, match="pin"):
+        without_hints(b'{"metadata":{"pin":"a","pin":"b"}}')

@@ -117,14 +117,6 @@ _REFUSED: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "ollama.chat": {},
     }
 )
-# Members that the gateway itself understands, or that say what is so without them.
-_CONSUMED = frozenset(
-    {
-        *("biz_level", "prefer_cost", "capabilities", "max_price", "min_quality", "deadline_ms"),
-        *("pin", "routing"),
-    }
-)
-
 # What says nothing, because it is so without.
 _NEUTRAL: Mapping[str, object] = MappingProxyType(
     {
@@ -166,7 +158,7 @@ class Drops:
                 if why is not None and value not in (False, ["text"], ["TEXT"], "global"):
                     raise CannotExpress(path, why)
                 self._names[re.sub(r"\[\d+\]", "[]", path)] = None
-            if conversation.metadata and not _CONSUMED.issuperset(conversation.metadata):
+            if conversation.metadata:
                 self._names["metadata"] = None
 
     def add(self, field: str) -> None:

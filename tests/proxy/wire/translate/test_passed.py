@@ -22,9 +22,9 @@ def told(protocol: str, body: dict[str, Any], target: Target, effort: str = "low
     """Return what is new in a body; nothing of what stood in it may change."""
     sent = json.dumps(body).encode()
     got = json.loads(with_effort(protocol, sent, effort, target))
-    for name in body:
+    for name, value in body.items():
         if name not in {"generationConfig", "output_config"}:
-            assert got.pop(name) == body[name]
+            assert got.pop(name) == value
     return got
 
 
