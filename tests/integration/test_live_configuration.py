@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 
 from console.admin import Door, make_app
 from tests.console.command_rig import typed
-from tests.proxy.edge_rig import VENDOR_KEY, VENDOR_KEY_VARIABLE, Rig, chat, rigs
+from tests.proxy.edge_rig import Rig, rigs
+from tests.proxy.partners import VENDOR_KEY, VENDOR_KEY_VARIABLE, chat
 
 TOKEN = "a-token-of-32-letters-and-digits"
 QUOTA = "/v1/quotas/key:acme/support/helpdesk"

@@ -8,7 +8,8 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from tests.proxy.edge_rig import VENDOR_KEY, VENDOR_KEY_VARIABLE, Rig, rigs
+from tests.proxy.edge_rig import Rig, rigs
+from tests.proxy.partners import VENDOR_KEY, VENDOR_KEY_VARIABLE
 
 # Modules that hold the running edge to its laws: on uvloop, as it runs.
 ON_UVLOOP = {

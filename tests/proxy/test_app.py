@@ -14,13 +14,8 @@ from redis.asyncio import Redis
 from config.live import acknowledgements, publish
 from proxy.app import Edge
 from proxy.options import EdgeOptions
-from tests.proxy.edge_rig import (
-    CALLER_KEY,
-    Rig,
-    chat,
-    eventually,
-    request,
-)
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import CALLER_KEY, chat, request
 
 MakeEdge = Callable[..., Awaitable[Rig]]
 

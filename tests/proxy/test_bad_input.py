@@ -15,25 +15,20 @@ from typing import Any
 import pytest
 
 from proxy.server import HEADERS_LIMIT, LINE_LIMIT
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import (
     CALLER_KEY,
     COMPLETIONS,
     EMBEDDINGS,
     Answer,
     Caller,
-    Rig,
     at,
-    caller_gets,
-    caller_sends,
     chat,
-    eventually,
     piece,
     request,
-    tell,
-    vendor_gets_bytes,
-    vendor_says,
     whole,
 )
+from tests.proxy.stories import caller_gets, caller_sends, tell, vendor_gets_bytes, vendor_says
 
 Edge = Callable[..., Awaitable[Rig]]
 

@@ -13,14 +13,14 @@ import pytest
 
 from proxy.wire.translate.eventstream import write_frame
 from proxy.wire.translate.sigv4 import Credentials, signed_headers
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import (
     CHAT,
     MESSAGES,
     VENDOR_KEY,
     VENDOR_KEY_VARIABLE,
     Asked,
     Line,
-    Rig,
     answer_head,
     at,
     chat,

@@ -7,7 +7,8 @@ from typing import Any
 from routing import board
 from routing.decision import Decision, Scored, read
 from routing.lessons import Sums
-from tests.proxy.edge_rig import CHAT, MESSAGES, Rig, at, chat, message, request, usage, whole
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import CHAT, MESSAGES, at, chat, message, request, usage, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 

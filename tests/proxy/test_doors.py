@@ -10,13 +10,13 @@ import pytest
 from governance.kept import Kept, keep
 from proxy.doors import Doors
 from ratelimit.troubles import StoreUnavailable
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import (
     CHAT,
     COMPLETIONS,
     COUNT_TOKENS,
     EMBEDDINGS,
     MESSAGES,
-    Rig,
     at,
     chat,
     message,

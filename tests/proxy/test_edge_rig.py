@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 
 from config.problems import ConfigError
 from proxy.app import Edge
-from tests.proxy.edge_rig import Rig, at
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import at
 
 
 async def left_nothing(rig: Rig, tasks: set[asyncio.Task[Any]]) -> None:

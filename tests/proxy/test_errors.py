@@ -9,7 +9,8 @@ import pytest
 
 from proxy import errors
 from proxy.errors import GatewayError
-from tests.proxy.edge_rig import CALLER_KEY, Rig, chat, request
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import CALLER_KEY, chat, request
 
 Edge = Callable[..., Awaitable[Rig]]
 

@@ -13,31 +13,33 @@ from typing import Any
 import pytest
 
 from proxy.passage import HOLD_BYTES
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import (
     COMPLETIONS,
     DONE,
     EMBEDDINGS,
     INPUT_NUSD,
     OUTPUT_NUSD,
     VENDOR_KEY,
-    Rig,
     at,
-    booked,
-    caller_gets,
-    caller_gets_chunk,
-    caller_gets_head,
-    caller_sends,
     chat,
     delta,
     event,
     piece,
     request,
     sse_head,
-    tell,
     usage,
+    whole,
+)
+from tests.proxy.stories import (
+    booked,
+    caller_gets,
+    caller_gets_chunk,
+    caller_gets_head,
+    caller_sends,
+    tell,
     vendor_gets,
     vendor_says,
-    whole,
 )
 
 Edge = Callable[..., Awaitable[Rig]]

@@ -12,7 +12,8 @@ import pytest
 
 from ratelimit.health import decode_health
 from ratelimit.limits import deployment_key
-from tests.proxy.edge_rig import Answer, Rig, at, chat, request, usage, whole
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import Answer, at, chat, request, usage, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 

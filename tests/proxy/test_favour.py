@@ -3,7 +3,8 @@
 import json
 from collections.abc import Awaitable, Callable
 
-from tests.proxy.edge_rig import Rig, chat
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import chat
 
 Edge = Callable[..., Awaitable[Rig]]
 

@@ -8,7 +8,8 @@ import pytest
 
 from proxy.feedback import MOST_A_SECOND, Pace
 from routing.lessons import read_lessons
-from tests.proxy.edge_rig import Answer, Rig, at, chat, request
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import Answer, at, chat, request
 
 Edge = Callable[..., Awaitable[Rig]]
 OTHER = "sk-other-caller-0123456789"

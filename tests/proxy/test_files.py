@@ -16,17 +16,8 @@ from console.batches import Biller
 from governance.kept import Kept, find, keep
 from governance.ledger import Entry
 from store.cells import FIRST
-from tests.proxy.edge_rig import (
-    PROMPT,
-    Answer,
-    Line,
-    Rig,
-    answer_head,
-    at,
-    eventually,
-    request,
-    whole,
-)
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import PROMPT, Answer, Line, answer_head, at, request, whole
 from tests.proxy.test_media import form
 
 Edge = Callable[..., Awaitable[Rig]]

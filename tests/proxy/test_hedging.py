@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import (
     DONE,
     Line,
-    Rig,
     at,
     chat,
     delta,
     event,
-    eventually,
     piece,
     request,
     sse_head,

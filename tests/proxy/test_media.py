@@ -13,26 +13,27 @@ from typing import Any
 import pytest
 
 from loadtests.mock.media import BYTES_PER_CHARACTER, PICTURE
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import (
     PROMPT,
     Answer,
     Line,
-    Rig,
     answer_head,
     at,
+    event,
+    piece,
+    request,
+    sse_head,
+    whole,
+)
+from tests.proxy.stories import (
     booked,
     caller_gets,
     caller_gets_head,
     caller_sends,
-    event,
-    eventually,
-    piece,
-    request,
-    sse_head,
     tell,
     vendor_gets,
     vendor_says,
-    whole,
 )
 
 Edge = Callable[..., Awaitable[Rig]]

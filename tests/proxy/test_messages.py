@@ -10,31 +10,33 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import (
     COUNT_TOKENS,
     INPUT_NUSD,
     MESSAGES,
     OUTPUT_NUSD,
     VENDOR_KEY,
     Line,
-    Rig,
     answer_head,
     at,
-    booked,
-    caller_gets,
-    caller_gets_events,
-    caller_gets_head,
-    caller_sends,
     message,
     message_events,
     named,
     piece,
     request,
     sse_head,
+    whole,
+)
+from tests.proxy.stories import (
+    booked,
+    caller_gets,
+    caller_gets_events,
+    caller_gets_head,
+    caller_sends,
     tell,
     vendor_gets,
     vendor_says,
-    whole,
 )
 
 Edge = Callable[..., Awaitable[Rig]]

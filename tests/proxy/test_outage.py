@@ -11,14 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.conftest import RedisServer
-from tests.proxy.edge_rig import (
-    VENDOR_KEY,
-    VENDOR_KEY_VARIABLE,
-    Rig,
-    chat,
-    eventually,
-    rigs,
-)
+from tests.proxy.edge_rig import Rig, eventually, rigs
+from tests.proxy.partners import VENDOR_KEY, VENDOR_KEY_VARIABLE, chat
 
 MADE_HERE = "store; share=1/1"
 

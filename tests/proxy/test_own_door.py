@@ -11,11 +11,8 @@ from aiohttp import ClientSession, UnixConnector
 
 from proxy.app import Edge
 from proxy.options import EdgeOptions
-from tests.proxy.edge_rig import (
-    Rig,
-    chat,
-    eventually,
-)
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import chat
 
 MakeEdge = Callable[..., Awaitable[Rig]]
 

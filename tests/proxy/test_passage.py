@@ -12,7 +12,8 @@ import pytest
 
 from proxy.wire import translate
 from proxy.wire.translate.core import Thinking
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import (
     CHAT,
     DONE,
     INPUT_NUSD,
@@ -20,13 +21,8 @@ from tests.proxy.edge_rig import (
     OUTPUT_NUSD,
     VENDOR_KEY,
     Line,
-    Rig,
     answer_head,
     at,
-    booked,
-    caller_gets,
-    caller_leaves,
-    caller_sends,
     chat,
     delta,
     event,
@@ -36,12 +32,18 @@ from tests.proxy.edge_rig import (
     piece,
     request,
     sse_head,
-    tell,
     usage,
+    whole,
+)
+from tests.proxy.stories import (
+    booked,
+    caller_gets,
+    caller_leaves,
+    caller_sends,
+    tell,
     vendor_gets,
     vendor_is_left,
     vendor_says,
-    whole,
 )
 
 Edge = Callable[..., Awaitable[Rig]]

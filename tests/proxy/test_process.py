@@ -4,9 +4,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 
-from tests.proxy.edge_rig import (
-    Rig,
-)
+from tests.proxy.edge_rig import Rig
 
 MakeEdge = Callable[..., Awaitable[Rig]]
 

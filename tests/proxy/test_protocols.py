@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from loadtests.mock import words
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import (
     CHAT,
     COUNT_TOKENS,
     INPUT_NUSD,
@@ -20,22 +21,16 @@ from tests.proxy.edge_rig import (
     PROMPT,
     VENDOR_KEY,
     Line,
-    Rig,
     at,
-    booked,
-    caller_gets,
-    caller_sends,
     chat,
     event,
     message,
     piece,
     request,
     sse_head,
-    tell,
-    vendor_gets,
-    vendor_says,
     whole,
 )
+from tests.proxy.stories import booked, caller_gets, caller_sends, tell, vendor_gets, vendor_says
 from tests.proxy.test_bedrock import STREAM_HEAD, bedrock, told
 from tests.proxy.test_bedrock import text as frame
 

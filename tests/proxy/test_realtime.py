@@ -15,7 +15,8 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from proxy.wire.realtime import KEY_PREFIX
-from tests.proxy.edge_rig import CALLER_KEY, PATIENCE_S, VENDOR_KEY, Rig, at, eventually
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import CALLER_KEY, PATIENCE_S, VENDOR_KEY, at
 
 Edge = Callable[..., Awaitable[Rig]]
 PATH = "/v1/realtime"

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.edge_rig import PROMPT, Asked, Line, Rig, at, whole
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import PROMPT, Asked, Line, at, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 RESULTS = [{"index": 1, "relevance_score": 0.75}, {"index": 0, "relevance_score": 0.25}]

@@ -12,7 +12,8 @@ import pytest
 from config.live import acknowledgements
 from ratelimit.upkeep import read_scope
 from store.cells import FIRST, cell
-from tests.proxy.edge_rig import Rig, chat, eventually, request
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import chat, request
 
 Edge = Any  # the fixture of this folder's conftest
 

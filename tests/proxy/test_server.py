@@ -27,7 +27,8 @@ from proxy.server import (
     reason,
     refusal_of,
 )
-from tests.proxy.edge_rig import Caller, eventually, piece, request, whole
+from tests.proxy.edge_rig import eventually
+from tests.proxy.partners import Caller, piece, request, whole
 
 Handler = Callable[[Request], Awaitable[Written]]
 SECRET = "sk-canary-in-the-head"

@@ -6,24 +6,19 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig
+from tests.proxy.partners import (
     EMBEDDINGS,
     INPUT_NUSD,
     OUTPUT_NUSD,
-    Rig,
     always,
     at,
-    booked,
-    caller_gets,
-    caller_sends,
     chat,
     request,
-    tell,
     usage,
-    vendor_gets,
-    vendor_says,
     whole,
 )
+from tests.proxy.stories import booked, caller_gets, caller_sends, tell, vendor_gets, vendor_says
 
 Edge = Callable[..., Awaitable[Rig]]
 

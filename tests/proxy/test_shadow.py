@@ -7,17 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.edge_rig import (
-    INPUT_NUSD,
-    OUTPUT_NUSD,
-    Line,
-    Rig,
-    at,
-    chat,
-    eventually,
-    usage,
-    whole,
-)
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import INPUT_NUSD, OUTPUT_NUSD, Line, at, chat, usage, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 

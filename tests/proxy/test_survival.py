@@ -16,17 +16,27 @@ import pytest
 
 from proxy.server import WRITE_HIGH
 from ratelimit.upkeep import read_scope
-from tests.proxy.edge_rig import (
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import (
     DONE,
     EMBEDDINGS,
     INPUT_NUSD,
     OUTPUT_NUSD,
     VENDOR_KEY,
     Line,
-    Rig,
     always,
     answer_head,
     at,
+    chat,
+    delta,
+    event,
+    piece,
+    request,
+    sse_head,
+    usage,
+    whole,
+)
+from tests.proxy.stories import (
     booked,
     caller_gets,
     caller_gets_error_event,
@@ -35,21 +45,12 @@ from tests.proxy.edge_rig import (
     caller_is_left,
     caller_leaves,
     caller_sends,
-    chat,
-    delta,
-    event,
-    eventually,
-    piece,
-    request,
-    sse_head,
     tell,
-    usage,
     vendor_closes,
     vendor_gets,
     vendor_is_left,
     vendor_resets,
     vendor_says,
-    whole,
 )
 
 Edge = Callable[..., Awaitable[Rig]]

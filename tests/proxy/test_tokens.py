@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from config.providers import TokenSource
 from proxy.tokens import Token, TokenFailed, Tokens, assertion_of
-from tests.proxy.edge_rig import Asked, Line, at, chat, eventually, whole
+from tests.proxy.edge_rig import eventually
+from tests.proxy.partners import Asked, Line, at, chat, whole
 from tests.proxy.test_protocols import GEMINI_ANSWER, Edge
 
 PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from proxy.trials import session_of, unit_of
-from tests.proxy.edge_rig import Line, Rig, at, chat, eventually, usage, whole
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import Line, at, chat, usage, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 

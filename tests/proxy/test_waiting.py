@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.edge_rig import Answer, Rig, at, chat, eventually, request, usage, whole
+from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.partners import Answer, at, chat, request, usage, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 FULL = at("v", limits={"concurrency": 1})
