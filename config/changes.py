@@ -23,7 +23,7 @@ from config.differences import is_mask, scalars, shown
 from config.loader import ConfigError, Loaded, Problem, check_text, load_text
 from config.node import Entry, Node, text
 from config.outline import deployments_in, organizations_in
-from config.problems import Path, nearest, quoted, spell
+from config.problems import Path, quoted, spell, there_are
 from config.secrets import MASK
 from config.tenants import DEFAULT_MEMBER
 
@@ -37,6 +37,7 @@ __all__ = [
     "checked",
     "organizations_of",
     "place_of",
+    "present",
     "put",
     "raise_budget",
     "remove",
@@ -53,13 +54,15 @@ SOURCE = "request"
 
 
 class _Misplaced(Exception):
-    def __init__(self, message: str, path: Path = ()) -> None:
+    def __init__(self, message: str, path: Path = (), remedy: str = "") -> None:
+        self.message = message
         self.path = path
-        super().__init__(message)
+        self.remedy = remedy
+        super().__init__(f"{message}; {remedy}" if remedy else message)
 
 
 class NoSuchPlace(_Misplaced, LookupError):
-    """What a change speaks of is not in the document; the message says what there is, `path` where."""
+    """What a change speaks of is not in the document; the remedy says what there is, `path` where."""
 
 
 class Taken(_Misplaced):
@@ -269,23 +272,22 @@ def place_of(draft: Draft, kind: str, name: str) -> Path:
         folders = ("organizations",) * (len(names) - len(folders)) + folders
     if len(names) != len(folders):
         shape = "/".join(folder.removesuffix("s") for folder in folders)
-        raise NoSuchPlace(f"{quoted(name)} is no {kind}: expected {shape}", folders[:1])
+        raise NoSuchPlace(f"{quoted(name)} is no {kind}", folders[:1], f"expected {shape}")
     path: Path = ()
     for at, (folder, each) in enumerate(zip(folders, names, strict=True)):
         if at:
-            _there(draft, folders[at - 1].removesuffix("s"), "/".join(names[:at]), path)
+            present(draft, folders[at - 1].removesuffix("s"), "/".join(names[:at]), path)
         path = (*path, folder, each)
     return path
 
 
-def _there(draft: Draft, kind: str, name: str, path: Path) -> Node:
+def present(draft: Draft, kind: str, name: str, path: Path) -> Node:
+    """Give what is at the path of a thing with a name; raise NoSuchPlace, which says what there is, where nothing is."""
     found = draft.at(path)
     if found is None:
         *_, last = path
-        known = draft.names(path[:-1])
-        meant = nearest(str(last), known)
-        hint = f"; did you mean {quoted(meant)}?" if meant else ""
-        raise NoSuchPlace(f"there is no {kind} {quoted(name)}{hint}", path)
+        hint = there_are(str(last), draft.names(path[:-1]), kind)
+        raise NoSuchPlace(f"there is no {kind} {quoted(name)}", path, hint)
     return found
 
 
@@ -313,7 +315,7 @@ def remove(kind: str, name: str) -> Edit:
 
     def edit(draft: Draft) -> None:
         path = place_of(draft, kind, name)
-        found = _there(draft, kind, name, path)
+        found = present(draft, kind, name, path)
         for inside in _INSIDE.get(kind, ()):
             held = found.get(inside)
             if held is not None and held.entries:
@@ -334,7 +336,7 @@ def add_key(name: str, section: Mapping[str, Any]) -> Edit:
         path = place_of(draft, "key", name)
         if draft.at(path) is not None:
             raise Taken(
-                f"there is a key {quoted(name)} already; rotate it, or choose another name", path
+                f"there is a key {quoted(name)} already", path, "rotate it, or choose another name"
             )
         draft.set(path, made)
 
@@ -347,7 +349,7 @@ def set_key_hash(name: str, digest: str) -> Edit:
 
     def edit(draft: Draft) -> None:
         path = place_of(draft, "key", name)
-        _there(draft, "key", name, path)
+        present(draft, "key", name, path)
         draft.set((*path, "key"), made)
 
     return edit
@@ -376,16 +378,17 @@ def scope_place(draft: Draft, scope: str) -> Path:
     """
     found = _SCOPED.fullmatch(scope)
     if found is None:
-        raise NoSuchPlace(f"{quoted(scope)} is no scope; expected {SCOPES}", ("scope",))
+        raise NoSuchPlace(f"{quoted(scope)} is no scope", ("scope",), f"expected {SCOPES}")
     kind, name = found[1], found[2]
     if kind == "deployment":
         return deployment_place(draft, name)
     if kind in _MEMBERS:
         organization, hash_, member = name.partition("#")
         if not hash_ or not member:
-            raise NoSuchPlace(f"{quoted(scope)} is no scope; expected {kind}:ORG#NAME", ("scope",))
+            expected = f"expected {kind}:ORG#NAME"
+            raise NoSuchPlace(f"{quoted(scope)} is no scope", ("scope",), expected)
         path = place_of(draft, "organization", organization)
-        _there(draft, "organization", organization, path)
+        present(draft, "organization", organization, path)
         return (*path, f"{kind}s", member)
     if kind == "shadow":
         path = (*place_of(draft, "experiment", name), "shadow")
@@ -394,7 +397,7 @@ def scope_place(draft: Draft, scope: str) -> Path:
         return path
     kind = "organization" if kind == "org" else kind
     path = place_of(draft, kind, name)
-    _there(draft, kind, name, path)
+    present(draft, kind, name, path)
     return path
 
 
@@ -403,9 +406,8 @@ def deployment_place(draft: Draft, deployment: str) -> Path:
     known = {name: path for name, path, _ in deployments_in(draft.root)}
     if deployment in known:
         return known[deployment]
-    meant = nearest(deployment, known)
-    hint = f"; did you mean {quoted(meant)}?" if meant else ""
-    raise NoSuchPlace(f"there is no deployment {quoted(deployment)}{hint}", ("models",))
+    hint = there_are(deployment, known, "deployment")
+    raise NoSuchPlace(f"there is no deployment {quoted(deployment)}", ("models",), hint)
 
 
 def set_quota(

@@ -67,9 +67,13 @@ class _Refused(Exception):
         self.flaw = flaw
 
 
+# A file that was cut short, by a full disk or a command that failed, must not take everything away that runs.
+_EMPTY = Flaw(1, 1, "it is empty", "write {} if nothing is to be set")
+
+
 def compose(text: str) -> tuple[Node | None, list[Flaw]]:
     """
-    Read one YAML document whose root is a mapping (an empty document is an empty mapping).
+    Read one YAML document whose root is a mapping; `{}` is an empty one, and an empty text is none.
 
     Gives the tree, or None where there is none, and everything that is wrong with the text.
     Top-level keys that begin with `x-` (a place for anchors) are left out of the tree.
@@ -166,7 +170,7 @@ class _Composer:
     def _document(self) -> Node:
         self._next()  # the stream begins
         if isinstance(self._next(), yaml.StreamEndEvent):
-            return Node("mapping", 1, 1)
+            raise _Refused(_EMPTY)
         root = self._node(self._next(), ())
         self._next()  # the document ends
         more = self._next()
@@ -175,7 +179,7 @@ class _Composer:
                 _flaw_at(more, "a second document begins here", "write everything in one")
             )
         if root.is_nothing:
-            return Node("mapping", root.line, root.column)
+            raise _Refused(_EMPTY)
         if root.kind != "mapping":
             raise _Refused(
                 Flaw(

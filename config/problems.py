@@ -87,6 +87,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return folded[close[0]] if close else ""
 
 
+def there_are(word: str, known: Iterable[str], kind: str) -> str:
+    """Say what `word` most likely meant, else which names of a kind there are, the first five of them."""
+    names = list(known)
+    meant = nearest(word, names)
+    if meant:
+        return f"did you mean {quoted(meant)}?"
+    if not names:
+        return f"no {kind} is defined"
+    more = ", …" if len(names) > 5 else ""
+    return f"there are: {', '.join(quoted(each) for each in names[:5])}{more}"
+
+
 def spell(path: Path) -> str:
     """
     Write a path as people read it: `models."gpt-4.1".deployments[0].provider`.

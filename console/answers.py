@@ -19,7 +19,7 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         "invalid": "mend it and ask again; nothing was changed",
         "invalid_json": "send one JSON object in UTF-8, each member once",
         "not_empty": "take away what is in it first",
-        "not_found": "look at what there is: a GET of the folder lists it",
+        "not_found": "look at what there is",
         "stale_version": "look at the changes since, and say the version that is live now",
         "taken": "choose another name, or change the one that is there",
         "too_large": "send less",
@@ -33,19 +33,30 @@ class Refused(Exception):
     """
     An answer that says no; nothing was changed unless the message says so.
 
-    `code` is a public word, `path` where it is wrong, `more` goes into the error beside code and message.
+    `code` is a public word, `path` where it is wrong, `remedy` what to do about it (by default what the
+    code stands for), `more` goes into the error beside code and message.
     """
 
     def __init__(
-        self, status: int, code: str, message: str, *, path: str = "", **more: Any
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        path: str = "",
+        remedy: str = "",
+        **more: Any,
     ) -> None:
         self.status = status
         self.code = code
-        self.message = message
+        self.message = f"{message}; {remedy}" if remedy else message
         self.more = more
         if 400 <= status < 500:
-            self.more = {"problems": [problem(path, message, _REMEDIES.get(code, ""))], **more}
-        super().__init__(message)
+            self.more = {
+                "problems": [problem(path, message, remedy or _REMEDIES.get(code, ""))],
+                **more,
+            }
+        super().__init__(self.message)
 
     def answer(self) -> web.Response:
         """Return it as an answer."""

@@ -13,10 +13,9 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from config.changes import Draft, deployment_place, place_of, put, remove, set_deployment
+from config.changes import Draft, deployment_place, place_of, present, put, remove, set_deployment
 from config.differences import as_data
 from config.outline import deployments_in
-from config.problems import quoted
 from console import shapes
 from console.answers import Refused, json_answer
 from console.calls import Call, Handler, Route
@@ -50,11 +49,9 @@ async def _section(call: Call, kind: str) -> web.Response:
     def found() -> Any:
         draft = Draft(version.document, call.door.environ)
         path = place_of(draft, kind, name)
-        return as_data(draft.at(path), path)
+        return as_data(present(draft, kind, name, path), path)
 
     section = await asyncio.to_thread(refusals, found)
-    if section is None:
-        raise Refused(404, "not_found", f"there is no {kind} {quoted(name)}", path=f"{kind}s")
     said = {"version": version.number, "name": name, "section": section}
     return json_answer(200, said, {"ETag": f'"{version.number}"'})
 

@@ -31,6 +31,7 @@ from console.operating import (
     print_table,
     version,
 )
+from console.parser import Parser, unreadable
 from store.places import CHECKOUT
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="penstock config", allow_abbrev=False)
+    parser = Parser(prog="penstock config")
     verbs = parser.add_subparsers(
         dest="verb", required=True, metavar=" | ".join(("check", "schema", *_LIVE))
     )
@@ -344,7 +345,7 @@ def text_of(file: str) -> str:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         return data.decode("utf-8")
     except (OSError, ValueError) as error:
-        raise Misuse(f"cannot read {file}: {error}") from error
+        raise Misuse(unreadable(file, error)) from error
 
 
 _LIVE = {

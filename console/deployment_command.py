@@ -14,13 +14,14 @@ from console.operating import (
     add_change_options,
     add_common,
     change,
+    limits_in,
     operate,
     path_to,
     print_changes,
     print_json,
     print_table,
-    spelled,
 )
+from console.parser import Parser
 
 __all__ = ["providers", "run"]
 
@@ -34,9 +35,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="penstock deployment",
-        allow_abbrev=False,
         description="Deployments of a running gateway.",
     )
     verbs = parser.add_subparsers(
@@ -75,7 +75,7 @@ def _list(gateway: Gateway, options: argparse.Namespace) -> int:
                 each["id"],
                 each["settings"].get("provider", ""),
                 ", ".join(words) or "serving",
-                spelled(each["settings"].get("limits", {})),
+                limits_in(each["settings"]),
                 str(each["weight"]),
                 str(each["in_flight"]),
                 str(each["failures"]),
@@ -102,9 +102,8 @@ def _set(gateway: Gateway, options: argparse.Namespace) -> int:
 
 def providers(argv: Sequence[str]) -> int:
     """Run `penstock providers` and return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="penstock providers",
-        allow_abbrev=False,
         description="Lists the providers of a running gateway, secrets masked.",
     )
     add_common(parser)

@@ -135,9 +135,13 @@ def refusals(make: Callable[[], Given]) -> Given:
         said = f"{count} mistake{'' if count == 1 else 's'}: {error.problems[0]}"
         raise Refused(422, "mistakes", said, problems=problems) from None
     except NoSuchPlace as error:
-        raise Refused(404, "not_found", str(error), path=spell(error.path)) from None
+        raise Refused(
+            404, "not_found", error.message, path=spell(error.path), remedy=error.remedy
+        ) from None
     except Taken as error:
-        raise Refused(409, "taken", str(error), path=spell(error.path)) from None
+        raise Refused(
+            409, "taken", error.message, path=spell(error.path), remedy=error.remedy
+        ) from None
     except NotEmpty as error:
         raise Refused(409, "not_empty", str(error), path=spell(error.path)) from None
     except TooDeep as error:

@@ -19,6 +19,7 @@ from console.operating import (
     print_json,
     print_table,
 )
+from console.parser import Parser
 from console.tables import count
 
 __all__ = ["run"]
@@ -32,9 +33,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="penstock experiment",
-        allow_abbrev=False,
         description="A/B tests, canaries, migrations and shadow traffic of a running gateway."
         " `penstock config put experiment NAME FILE` makes one.",
     )

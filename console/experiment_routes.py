@@ -8,10 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from config.changes import Draft, NoSuchPlace, place_of, remove_value, set_value
+from config.changes import Draft, place_of, present, remove_value, set_value
 from config.loader import load_published
 from config.models import Config
-from config.problems import quoted
+from config.problems import quoted, there_are
 from config.trials import Experiment
 from console import shapes
 from console.answers import Refused, error_answer, json_answer
@@ -36,9 +36,9 @@ async def _results(call: Call) -> web.Response:
     )
     found = config.experiments.get(name)
     if found is None:
-        raise Refused(
-            404, "not_found", f"there is no experiment {quoted(name)}", path="experiments"
-        )
+        hint = there_are(name, config.experiments, "experiment")
+        message = f"there is no experiment {quoted(name)}"
+        raise Refused(404, "not_found", message, path="experiments", remedy=hint)
     begun_us = since_us(found.canary) if found.canary is not None else None
     try:
         seen = await asyncio.to_thread(look, call.door.ledger, name, begun_us or 0)
@@ -135,9 +135,7 @@ async def _resume(call: Call) -> web.Response:
 
 
 def _there(draft: Draft, name: str) -> None:
-    path = place_of(draft, "experiment", name)
-    if draft.at(path) is None:
-        raise NoSuchPlace(f"there is no experiment {quoted(name)}", path)
+    present(draft, "experiment", name, place_of(draft, "experiment", name))
 
 
 def _post(path: str, says: str, handler: Callable[[Call], Any]) -> Route:

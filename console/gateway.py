@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from console.parser import unreadable
 from store.places import CHECKOUT
 
 __all__ = ["Gateway", "Misuse", "No", "Unreachable", "add_options", "gateway"]
@@ -150,7 +151,7 @@ def gateway(
         try:
             token = options.token_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise Misuse(f"cannot read {options.token_file}: {error}") from error
+            raise Misuse(unreadable(options.token_file, error)) from error
     listen = DEFAULT_LISTEN
     if not url or not token or options.config is not None:
         config = options.config
@@ -171,7 +172,7 @@ def _admin_of(config: Path, environ: Mapping[str, str]) -> tuple[str, str]:
     try:
         root, flaws = document.compose(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise Misuse(f"cannot read {config}: {error}") from error
+        raise Misuse(unreadable(config, error)) from error
     if root is None:
         raise Misuse(f"cannot read {config}: line {flaws[0].line}: {flaws[0].message}")
     document.expand(root, environ)

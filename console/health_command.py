@@ -10,15 +10,15 @@ from typing import Any
 
 from console.gateway import Gateway
 from console.operating import add_common, operate, print_json, print_table
+from console.parser import Parser
 
 __all__ = ["run"]
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command and return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="penstock health",
-        allow_abbrev=False,
         description="Tells of the health of every deployment of a running gateway.",
     )
     add_common(parser)

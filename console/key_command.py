@@ -17,6 +17,7 @@ from console.operating import (
     budget_of,
     change,
     limit_of,
+    limits_in,
     operate,
     path_to,
     print_changes,
@@ -24,6 +25,7 @@ from console.operating import (
     print_table,
     spelled,
 )
+from console.parser import Parser
 from ratelimit.limits import RATES
 
 __all__ = ["run"]
@@ -37,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="penstock key", allow_abbrev=False, description="Callers' keys of a running gateway."
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar=" | ".join(_VERBS))
@@ -165,13 +167,16 @@ def _list(gateway: Gateway, options: argparse.Namespace) -> int:
     if options.json:
         print_json(answer)
         return 0
+    if not answer["keys"]:
+        print("There are no keys.")
+        return 0
     rows = [
         [
             each["id"],
             each["fingerprint"],
             each["settings"].get("application", ""),
             ", ".join(each["settings"].get("models", [])) or "all",
-            spelled(each["settings"].get("limits", {})),
+            limits_in(each["settings"]),
         ]
         for each in answer["keys"]
     ]

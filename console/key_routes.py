@@ -12,9 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
-from config.changes import Draft, add_key, organizations_of, place_of, remove, set_key_hash
+from config.changes import Draft, add_key, organizations_of, place_of, present, remove, set_key_hash
 from config.differences import as_data
-from config.problems import quoted, spell
 from config.secrets import hash_key
 from console import shapes
 from console.answers import Refused, json_answer
@@ -40,6 +39,10 @@ async def _list(call: Call) -> web.Response:
 
     def found() -> list[dict[str, Any]]:
         draft = Draft(version.document, call.door.environ)
+        within = "/".join(name for name in wanted if name is not None)
+        if wanted[0] is not None:
+            kind = "organization" if wanted[1] is None else "team"
+            present(draft, kind, within, place_of(draft, kind, within))
         return [
             _shown(draft, f"{organization}/{team}/{name}")
             for organization, path in organizations_of(draft)
@@ -65,9 +68,7 @@ async def _show(call: Call) -> web.Response:
 
 def _shown(draft: Draft, key: str) -> dict[str, Any]:
     path = place_of(draft, "key", key)
-    settings = as_data(draft.at(path), path)
-    if settings is None:
-        raise Refused(404, "not_found", f"there is no key {quoted(key)}", path=spell(path))
+    settings = as_data(present(draft, "key", key, path), path)
     return {"id": key, "fingerprint": settings.pop("key"), "settings": settings}
 
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config import live
+from console.parser import Parser
 from console.tables import count, money, style, table
 from console.whereabouts import (
     Nowhere,
@@ -67,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="penstock ledger", allow_abbrev=False)
+    parser = Parser(prog="penstock ledger")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verify | show")
     proof = verbs.add_parser(
         "verify",

@@ -26,6 +26,7 @@ from console.operating import (
     print_json,
     print_table,
 )
+from console.parser import Parser
 from console.tables import count
 from routing import imports
 from routing.browse import all_listed, as_json, matching
@@ -59,9 +60,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="penstock models",
-        allow_abbrev=False,
         description="Lists the models of a running gateway, or all that are listed out of the box.",
         epilog="`penstock models import FILE` takes over another catalogue's; it has a --help of its own.",
     )
@@ -123,9 +123,8 @@ def _print(answer: dict[str, Any], options: argparse.Namespace) -> None:
 
 
 def _import_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="penstock models import",
-        allow_abbrev=False,
         description="Reads another catalogue's JSON (LiteLLM's price map, OpenRouter's /models, api.json of"
         " models.dev) and prints its models as a snippet of configuration. What was not understood, and what is"
         " wrong, goes to standard error.",

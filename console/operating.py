@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ __all__ = [
     "budget_of",
     "change",
     "limit_of",
+    "limits_in",
     "operate",
     "path_to",
     "print_changes",
@@ -110,7 +111,7 @@ def _refused(prog: str, no: No, options: argparse.Namespace, source: str) -> int
         print_json({"error": no.error})
     problems = no.error.get("problems") or []
     for problem in problems:
-        print(_problem(problem, source), file=sys.stderr)
+        print(_problem(problem, prog, source), file=sys.stderr)
     if not problems:
         _complain(prog, str(no))
     if no.error.get("changes"):
@@ -169,10 +170,12 @@ def _complain(prog: str, words: str) -> None:
         print(line, file=sys.stderr)
 
 
-def _problem(problem: dict[str, Any], source: str) -> str:
+def _problem(problem: dict[str, Any], prog: str, source: str) -> str:
+    """Return a mistake in one line: what stands in a file is called by the file, what was typed by the command."""
     from config.problems import Problem  # noqa: PLC0415 - only who made mistakes pays for it
 
-    named = source if source and problem.get("source") == "document" else problem.get("source", "")
+    said = problem.get("source", "")
+    named = {"document": source or said, "request": prog}.get(said, said)
     return str(Problem(**{**problem, "source": named}))
 
 
@@ -216,6 +219,14 @@ def _value(value: Any) -> str:
 def spelled(value: Any) -> str:
     """Return a value in one line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def limits_in(settings: Mapping[str, Any]) -> str:
+    """Return the limits of a section in one line: `rpm 600, concurrency 50, burst.rpm 20`."""
+    limits = settings.get("limits") or {}
+    bursts = {f"burst.{name}": value for name, value in (limits.get("burst") or {}).items()}
+    said = {**{name: value for name, value in limits.items() if name != "burst"}, **bursts}
+    return ", ".join(f"{name} {spelled(value)}" for name, value in said.items())
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> None:

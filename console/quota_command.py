@@ -24,6 +24,7 @@ from console.operating import (
     print_json,
     print_table,
 )
+from console.parser import Parser
 
 __all__ = ["run"]
 
@@ -36,9 +37,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="penstock quota",
-        allow_abbrev=False,
         description="Limits and budgets of a running gateway.",
         epilog=f"A scope is {SCOPES}.",
     )
@@ -152,6 +152,9 @@ def _events(gateway: Gateway, options: argparse.Namespace) -> int:
     answer = gateway.ask("GET", f"/v1/events?{urlencode(query)}")
     if options.json:
         print_json(answer)
+        return 0
+    if not answer["events"]:
+        print("No threshold of a budget was reached.")
         return 0
     rows = [
         [

@@ -14,6 +14,7 @@ from typing import Any
 from console.config_command import section_in, text_of
 from console.gateway import Gateway, Misuse
 from console.operating import add_common, operate, path_to, print_json, print_table
+from console.parser import Parser
 from console.tables import style
 
 __all__ = ["run"]
@@ -28,9 +29,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="penstock route",
-        allow_abbrev=False,
         description="Tells how calls are led, and why.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="explain | simulate")

@@ -17,7 +17,7 @@ from config import live
 from config.changes import Draft, Edit, checked, set_value, taken_over
 from config.loader import load_published
 from config.models import Config
-from config.problems import Path, quoted
+from config.problems import Path, quoted, there_are
 from config.tenants import Declares
 from config.wishes import NO_WISHES, Wishes, carried, nusd_of
 from console import shapes
@@ -64,9 +64,9 @@ async def _simulate(call: Call) -> web.Response:
     if asked.request is not None:
         described, models = _described(asked.request, config)
         if not simulator.knows(described.asked, models):
-            raise Refused(
-                404, "not_found", f"there is no {quoted(described.asked)}", path="request.model"
-            )
+            hint = there_are(described.asked, [*config.models, *config.routes], "model or route")
+            message = f"there is no model or route {quoted(described.asked)}"
+            raise Refused(404, "not_found", message, path="request.model", remedy=hint)
         would = await asyncio.to_thread(simulator.would, described, models)
         return json_answer(200, {**said, "would": _outcome(would), "calls": [], "sums": None})
     try:
@@ -164,12 +164,9 @@ def _described(said: shapes.DescribedCall, config: Config) -> tuple[Described, f
         new["regions"] = (*wishes.regions, frozenset(said.regions))
     if said.pin is not None:
         if said.pin not in config.models and said.pin not in config.deployments:
-            raise Refused(
-                404,
-                "not_found",
-                f"there is no model or deployment {quoted(said.pin)}",
-                path="request.pin",
-            )
+            hint = there_are(said.pin, [*config.models, *config.deployments], "model")
+            message = f"there is no model or deployment {quoted(said.pin)}"
+            raise Refused(404, "not_found", message, path="request.pin", remedy=hint)
         new["pin"] = said.pin
     described = Described(
         asked=said.model,
@@ -194,7 +191,9 @@ def _carried(config: Config, key: str) -> tuple[Wishes, frozenset[str]]:
             team = chain[0].organization.teams[placed.team]
             sections: list[Declares] = [placed.key, team, *(each.organization for each in chain)]
             return carried(sections), frozenset(placed.key.models)
-    raise Refused(404, "not_found", f"there is no key {quoted(key)}", path="request.key")
+    hint = there_are(key, [each.id for each in config.placed_keys()], "key")
+    message = f"there is no key {quoted(key)}"
+    raise Refused(404, "not_found", message, path="request.key", remedy=hint)
 
 
 def _replayed(

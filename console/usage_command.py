@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 from console.gateway import Gateway, add_options
 from console.operating import operate, print_json, print_table
+from console.parser import Parser
 from console.tables import count, money, style, table
 from console.whereabouts import Nowhere, add_ledger_option, ledger_file
 from governance.usage import DIMENSIONS, BadQuestion, Sums, Usage, moment_us, usage
@@ -67,9 +68,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="penstock usage",
-        allow_abbrev=False,
         description="Sums requests, tokens and cost over the ledger. Times are UTC.",
         epilog=f"dimensions: {', '.join(DIMENSIONS)}",
     )

@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from console.parser import unreadable
 from store.places import CHECKOUT, places
 from store.sql import ledger_path
 
@@ -76,7 +77,7 @@ def _setting(
     try:
         root, flaws = document.compose(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise Nowhere(f"cannot read {config}: {error}") from error
+        raise Nowhere(unreadable(config, error)) from error
     if root is None:
         raise Nowhere(f"cannot read {config}: line {flaws[0].line}: {flaws[0].message}")
     wrong = {id(node): message for node, message, _ in document.expand(root, environ)}

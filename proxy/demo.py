@@ -331,13 +331,12 @@ def among(entry: dict[str, Any]) -> list[str]:
     decision = read(entry.get("decision", ""))
     if decision is None or not any(one.cost_nusd for one in decision.models):
         return []
-    said = " or ".join(
-        f"{one.model} (quality {one.quality / 1000:.2f}, {usd(one.cost_nusd)} expected)"
+    said = [
+        f"{one.model}, {usd(one.cost_nusd)} at quality {one.quality / 1000:.2f} expected"
         for one in decision.models
-    )
-    return [
-        row("chosen among", f"{said}: the cheapest within {decision.delta / 1000:.3f} of the best")
     ]
+    said.append(f"as the cheapest whose quality is within {decision.delta / 1000:.3f} of the best")
+    return [row("" if at else "chosen among", each) for at, each in enumerate(said)]
 
 
 REASONS = {

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from config.node import Entry, Node, items, text
-from config.problems import Path, nearest, quoted
+from config.problems import Path, nearest, quoted, there_are
 from config.scalars import NAME
 
 __all__ = ["Clash", "dangling", "references", "repeats"]
@@ -40,11 +40,9 @@ def dangling(
     if node is None or name is None or name in known or not re.fullmatch(shape, name):
         return
     meant = nearest(name, known)
-    some = ", ".join(quoted(each) for each in list(known)[:5])
-    more = ", …" if len(known) > 5 else ""
-    remedy = f"there are: {some}{more}" if known else f"no {kind} is defined"
+    remedy = "" if meant else there_are(name, known, kind)
     message = f"no {kind} named {quoted(node.raw)}"
-    yield Clash(path, node, message, "" if meant else remedy, nearest=meant)
+    yield Clash(path, node, message, remedy, nearest=meant)
 
 
 def repeats(path: Path, written: Node | None) -> Iterator[Clash]:

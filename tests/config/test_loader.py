@@ -60,10 +60,18 @@ def test_a_full_configuration_is_read_as_it_was_meant() -> None:
     assert [each.id for each in config.placed_keys()] == ["acme/no/helpdesk", "acme/no/other"]
 
 
-def test_an_empty_document_is_the_default_configuration() -> None:
-    """Nothing written is nothing changed: an empty file, a comment, or `{}`."""
-    for text in ("", "# nothing\n", "{}", "---\n", "~", "x-anchors: {a: 1}", "edge:\nmodels:\n"):
+def test_a_document_without_settings_is_the_default_configuration() -> None:
+    """Nothing set is nothing changed."""
+    for text in ("{}", "{} # nothing\n", "x-anchors: {a: 1}", "edge:\nmodels:\n"):
         assert load_text(text, source="f", environ={}).config.edge.workers == "auto"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "---\n", "~"])
+def test_a_file_that_is_empty_is_refused(text: str) -> None:
+    """It was most likely cut short, by a full disk or a command that failed, and would take everything away."""
+    with pytest.raises(ConfigError) as refused:
+        load_text(text, source="f", environ={})
+    assert str(refused.value) == "f:1: it is empty; write {} if nothing is to be set"
 
 
 @given(configurations(), st.sampled_from([True, False, None]))

@@ -46,6 +46,15 @@ async def test_a_key_from_its_making_to_its_end(operator: Api) -> None:
         assert not any(key.encode() in value for value in everything.values())
 
 
+async def test_a_list_says_when_it_is_empty_and_when_nobody_is_called_so(operator: Api) -> None:
+    """An empty table would leave open which of them it is."""
+    assert (await typed("key list empty")).out == "There are no keys.\n"
+    ended = await typed("key list acme/suport")
+    assert (ended.code, ended.out) == (2, "")
+    assert 'there is no team "acme/suport"; did you mean "support"?' in ended.err
+    assert "rpm " in (await typed("key list acme")).out
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -69,6 +78,7 @@ async def test_a_key_from_its_making_to_its_end(operator: Api) -> None:
         ("key revoke acme/support/nope", 2),
         ("key show nope", 2),
         ("key list a/b/c", 2),
+        ("key list nope", 2),
         ("key", 2),
         ("key burn x", 2),
     ],

@@ -95,6 +95,36 @@ async def test_exit_codes_mean_something(operator: Api, monkeypatch: pytest.Monk
     assert "wrong-token" not in ended.err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("config show model nope", 'models.nope: there is no model "nope"; there are: '),
+        ("config remove provider nope", 'providers.nope: there is no provider "nope"; there are: '),
+        ("key create nope/x/y", 'organizations.nope: there is no organization "nope"; there are: '),
+        ("deployment drain nope", 'models: there is no deployment "nope"; there are: '),
+        ("experiment show nope", 'experiments: there is no experiment "nope"; '),
+        ("experiment stop nope", 'experiments.nope: there is no experiment "nope"; '),
+        ("route simulate --model nope", 'there is no model or route "nope"; there are: '),
+        ("quota show teams:acme", 'scope: "teams:acme" is no scope; expected key:ORG/TEAM/NAME'),
+        ("quota show team:acme", 'organizations: "acme" is no team; expected organization/team'),
+        (
+            "key create acme/support/helpdesk",
+            'there is a key "acme/support/helpdesk" already; rotate it, or choose another name',
+        ),
+    ],
+)
+async def test_what_is_not_there_is_answered_with_what_there_is(
+    operator: Api, words: str, said: str
+) -> None:
+    """In the command's own words, and in none of the API's."""
+    ended = await typed(words)
+    assert ended.code == 2
+    first, *_ = ended.err.splitlines()
+    assert first.startswith(f"penstock {words.split(maxsplit=1)[0]}: ")
+    assert said in first
+    assert "GET" not in ended.err
+
+
 async def test_json_is_what_the_api_answers(operator: Api) -> None:
     """Of answers and of refusals."""
     assert (await typed("quota show org:acme --json")).json["scope"] == "org:acme"

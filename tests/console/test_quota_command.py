@@ -84,6 +84,11 @@ async def test_a_budget_is_raised_for_a_time(operator: Api) -> None:
     )
 
 
+async def test_that_nothing_happened_is_said(operator: Api) -> None:
+    """A table without rows would leave one wondering."""
+    assert (await typed("quota events")).out == "No threshold of a budget was reached.\n"
+
+
 async def test_events_are_listed(operator: Api) -> None:
     """The newest first, of one scope or of all."""
     for percent, key in ((50, "{c0}:s:team:acme/support"), (80, "{c0}:s:org:acme")):

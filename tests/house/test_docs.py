@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from config.loader import check_text
 from config.models import Config
+from console.cli import COMMANDS
 from loadtests.drills.faults import FAULTS as DRILLED
 from proxy.observe import METRICS
 from store.places import CHECKOUT
@@ -85,6 +86,11 @@ def launcher_verbs() -> list[str]:
     found = re.search(r'^verbs="([^"]+)"', launcher, re.MULTILINE)
     assert found
     return [verb for verb in found[1].split() if verb not in {"help", "version"}]
+
+
+def test_every_command_can_be_typed() -> None:
+    """What `console` can do is a verb of the launcher; `serve` is a role, which the supervisor starts."""
+    assert set(COMMANDS) - {"serve"} <= set(launcher_verbs())
 
 
 @pytest.mark.parametrize("verb", launcher_verbs())

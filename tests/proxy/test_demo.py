@@ -99,8 +99,9 @@ def test_what_was_expected_of_each_model_is_told(screen: Terminal) -> None:
     decision = Decision("cost_quality", "auto", ("river/north",), 0, models=models, delta=75)
     text = msgspec.json.encode(decision).decode()
     said = "\n".join(demo.explain([entry(decision=text, reason="score")], ANSWER, screen))
-    assert "ocean (quality 0.78, $0.009000 expected) or river (quality 0.75, $0.001000" in said
-    assert "the cheapest within 0.075 of the best" in said
+    assert "chosen among      ocean, $0.009000 at quality 0.78 expected" in said
+    assert "river, $0.001000 at quality 0.75 expected" in said
+    assert "as the cheapest whose quality is within 0.075 of the best" in said
     assert "good enough for a call of this level" in said
     assert demo.among(entry()) == []
 
