@@ -125,7 +125,7 @@ def _parser() -> (
     edge.add_argument(
         "--metrics",
         metavar="HOST:PORT",
-        help="serve its own metrics there, where no control collects them",
+        help="serve its own metrics at /metrics there, where no control collects them",
     )
 
     healthy = verbs.add_parser(

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from config.scalars import split_listen
+from proxy.exposition import CONTENT_TYPE, page
 
 if TYPE_CHECKING:
     from proxy.app import Edge
@@ -38,12 +39,18 @@ async def own_door(edge: "Edge") -> AsyncIterator[None]:
             return web.json_response({"status": edge.ready}, status=503)
         return web.json_response(edge.metrics.snapshot(edge.gate.boot.member))
 
+    async def metrics(_: web.Request) -> web.Response:
+        said = page(edge.metrics.snapshot(edge.gate.boot.member)) if edge.serving else b""
+        status = 200 if edge.serving else 503
+        return web.Response(status=status, body=said, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
     app = web.Application()
     app.add_routes(
         [
             web.get("/health/live", live),
             web.get("/health/ready", ready),
             web.get("/snapshot", snapshot),
+            web.get("/metrics", metrics),
         ]
     )
     runner = web.AppRunner(app, access_log=None)

@@ -69,6 +69,9 @@ async def test_its_own_metrics_may_have_a_port(
     async with ClientSession() as session:
         answer = await session.get(f"http://127.0.0.1:{port}/snapshot")
         assert (await answer.json())["boot"].startswith(made.replica)
+        scraped = await session.get(f"http://127.0.0.1:{port}/metrics")
+        assert scraped.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert "\npenstock_config_version 1\n" in await scraped.text()
     made.stop()
     assert await running == 0
 
