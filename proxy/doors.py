@@ -7,6 +7,7 @@ One table from path and method to a handler; whatever can spend goes to `proxy.e
 import json
 import re
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -93,7 +94,7 @@ class Doors:
                 path = message.url.raw_path
             methods = self._routes.get(path)
             if methods is None:
-                methods = self._named(path, message.path)
+                methods = self._named(path, message.path, message.method)
                 if methods is None:
                     return self._refuse(
                         request, 404, f"There is no route {_shown(path)} here.", "unknown_route"
@@ -109,22 +110,23 @@ class Doors:
             )
         return await handler(request)
 
-    def _named(self, path: str, target: str) -> dict[str, Handler] | None:
+    def _named(self, path: str, target: str, method: str) -> dict[str, Handler] | None:
         """Find the route of a path that names a model; None where there is none."""
         kept = _KEPT.fullmatch(path)
         if kept is not None:
             return self._kept.get(path.replace(kept["id"], "{id}", 1))
-        found = _NAMED.fullmatch(path)
+        found = _model_in(path)
         if found is None:
             return None
-        model, verb = unquote(found["model"]), found["verb"]
-        if verb is None:
-            return {"GET": self._model}
-        query = target.partition("?")[2]
-        if "alt=sse" in query.split("&") and f"{verb}?alt=sse" in VERBS:
-            verb = f"{verb}?alt=sse"
-        endpoint = VERBS.get(verb)
-        return None if endpoint is None else {"POST": self._spend(endpoint, model)}
+        model, verb = found
+        if "alt=sse" in target.partition("?")[2].split("&"):
+            endpoint = VERBS.get(f"{verb}?alt=sse") or VERBS.get(verb)
+        else:
+            endpoint = VERBS.get(verb)
+        if endpoint is not None:
+            return {"POST": self._spend(endpoint, model)}
+        # A colon that no verb of Gemini's follows is a part of the name.
+        return {"GET": self._model} if not verb or method == "GET" else None
 
     def _spend(self, endpoint: Endpoint, model: str = "") -> Handler:
         story = _STORIES.get(endpoint, Exchange)
@@ -257,6 +259,13 @@ _KEPT = re.compile(r"/v1/(?:files|batches)/(?P<id>[A-Za-z0-9_.-]{1,128})(?:/[a-z
 _NAMED = re.compile(r"/v1(?:beta1?)?/models/(?P<model>.+?)(?::(?P<verb>[a-zA-Z]+))?")
 # The version of Ollama's API that is spoken here.
 _OLLAMA_VERSION = "0.12.0"
+
+
+@lru_cache(maxsize=256)
+def _model_in(path: str) -> tuple[str, str] | None:
+    """Give the model that a path names and the verb behind its colon, which may be empty; None where it names none."""
+    found = _NAMED.fullmatch(path)
+    return None if found is None else (unquote(found["model"]), found["verb"] or "")
 
 
 def _spoken_by(request: Request) -> Protocol:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from loadtests.bench import gateway, held, nginx, report, tools, translations
+from loadtests.bench import gateway, held, nginx, protocols, report, tools, translations
 from loadtests.bench.figures import PARTS
 from loadtests.bench.ground import Ground, ending_in_order
 from loadtests.bench.measure import QUICK, Bench, Contestant, Effort, body_of, in_turn, rows_of
@@ -49,10 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
     said = sys.argv[1:] if arguments is None else arguments
     if said[:1] == ["translations"]:
         return translations.main(said[1:])
+    if said[:1] == ["protocols"]:
+        return protocols.main(said[1:])
     parser = argparse.ArgumentParser(
         prog="penstock bench",
         description="What a governed request costs, beside nginx; see loadtests/README.md.",
-        epilog="penstock bench translations: what a translated stream costs, beside one passed through.",
+        epilog="penstock bench protocols: what each protocol costs that passes, beside nginx;"
+        " penstock bench translations: what a translated stream costs, beside one passed through.",
     )
     parser.add_argument("--quick", action="store_true", help="one short run each: noisy")
     parser.add_argument("--runs", type=_count, help="runs per contestant (3)")

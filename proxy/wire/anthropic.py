@@ -149,8 +149,8 @@ def look_messages(body: bytes) -> Look:
     if len(doc.tools) > 2:
         likely += TOOLS_TOKENS
         bound += TOOLS_BOUND
-    if b"\\" in body and b"\\u" in body:
-        saved = escape_surplus(body)
+    saved = escape_surplus(body)
+    if saved:
         text = max(text - saved, 0)
         bound -= saved
     # What is yet to be kept hides nothing; whether the rest is well said is the vendor's to judge.

@@ -57,6 +57,7 @@ IMAGE_TOKENS = (516, 5_000)
 _KEYS = re.compile(rb'"(?:contents|generationconfig|generation_config)"')
 _CONFIGS = ("generationConfig", "generation_config")
 _CAPS = ("maxOutputTokens", "max_output_tokens")
+_SYSTEMS = ("systemInstruction", "system_instruction")
 # Tools that Google runs itself, and bills besides.
 _RUN_BY_CALLER = frozenset({"functionDeclarations", "function_declarations", "computerUse"})
 
@@ -137,7 +138,7 @@ def look_embed(body: bytes) -> Look:
             raise BadField("requests", "requests is empty; send at least one")
     elif "content" not in doc:
         raise BadField("content", "content is missing; add it", "missing")
-    size = len(body) - (escape_surplus(body) if b"\\u" in body else 0)
+    size = len(body) - escape_surplus(body)
     return Look(
         "",
         False,
@@ -186,44 +187,41 @@ _ANYS = msgspec.json.Decoder(list[dict[str, Raw]])
 
 def _look(body: bytes, *, stream: bool) -> Look:
     doc: _Request = decode(_REQUEST, body)
-    large = [
-        (name, raw)
-        for name, raw in (
-            ("contents", doc.contents),
-            ("tools", doc.tools),
-            ("systemInstruction", doc.systemInstruction),
-            ("system_instruction", doc.system_instruction),
-        )
-        if name == "contents" or len(raw) > SMALL_TOOLS
-    ]
+    system = doc.systemInstruction, doc.system_instruction
+    large = [("contents", doc.contents)]
+    if len(doc.tools) > SMALL_TOOLS:
+        large.append(("tools", doc.tools))
+    for name, raw in zip(_SYSTEMS, system, strict=True):
+        if len(raw) > SMALL_TOOLS:
+            large.append((name, raw))
     frame, cuts = carve(body, large)
-    configs = (doc.generationConfig, doc.generation_config)
-    given = [config for config in configs if config is not None]
-    if len(given) > 1:
+    config = doc.generationConfig or doc.generation_config
+    if doc.generationConfig is not None and doc.generation_config is not None:
         raise BadField(
             "generationConfig", "generationConfig is given in two spellings; keep one", "duplicate"
         )
     # Members of another case than ours are Google's own spellings, and no twins.
     plain = is_plain(
-        frame.replace(b'"generationConfig"', b'"generationconfig"'), _KEYS, 1 + len(given)
+        frame.replace(b'"generationConfig"', b'"generationconfig"'),
+        _KEYS,
+        1 + (config is not None),
     )
-    config = given[0] if given else _Config()
-    named = config.maxOutputTokens, config.max_output_tokens
-    caps = [
-        checked_cap("generationConfig.maxOutputTokens", cap) for cap in named if cap is not None
-    ]
-    choices = config.candidateCount or config.candidate_count or 1
+    caps: list[int] = []
+    choices = 1
+    if config is not None:
+        caps = [
+            checked_cap("generationConfig.maxOutputTokens", cap)
+            for cap in (config.maxOutputTokens, config.max_output_tokens)
+            if cap is not None
+        ]
+        choices = checked_choices(
+            "generationConfig.candidateCount", config.candidateCount or config.candidate_count or 1
+        )
     count, payload, likely, most = _measure(doc.contents)
-    text = (
-        len(doc.contents)
-        + len(doc.systemInstruction)
-        + len(doc.system_instruction)
-        + len(doc.tools)
-        - payload
-    )
+    text = len(doc.contents) + len(system[0]) + len(system[1]) + len(doc.tools) - payload
     bound = len(body) - payload + MESSAGE_BOUND * count + TEMPLATE_BOUND + TOOLS_BOUND + most
-    if b"\\" in body and b"\\u" in body:
-        saved = escape_surplus(body)
+    saved = escape_surplus(body)
+    if saved:
         text = max(text - saved, 0)
         bound -= saved
     kept = doc.cachedContent or doc.cached_content
@@ -234,7 +232,7 @@ def _look(body: bytes, *, stream: bool) -> Look:
         True,
         max(caps) if caps else None,
         ("generationConfig.maxOutputTokens",) if caps else (),
-        checked_choices("generationConfig.candidateCount", choices),
+        choices,
         None,
         (text + 3) // 4 + MESSAGE_TOKENS * count + likely,
         UNSEEN_TOKENS if kept else bound,
@@ -268,7 +266,8 @@ def rewrite(
         return body
     frame = seen.frame
     new = {"maxOutputTokens": b"%d" % output_cap}
-    for name in _CONFIGS:
+    # A frame in plain letters that does not name it has none.
+    for name in () if seen.plain and frame.find(b'"generation') < 0 else _CONFIGS:
         span = json_edit.locate(frame, name)
         if span is None:
             continue

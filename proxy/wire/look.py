@@ -413,6 +413,8 @@ def escape_surplus(text: bytes) -> int:
     An escape is six bytes for at most three. One right after another backslash may be no escape and is
     not counted, so the surplus is never too large.
     """
+    if _BACKSLASH not in text:
+        return 0
     escapes = text.count(b"\\u") - text.count(b"\\\\u")
     surplus = 3 * escapes
     if text.find(b"\\u0") >= 0 or text.find(b"\\ud") >= 0 or text.find(b"\\uD") >= 0:
@@ -509,6 +511,10 @@ def carve(
     body: bytes, members: Sequence[tuple[str, Raw]]
 ) -> tuple[bytes, tuple[tuple[int, int], ...]]:
     """Cut the values of these members out of the body: gives the frame, and the cuts as in `Look`."""
+    if len(members) == 1:
+        [(name, raw)] = members
+        start = place(body, b'"%b"' % name.encode(), raw, name)
+        return body[:start] + body[start + len(raw) :], ((start, len(raw)),)
     found = sorted(
         (place(body, b'"%b"' % name.encode(), raw, name), len(raw)) for name, raw in members
     )

@@ -18,7 +18,6 @@ exact for servers that send a token per event, and within the error of bytes/4 (
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -125,8 +124,7 @@ class _HasError(Struct, gc=False):
 
 _HAS_ERROR = msgspec.json.Decoder(_HasError)
 
-_DATA_LINE = re.compile(rb"(?:^|[\r\n])data:")
-_CR, _BRACE = b"\r{"
+_CR, _LF = b"\r\n"
 
 
 def _nobody(_: bytes) -> set[int]:
@@ -444,7 +442,7 @@ def never_finished(text: bytes) -> bool:
 
 
 def events_in(data: bytes) -> Iterator[bytes]:
-    """Cut into events, lazily in the common framing; the last may be unfinished."""
+    """Cut into events, lazily; the last may be unfinished."""
     if _CR in data:
         yield from sse.split(data)
         return
@@ -459,28 +457,40 @@ def events_in(data: bytes) -> Iterator[bytes]:
 
 def event_around(data: bytes, at: int) -> tuple[int, int]:
     """Say where the event that holds the byte `at` begins, and where the next one does."""
-    if _CR in data:
+    blank = b"\r\n\r\n" if _CR in data else b"\n\n"
+    size = len(blank)
+    # Not found is -1, and then the sum is less than the size.
+    begin = data.rfind(blank, 0, at) + size
+    end = data.find(blank, at) + size
+    begin = begin if begin >= size else 0
+    end = end if end >= size else len(data)
+    if size == 4 and not (
+        data.count(b"\r", begin, end)
+        == data.count(b"\n", begin, end)
+        == data.count(b"\r\n", begin, end)
+    ):
+        # Its lines do not all end with CR LF.
         begin = 0
         for event in sse.split(data):
-            if begin + len(event) > at:
-                return begin, begin + len(event)
-            begin += len(event)
-    begin = data.rfind(b"\n\n", 0, at) + 2
-    end = data.find(b"\n\n", at) + 2
-    return (begin if begin >= 2 else 0), (end if end >= 2 else len(data))
+            end = begin + len(event)
+            if end > at:
+                break
+            begin = end
+    return begin, end
 
 
 def payload_of(event: bytes) -> bytes:
-    """Take the data of one event, in the common case without decoding it."""
-    if event.startswith(b"data:") and event.count(b"\n") <= 2 and event.count(b"\r") <= 2:
-        return event[5:]
+    """Take the data of one event, in the common cases (one line of it, after its name or alone) without decoding it."""
+    at = event.find(b"\n") + 1 if event.startswith(b"event:") else 0
+    if event.startswith(b"data:", at):
+        line = event[at + 5 :].rstrip(b"\r\n")
+        if _LF not in line and _CR not in line:
+            return line
     return "\n".join([text for _, text in sse.decode(event + b"\n\n")]).encode()
 
 
 def _count_events(text: bytes) -> int:
-    if _CR in text:
-        return len(_DATA_LINE.findall(text))
-    return text.count(b"\ndata:") + text.startswith(b"data:")
+    return text.count(b"\ndata:") + text.count(b"\rdata:") + text.startswith(b"data:")
 
 
 def texts_in(value: Any) -> Iterator[str]:

@@ -94,9 +94,7 @@ def _look(body: bytes, doc: _Request, count: int, images: list[str]) -> Look:
     # -1 and -2 are Ollama's words for no cap.
     if doc.options is not None and doc.options.num_predict not in {None, -1, -2}:
         cap = checked_cap("options.num_predict", doc.options.num_predict or 0)
-    size = len(body) - sum(map(len, images))
-    if b"\\" in body and b"\\u" in body:
-        size -= escape_surplus(body)
+    size = len(body) - sum(map(len, images)) - escape_surplus(body)
     return Look(
         doc.model,
         doc.stream is not False,

@@ -131,7 +131,7 @@ _LISTS = msgspec.json.Decoder(list[list[int]])
 _ITEMS = msgspec.json.Decoder(list[str | dict[str, Any]])
 
 
-_QUOTE, _BACKSLASH, _BRACKET = b'"\\['
+_QUOTE, _BRACKET = b'"['
 
 # The members that matter, by kind: whoever reads another meaning into one gets past a limit.
 _CHAT_KEYS = re.compile(rb'"(?:m(?:odel|essages|ax_(?:completion_)?tokens)|stream(?:_options)?|n)"')
@@ -254,8 +254,8 @@ def look_chat(body: bytes) -> Look:
         text += len(doc.functions)
         bound += TOOLS_BOUND
     text += len(doc.response_format)
-    if _BACKSLASH in body and b"\\u" in body:
-        saved = escape_surplus(body)
+    saved = escape_surplus(body)
+    if saved:
         text = max(text - saved, 0)
         bound -= saved
     return Look(
@@ -459,9 +459,7 @@ def _measure_items(raw: Raw, param: str) -> tuple[int, int, int]:
 
 
 def _text_tokens(text: bytes, count: int) -> tuple[int, int]:
-    length = len(text)
-    if _BACKSLASH in text and b"\\u" in text:
-        length -= escape_surplus(text)
+    length = len(text) - escape_surplus(text)
     # An item is at least one token; two quotes and a separator of each are no text.
     return max((length - 3 * count + 3) // 4, count), length + MESSAGE_BOUND * count
 

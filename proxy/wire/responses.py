@@ -135,8 +135,8 @@ def look_response(body: bytes) -> Look:
     bound = len(body) - payload + MESSAGE_BOUND * count + TEMPLATE_BOUND + most
     if len(doc.tools) > 2:
         bound += TOOLS_BOUND
-    if b"\\" in body and b"\\u" in body:
-        saved = escape_surplus(body)
+    saved = escape_surplus(body)
+    if saved:
         text = max(text - saved, 0)
         bound -= saved
     tied = _tied(doc)

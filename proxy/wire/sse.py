@@ -13,6 +13,7 @@ follow then begins the next read as a blank line of its own, which means nothing
 """
 
 import re
+from collections.abc import Iterator
 from typing import Protocol
 
 __all__ = ["DamagedStream", "EventSplitter", "EventTooLong", "Splitter", "decode", "split"]
@@ -93,16 +94,14 @@ class EventSplitter:
             raise EventTooLong(f"an event is longer than {self._limit} bytes")
 
 
-def split(data: bytes) -> list[bytes]:
+def split(data: bytes) -> Iterator[bytes]:
     """Cut `data` into its events, each with the blank line that ends it; joined, they are `data`."""
-    events = []
     at = 0
     for end in _EVENT_END.finditer(data):
-        events.append(data[at : end.end()])
+        yield data[at : end.end()]
         at = end.end()
     if at < len(data):
-        events.append(data[at:])
-    return events
+        yield data[at:]
 
 
 def decode(data: bytes) -> list[tuple[str, str]]:

@@ -200,17 +200,18 @@ async def test_a_wrong_route_is_refused_before_its_body(
 async def test_the_models_are_those_of_the_key(edge: MakeEdge) -> None:
     """A list and single ones; what the key may not use does not exist for it."""
     rig = await edge(
-        models={"m": ["sim"], "org/n": ["sim"], "o": ["sim"]},
+        models={"m": ["sim"], "org/n": ["sim"], "o": ["sim"], "o:latest": ["sim"]},
         routes={"auto/coding": ["m"], "auto": ["o"]},
-        key={"models": ["org/n", "auto/coding"]},
+        key={"models": ["org/n", "o:latest", "auto/coding"]},
     )
     listed = await rig.ask(None, method="GET", path="/v1/models")
     assert listed.json["object"] == "list"
     assert [(one["id"], one["object"], one["owned_by"]) for one in listed.json["data"]] == [
         ("org/n", "model", "organization"),
+        ("o:latest", "model", "organization"),
         ("auto/coding", "model", "penstock"),
     ]
-    for name in ("org/n", "org%2Fn", "auto/coding"):
+    for name in ("org/n", "org%2Fn", "o:latest", "auto/coding"):
         one = await rig.ask(None, method="GET", path=f"/v1/models/{name}")
         assert (one.status, one.json["id"]) == (200, name.replace("%2F", "/"))
     for name in ("m", "auto", "nobody", "org", "%00", "m?x=1", "x" * 500):

@@ -47,10 +47,12 @@ _BYTES, _STRING = 6, 7
 class FrameSplitter:
     """Cuts a byte stream into frames, and checks them: headers (see `read_headers`) and payload, as they came."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_wanted")
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = bytearray()
+        # How much has to be there before it is worth a look: a frame's beginning, then all of it.
+        self._wanted = _PRELUDE.size
 
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
         """Take what was read; give the frames it completes. Raises `BadFrame`."""
@@ -58,31 +60,39 @@ class FrameSplitter:
 
     def frames(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Take what was read; yield the frames it completes, up to one that is bad. Raises `BadFrame`."""
-        held = self._held + data if self._held else data
-        size = len(held)
+        held = self._held
+        if held:
+            held += data
+            if len(held) < self._wanted:
+                return
+            data = bytes(held)
+            held.clear()
+        self._wanted = _PRELUDE.size
+        size = len(data)
         at = 0
-        while size - at >= 12:
-            total, headers, expected = _PRELUDE.unpack_from(held, at)
-            check = crc32(held[at : at + 8])
+        while size - at >= _PRELUDE.size:
+            total, headers, expected = _PRELUDE.unpack_from(data, at)
+            check = crc32(data[at : at + 8])
             if check != expected:
                 raise BadFrame("a frame's beginning does not match its checksum")
             if not 16 + headers <= total <= MAX_FRAME:
                 raise BadFrame("a frame says that it is too long")
             end = at + total
             if end > size:
+                self._wanted = total
                 break
             # The checksum of all goes on from that of the beginning.
-            rest = held[at + 8 : end - 4]
-            if crc32(rest, check) != _NUMBER.unpack_from(held, end - 4)[0]:
+            rest = data[at + 8 : end - 4]
+            if crc32(rest, check) != _NUMBER.unpack_from(data, end - 4)[0]:
                 raise BadFrame("a frame does not match its checksum")
             at = end
             headers += 4
             yield rest[4:headers], rest[headers:]
-        self._held = held[at:]
+        held += data[at:]
 
     def tail(self) -> bytes:
         """Give what is held: the begun frame that a stream ends with when it was cut."""
-        return self._held
+        return bytes(self._held)
 
 
 def read_headers(data: bytes) -> dict[str, str]:

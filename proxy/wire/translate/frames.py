@@ -2,8 +2,8 @@
 Streams cut into the JSON documents they carry, however the bytes arrive.
 
 `SseFrames` gives the data of each server-sent event. It takes the short way for what vendors write
-(``data: {…}``, alone or after an ``event:`` line, lines ending with LF) and reads everything else as
-the standard says: CR and CR LF, several data lines, comments, a byte order mark. Names of events are
+(``data: {…}``, alone or after an ``event:`` line, lines ending with LF or CR LF) and reads everything else as
+the standard says: CR, several data lines, comments, a byte order mark. Names of events are
 not given: wherever they matter, the document says its type itself.
 `LineFrames` gives the lines of newline-delimited JSON.
 """
@@ -45,7 +45,9 @@ class SseFrames:
             self._begun = True
             whole = whole.removeprefix(_BOM)
         if b"\r" in whole:
-            return _lines(whole)
+            whole = whole.replace(b"\r\n", b"\n")
+            if b"\r" in whole:
+                return _lines(whole)
         found: list[bytes] = []
         for event in whole.split(b"\n\n"):
             if event.startswith(b"data: "):
@@ -74,15 +76,15 @@ class LineFrames:
     __slots__ = ("_held", "_limit")
 
     def __init__(self, limit: int = MAX_HELD) -> None:
-        self._held = b""
+        self._held = bytearray()
         self._limit = limit
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take what was read; give the lines it completes, without blank ones."""
         *lines, last = data.split(b"\n")
         if lines and self._held:
-            lines[0] = self._held + lines[0]
-            self._held = b""
+            lines[0] = bytes(self._held) + lines[0]
+            self._held.clear()
         self._held += last
         if len(self._held) > self._limit:
             raise EventTooLong(f"a line is longer than {self._limit} bytes")
@@ -90,7 +92,8 @@ class LineFrames:
 
     def eof(self) -> list[bytes]:
         """Give the last line, which nothing ended, if there is one."""
-        held, self._held = self._held, b""
+        held = bytes(self._held)
+        self._held.clear()
         return [held] if held and not held.isspace() else []
 
 

@@ -99,7 +99,7 @@ def test_any_bytes_any_cuts(pieces: list[bytes]) -> None:
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
 def test_split_cuts_into_single_events(stream: bytes) -> None:
     """Joined they are the stream, and each holds at most one event."""
-    events = split(stream)
+    events = list(split(stream))
     assert b"".join(events) == stream
     assert all(len(decode(event)) <= 1 for event in events)
     assert [found for event in events for found in decode(event)] == decode(stream)

@@ -67,6 +67,18 @@ def test_frames_are_the_same_however_they_arrive() -> None:
     assert splitter.tail()
 
 
+def test_the_longest_frame_may_come_in_small_reads() -> None:
+    """Each byte is held once, however many reads a frame takes."""
+    stream = write_frame({":event-type": "a"}, b"x" * (16 << 20)) + write_frame({}, b"y")
+    splitter = FrameSplitter()
+    found = [
+        payload
+        for at in range(0, len(stream), 4096)
+        for _, payload in splitter.feed(stream[at : at + 4096])
+    ]
+    assert [len(payload) for payload in found] == [16 << 20, 1]
+
+
 def test_one_wrong_bit_anywhere_is_found() -> None:
     """That is what checksums are for; or the frame is not complete yet."""
     frame = write_frame({":event-type": "a"}, b'{"x":1}')
