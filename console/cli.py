@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         ),
         "usage": Command("console.usage_command", "sum tokens and cost, by model, team, key, …"),
         "ledger": Command("console.ledger_command", "prove the books; show one exchange"),
-        "serve": Command("console.control", "run the control role (the supervisor does)"),
+        "serve": Command("console.serve", "run the control role (the supervisor does)"),
     }
 )
 

@@ -1,9 +1,5 @@
 """
-The control role: the admin port, and the chores that keep the books and the leases in order.
-
-At the start the configuration file is checked before anything is touched: if it has mistakes they
-are printed, and nothing was changed.
-Then the admin port opens (live, not yet ready), and the chores begin:
+What the control role does on its own: the chores that keep the books and the leases in order.
 
 | chore | does | led |
 |---|---|---|
@@ -24,39 +20,27 @@ Then the admin port opens (live, not yet ready), and the chores begin:
 *Led* chores are done by one of several controls at a time; each of them bears a second leader.
 What is done in a cell, from the ledger to the alerts, is done in each, under a name of its own (`reaper.c1`), and led there.
 Ready means: the configuration is published and the store answers.
-
-On SIGTERM or SIGINT the port closes, the chores end, and what the stream still holds is drained, so
-that a gateway that ended in good order has whole books.
 """
 
-import argparse
 import asyncio
 import contextlib
 import logging
-import os
-import signal
 import socket
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import orjson
-import uvloop
-from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config import live
-from config.cells import cells_of, division_in, division_of
-from config.keys import BadKeySecret, KeySecrets, with_key_secret
-from config.loader import ConfigError, Loaded, former_documents, load_file, load_published, rekeyed
+from config.cells import division_in, division_of
+from config.keys import BadKeySecret, KeySecrets
+from config.loader import ConfigError, Loaded, load_published, rekeyed
 from config.models import Config
-from config.scalars import split_listen
-from console.admin import Door, check_listen, make_app
 from console.batches import Biller
 from console.board import Keeper
 from console.canaries import Canaries
@@ -72,12 +56,9 @@ from ratelimit.reports import STATES, Standing
 from ratelimit.upkeep import reap
 from store.cells import FIRST, Cell
 from store.election import Lease, lead
-from store.parent import end_with_parent
-from store.places import places
-from store.sql import BadLedgerUrl, LedgerUnreachable, ledger_path
-from store.topology import BadStoreUrl, client, target
+from store.sql import LedgerUnreachable
 
-__all__ = ["Control", "Options", "run", "serve"]
+__all__ = ["Control"]
 
 REAP_EVERY_S = 2.0
 TELL_EVERY_S = 1.0
@@ -90,167 +71,6 @@ LAST_DRAIN_S = 5.0
 _STORE_WITHIN_S = 2.0
 
 _log = logging.getLogger("penstock.control")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The command line of the control role, read; `ledger` is the database's file."""
-
-    redis: str = field(repr=False)
-    config_file: Path
-    listen: str | None
-    run_dir: Path
-    ledger: Path | None
-
-
-def run(argv: Sequence[str]) -> int:
-    """Run the control role until it is told to end: 0 ended as told, 1 failed, 2 misuse or mistakes."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    try:
-        options = _options(argv)
-        environ = with_key_secret(os.environ, places(os.environ).key_secret, make=True)
-        loaded = load_file(options.config_file, environ)
-        host, port = split_listen(options.listen or loaded.config.admin.listen)
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"configuration: {problem}", file=sys.stderr)
-        print("Nothing was changed.", file=sys.stderr)
-        return 2
-    except (BadStoreUrl, BadLedgerUrl, ValueError) as error:
-        print(f"penstock serve: {error}", file=sys.stderr)
-        return 2
-    token = loaded.config.admin.token
-    wrong = check_listen(host, None if token is None else token.reveal())
-    if wrong is not None:
-        print(f"penstock serve: {wrong}", file=sys.stderr)
-        return 2
-    for problem in loaded.problems:
-        _log.warning("configuration: %s", problem)
-    end_with_parent(os.environ)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(options, loaded, host, port, environ))
-    except (BadKeySecret, CannotMove) as error:
-        print(f"penstock serve: {error}", file=sys.stderr)
-        print("Nothing was changed.", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"penstock serve: cannot listen on {host}:{port}: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _options(argv: Sequence[str]) -> Options:
-    """Read the command line. Raises `BadStoreUrl` and `BadLedgerUrl`; ends the process on misuse."""
-    parser = argparse.ArgumentParser(
-        prog="penstock serve",
-        allow_abbrev=False,
-        description="Runs the control role: admin port, ledger, reaper. `penstock up` starts it.",
-    )
-    parser.add_argument(
-        "--redis",
-        metavar="URL",
-        help="redis://, redis+sentinel://, redis+cluster://, rediss for TLS, or unix:// (default: $REDIS_URL, then the embedded store)",
-    )
-    parser.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="what to publish"
-    )
-    parser.add_argument(
-        "--listen", metavar="HOST:PORT", help="the admin port (default: admin.listen)"
-    )
-    parser.add_argument(
-        "--run-dir",
-        type=Path,
-        metavar="DIR",
-        help="where the edges' sockets are (default: var/run)",
-    )
-    parser.add_argument(
-        "--ledger", metavar="URL", help="sqlite:PATH (default: store.ledger of the configuration)"
-    )
-    said = parser.parse_args(list(argv))
-    here = places(os.environ)
-    url = said.redis or os.environ.get("REDIS_URL") or here.store_url
-    target(url)
-    return Options(
-        redis=url,
-        config_file=said.config,
-        listen=said.listen,
-        run_dir=said.run_dir or here.run,
-        ledger=None if said.ledger is None else ledger_path(here.ledger_url(said.ledger)),
-    )
-
-
-async def serve(
-    options: Options, loaded: Loaded, host: str, port: int, environ: Mapping[str, str]
-) -> None:
-    """
-    Compose the role from its parts, and run it until SIGTERM or SIGINT.
-
-    Raises OSError for the port, and `BadKeySecret` when the keys in the store were hashed with a secret
-    that is not here.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    ledger = options.ledger or ledger_path(places(environ).ledger_url(loaded.config.store.ledger))
-
-    def connect(cell: Cell) -> Redis:
-        return client(options.redis, cell=cell)
-
-    stores = {cell: connect(cell) for cell in cells_of(loaded.config)}
-    store = stores[FIRST]
-    try:
-        async with contextlib.AsyncExitStack() as ours:
-            writers = [
-                await ours.enter_async_context(LedgerWriter(one, ledger, cell=cell))
-                for cell, one in stores.items()
-            ]
-            control = Control(
-                store,
-                writers[0],
-                loaded,
-                Fleet(options.run_dir),
-                environ,
-                end=stop.set,
-                alone=options.redis == places(environ).store_url,
-                former=lambda: former_documents(options.config_file, environ),
-                others=writers[1:],
-                connect=connect,
-            )
-            token = loaded.config.admin.token
-            door = Door(
-                token=None if token is None else token.reveal(),
-                not_ready=control.not_ready,
-                page=control.page,
-                client=store,
-                ledger=ledger,
-                environ=environ,
-                replica=control.replica,
-                stores=stores,
-            )
-            async with _listening(make_app(door), host, port) as bound, control.working():
-                _log.info("the control listens on %s:%d, its ledger is %s", host, bound, ledger)
-                await stop.wait()
-                _log.info("the control ends")
-            if control.refusal is not None:
-                raise control.refusal
-            await control.finish()
-    finally:
-        for one in stores.values():
-            await one.aclose()
-
-
-@contextlib.asynccontextmanager
-async def _listening(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Hold the admin port open; gives its number, which the system chooses for 0."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
 
 
 class Control:
@@ -305,8 +125,8 @@ class Control:
             lambda: None if self._config is None else self._config[0],
             replica=self.replica,
         )
-        # Whether the limits of the version that runs are not in all cells yet.
-        self._owed = False
+        # The last version whose limits are in all cells.
+        self._spread = 0
         dividing = (
             Chore("limits", self._catch_up),
             Chore("shares", lambda: self._led("shares", self._divide)),
@@ -377,7 +197,7 @@ class Control:
             async with asyncio.timeout(_STORE_WITHIN_S):
                 await self._store.ping()
         except (RedisError, OSError) as error:
-            return f"the store does not answer: {error}"
+            return f"the store does not answer: {str(error) or 'out of time'}"
         return None
 
     async def page(self) -> bytes:
@@ -450,23 +270,21 @@ class Control:
                     division = await divide(self._stores, divided_in(config), number, tries=2)
                     if division.silent != told:
                         told = division.silent
-                        names = ", ".join(map(str, told))
-                        _log.warning(
-                            "%s",
-                            f"no share grows: no answer from {names}"
-                            if told
-                            else "all cells answer",
-                        )
+                        if told:
+                            names = ", ".join(map(str, told))
+                            _log.warning("no share grows: no answer from %s", names)
+                        else:
+                            _log.info("all cells answer")
             await asyncio.sleep(DIVIDE_EVERY_S)
 
     async def _catch_up(self) -> None:
         """Write the limits into cells that did not answer when they were to."""
         while True:
-            if self._owed and self._config is not None:
+            if self._config is not None and self._config[1] != self._spread:
                 config, number = self._config
                 with contextlib.suppress(RedisError, OSError):
                     await put_limits(self._stores, config, number)
-                    self._owed = self._config != (config, number)
+                    self._spread = number
             await asyncio.sleep(DIVIDE_EVERY_S)
 
     async def _reap(self, cell: Cell, store: Redis) -> None:
@@ -496,16 +314,10 @@ class Control:
         """Publish the file unless it was before, then take every version as it comes."""
         try:
             await self._key_hashes()
-        except BadKeySecret as error:
-            # Every caller would be refused; nothing is published over what is there
-            self.refusal = error
-            self._end()
-            return
-        try:
             await self._move()
-        except CannotMove as error:
-            self.refusal = error
-            self._end()
+        except (BadKeySecret, CannotMove) as error:
+            # Every caller would be refused, or spend anew; nothing is published over what is there
+            self._refuse(error)
             return
         await live.publish_file(
             self._store,
@@ -518,6 +330,11 @@ class Control:
         async with contextlib.aclosing(live.watch(self._store)) as versions:
             async for version in versions:
                 await self._take(version)
+
+    def _refuse(self, why: BadKeySecret | CannotMove) -> None:
+        """End the role: it cannot do its work at all."""
+        self.refusal = why
+        self._end()
 
     async def _move(self) -> None:
         """Make it safe that the file has tenants lie in other cells than what runs."""
@@ -553,22 +370,22 @@ class Control:
             await live.acknowledge(self._store, self.replica, before, why)
             return
         if config.store.cells != len(self._stores):
-            self.refusal = CannotMove(
-                f"store.cells is {config.store.cells} in what runs, and {len(self._stores)} in the file:"
-                " write the same"
+            self._refuse(
+                CannotMove(
+                    f"store.cells is {config.store.cells} in what runs, and {len(self._stores)} in the file:"
+                    " write the same"
+                )
             )
-            self._end()
             return
         await live.note_cells(self._store, len(self._stores))
         written = 0
         try:
             written = await put_limits(self._stores, config, version.number)
-            self._owed = False
+            self._spread = version.number
         except (RedisError, OSError) as error:
             if len(self._stores) == 1:
                 raise
             # The other cells go on; this one gets them when it is back.
-            self._owed = True
             _log.warning("version %d has not reached every cell: %s", version.number, error)
         await live.acknowledge(self._store, self.replica, version.number, None)
         self._running = version
