@@ -16,6 +16,7 @@ from config.document import compose, expand
 from config.models import Config
 from config.node import whole
 from config.outline import organizations_in
+from config.problems import spell
 from config.section import MOST_CELLS
 from store.cells import Cell, cell
 
@@ -121,5 +122,6 @@ def moved(before: Division, after: Division) -> str:
         here = _lies(before.number, name, before.said[name])
         there = _lies(after.number, name, after.said[name])
         if here is not there:
-            return f"organizations.{name}.cell: {here.number} -> {there.number}"
+            where = spell(("organizations", name, "cell"))
+            return f"{where}: {here.number} -> {there.number}"
     return ""

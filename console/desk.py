@@ -15,7 +15,6 @@ the version.
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config import live
+from config.cells import Division, division_in, division_of, moved
 from config.changes import Edit, NoSuchPlace, NotEmpty, Taken, checked
 from config.differences import Difference, diff
 from config.document import TooDeep
@@ -36,7 +36,7 @@ from console.stores import in_each, put_limits
 from ratelimit.upkeep import living
 from store.cells import Cell
 
-__all__ = ["Desk", "Outcome", "Replica", "moment", "note_of", "refusals"]
+__all__ = ["Desk", "Outcome", "Replica", "moment", "note_of", "refusals", "require_cells"]
 
 TRIES = 20
 ASK_EVERY_S = 0.02
@@ -179,8 +179,7 @@ class Desk:
             before = await self.current()
             if asked.expected is not None and asked.expected != before.number:
                 raise await self._stale(asked.expected, before)
-            loaded, changes = await asyncio.to_thread(_made, make, before)
-            _require_cells(loaded, changes, len(self._stores))
+            loaded, changes = await asyncio.to_thread(self._made, make, before)
             if not changes:
                 return Outcome(before, False, (), loaded.problems, None, (), loaded)
             try:
@@ -204,6 +203,19 @@ class Desk:
             "others change the configuration all the time; try again",
             path="expected",
         )
+
+    def _made(self, make: Make, before: live.Version) -> tuple[Loaded, tuple[Difference, ...]]:
+        """Give a new configuration and how it differs; off the loop, for a document may be large."""
+
+        def made() -> tuple[Loaded, tuple[Difference, ...]]:
+            loaded = make(before.document)
+            return loaded, tuple(diff(before.document, loaded.document))
+
+        loaded, changes = refusals(made)
+        cells = len(self._stores)
+        said = division_in(before.document, self._environ).said if cells > 1 else {}
+        require_cells(Division(cells, said), loaded)
+        return loaded, changes
 
     async def _stale(self, expected: int, current: live.Version) -> Refused:
         """Say what changed since the version that a change was made from."""
@@ -291,31 +303,17 @@ class Desk:
             await asyncio.sleep(ASK_EVERY_S)
 
 
-def _require_cells(loaded: Loaded, changes: Sequence[Difference], cells: int) -> None:
-    """Refuse what would have tenants lie in other cells, under edges that run."""
-    elsewhere = [
-        each.path for each in changes if re.fullmatch(r"organizations\.[^.]+\.cell", each.path)
-    ]
-    if loaded.config.store.cells != cells:
-        elsewhere = ["store.cells"]
-    if elsewhere and (cells > 1 or elsewhere == ["store.cells"]):
-        raise Refused(
-            409,
-            "cells_are_fixed",
-            f"{elsewhere[0]}: this changes only while no edge runs",
-            path=elsewhere[0],
-        )
-
-
 def _behind(replicas: Sequence[Replica], number: int) -> list[Replica]:
     return [each for each in replicas if each.live and not each.runs(number)]
 
 
-def _made(make: Make, before: live.Version) -> tuple[Loaded, tuple[Difference, ...]]:
-    """Give a new configuration and how it differs; off the loop, for a document may be large."""
-
-    def made() -> tuple[Loaded, tuple[Difference, ...]]:
-        loaded = make(before.document)
-        return loaded, tuple(diff(before.document, loaded.document))
-
-    return refusals(made)
+def require_cells(before: Division, loaded: Loaded) -> None:
+    """Refuse what would have tenants lie in other cells, under edges that run."""
+    what = moved(before, division_of(loaded.config))
+    if what:
+        raise Refused(
+            409,
+            "cells_are_fixed",
+            f"{what}: this changes only while no edge runs",
+            path=what.partition(": ")[0],
+        )

@@ -229,7 +229,7 @@ async def test_tenants_lie_elsewhere_only_while_nothing_runs(api: Api) -> None:
     document = (await api.done("GET", CONFIG))["document"] + "store: {cells: 2}\n"
     body = {"document": document, "why": "more room", "expected": 1}
     said = await api.refused(409, "cells_are_fixed", "POST", APPLY, body)
-    assert said["message"] == "store.cells: this changes only while no edge runs"
+    assert said["message"] == "store.cells: 1 -> 2: this changes only while no edge runs"
     (problem,) = said["problems"]
     assert problem["path"] == "store.cells"
     assert problem["remedy"] == "stop every edge, change the file, and start again"

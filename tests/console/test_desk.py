@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config import live
-from config.differences import Difference
+from config.cells import Division
 from config.loader import load_text
 from console import desk
 from console.answers import Refused
@@ -139,22 +139,27 @@ async def test_a_fault_of_ours_shows_nothing(
 
 
 @pytest.mark.parametrize(
-    ("path", "cells", "refused"),
+    ("said", "count", "after", "refused"),
     [
-        ("organizations.acme.cell", 2, True),
-        ("organizations.acme.cell", 1, False),
-        ("organizations.acme.limits.rpm", 2, False),
-        ("organizations.globex", 2, False),
+        ({"acme": 0}, 2, "{acme: {cell: 1}}", "organizations.acme.cell: 0 -> 1"),
+        ({"acme.com": 0}, 2, "{acme.com: {cell: 1}}", 'organizations."acme.com".cell: 0 -> 1'),
+        ({"acme": 0}, 2, "{acme: {cell: 0}, other: {cell: 1}}", ""),
+        # By its name it lies in the first one of two.
+        ({"acme": None}, 2, "{acme: {cell: 0}}", ""),
+        ({"acme": None}, 2, "{acme: {cell: 1}}", "organizations.acme.cell: 0 -> 1"),
+        ({"acme": 0}, 3, "{acme: {cell: 0}}", "store.cells: 3 -> 2"),
     ],
 )
 def test_organizations_stay_in_their_cells_under_edges_that_run(
-    path: str, cells: int, refused: bool
+    said: dict[str, int | None], count: int, after: str, refused: str
 ) -> None:
-    """A new one may go anywhere, and with one cell it makes no difference."""
-    loaded = load_text(f"store: {{cells: {cells}}}\n", source="test", environ={})
-    changes = [Difference(path, None, 1)]
+    """A new one may go anywhere, and whoever only says where he lies does not move."""
+    text = f"store: {{cells: 2}}\norganizations: {after}\n"
+    loaded = load_text(text, source="test", environ={})
     if not refused:
-        desk._require_cells(loaded, changes, cells)
+        desk.require_cells(Division(count, said), loaded)
         return
-    with pytest.raises(Refused, match=r"organizations\.acme\.cell: this changes only while"):
-        desk._require_cells(loaded, changes, cells)
+    with pytest.raises(Refused) as told:
+        desk.require_cells(Division(count, said), loaded)
+    assert told.value.message == f"{refused}: this changes only while no edge runs"
+    assert told.value.more["problems"][0]["path"] == refused.partition(": ")[0]
