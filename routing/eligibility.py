@@ -190,7 +190,8 @@ class Pool:
             raise UnknownModel(name)
         if tag and not any(tag in option.tags for option in options):
             raise UnknownModel(name)
-        task = route.task or tag or None
+        # A tag that is no task says what is needed, not what the call is about.
+        task = route.task or (tag if tag in TASKS else None)
         return Asked(
             options,
             route.model_copy(

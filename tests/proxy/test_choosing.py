@@ -4,7 +4,11 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
+from proxy.wire.endpoints import ENDPOINTS
 from routing import board
+from routing.classify import classify
 from routing.decision import Decision, Scored, read
 from routing.lessons import Sums
 from tests.proxy.edge_rig import Rig
@@ -149,6 +153,38 @@ async def test_what_metadata_declares_is_obeyed_in_every_protocol_and_goes_no_fu
             assert sent.json == asked | ({holder: mine} if mine else {}) | (
                 {"model": "second"} if vendor != "google" else {}
             )
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("openai.chat", {"messages": [{"role": "user", "content": "Good morning"}], "model": "m"}),
+        ("openai.completions", {"prompt": "Good morning", "model": "m"}),
+        ("openai.responses", {"input": "Good morning", "model": "m"}),
+        (
+            "anthropic.messages",
+            {
+                "messages": [{"role": "user", "content": "Good morning"}],
+                "model": "m",
+                "max_tokens": 9,
+            },
+        ),
+        ("gemini.generate", {"contents": [{"parts": [{"text": "Good morning"}]}]}),
+    ],
+)
+def test_only_the_conversation_tells_what_a_call_is_about(
+    endpoint: str, body: dict[str, Any]
+) -> None:
+    """What stands beside it, in however short a request, are no words of it."""
+    look = next(row for row in ENDPOINTS if row.word == endpoint).look
+
+    def told(said: dict[str, Any]) -> tuple[str, float]:
+        sent = json.dumps(said).encode()
+        seen = look(sent)
+        return classify(sent, seen.cuts, seen.frame, tokens=10)
+
+    sums = {"metadata": {"note": "solve the equation 3x + 4 = 19 for x and prove it, def f(x):"}}
+    assert told(body | sums) == told(body)
 
 
 async def test_a_level_and_a_preference_choose_the_model(edge: Edge) -> None:

@@ -61,6 +61,14 @@ def test_names_are_models_first() -> None:
     assert [name for name in found.names() if found.is_route(name)] == ["auto", "auto/coding"]
 
 
+@pytest.mark.parametrize(("tag", "task"), [("tools", "tools"), ("vision", None), ("json", None)])
+def test_a_tag_behind_a_name_tells_the_task_where_it_is_one(tag: str, task: str | None) -> None:
+    """Any other says what a model must have, and what the call is about is told from the call."""
+    route = pool(TWO, {"smart": ["gpt-4o-mini"]}).asked(f"smart/{tag}", lambda _: True).route
+    assert route is not None
+    assert (route.tags, route.task) == ((tag,), task)
+
+
 @pytest.mark.parametrize("name", ["", "gpt", "gpt-4o-mini/openai", "AUTO", "gpt-4o-mini "])
 def test_other_names_are_unknown(name: str) -> None:
     """A deployment's id is no model."""
