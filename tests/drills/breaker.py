@@ -29,8 +29,7 @@ from ratelimit.asks import BATCH
 from tests.drills.server import scripts_of, server
 from tests.ratelimit import oracle
 from tests.ratelimit.cell import Cell, entry_of
-from tests.ratelimit.oracle import SECOND, Limits
-from tests.ratelimit.test_timelines import moment
+from tests.ratelimit.oracle import SECOND, Limits, moment
 
 BEGIN = moment(2026, 6, 17, 12)
 LEAST_BAD, PROBE = 4, 5

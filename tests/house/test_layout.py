@@ -34,7 +34,7 @@ UNMIRRORED = {
     },
     "proxy/__main__.py": "the command line, tested whole in tests/integration/test_up.py",
     "proxy/options.py": "a record without behaviour",
-    "proxy/relay.py": "one attempt, told as a part of its exchange in test_exchange.py and test_survival.py",
+    "proxy/relay.py": "one attempt, told as a part of its exchange in test_exchange.py, test_survival.py and test_leaving.py",
 }
 
 # Spelled apart, so that this file does not hold what it looks for.

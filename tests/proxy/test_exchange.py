@@ -1,7 +1,7 @@
 """
 The story of one request: what passes, what is changed on the way, what it is charged.
 
-How it survives failures is held in test_survival.py, what it makes of bad requests in test_bad_input.py.
+How it survives failures is held in test_survival.py, test_leaving.py and test_drain.py, what it makes of bad requests in test_bad_input.py.
 """
 
 import base64

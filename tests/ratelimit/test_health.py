@@ -5,8 +5,8 @@ import pytest
 from ratelimit.health import RAMP_US, WELL, KindHealth, decode_health
 from ratelimit.limits import deployment_key
 from tests.ratelimit.cell import Cell
+from tests.ratelimit.drive import NOW, Drive
 from tests.ratelimit.oracle import SECOND
-from tests.ratelimit.test_laws import NOW, Drive
 
 
 def test_what_is_well_has_nothing_to_tell() -> None:

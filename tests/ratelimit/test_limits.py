@@ -23,7 +23,8 @@ from ratelimit.limits import (
     scope_key,
 )
 from tests.ratelimit.cell import Cell
-from tests.ratelimit.test_laws import KEY, MONTH, NOW, Drive, moment, strict
+from tests.ratelimit.drive import KEY, MONTH, NOW, Drive, strict
+from tests.ratelimit.oracle import moment
 
 amounts = st.none() | st.integers(1, 10**6)
 limits = st.builds(

@@ -20,8 +20,8 @@ from ratelimit.upkeep import EPOCH_S
 from store.cells import FIRST
 from tests.console.conftest import entry
 from tests.ratelimit.cell import Cell
+from tests.ratelimit.drive import NOW, Drive, candidate, plan_of
 from tests.ratelimit.oracle import SECOND
-from tests.ratelimit.test_laws import NOW, Drive, candidate, plan_of
 
 GONE = Finding(fine=False, why="no_connection", took_us=900)
 THERE = Finding(fine=True, why="answered", took_us=1500)

@@ -10,7 +10,6 @@ After every step everything that the server holds is decoded and compared, and t
 
 import math
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -38,22 +37,16 @@ SCOPES = CALLER_SCOPES + USER_SCOPES + SERVING_SCOPES
 REPLICAS = ("r/0", "r/1")
 
 
-def moment(*date: int) -> int:
-    """Return a moment in the cell's microseconds."""
-    since = datetime(*date, tzinfo=UTC) - oracle.EPOCH
-    return int(since.total_seconds() * oracle.SECOND)
-
-
 # Around the ends of a day, a week, a month, a quarter, a year and a leap day, and of summer time.
 BEGINNINGS = [
-    moment(2024, 12, 31, 23, 59, 50),
-    moment(2025, 3, 2, 23, 59, 55),
-    moment(2028, 2, 29, 23, 59, 58),
-    moment(2026, 6, 17, 12, 0, 0),
-    moment(2026, 8, 31, 0, 0, 1),
-    moment(2026, 6, 30, 21, 59, 55),
-    moment(2026, 3, 29, 0, 59, 57),
-    moment(2026, 10, 24, 21, 59, 58),
+    oracle.moment(2024, 12, 31, 23, 59, 50),
+    oracle.moment(2025, 3, 2, 23, 59, 55),
+    oracle.moment(2028, 2, 29, 23, 59, 58),
+    oracle.moment(2026, 6, 17, 12, 0, 0),
+    oracle.moment(2026, 8, 31, 0, 0, 1),
+    oracle.moment(2026, 6, 30, 21, 59, 55),
+    oracle.moment(2026, 3, 29, 0, 59, 57),
+    oracle.moment(2026, 10, 24, 21, 59, 58),
 ]
 STEPS = [
     *(0, 0, 1, 400_000, 400_000, oracle.SECOND, oracle.SECOND, 5 * oracle.SECOND),
@@ -297,7 +290,7 @@ class Timeline:
         self.check()
 
     def do_wait(self, us: int) -> None:
-        self.now = max(self.now + us, moment(2024, 3, 1))
+        self.now = max(self.now + us, oracle.moment(2024, 3, 1))
 
     def do_configure(self, scope: str, data: st.DataObject) -> None:
         self.version += 1

@@ -14,8 +14,8 @@ import redis
 from ratelimit.limits import deployment_key
 from tests.ratelimit import oracle
 from tests.ratelimit.cell import Cell
+from tests.ratelimit.drive import NOW, Drive, candidate, plan_of
 from tests.ratelimit.oracle import HOUR, MINUTE, SECOND
-from tests.ratelimit.test_laws import NOW, Drive, candidate, plan_of
 
 FINE, FAILED, THROTTLED, ABSENT = 1, 2, 3, 4
 WHOLE, STREAM, TOOLS = 1, 2, 3

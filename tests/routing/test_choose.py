@@ -14,8 +14,8 @@ import redis
 
 from store import scripts
 from tests.ratelimit.cell import Cell
+from tests.ratelimit.drive import NOW, Drive, candidate, plan_of
 from tests.ratelimit.oracle import HOUR, MINUTE, SECOND, Limits
-from tests.ratelimit.test_laws import NOW, Drive, candidate, plan_of
 
 FINE, FAILED, THROTTLED = 1, 2, 3
 # A failure of the one ask that was to try it out.
