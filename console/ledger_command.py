@@ -1,13 +1,14 @@
-"""`penstock ledger`: `verify` proves the books, `show` tells what became of one exchange."""
+"""`penstock ledger`: `verify` proves the books, `show` tells what became of one exchange, `export` gives all of it away."""
 
 import argparse
 import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from redis.exceptions import RedisError
 
 from config import live
 from console.parser import Parser
+from console.spreadsheet import write
 from console.tables import count, money, style, table
 from console.whereabouts import (
     Nowhere,
@@ -25,9 +27,10 @@ from console.whereabouts import (
     redis_url,
 )
 from governance.exchanges import find_exchange, in_database
+from governance.exports import FIELDS, entries
 from governance.ledger import OUTCOMES
 from governance.reconcile import Balance, Verdict, verify
-from governance.usage import usd
+from governance.usage import BadQuestion, moment_us, usd
 from store.cells import FIRST, Cell
 from store.sql import BadLedgerUrl, LedgerUnreachable
 from store.topology import BadStoreUrl, client, target
@@ -45,6 +48,8 @@ _WORDS = {
 def run(argv: Sequence[str]) -> int:
     """Run the command: 0 it is so, 1 it is not, 2 misuse, 3 the store or the ledger is out of reach."""
     options = _parser().parse_args(argv)
+    if options.verb == "export":
+        return _export(options)
     try:
         url = redis_url(options.redis, options.config, os.environ, Path.cwd())
         where = str(target(url))
@@ -69,7 +74,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="penstock ledger")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verify | show")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verify | show | export")
     proof = verbs.add_parser(
         "verify",
         help="prove that the counters are what stream and database hold",
@@ -87,6 +92,27 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--json", action="store_true", help="print JSON")
         add_redis_option(each)
         add_ledger_option(each)
+    export = verbs.add_parser(
+        "export",
+        help="print every entry of a span of time, as CSV or JSON",
+        description="Prints the entries of the ledger in the order of time, for a spreadsheet, a warehouse or"
+        " a bill: one line each, corrections as lines of their own, so that costs add up. Only the database is"
+        " read. Exit code 3: it is out of reach.",
+        epilog="example: ./penstock ledger export --since 2026-11-01 --until 2026-12-01 > november.csv",
+    )
+    export.add_argument(
+        "--since", metavar="TIME", default="24h", help="as for `penstock usage` (default: 24h)"
+    )
+    export.add_argument(
+        "--until", metavar="TIME", help="the end, not included (default: everything since)"
+    )
+    export.add_argument(
+        "--format",
+        choices=["csv", "jsonl"],
+        default="csv",
+        help="csv with a head, or one JSON object per line (default: csv)",
+    )
+    add_ledger_option(export)
     return parser
 
 
@@ -103,6 +129,34 @@ async def _stores(url: str) -> AsyncIterator[dict[Cell, Redis]]:
         home = connected(FIRST)
         others = (await live.noted_cells(home))[1:]
         yield {FIRST: home} | {cell: connected(cell) for cell in others}
+
+
+# export...
+
+
+def _export(options: argparse.Namespace) -> int:
+    """Print every entry of a span."""
+    now = datetime.now(UTC)
+    try:
+        found: Iterator[dict[str, str | int]] = entries(
+            ledger_file(options.ledger, options.config, os.environ, Path.cwd()),
+            since_us=moment_us(options.since, now),
+            until_us=None if options.until is None else moment_us(options.until, now),
+        )
+        # Before anything is printed: a ledger that cannot be read gives no file that looks like an empty one
+        found = chain(list(islice(found, 1)), found)
+        if options.format == "csv":
+            write(FIELDS, (list(entry.values()) for entry in found), sys.stdout)
+        else:
+            for entry in found:
+                print(json.dumps(entry, ensure_ascii=False))
+    except (BadQuestion, BadLedgerUrl, Nowhere) as error:
+        print(f"penstock ledger: {error}", file=sys.stderr)
+        return 2
+    except LedgerUnreachable as error:
+        print(f"penstock ledger: {error}", file=sys.stderr)
+        return 3
+    return 0
 
 
 # verify...

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from urllib.parse import urlencode
 from console.gateway import Gateway, add_options
 from console.operating import operate, print_json, print_table
 from console.parser import Parser
+from console.spreadsheet import write
 from console.tables import count, money, style, table
 from console.whereabouts import Nowhere, add_ledger_option, ledger_file
 from governance.usage import DIMENSIONS, BadQuestion, Sums, Usage, moment_us, usage
@@ -42,8 +44,8 @@ def run(argv: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     if options.report is not None:
-        if options.by is not None or options.ledger is not None:
-            parser.error("--report asks the running gateway: leave --by and --ledger out")
+        if options.by is not None or options.ledger is not None or options.csv:
+            parser.error("--report asks the running gateway: leave --by, --ledger and --csv out")
         return operate("penstock usage", options, _report)
     now = datetime.now(UTC)
     try:
@@ -62,6 +64,10 @@ def run(argv: Sequence[str]) -> int:
         return 3
     if options.json:
         print(json.dumps(answer.as_json(), indent=2, ensure_ascii=False))
+    elif options.csv:
+        heads = (*answer.by, *(field.name for field in fields(Sums)), "cost_usd")
+        rows = answer.as_json()["rows"]
+        write(heads, ([row[name] for name in heads] for row in rows), sys.stdout)
     else:
         _print(answer)
     return 0
@@ -89,7 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--until", metavar="TIME", help="the end, not included (default: everything since)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print JSON")
+    shape.add_argument(
+        "--csv", action="store_true", help="print CSV: the rows with every sum, without the total"
+    )
     add_ledger_option(parser)
     add_options(parser, config=False)
     return parser

@@ -1,6 +1,8 @@
 """Laws of `penstock ledger`: equal is 0, different is 1 and says what, unreachable is 3."""
 
 import asyncio
+import csv
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from console.ledger_command import run
 from store.cells import FIRST
+from tests.console.conftest import AT_US
 
 Ledger = Any  # the fixture of this folder's conftest
 Call = Callable[..., Any]
@@ -25,6 +28,44 @@ def call(ledger: Ledger, redis_url: str) -> Call:
         return await asyncio.to_thread(run, [*argv, *places])
 
     return on_a_thread
+
+
+async def test_an_export_has_every_entry_of_its_span(
+    ledger: Ledger, capsys: pytest.CaptureFixture
+) -> None:
+    """As CSV and as JSON, corrections included: what is exported adds up to what is owed."""
+    await ledger.append("a.1", user="ann", cost_nusd=1_500_000_001)
+    await ledger.append("a.1+settle", user="ann", cost_nusd=-500_000_000)
+    await ledger.append("later.1", at_us=AT_US + 86_400_000_000, cost_nusd=7)
+    await ledger.drain()
+    span = ["--since", "2026-11-01", "--until", "2026-11-22T23:00", "--ledger", ledger.url]
+    assert await asyncio.to_thread(run, ["export", *span]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["attempt_id"], row["cost_usd"]) for row in rows] == [
+        ("a.1", "1.500000001"),
+        ("a.1+settle", "-0.500000000"),
+    ]
+    assert await asyncio.to_thread(run, ["export", *span, "--format", "jsonl"]) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [{name: str(value) for name, value in entry.items()} for entry in said] == rows
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["--since", "soon"], 2, "no time"),
+        (["--ledger", "mysql:x"], 2, "sqlite:"),
+        ([], 3, "no ledger"),
+    ],
+)
+def test_an_export_that_fails_prints_nothing(
+    argv: list[str], code: int, words: str, capsys: pytest.CaptureFixture
+) -> None:
+    """No head either: half a file would be taken for an empty one."""
+    assert run(["export", *argv]) == code
+    said = capsys.readouterr()
+    assert words in said.err
+    assert not said.out
 
 
 async def test_equal_books_are_0(ledger: Ledger, call: Call, capsys: pytest.CaptureFixture) -> None:

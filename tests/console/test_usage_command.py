@@ -1,5 +1,7 @@
 """Laws of `penstock usage`: what is printed is what the ledger holds."""
 
+import csv
+import io
 import json
 from typing import Any
 
@@ -58,6 +60,20 @@ async def test_json_for_programs(ledger: Ledger, capsys: pytest.CaptureFixture) 
     assert [row["team"] for row in answer["rows"]] == ["acme/sales", "acme/support"]
     assert answer["total"]["cost_nusd"] == 3_500_000_001
     assert answer["until"] == "2026-11-30T00:00:00Z"
+
+
+async def test_csv_for_spreadsheets(ledger: Ledger, capsys: pytest.CaptureFixture) -> None:
+    """Every sum with its plain number and no total, which would be added once more."""
+    await some_usage(ledger)
+    argv = ["--by", "team", "--since", "2026-11-01", "--csv", "--ledger", ledger.url]
+    assert run(argv) == 0
+    first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (first["team"], first["cost_usd"]) == ("acme/sales", "2.000000000")
+    assert (second["input_tokens"], second["errors"]) == ("1200", "1")
+    assert [*second] == [
+        *("team", "requests", "attempts", "input_tokens", "cached_tokens", "output_tokens"),
+        *("cost_nusd", "errors", "images", "audio_us", "characters", "search_units", "cost_usd"),
+    ]
 
 
 async def test_nothing_is_said_in_words(ledger: Ledger, capsys: pytest.CaptureFixture) -> None:
