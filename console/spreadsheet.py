@@ -1,4 +1,4 @@
-"""CSV that programs read back and that spreadsheets may open: RFC 4180 in UTF-8, with the line ends of Unix."""
+"""CSV that programs read back and that spreadsheets may open: RFC 4180 in UTF-8."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ def write(heads: Sequence[str], rows: Iterable[Sequence[str | int]], out: TextIO
     A text that a spreadsheet would run as a formula gets an apostrophe before it: names of users are what callers
     say they are. A number, negative or not, is none.
     """
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(heads)
     for row in rows:
         writer.writerow([_plain(value) for value in row])
