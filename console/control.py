@@ -44,7 +44,6 @@ from config.models import Config
 from console.batches import Biller
 from console.board import Keeper
 from console.canaries import Canaries
-from console.chores import Chore, Chores
 from console.metrics import Fleet, control_snapshot
 from console.probes import Prober, worst_standings
 from console.reckoner import Reckoner
@@ -55,6 +54,7 @@ from ratelimit.rebalancing import Overtaken, divide, divided_in
 from ratelimit.reports import STATES, Standing
 from ratelimit.upkeep import reap
 from store.cells import FIRST, Cell
+from store.chores import Chore, Chores
 from store.election import Lease, lead
 from store.sql import LedgerUnreachable
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from config.cells import cells_of
 from config.keys import BadKeySecret, KeySecrets, with_key_secret
@@ -54,6 +55,7 @@ from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import seed
 from routing.lessons import vote
 from store.cells import FIRST, Cell
+from store.chores import Chore, Chores
 from store.lane import Lane, LaneLost
 from store.places import places
 from store.topology import client as store_client
@@ -137,6 +139,15 @@ class Edge:
         self.tokens = Tokens(os.environ, clock=self.unix_time)
         # Why it cannot run at all, once that is known.
         self.refusal: str | None = None
+        self._chores = Chores(
+            (
+                Chore("tokens", self.tokens.run),
+                Chore("configuration", self._follow_configuration),
+                Chore("prices", self._follow_prices),
+                Chore("learning", lambda: self.learner.run(self._client)),
+            ),
+            foreseen=(OSError, RedisError),
+        )
         self._lag = self.metrics.histogram("penstock_loop_lag_seconds")
         self._tick: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
@@ -271,7 +282,9 @@ class Edge:
     def _gauges(self) -> dict[tuple[str, ...], float]:
         stats = self.gate.stats
         pool = self.pool
+        failures = self._chores.failures()
         return {
+            **{("penstock_edge_chore_failures_total", name): failures[name] for name in failures},
             ("penstock_in_flight",): len(self.exchanges),
             ("penstock_waiting",): self.gate.waiting,
             ("penstock_retries_total", "made"): self.retries.made,
@@ -323,16 +336,10 @@ class Edge:
             if not await self._may_go_on(_connected(settle_lane)):
                 return 0
             ours.push_async_callback(self._withdraw)
-            keeping = self.loop.create_task(self.tokens.run())
-            ours.push_async_callback(_ended, keeping)
-            following = self.loop.create_task(self._follow_configuration())
-            ours.push_async_callback(_ended, following)
+            chores = self.loop.create_task(self._chores.run())
+            ours.push_async_callback(_ended, chores)
             if not await self._may_go_on(self.configured.wait()):
                 return 0 if self.refusal is None else 2
-            pricing = self.loop.create_task(self._follow_prices())
-            ours.push_async_callback(_ended, pricing)
-            learning = self.loop.create_task(self.learner.run(self._client))
-            ours.push_async_callback(_ended, learning)
             settings = self.live.config
             self.access = AccessLog(
                 _access_path(settings.edge.access_log),
@@ -491,6 +498,7 @@ class Edge:
 
     async def _follow_prices(self) -> None:
         """Compile the configuration again when one of its price lists has ended."""
+        await self.configured.wait()
         while True:
             await asyncio.sleep(PRICES_S)
             live = self.live

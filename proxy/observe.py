@@ -144,6 +144,12 @@ METRICS = (
     ),
     Metric("penstock_waiting", "gauge", "Calls that wait for a place at a full deployment."),
     Metric("penstock_in_flight", "gauge", "Exchanges under way."),
+    Metric(
+        "penstock_edge_chore_failures_total",
+        "counter",
+        "What a worker does beside serving, begun anew after a failure: tokens, configuration, prices, learning.",
+        ("chore",),
+    ),
     Metric("penstock_tasks", "gauge", "Tasks of the event loops, ours and the libraries'."),
     Metric("penstock_client_connections", "gauge", "Open connections of callers."),
     Metric("penstock_upstream_connections", "gauge", "Connections to providers.", ("state",)),

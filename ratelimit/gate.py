@@ -40,6 +40,7 @@ from ratelimit.troubles import GateStats, Observe, StoreUnavailable, Troubles
 from ratelimit.upkeep import living, run
 from ratelimit.waiting import WaitingRoom
 from store.cells import FIRST, Cell
+from store.chores import Chore, Chores
 from store.lane import Lane
 
 # Progress goes with the beat: a crash may forget two seconds of a stream, of which half a one is for lags.
@@ -194,8 +195,14 @@ class Gate:
             await self._settling.replay_orphans()
         except (RedisError, OSError, hiredis.HiredisError) as error:
             raise StoreUnavailable(f"cannot reach the store: {error}") from error
-        self._spawn(self._beating())
-        self._spawn(self._room.listen(self._client, calls_of(self._replica, self._cell)))
+        calls = calls_of(self._replica, self._cell)
+        chores = Chores(
+            (
+                Chore("beats", self._beating),
+                Chore("calls", lambda: self._room.listen(self._client, calls)),
+            )
+        )
+        self._spawn(chores.run())
         self._tick = self._loop.call_later(WATCH_S, self._watch)
 
     async def drain(self, timeout_s: float) -> bool:

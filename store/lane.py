@@ -19,6 +19,7 @@ from typing import Any
 
 import hiredis
 
+from store.chores import Chore, Chores
 from store.finder import Finder, NoPrimary
 from store.target import Address, Target
 from store.wire import Callback, LaneLost, Wire, Word
@@ -76,7 +77,9 @@ class Lane:
                 await self._connect()
         except (OSError, TimeoutError, hiredis.HiredisError) as error:
             raise LaneLost(f"cannot reach the store at {self._target}: {error}") from error
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        # Whatever fails in it, it is begun anew: without it the hot path has no store.
+        keeper = Chores((Chore("lane", self._keep),))
+        self._keeper = asyncio.get_running_loop().create_task(keeper.run())
 
     async def close(self) -> None:
         """Close the connection and stop reconnecting."""

@@ -133,6 +133,25 @@ async def test_a_fault_of_ours_does_not_end_the_following(
     await eventually(lambda: rig.edge.live.version == 3)
 
 
+async def test_a_chore_that_fails_is_begun_anew(
+    edge: MakeEdge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that no longer heard of new versions would serve the old one for ever, and nobody would see it."""
+    rig = await edge(models={"m": ["sim"]})
+
+    async def failing(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("proxy.app.acknowledge", failing)
+        patched.setattr("proxy.app._quietly", lambda chore: chore)
+        await rig.publish(models={"n": ["sim"]})
+        await eventually(lambda: rig.edge._chores.failures()["configuration"] == 1)
+    await rig.publish(models={"o": ["sim"]})
+    await eventually(lambda: rig.edge.live.version == 3)
+    assert "chore configuration failed, again in" in caplog.text
+
+
 async def test_prices_that_end_are_looked_up_again(
     edge: MakeEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

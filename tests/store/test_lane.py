@@ -20,6 +20,7 @@ from store import lane as module
 from store import topology
 from store.lane import Lane, LaneLost
 from store.target import Address, Target
+from store.wire import Wire
 from tests.conftest import RedisServer
 from tests.store.peers import FakeRedis, Pipe, Scripted, gathered_errors, resp
 
@@ -273,6 +274,25 @@ async def test_a_server_that_hangs_up_at_once_does_not_end_the_keeper(
     server.cut()
     await ours.connected_again()
     assert server.connections == 6
+
+
+async def test_a_fault_of_ours_does_not_end_the_keeper(
+    fake: Make, lane: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker without its lane would answer nobody until somebody starts it anew."""
+    server = await fake(lambda _: PONG)
+    ours = await lane(server.url)
+    whole, faults = Wire.open, iter([RuntimeError("a fault of ours")])
+
+    async def once_failing(*args: Any, **options: Any) -> Wire:
+        for fault in faults:
+            raise fault
+        return await whole(*args, **options)
+
+    monkeypatch.setattr(Wire, "open", once_failing)
+    server.cut()
+    await ours.connected_again()
+    assert "chore lane failed" in caplog.text
 
 
 @pytest.mark.parametrize(

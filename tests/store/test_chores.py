@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from console.chores import Chore, Chores
+from store.chores import Chore, Chores
 
 
 class Pauses:

@@ -1,5 +1,5 @@
 """
-Chores: what the control role does on its own, each started again when it fails.
+Chores: what a role does on its own, each started again when it fails.
 
 The owner waits for all of them; they end only when it is cancelled, and it ends after them.
 """
