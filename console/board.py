@@ -1,5 +1,5 @@
 """
-The board's keeper: what the control's leader reads of deployments, budgets and lessons, and puts up twice a second (`routing.board`).
+The board's keeper: what the control's leader reads of deployments, budgets and lessons, and puts up (`routing.board`).
 
 Deployments are read each time; budgets in turns, so that ten thousand keys with budgets are no burden: a spent budget is felt within
 some seconds, long before it matters, since what must not be overspent is held by `admit` itself.

@@ -132,7 +132,7 @@ async def _facts(door: Door) -> Facts:
     """Return the facts of the board; none where nobody keeps one."""
     raw: Any = await door.client.get(board.BOARD)
     try:
-        return NO_FACTS if raw is None else board.decode(raw)
+        return NO_FACTS if raw is None else board.decode(raw)[0]
     except ValueError:
         return NO_FACTS
 

@@ -1,8 +1,8 @@
 """
 What this worker learns of models and tells the others, and what it knows from the board.
 
-Two things happen beside serving: twice a second the board is read (`routing.board`), and every two seconds what was seen of answers
-is sent (`routing.lessons`). Only calls that a policy scored are looked at, once, when they end.
+Beside serving, the board is read (`routing.board`) and followed from the moment on from which it holds, and every two seconds what was
+seen of answers is sent (`routing.lessons`). Only calls that a policy scored are looked at, once, when they end.
 
 Failure stance: while the store does not answer, the last board holds for ten seconds; what could not be sent is dropped.
 """
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 from redis.asyncio import Redis
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LOOKED_AT", "Learner", "defect_of", "defect_seen"]
 
-READ_EVERY_S: Final = 0.5
+READ_EVERY_S: Final = 0.4
 SEND_EVERY_S: Final = 2.0
 STALE_S: Final = 10.0
 LOOKED_AT: Final = 1024
@@ -56,34 +56,51 @@ class Learner:
         self.lessons = Lessons()
         # Its weights are read when they are first wanted: now, and not while a caller waits.
         classify(b"{}", tokens=0)
+        # The board as it was read last, when that was, and what it says, until it holds.
         self._raw = b""
         self._read_at = 0.0
+        self._coming: Facts | None = None
+        self._holds_at = 0.0
 
     async def run(self, client: Redis) -> None:
-        """Read the board and send lessons, for as long as it is let."""
-        send_at = monotonic() + SEND_EVERY_S
+        """Read the board, change to it when it holds, and send lessons, for as long as it is let."""
+        read_at = monotonic()
+        send_at = read_at + SEND_EVERY_S
         while True:
-            await asyncio.sleep(READ_EVERY_S)
+            next_at = read_at if self._coming is None else min(read_at, self._holds_at)
+            await asyncio.sleep(max(next_at - monotonic(), 0.0))
+            self.follow()
+            if monotonic() < read_at:
+                continue
+            read_at = monotonic() + READ_EVERY_S
             await self.read(client)
             if monotonic() >= send_at:
                 send_at = monotonic() + SEND_EVERY_S
                 await self.send(client)
 
+    def follow(self) -> None:
+        """Change to the facts that were read, if they hold by now."""
+        if self._coming is not None and monotonic() >= self._holds_at:
+            self.facts, self._coming = self._coming, None
+
     async def read(self, client: Redis) -> None:
         """Read the board; what is no board, or none at all, changes nothing until it is too old."""
         try:
-            raw: Any = await client.get(board.BOARD)
-            if raw is not None:
-                if raw != self._raw:
-                    self.facts, self._raw = board.decode(raw), raw
+            found = await board.read(client)
+            if found is not None:
                 self._read_at = monotonic()
+                if found.raw != self._raw:
+                    coming, from_us = board.decode(found.raw)
+                    self._raw, self._coming = found.raw, coming
+                    self._holds_at = self._read_at + (from_us - found.now_us) / 1e6
+                self.follow()
                 return
         except (RedisError, OSError):
             log.debug("the board cannot be read", exc_info=True)
         except ValueError:
             log.exception("the board cannot be understood")
         if self._raw and monotonic() - self._read_at > STALE_S:
-            self.facts, self._raw = board.stale(self.facts), b""
+            self.facts, self._raw, self._coming = board.stale(self.facts), b"", None
 
     async def send(self, client: Redis) -> None:
         """Send what was seen."""

@@ -1,8 +1,9 @@
 """
 The board: what is known of all models right now, put up by one control for every replica to read.
 
-It is one key with a version. A replica reads it twice a second, off the hot path, and decides by it until it has read the next:
-so two replicas that name the same version in `x-penstock-route` decide the same call alike.
+It is one key with a version, and with the moment from which that holds, by the store's clock: a second after it was put up. A replica
+reads it more than twice in that second, off the hot path, and changes to it in that moment. So all replicas decide by the same version at
+the same time, but for what the answer of a read takes; and two that name the same version in `x-penstock-route` decide the same call alike.
 
 Failure stance: a board passes away when nobody renews it for ten seconds. Then latencies and pressures are forgotten, because they
 are no longer true; what was learned of quality is kept, because it changes slowly; and the version is 0.
@@ -21,11 +22,13 @@ from routing.scoring import Facts, Lesson
 from store import scripts
 from store.cells import FIRST
 
-__all__ = ["BOARD", "Live", "decode", "encode", "publish", "stale"]
+__all__ = ["AHEAD_US", "BOARD", "Live", "Read", "decode", "encode", "publish", "read", "stale"]
 
 BOARD = f"{FIRST.tag}:board"
 LAST = f"{FIRST.tag}:board:last"
 KEEP_MS = 10_000
+AHEAD_US = 1_000_000
+"""How long before it holds a version is put up; replicas read it at least twice in this time."""
 _PRECISE = 10_000
 
 
@@ -63,12 +66,27 @@ def encode(lessons: Mapping[tuple[str, str], Sums], live: Live) -> bytes:
     return packed
 
 
-def decode(raw: bytes) -> Facts:
-    """Return the facts of a board as it lies in the store. Raises `ValueError` for what is none."""
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A board as it lies in the store, opaque, and what time it is there, in us since 2024-01-01."""
+
+    raw: bytes
+    now_us: int
+
+
+async def read(client: Redis, *, now: str = "") -> Read | None:
+    """Return what is up, None where nothing is. Raises what redis-py raises."""
+    script: Any = client.register_script(scripts.load("routing", "look").text)
+    raw, now_us = await script(keys=[BOARD], args=[now])
+    return None if raw is None else Read(raw, int(now_us))
+
+
+def decode(raw: bytes) -> tuple[Facts, int]:
+    """Return the facts of a board as it lies in the store, and from when on they hold, in us since 2024-01-01. Raises `ValueError` for what is none."""
     try:
-        version, content = msgpack.unpackb(raw, raw=True)
+        version, content, from_us = msgpack.unpackb(raw, raw=True)
         rows, speed, ttft, pressures = msgpack.unpackb(content)
-        return Facts(
+        facts = Facts(
             version=int(version),
             lessons={
                 (model, task): Lesson(*(value / _PRECISE for value in sums))
@@ -78,6 +96,7 @@ def decode(raw: bytes) -> Facts:
             tpot_us={model: float(us) for model, us in speed},
             pressures={scope: part / 1000 for scope, part in pressures},
         )
+        return facts, int(from_us)
     except (TypeError, ValueError, msgpack.UnpackException) as error:
         raise ValueError(f"not a board: {error}") from error
 
@@ -87,7 +106,11 @@ def stale(facts: Facts) -> Facts:
     return Facts(version=0, lessons=facts.lessons, tpot_us=facts.tpot_us)
 
 
-async def publish(client: Redis, content: bytes) -> int:
-    """Put a content up; return its version. Raises what redis-py raises."""
+async def publish(client: Redis, content: bytes, *, ahead_us: int = AHEAD_US, now: str = "") -> int:
+    """
+    Put a content up, to hold in `ahead_us`; return the version that is up, which is the former one while that does not hold yet.
+
+    Raises what redis-py raises.
+    """
     script: Any = client.register_script(scripts.load("routing", "publish").text)
-    return int(await script(keys=[BOARD, LAST], args=[content, KEEP_MS]))
+    return int(await script(keys=[BOARD, LAST], args=[now, content, KEEP_MS, ahead_us]))

@@ -10,12 +10,7 @@ local HALF_LIFE = 21600000000
 local MOST_CALLS, MOST_TOKENS = 400, 100000
 local KEEP_S = 2592000
 
--- Takes the override of the tests ("" asks the server). Returns now.
-local function moment(override)
-  if override ~= '' then return tonumber(override) end
-  local t = redis.call('TIME')
-  return (t[1] - 1704067200) * 1000000 + t[2]
-end
+--- @include moment
 
 -- Takes a lesson, the places of a count and of what belongs to it, and the most that may be counted.
 local function bounded(l, count, part, most)

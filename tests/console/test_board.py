@@ -96,7 +96,7 @@ async def test_the_board_says_what_the_store_holds(redis_client: Redis) -> None:
     await lessons.send(redis_client, NOON.timestamp())
     version = await keeper.publish(NOON)
     raw: Any = await redis_client.get(board.BOARD)
-    facts = board.decode(raw)
+    facts, _ = board.decode(raw)
     assert facts.version == version == await keeper.publish(NOON + timedelta(seconds=1))
     assert facts.lessons["m", ALL].defects == pytest.approx(1.0, rel=1e-3)
     assert facts.pressures == {}

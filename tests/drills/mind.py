@@ -2,8 +2,8 @@
 `python -m tests.drills.mind`: whether eight replicas decide as one.
 
 One trace of calls (arrivals, tasks, complexities, levels) goes through one replica, and then through eight in turns, in simulated time and with the
-scripts and the scorer as they run. Each replica compiles the configuration for itself, and reads the board when it is its turn to, so that the eight
-know different versions of it for up to half a second; what is exact (in flight, limits, latencies) they share in the store.
+scripts and the scorer as they run. Each replica compiles the configuration for itself, and reads the board when it is its turn to, at another moment
+than the others; what is exact (in flight, limits, latencies) they share in the store.
 
 Told are the share of calls that got the same deployment, how far the load of any deployment is from what one replica gave it, and how often a vendor
 was asked for more than it grants, by a count of the drill's own: this must not happen at all.
@@ -29,8 +29,10 @@ from config.keys import KeySecrets
 from config.loader import load_text
 from config.models import Config
 from config.wishes import Wishes
+from console.board import PUBLISH_EVERY_S
 from loadtests.drills import report
 from loadtests.tables import lined_up
+from proxy.learning import READ_EVERY_S
 from proxy.live import Live, Offer
 from proxy.observe import Metrics
 from proxy.wire.endpoints import ENDPOINTS
@@ -47,7 +49,7 @@ from tests.ratelimit.cell import entry_of
 REPLICAS = (1, 8)
 BEGIN_US = 90_000_000_000_000
 SECOND_US = 1_000_000
-BOARD_US = 500_000
+PUBLISH_US, READ_US = (int(every_s * SECOND_US) for every_s in (PUBLISH_EVERY_S, READ_EVERY_S))
 LIFE_US = 3_600 * SECOND_US
 CHAT = next(one for one in ENDPOINTS if one.word == "openai.chat")
 KEY = "sk-drill-mind-0123456789"
@@ -141,6 +143,7 @@ class Fleet:
             name: client.script_load(scripts.load("ratelimit", name).text)
             for name in ("admit", "settle", "beat", "seed")
         }
+        self._publish = client.script_load(scripts.load("routing", "publish").text)
         config = configuration()
         for key, packed in limits.records(config, 1):
             client.evalsha(self._shas["seed"], 1, key, 1, packed)
@@ -150,9 +153,10 @@ class Fleet:
             client.evalsha(self._shas["beat"], 1, FIRST.beats, BEGIN_US, boot.member, LIFE_US, 1)
         self._offers = [_offer(config) for _ in range(replicas)]
         self._facts: list[Facts] = [NO_FACTS] * replicas
+        # What each replica has read last, and from when on that holds.
+        self._coming: list[tuple[Facts, int]] = [(NO_FACTS, 0)] * replicas
         self._numbers = [[0, 0] for _ in range(replicas)]
         self._lessons: dict[tuple[str, str], Sums] = defaultdict(Sums)
-        self._board = NO_FACTS
         self._in_flight: Counter[str] = Counter()
         self._asked: dict[str, list[int]] = defaultdict(list)
 
@@ -160,19 +164,22 @@ class Fleet:
         """Send every call through the replicas in turns, and settle each when it is over."""
         running: list[tuple[int, int, Any]] = []
         chosen, most, refused = [], 0, 0
-        next_board, versions = BEGIN_US, 0
-        reads = [BEGIN_US + BOARD_US * n // len(self._boots) for n in range(len(self._boots))]
+        # The control, and each replica at another moment than the others.
+        count = len(self._boots)
+        turns = [(BEGIN_US, -1), *((BEGIN_US + READ_US * n // count, n) for n in range(count))]
+        heapq.heapify(turns)
         for number, one in enumerate(arrivals):
             while running and running[0][0] <= one.at_us:
                 self._settle(*heapq.heappop(running)[2])
-            while next_board <= one.at_us:
-                versions += 1
-                self._board = self._look(versions)
-                next_board += BOARD_US
-            replica = number % len(self._boots)
-            while reads[replica] <= one.at_us:
-                self._facts[replica] = self._board
-                reads[replica] += BOARD_US
+            while turns[0][0] <= one.at_us:
+                at_us, who = turns[0]
+                if who < 0:
+                    self._put_up(at_us)
+                else:
+                    self._read(who, at_us)
+                heapq.heapreplace(turns, (at_us + (PUBLISH_US if who < 0 else READ_US), who))
+            replica = number % count
+            self._follow(replica, one.at_us)
             where = self._admit(replica, number, one)
             chosen.append(where)
             if where:
@@ -185,8 +192,8 @@ class Fleet:
             self._settle(*heapq.heappop(running)[2])
         return Outcome(tuple(chosen), most, refused)
 
-    def _look(self, version: int) -> Facts:
-        """Return the board as the control would put it up now."""
+    def _put_up(self, at_us: int) -> None:
+        """Put the board up as the control would do it now."""
         ttft: dict[str, float] = {}
         for deployment, model in self._models.items():
             packed: Any = self._client.hmget(limits.deployment_key(deployment), ["l2", "s2"])
@@ -194,7 +201,20 @@ class Fleet:
             if known > 0:
                 ttft[model] = min(ttft.get(model, known), known)
         content = board.encode(self._lessons, board.Live(ttft, {}))
-        return board.decode(msgpack.packb([version, content]))
+        said = (at_us, content, LIFE_US // 1000, board.AHEAD_US)
+        self._client.evalsha(self._publish, 2, board.BOARD, board.LAST, *said)
+
+    def _read(self, replica: int, at_us: int) -> None:
+        """Read it as a replica would; what it read before may hold by now."""
+        self._follow(replica, at_us)
+        raw: Any = self._client.get(board.BOARD)
+        if raw is not None:
+            self._coming[replica] = board.decode(raw)
+
+    def _follow(self, replica: int, at_us: int) -> None:
+        facts, from_us = self._coming[replica]
+        if from_us <= at_us:
+            self._facts[replica] = facts
 
     def _admit(self, replica: int, number: int, one: Arrival) -> str:
         offer = self._offers[replica]

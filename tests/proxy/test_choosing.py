@@ -223,14 +223,14 @@ async def test_what_is_on_the_board_changes_the_choice_of_every_edge(edge: Edge)
     calm = ("x-prefer-cost: high",)
     assert (await served(rig, chat("smart"), *calm))[0] == "large"
     pressed = board.Live({}, {"key:acme/support/helpdesk": 1.0})
-    version = await board.publish(rig.redis, board.encode({}, pressed))
+    version = await board.publish(rig.redis, board.encode({}, pressed), ahead_us=0)
     await rig.edge.learner.read(rig.redis)
     model, route = await served(rig, chat("smart"), *calm)
     assert model == "small"
     assert route.endswith(f"delta=0.600; board={version}")
     task = route.partition("task=")[2].partition(";")[0]
     disliked = {("large", task): Sums(calls=400, votes=400, score=0)}
-    await board.publish(rig.redis, board.encode(disliked, board.Live({}, {})))
+    await board.publish(rig.redis, board.encode(disliked, board.Live({}, {})), ahead_us=0)
     await rig.edge.learner.read(rig.redis)
     assert (await served(rig, chat("smart"), *calm))[0] == "small"
     await rig.redis.delete(board.BOARD)

@@ -69,6 +69,9 @@ async def test_what_is_on_the_board_is_known_until_it_is_too_old(
     live = board.Live({"m": 5.0}, {"org:o": 1.0})
     version = await board.publish(redis_client, board.encode({("m", ""): Sums(calls=1)}, live))
     await learner.read(redis_client)
+    assert learner.facts is NO_FACTS
+    clock[0] += board.AHEAD_US / 1e6
+    learner.follow()
     facts = learner.facts
     assert (facts.version, facts.ttft_us) == (version, {"m": 5.0})
     await learner.read(redis_client)

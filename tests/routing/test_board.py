@@ -1,7 +1,5 @@
 """The board: what is put up is what everybody reads, under a version that says so."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,10 +18,14 @@ LIVE = board.Live({"m": 250_000.0, "n": 0.0}, {"team:acme/t": 0.25, "org:acme": 
 
 async def test_what_is_put_up_is_read(redis_client: Redis) -> None:
     """Latencies and pressures that are nothing are not written; the time per token is that over all tasks."""
-    version = await board.publish(redis_client, board.encode(LESSONS, LIVE))
-    raw: Any = await redis_client.get(board.BOARD)
+    version = await board.publish(redis_client, board.encode(LESSONS, LIVE), now="5000")
+    found = await board.read(redis_client, now="7000")
+    assert found is not None
+    assert found.now_us == 7000
     lesson = Lesson(4, 1, 2, 1.5, 125)
-    assert board.decode(raw) == Facts(
+    facts, from_us = board.decode(found.raw)
+    assert from_us == 5000 + board.AHEAD_US
+    assert facts == Facts(
         version=version,
         lessons={("m", "coding"): lesson, ("m", ALL): lesson},
         ttft_us={"m": 250_000.0},
@@ -36,11 +38,28 @@ async def test_what_is_put_up_is_read(redis_client: Redis) -> None:
 async def test_a_version_stands_for_one_content(redis_client: Redis) -> None:
     """The same content keeps its version; another one, also after the board has passed away, gets the next."""
     one, other = board.encode(LESSONS, LIVE), board.encode({}, LIVE)
-    first = await board.publish(redis_client, one)
-    assert await board.publish(redis_client, one) == first
-    assert await board.publish(redis_client, other) == first + 1
+
+    async def put_up(content: bytes, at_us: int) -> int:
+        return await board.publish(redis_client, content, ahead_us=10, now=str(at_us))
+
+    first = await put_up(one, 100)
+    assert await put_up(one, 110) == first
+    assert await put_up(other, 110) == first + 1
     await redis_client.delete(board.BOARD)
-    assert await board.publish(redis_client, one) == first + 2
+    assert await put_up(one, 110) == first + 2
+
+
+async def test_a_version_is_up_until_it_holds(redis_client: Redis) -> None:
+    """Whoever reads more often than that misses none, and all change in the same moment; a clock that steps back holds nobody up."""
+    one, other = board.encode(LESSONS, LIVE), board.encode({}, LIVE)
+    first = await board.publish(redis_client, one, now="5000000")
+    just_before = str(5_000_000 + board.AHEAD_US - 1)
+    assert await board.publish(redis_client, other, now=just_before) == first
+    found = await board.read(redis_client, now=just_before)
+    assert found is not None
+    assert board.decode(found.raw)[0].version == first
+    assert await board.publish(redis_client, other, now=str(5_000_000 + board.AHEAD_US)) > first
+    assert await board.publish(redis_client, one, now="1000000") == first + 2
 
 
 def test_the_same_facts_are_the_same_bytes() -> None:
