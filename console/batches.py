@@ -6,27 +6,33 @@ A batch that has ended is billed by the lines of its output file, at the prices 
 The correction is a settlement in a book of its own (`boot_of("batch.<id>")`): it finds there what was charged, applies the
 difference, and finds that it did so when it is sent again, whoever sends it.
 
+A batch whose edge died before it had written down the vendor's word, or lost that word, is looked for in the vendor's list: what was
+begun there for a file of the same owner, and is nobody's yet, is what was wanted.
+Where nothing was begun, what was charged in advance is given back.
+
 Failure stance: a provider that cannot be asked is asked again; a batch stays charged with its advance until its output is known.
 """
 
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from time import time_ns
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import aiohttp
+import msgpack
 import msgspec
 from redis.asyncio import Redis
 
 from config.models import Config
 from config.providers import Provider
+from config.vendors import credential_of, dialect_of
 from governance import kept as shelf
-from governance.batches import ENDED, Bill, LineUsage, read_bill, usage_of
-from governance.kept import Kept
+from governance.batches import ENDED, Bill, LineUsage, read_bill, usage_of, write_bill
+from governance.kept import Kept, Wanted
 from governance.ledger import Entry, encode
 from ratelimit.asks import BATCHED, Settlement, boot_of, settle_command
 from ratelimit.limits import Plan
@@ -34,6 +40,7 @@ from routing.catalogue import Rates, cost_nusd
 from routing.eligibility import Pool
 from store import scripts
 from store.cells import Cell, cell
+from store.sql import LedgerUnreachable
 
 __all__ = ["Biller"]
 
@@ -46,6 +53,11 @@ OUTPUT_WITHIN_S = 600.0
 MOST_LINE = 64 << 20
 # Older than this no vendor knows a batch any more: what was charged in advance stays.
 PATIENCE_S = 60 * 86_400
+# How much later than an edge's own deadline nothing more comes of a request; and how far a vendor's clock may be from ours.
+MARGIN_S = 60
+SKEW_S = 300
+PAGE = 100
+MOST_PAGES = 200
 
 _log = logging.getLogger("penstock.batches")
 
@@ -55,11 +67,32 @@ class _Batch(msgspec.Struct):
     output_file_id: str | None = None
 
 
+class _Begun(msgspec.Struct):
+    id: str
+    input_file_id: str = ""
+    endpoint: str = ""
+    created_at: int = 0
+
+
+class _Page(msgspec.Struct):
+    data: list[msgspec.Raw]
+    has_more: bool = False
+
+
 _BATCH = msgspec.json.Decoder(_Batch)
+_BEGUN = msgspec.json.Decoder(_Begun)
+_PAGE = msgspec.json.Decoder(_Page)
+# What may be otherwise the next time.
+_LATER = (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError)
+Entries = Callable[[str], Awaitable[list[dict[str, str | int]]]]
 
 
 class Biller:
-    """Bills batches: `store` knows whose they are, `cells` have what they were charged; `config` is what runs, `unix_s` the clock."""
+    """
+    Bills batches: `store` knows whose they are, `cells` have what they were charged; `config` is what runs, `unix_s` the clock.
+
+    `entries` gives what the ledger has of a request.
+    """
 
     def __init__(
         self,
@@ -68,12 +101,14 @@ class Biller:
         config: Callable[[], Config | None],
         *,
         replica: str,
+        entries: Entries,
         unix_s: Callable[[], int] = lambda: time_ns() // 10**9,
     ) -> None:
         self._store = store
         self._cells = cells
         self._config = config
         self._replica = replica
+        self._entries = entries
         self._unix_s = unix_s
         self.billed = 0
 
@@ -89,15 +124,25 @@ class Biller:
         if config is None:
             return
         now_s = self._unix_s()
+        wanted = [one for one in await shelf.wanted(self._store) if _is_late(config, one, now_s)]
         due = [one async for one in shelf.due(self._store, now_s)]
-        if not due:
+        if not due and not wanted:
             return
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+            for late in wanted:
+                try:
+                    await self._find_out(session, config, late)
+                except (*_LATER, LedgerUnreachable) as error:
+                    _log.warning(
+                        "what became of batch %s is not known yet: %s",
+                        late.attempt_id,
+                        type(error).__name__,
+                    )
             for one in due:
                 await shelf.look_at(self._store, one.id, now_s + LOOK_EVERY_S)
                 try:
                     await self._look(session, config, one)
-                except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError) as error:
+                except _LATER as error:
                     _log.warning("batch %s is not billed yet: %s", one.id, type(error).__name__)
 
     async def _look(self, session: aiohttp.ClientSession, config: Config, one: Kept) -> None:
@@ -120,7 +165,79 @@ class Biller:
         used, cost = LineUsage(), 0
         if batch.output_file_id:
             used, cost = await self._used(session, provider, batch.output_file_id, bill, rates)
-        await self._settle(one, bill, rates, used, cost)
+        await self._settle(one.id, bill, rates, used, cost)
+        await shelf.billed(self._store, one.id)
+        self.billed += 1
+        _log.info("billed batch %s: %d nano-USD, %d in advance", one.id, cost, bill.charged_nusd)
+
+    # What an edge could not say...
+
+    async def _find_out(self, session: aiohttp.ClientSession, config: Config, one: Wanted) -> None:
+        """Find out what became of a batch that was wanted, and write it down."""
+        provider = config.providers[one.provider]
+        bill = read_bill(one.bill)
+        charged = await self._charged(bill)
+        if charged is None:
+            # What was charged comes with the end of its lease; where it was never admitted there is nothing to give back.
+            if self._unix_s() - one.at_s > PATIENCE_S:
+                await shelf.settled(self._store, one.attempt_id)
+            return
+        bill = msgspec.structs.replace(bill, charged_nusd=charged)
+        grave = msgpack.unpackb(one.grave, raw=True)
+        grave[3] = charged
+        one = msgspec.structs.replace(one, grave=msgpack.packb(grave, use_bin_type=False))
+        orphans = await self._orphans(session, provider, one)
+        settled_s = self._unix_s() - _deadline_s(provider)
+        begun = next(
+            (each for each in orphans if _BEGUN.decode(each).created_at <= settled_s), None
+        )
+        where = cell(bill.cell)
+        store = self._cells[where]
+        if begun is not None:
+            id_ = _BEGUN.decode(begun).id
+            made = Kept(id_, one.owner, one.provider, "batch", bytes(begun), bill=write_bill(bill))
+            await shelf.bury(store, boot_of(f"batch.{id_}", where).graves, one)
+            await shelf.owed_for(self._store, one, made, self._unix_s())
+            _log.warning("batch %s had lost its owner, and is %s's again", id_, one.owner)
+        elif not orphans:
+            await shelf.bury(store, boot_of(f"batch.{one.attempt_id}", where).graves, one)
+            await self._settle(one.attempt_id, bill, None, LineUsage(reported=True), 0)
+            await shelf.settled(self._store, one.attempt_id)
+            _log.warning("batch %s was never begun; its advance was given back", one.attempt_id)
+        # Else there is one that an edge may still be about to write down.
+
+    async def _charged(self, bill: Bill) -> int | None:
+        """Return what the ledger says was charged in advance, None where it has no entry of it."""
+        entries = await self._entries(bill.request_id)
+        own = (bill.attempt_id, f"{bill.attempt_id}+settle")
+        costs = [int(entry["cost_nusd"]) for entry in entries if entry["attempt_id"] in own]
+        return sum(costs) if costs else None
+
+    async def _orphans(
+        self, session: aiohttp.ClientSession, provider: Provider, one: Wanted
+    ) -> list[msgspec.Raw]:
+        """Return the batches at a vendor that may be what was wanted, and that are nobody's."""
+        found: list[msgspec.Raw] = []
+        after = ""
+        for _ in range(MOST_PAGES):
+            page: _Page = _PAGE.decode(
+                await self._read(session, provider, f"/batches?limit={PAGE}{after}")
+            )
+            last = None
+            for document in page.data:
+                last = _BEGUN.decode(document)
+                if (
+                    (last.input_file_id, last.endpoint) == (one.input_file_id, one.endpoint)
+                    and last.created_at >= one.at_s - SKEW_S
+                    and await shelf.find(self._store, last.id) is None
+                ):
+                    found.append(document)
+            if last is None or not page.has_more or last.created_at < one.at_s - SKEW_S:
+                break
+            after = f"&after={quote(last.id)}"
+        return found
+
+    # What it costs...
 
     def _rates(self, config: Config, bill: Bill) -> Rates | None:
         pool = Pool(config, datetime.fromtimestamp(self._unix_s(), UTC))
@@ -159,7 +276,7 @@ class Biller:
         return total, cost + -(-bill.charged_nusd * shares // max(bill.lines, 1))
 
     async def _settle(
-        self, one: Kept, bill: Bill, rates: Rates | None, used: LineUsage, cost: int
+        self, id_: str, bill: Bill, rates: Rates | None, used: LineUsage, cost: int
     ) -> None:
         """Replace the advance by the truth."""
         where = cell(bill.cell)
@@ -200,7 +317,7 @@ class Biller:
         )
         settlement = Settlement(
             Plan.restored(bill.plan, bill.keys, bill.users, where),
-            boot_of(f"batch.{one.id}", where),
+            boot_of(f"batch.{id_}", where),
             entry.attempt_id,
             candidate=bill.candidate,
             input_tokens=used.input_tokens,
@@ -218,9 +335,6 @@ class Biller:
         command: Any = settle_command(script.sha, settlement.boot, 1, [settlement])
         store: Any = self._cells[where]
         await store.execute_command("EVAL", script.text, *command[2:])
-        await shelf.billed(self._store, one.id)
-        self.billed += 1
-        _log.info("billed batch %s: %d nano-USD, %d in advance", one.id, cost, bill.charged_nusd)
 
     async def _read(self, session: aiohttp.ClientSession, provider: Provider, path: str) -> bytes:
         async with self._asking(session, provider, path, ANSWER_WITHIN_S) as answer:
@@ -232,14 +346,8 @@ class Biller:
     ) -> Any:
         headers = dict(provider.headers)
         if provider.api_key is not None:
-            key = provider.api_key.reveal()
-            host = urlsplit(provider.base_url).hostname or ""
-            azure = provider.dialect == "azure" or host.endswith(".azure.com")
-            # Azure's keys are no bearer's; its tokens are.
-            if azure and not key.startswith("eyJ"):
-                headers["api-key"] = key
-            else:
-                headers["authorization"] = f"Bearer {key}"
+            shown = credential_of(provider.protocol, dialect_of(provider))
+            headers.update([shown(provider.api_key.reveal())])
         context = ssl.create_default_context(cafile=provider.ca_file) if provider.ca_file else True
         return session.get(
             provider.base_url.rstrip("/") + path,
@@ -248,6 +356,16 @@ class Biller:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=within_s),
         )
+
+
+def _deadline_s(provider: Provider) -> int:
+    """Return after how many seconds an edge has written down what it will ever write of a request."""
+    return int(provider.total_timeout_s) + MARGIN_S
+
+
+def _is_late(config: Config, one: Wanted, now_s: int) -> bool:
+    provider = config.providers.get(one.provider)
+    return provider is not None and now_s - one.at_s > _deadline_s(provider)
 
 
 _SUMMED = (

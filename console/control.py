@@ -50,6 +50,7 @@ from console.reckoner import Reckoner
 from console.stores import CannotMove, in_each, move, put_limits
 from governance.alerts import untold
 from governance.drain import LedgerWriter
+from governance.exchanges import find_exchange
 from ratelimit.rebalancing import Overtaken, divide, divided_in
 from ratelimit.reports import STATES, Standing
 from ratelimit.upkeep import reap
@@ -124,6 +125,7 @@ class Control:
             self._stores,
             lambda: None if self._config is None else self._config[0],
             replica=self.replica,
+            entries=partial(find_exchange, self._stores, writer.path),
         )
         # The last version whose limits are in all cells.
         self._spread = 0

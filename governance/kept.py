@@ -9,6 +9,7 @@ Keys, all of the first cell:
     {c0}:k:<id>                hash  owner, provider, kind, document (the object as last seen), facts, bill
     {c0}:ko:<owner>:<kind>     zset  id -> when it was made, unix seconds
     {c0}:kb                    zset  id of a batch that is not billed -> when it is to be looked at, unix seconds
+    {c0}:kw                    hash  id of an attempt -> the batch that it wants from a vendor, until the vendor's word on it is written down
 
 A record lasts for `KEEP_S` after it was last written; lists forget with it.
 
@@ -27,7 +28,9 @@ from store.cells import FIRST
 __all__ = [
     "KEEP_S",
     "Kept",
+    "Wanted",
     "billed",
+    "bury",
     "due",
     "find",
     "forget",
@@ -36,13 +39,18 @@ __all__ = [
     "look_at",
     "outputs",
     "owe",
+    "owed_for",
     "renew",
+    "settled",
+    "want",
+    "wanted",
 ]
 
 KEEP_S = 366 * 86_400
 """How long a record outlives its last change."""
 
 _OPEN = f"{FIRST.tag}:kb"
+_WANTED = f"{FIRST.tag}:kw"
 
 
 class _Batch(msgspec.Struct):
@@ -159,6 +167,60 @@ async def outputs(client: Redis, batch: Kept, document: bytes, at_s: int) -> Non
             }
             one = Kept(id_, batch.owner, batch.provider, "file", msgspec.json.encode(written))
             await keep(client, one, at_s)
+
+
+# What a vendor was asked for, and may have begun...
+
+
+class Wanted(msgspec.Struct, frozen=True, array_like=True):
+    """
+    A batch that a vendor is asked for, written down before it is: who asks, for what, since when (unix seconds).
+
+    `bill` is what it would be billed by, `grave` what its settlement is to find (see `ratelimit/lua/settle.lua`).
+    """
+
+    attempt_id: str
+    owner: str
+    provider: str
+    input_file_id: str
+    endpoint: str
+    at_s: int
+    bill: bytes
+    grave: bytes
+
+
+async def want(client: Redis, one: Wanted) -> None:
+    """Write down what a vendor is asked for, before it is."""
+    await client.hset(_WANTED, one.attempt_id, msgspec.msgpack.encode(one))
+    await client.expire(_WANTED, KEEP_S)
+
+
+async def wanted(client: Redis) -> list[Wanted]:
+    """Return all that no vendor's word is known on."""
+    found: Any = await client.hvals(_WANTED)
+    return [msgspec.msgpack.decode(one, type=Wanted) for one in found]
+
+
+async def settled(client: Redis, attempt_id: str) -> None:
+    """Note that the vendor's word is known, and written down where it has begun something."""
+    await client.hdel(_WANTED, attempt_id)
+
+
+async def bury(cell_client: Redis, graves: str, one: Wanted) -> None:
+    """
+    Write down what the settlement of a batch is to find; doing so twice changes nothing.
+
+    `graves` is the key, in the store of the caller's cell, where it looks.
+    """
+    await cell_client.hsetnx(graves, f"{one.attempt_id}+batch", one.grave)
+    await cell_client.expire(graves, KEEP_S)
+
+
+async def owed_for(client: Redis, one: Wanted, kept: Kept, at_s: int) -> None:
+    """Write down the batch that a vendor has begun for what was wanted, and was buried; doing so twice changes nothing."""
+    if await find(client, kept.id) is None:
+        await owe(client, kept, at_s)
+    await settled(client, one.attempt_id)
 
 
 # What is still to be billed...

@@ -26,10 +26,10 @@ from redis.exceptions import RedisError
 
 from governance import kept as shelf
 from governance.batches import ENDED, Bill, write_bill
-from governance.kept import Kept
+from governance.kept import Kept, Wanted
 from proxy.attempts import OF_THE_CALLER, Attempts, Ended, outcome_of
 from proxy.declared import level_of
-from proxy.errors import BadRequest, NotFound, StoreGone, UpstreamFailed
+from proxy.errors import BadRequest, GatewayError, NotFound, StoreGone, UpstreamFailed
 from proxy.exchange import Exchange
 from proxy.reading import caller_of
 from proxy.refusals import denied_error, nobody_error
@@ -78,9 +78,16 @@ _FACTS = msgspec.json.Decoder(batches.Input)
 
 
 class Step(Attempt):
-    """What is asked of the provider once, and what it is charged."""
+    """
+    What is asked of the provider once, and what it is charged.
 
-    __slots__ = ()
+    `charged_nusd` is what is charged in advance for what the provider begins; `unsure` says that it may have begun it and did not say so.
+    """
+
+    __slots__ = ("charged_nusd", "unsure")
+
+    charged_nusd: int
+    unsure: bool
 
     def conclude(self, ended: Ended, cost_nusd: int = 0) -> None:
         """Settle it with this cost and no tokens."""
@@ -203,27 +210,47 @@ class Errand(Exchange):
                 param="endpoint",
             )
         step = await self._admitted(facts.model, lambda at: self._advance(facts, at))
-        await _to_the_end(self._new_batch(step, body, facts))
+        step.charged_nusd = self._advance(facts, step.grant.candidate)
+        await _to_the_end(self._new_batch(step, body, asked, facts.lines))
 
-    async def _new_batch(self, step: Step, body: bytes, facts: batches.Input) -> None:
-        charged = self._advance(facts, step.grant.candidate)
-        held = await self._held(step)
-        status, answer = await self._ask(
-            "POST", "/batches", step, body, content_type="application/json"
+    async def _new_batch(self, step: Step, body: bytes, asked: _NewBatch, lines: int) -> None:
+        store, tenant = self.edge.store, self._caller.tenant
+        plan = self.offer.plan
+        bill = write_bill(self._bill(step, lines))
+        wanted = Wanted(
+            attempt_id=step.attempt_id,
+            owner=tenant,
+            provider=self._keeper,
+            input_file_id=asked.input_file_id,
+            endpoint=asked.endpoint,
+            at_s=self._now_s(),
+            bill=bill,
+            grave=await self._grave(step),
         )
-        made = _object(answer)
+        # Written down before the vendor knows of it: should this worker die meanwhile, the control asks what became of it.
+        await shelf.want(store, wanted)
         try:
-            await self._owe(step, made.id, answer, charged=charged, lines=facts.lines, held=held)
+            status, answer = await self._ask(
+                "POST", "/batches", step, body, content_type="application/json"
+            )
+        except GatewayError:
+            if not step.unsure:
+                await shelf.settled(store, step.attempt_id)
+            raise
+        made = Kept(_object(answer).id, tenant, self._keeper, "batch", answer, bill=bill)
+        try:
+            # First what the settlement finds, then the word that there is something to settle.
+            graves = boot_of(f"batch.{made.id}", plan.cell).graves
+            await shelf.bury(self.edge.store_of(plan.cell), graves, wanted)
+            await shelf.owed_for(store, wanted, made, self._now_s())
         finally:
-            # It runs there, whether anybody will ever know whose it is or not.
-            step.conclude(Ended("ok", status, committed=True), charged)
+            # It runs there, whatever became of the word on it.
+            step.conclude(Ended("ok", status, committed=True), step.charged_nusd)
         self._answer(status, answer)
 
-    async def _owe(
-        self, step: Step, id_: str, document: bytes, *, charged: int, lines: int, held: Any
-    ) -> None:
+    def _bill(self, step: Step, lines: int) -> Bill:
         caller, plan, grant = self._caller, self.offer.plan, step.grant
-        bill = Bill(
+        return Bill(
             attempt_id=step.attempt_id,
             request_id=self.request_id,
             attempt=step.number,
@@ -237,7 +264,7 @@ class Errand(Exchange):
             model=step.place.model,
             deployment=step.place.id,
             provider=self._keeper,
-            charged_nusd=charged,
+            charged_nusd=step.charged_nusd,
             lines=lines,
             percent=self.edge.live.config.providers[self._keeper].batch_percent,
             plan=plan.packed,
@@ -247,18 +274,13 @@ class Errand(Exchange):
             candidate=grant.candidate,
             at_us=grant.at_us,
         )
-        boot = boot_of(f"batch.{id_}", plan.cell)
-        grave = (0, 0, 0, charged, held, grant.candidate + 1, grant.at_us, self.user)
-        # First what the settlement finds there, then the word that there is something to settle.
-        cell_store = self.edge.store_of(plan.cell)
-        field = f"{step.attempt_id}+batch"
-        await cell_store.hset(boot.graves, field, msgpack.packb(grave, use_bin_type=False))
-        await cell_store.expire(boot.graves, shelf.KEEP_S)
-        await shelf.owe(
-            self.edge.store,
-            Kept(id_, caller.tenant, self._keeper, "batch", document, bill=write_bill(bill)),
-            self._now_s(),
-        )
+
+    async def _grave(self, step: Step) -> bytes:
+        """Return what the settlement of a batch finds there: what was charged in advance, and where."""
+        grant = step.grant
+        held = await self._held(step)
+        told = (0, 0, 0, step.charged_nusd, held, grant.candidate + 1, grant.at_us, self.user)
+        return bytes(msgpack.packb(told, use_bin_type=False))
 
     def _advance(self, facts: batches.Input, candidate: int) -> int:
         """
@@ -408,6 +430,7 @@ class Errand(Exchange):
         attempts.begin(answer.candidate)
         place, way = offer.places[answer.candidate], offer.ways[answer.candidate]
         self.current = step = Step(self, answer, place, way, "keeper")
+        step.charged_nusd, step.unsure = 0, False
         step.sent_at = monotonic()
         step.added_us = int((step.sent_at - self.read_at) * 1_000_000)
         return step
@@ -468,8 +491,13 @@ class Errand(Exchange):
         body: bytes | None = None,
         content_type: str = "",
     ) -> tuple[int, bytes]:
-        """Ask, and return a document. Raises `GatewayError` for what is none; the step is settled then."""
-        ended = Ended("internal")
+        """
+        Ask, and return a document. Raises `GatewayError` for what is none; the step is settled then.
+
+        It costs nothing where the provider has refused, or was never reached; else what is charged in advance stays,
+        until the control knows what became of it.
+        """
+        ended, unsure = Ended("internal"), True
         try:
             async with self._asking(method, path, body, content_type) as answer:
                 said = await _read(answer)
@@ -478,7 +506,7 @@ class Errand(Exchange):
                 _object(said)
                 step = None
                 return status, said
-            ended = Ended(outcome_of(status), status)
+            ended, unsure = Ended(outcome_of(status), status), status >= 500
             raise self._refusal(status, said)
         except asyncio.CancelledError:
             ended = Ended("client_left")
@@ -489,12 +517,14 @@ class Errand(Exchange):
                 "The provider's answer cannot be understood.", code="bad_answer"
             ) from None
         except (aiohttp.ClientError, OSError) as error:  # OSError: TimeoutError too
+            unsure = not isinstance(error, aiohttp.ClientConnectorError)
             failed = _unreached(error)
             ended = Ended(failed.code)
             raise failed from None
         finally:
             if step is not None:
-                step.conclude(ended)
+                step.unsure = unsure
+                step.conclude(ended, step.charged_nusd if unsure else 0)
 
     def _refusal(self, status: int, said: bytes) -> BadRequest | UpstreamFailed:
         """Return what a vendor's refusal means for the caller: its own words where they are about the request."""

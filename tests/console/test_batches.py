@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import msgpack
 import pytest
 from aiohttp import web
 from redis.asyncio import Redis
@@ -63,15 +64,25 @@ def bill(**said: Any) -> Bill:
 
 
 class Vendor:
-    """Answers as it is told."""
+    """Answers as it is told; and so does the ledger, of what was charged."""
 
     def __init__(self) -> None:
         self.batch: dict[str, Any] | None = None
         self.output = b""
         self.asked: list[str] = []
+        self.begun: list[dict[str, Any]] = []
+        self.charged: int | None = 0
+
+    async def entries(self, request_id: str) -> list[dict[str, str | int]]:
+        return [] if self.charged is None else [{"attempt_id": "r.1", "cost_nusd": self.charged}]
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
+        if request.path.endswith("/batches"):
+            after = request.query.get("after", "")
+            at = [one["id"] for one in self.begun].index(after) + 1 if after else 0
+            more = len(self.begun) > at + 1
+            return web.json_response({"data": self.begun[at : at + 1], "has_more": more})
         if request.path.endswith("/content"):
             return web.Response(body=self.output)
         if self.batch is None:
@@ -88,7 +99,12 @@ async def run(redis: Redis, vendor: Vendor, *bills: Bill) -> Biller:
     try:
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
         biller = Biller(
-            redis, {FIRST: redis}, lambda: config(url), replica="c", unix_s=lambda: NOW_S
+            redis,
+            {FIRST: redis},
+            lambda: config(url),
+            replica="c",
+            entries=vendor.entries,
+            unix_s=lambda: NOW_S,
         )
         for number, one in enumerate(bills):
             record = Kept(
@@ -156,9 +172,65 @@ async def test_a_batch_that_nobody_knows_any_more_stays_charged(redis_client: Re
     assert await entries(redis_client) == []
 
 
+def begun(id_: str, ago_s: int, **said: Any) -> dict[str, Any]:
+    """Write a batch as a vendor lists it."""
+    known = {"id": id_, "input_file_id": "f", "endpoint": "/e", "created_at": NOW_S - ago_s}
+    return known | said
+
+
+@pytest.mark.parametrize(
+    ("listed", "charged", "owner", "left"),
+    [
+        # Of another file, for another endpoint, long before, somebody's already, and then the one.
+        (
+            [
+                begun("b1", 1000, input_file_id="g"),
+                begun("b2", 1000, endpoint="/g"),
+                begun("b3", 1000),
+                begun("b4", 1200),
+                begun("b5", 9000),
+            ],
+            7,
+            "b4",
+            0,
+        ),
+        # An edge may be about to write it down.
+        ([begun("b1", 10)], 7, None, 1),
+        # What was charged is not in the ledger yet.
+        ([begun("b1", 1000)], None, None, 1),
+        ([], 7, None, 0),
+    ],
+    ids=["found", "in flight", "not charged yet", "never begun"],
+)
+async def test_what_an_edge_could_not_say_is_found_out(
+    redis_client: Redis,
+    listed: list[dict[str, Any]],
+    charged: int | None,
+    owner: str | None,
+    left: int,
+) -> None:
+    """What is nobody's and fits is whose it was meant to be; where there is none, the advance is given back."""
+    vendor = Vendor()
+    vendor.begun, vendor.charged = listed, charged
+    vendor.batch = {"status": "in_progress"}
+    await shelf.keep(redis_client, Kept("b3", "acme/u", "v", "batch", b"{}"), NOW_S)
+    grave = msgpack.packb((0, 0, 0, 5, {}, 1, 0, ""), use_bin_type=False)
+    wanted = shelf.Wanted("r.1", "acme/t", "v", "f", "/e", NOW_S - 1100, write_bill(bill()), grave)
+    await shelf.want(redis_client, wanted)
+    await run(redis_client, vendor)
+    kept = await shelf.find(redis_client, owner or "b1")
+    assert (kept is not None and kept.owner == "acme/t") == (owner is not None)
+    assert len(await shelf.wanted(redis_client)) == left
+    assert [entry.cost_nusd for entry in await entries(redis_client)] == (
+        [-7] if not listed and charged else []
+    )
+
+
 async def test_without_a_configuration_it_waits(redis_client: Redis) -> None:
     """And goes on for as long as it is let."""
-    biller = Biller(redis_client, {FIRST: redis_client}, lambda: None, replica="c")
+    biller = Biller(
+        redis_client, {FIRST: redis_client}, lambda: None, replica="c", entries=Vendor().entries
+    )
     await biller.poll()
     running = asyncio.ensure_future(biller.run())
     await asyncio.sleep(0)

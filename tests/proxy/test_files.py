@@ -9,10 +9,13 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from console.batches import Biller
+from governance import kept as shelf
 from governance.kept import Kept, find, keep
 from governance.ledger import Entry
 from store.cells import FIRST
@@ -64,11 +67,15 @@ async def get(rig: Rig, path: str, method: str = "GET", **said: Any) -> Answer:
 
 
 def biller(rig: Rig) -> Biller:
+    async def entries(request_id: str) -> list[dict[str, str | int]]:
+        return [one.as_dict() for one in await rig.entries() if one.request_id == request_id]
+
     return Biller(
         rig.redis,
         {FIRST: rig.redis},
         lambda: rig.edge.live.config,
         replica="test/control",
+        entries=entries,
         unix_s=lambda: int(datetime.now(UTC).timestamp()) + AHEAD_S,
     )
 
@@ -370,6 +377,60 @@ async def test_a_batch_is_its_owners_although_the_caller_has_left(edge: Edge) ->
     record = await find(rig.redis, "batch_9")
     assert record is not None
     assert (record.owner, bool(record.bill)) == ("acme/support", True)
+
+
+async def test_a_batch_that_nobody_wrote_down_finds_its_owner(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker died between the vendor's word and the store's: the control finds it at the vendor, and bills it once."""
+    rig = await edge(models={"m": [SIM]}, keeper="mock", team=BUDGET)
+    lost = OSError("as if the worker had died")
+    monkeypatch.setattr(shelf, "owed_for", Mock(side_effect=RedisConnectionError(lost)))
+    made = await upload(rig, calls(3))
+    failed = await create(rig, made.json["id"])
+    assert failed.status == 503
+    monkeypatch.undo()
+    (advance,) = of_batches(await rig.entries())
+    assert (await get(rig, BATCHES)).json["data"] == []
+    bills = biller(rig)
+    for _ in range(4):
+        await bills.poll()
+        for batch in await rig.redis.zrange("{c0}:kb", 0, -1):
+            await rig.redis.zadd("{c0}:kb", {batch: 0})
+    (found,) = (await get(rig, BATCHES)).json["data"]
+    assert (found["status"], found["input_file_id"]) == ("completed", made.json["id"])
+    assert await shelf.wanted(rig.redis) == []
+    advance, truth = of_batches(await rig.entries())
+    assert advance.cost_nusd + truth.cost_nusd == await spent(rig) == 3 * CALL_NUSD
+
+
+async def test_a_batch_whose_word_was_lost_costs_nothing_if_it_was_not_begun(edge: Edge) -> None:
+    """It is charged until the control has asked the vendor; what the vendor refuses is not even wanted."""
+    rig = await edge(models={"m": [at("v")]}, scripted=["v"], keeper="v", team=BUDGET)
+    said = [
+        whole(b'{"id":"file-1","object":"file"}'),
+        answer_head(b"content-length: 2", status=b"400 Bad Request") + b"{}",
+        None,
+        whole(b'{"object":"list","data":[],"has_more":false}'),
+    ]
+
+    async def vendor(line: Line) -> None:
+        await line.gets()
+        word = said.pop(0)
+        if word is not None:
+            await line.says(word)
+        line.closes()
+
+    rig.vendors["v"].habit = vendor
+    assert (await upload(rig, calls(2))).json["id"] == "file-1"
+    assert (await create(rig, "file-1")).status == 400
+    assert (await shelf.wanted(rig.redis), await spent(rig)) == ([], 0)
+    assert (await create(rig, "file-1")).status == 502
+    _, advance = of_batches(await rig.entries())
+    assert await spent(rig) == advance.cost_nusd > 0
+    for _ in range(2):
+        await biller(rig).poll()
+    assert (await shelf.wanted(rig.redis), await spent(rig), said) == ([], 0, [])
 
 
 async def test_content_that_is_cut_is_no_whole_file(edge: Edge) -> None:
