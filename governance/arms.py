@@ -7,12 +7,11 @@ Only the database is read; call it in a thread.
 """
 
 import math
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from store.sql import LedgerUnreachable, open_reader, statement
+from store.sql import open_reader, statement
 
 __all__ = ["ArmSums", "Look", "look"]
 
@@ -62,12 +61,9 @@ def look(path: Path, name: str, since_us: int, before: Look | None = None) -> Lo
     text = statement("governance", "arms").replace("{index}", index)
     asked = {"name": name, "since": since_us, "after": before.after}
     arms, last = dict(before.arms), before.after
-    try:
-        with open_reader(path) as connection:
-            connection.create_function("ln", 1, math.log, deterministic=True)
-            for label, *sums, row in connection.execute(text, asked):
-                arms[label] = arms.get(label, ArmSums()) + ArmSums(*sums)
-                last = max(last, row)
-    except sqlite3.Error as error:
-        raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
+    with open_reader(path) as connection:
+        connection.create_function("ln", 1, math.log, deterministic=True)
+        for label, *sums, row in connection.execute(text, asked):
+            arms[label] = arms.get(label, ArmSums()) + ArmSums(*sums)
+            last = max(last, row)
     return Look(since_us, arms, last)

@@ -5,7 +5,6 @@ The stream is looked at first: an entry that moves to the database meanwhile is 
 """
 
 import asyncio
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from redis.asyncio import Redis
 
 from governance.ledger import ENTRY_FIELDS, FIELD, MalformedEntry, decode
 from store.cells import FIRST, Cell
-from store.sql import LedgerUnreachable, open_reader, statement
+from store.sql import open_reader, statement
 
 __all__ = ["find_exchange", "in_database", "in_stream"]
 
@@ -44,12 +43,9 @@ async def find_exchange(
 
 def in_database(path: Path, request_id: str) -> list[dict[str, str | int]]:
     """Return the entries of an exchange that the database holds; call it in a thread."""
-    try:
-        with open_reader(path) as connection:
-            rows = connection.execute(statement("governance", "select_exchange"), (request_id,))
-            return [{name: row[name] for name in ENTRY_FIELDS} for row in rows]
-    except sqlite3.Error as error:
-        raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
+    with open_reader(path) as connection:
+        rows = connection.execute(statement("governance", "select_exchange"), (request_id,))
+        return [{name: row[name] for name in ENTRY_FIELDS} for row in rows]
 
 
 async def in_stream(

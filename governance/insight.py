@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.sql import LedgerUnreachable, open_reader, statement
+from store.sql import open_reader, statement
 
 __all__ = ["ModelUse", "models_used"]
 
@@ -52,11 +52,8 @@ def models_used(path: Path, *, since_us: int, until_us: int | None = None) -> li
     """
     text = statement("governance", "models_used").replace("{task}", _TASK)
     span = {"since": since_us, "until": _FOREVER_US if until_us is None else until_us}
-    try:
-        with open_reader(path) as connection:
-            return [_use(row) for row in connection.execute(text, span)]
-    except sqlite3.Error as error:
-        raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
+    with open_reader(path) as connection:
+        return [_use(row) for row in connection.execute(text, span)]
 
 
 def _use(row: sqlite3.Row) -> ModelUse:

@@ -103,8 +103,12 @@ async def owe(client: Redis, kept: Kept, at_s: int) -> None:
 
 async def find(client: Redis, id_: str) -> Kept | None:
     """Return what is known of an id, None when nobody's."""
-    found: Any = await client.hgetall(_key(id_))
-    if not found:
+    return _read(id_, await client.hgetall(_key(id_)))
+
+
+def _read(id_: str, found: Any) -> Kept | None:
+    """Read a record; what is left of one that was forgotten while it was written to is nobody's."""
+    if b"owner" not in found:
         return None
     return Kept(
         id_,
@@ -120,12 +124,14 @@ async def find(client: Redis, id_: str) -> Kept | None:
 async def renew(client: Redis, id_: str, document: bytes) -> None:
     """Keep an object as it was seen now."""
     if await client.exists(_key(id_)):
-        await client.hset(_key(id_), "document", document)
-        await client.expire(_key(id_), KEEP_S)
+        async with _together(client) as together:
+            together.hset(_key(id_), "document", document)
+            together.expire(_key(id_), KEEP_S)
+            await together.execute()
 
 
 async def forget(client: Redis, kept: Kept) -> None:
-    """Forget what was deleted; a batch that is not billed yet stays."""
+    """Forget a file that was deleted."""
     async with _together(client) as together:
         together.delete(_key(kept.id))
         together.zrem(_index(kept.owner, kept.kind), kept.id)
@@ -144,7 +150,12 @@ async def listed(
             return [], False
         start = rank + 1
     ids: Any = await client.zrange(index, start, start + limit, desc=newest_first)
-    found = [await find(client, one.decode()) for one in ids[:limit]]
+    names = [one.decode() for one in ids[:limit]]
+    reading: Any = client.pipeline(transaction=False)
+    async with reading:
+        for name in names:
+            reading.hgetall(_key(name))
+        found = map(_read, names, await reading.execute())
     return [one for one in found if one is not None], len(ids) > limit
 
 
@@ -246,6 +257,7 @@ async def billed(client: Redis, id_: str) -> None:
     """Note that a batch is billed."""
     async with _together(client) as together:
         together.hset(_key(id_), "bill", b"")
+        together.expire(_key(id_), KEEP_S)
         together.zrem(_OPEN, id_)
         await together.execute()
 

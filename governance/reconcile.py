@@ -19,7 +19,6 @@ Failure stance: what cannot be read is said, and nothing is called equal that wa
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from governance.ledger import (
     stream_id,
 )
 from store.cells import Cell
-from store.sql import LedgerUnreachable, open_reader, statement
+from store.sql import open_reader, statement
 
 __all__ = ["Balance", "Earlier", "Verdict", "verify"]
 
@@ -182,38 +181,35 @@ def _judge(path: Path, found: Sequence[tuple[Cell, _Counted, _Waiting]]) -> Verd
     """Read the database at one moment and draw the balance."""
     verdict = Verdict(Balance(), Balance(), Balance(), 0, Earlier(0, 0))
     books: list[int] = []
-    try:
-        with open_reader(path) as connection:
+    with open_reader(path) as connection:
 
-            def one(name: str, *values: Any) -> Any:
-                return connection.execute(statement("governance", name), values).fetchone()
+        def one(name: str, *values: Any) -> Any:
+            return connection.execute(statement("governance", name), values).fetchone()
 
-            for cell, counted, waiting in found:
-                row = one("select_book", counted.book)
-                # Numbers begin at 1: a book that was never opened has no rows.
-                book = 0 if row is None else row[0]
-                books.append(book)
-                stream = sum(
-                    (
-                        amounts
-                        for attempt_id, amounts in waiting.amounts.items()
-                        if one("select_origin", attempt_id) is None
-                    ),
-                    Balance(),
-                )
-                database = Balance(*one("sum_book", book, *counted.last))
-                rejected = one("count_rejected", book)[0] + sum(
-                    one("select_rejected", book, *place) is None for place in waiting.malformed
-                )
-                verdict = replace(
-                    verdict,
-                    counters=verdict.counters + counted.counters,
-                    database=verdict.database + database,
-                    stream=verdict.stream + stream,
-                    rejected=verdict.rejected + rejected,
-                    unequal=verdict.unequal
-                    + ((str(cell),) if counted.counters != database + stream else ()),
-                )
-            return replace(verdict, earlier=Earlier(*one("sum_other_books", json.dumps(books))))
-    except sqlite3.Error as error:
-        raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
+        for cell, counted, waiting in found:
+            row = one("select_book", counted.book)
+            # Numbers begin at 1: a book that was never opened has no rows.
+            book = 0 if row is None else row[0]
+            books.append(book)
+            stream = sum(
+                (
+                    amounts
+                    for attempt_id, amounts in waiting.amounts.items()
+                    if one("select_origin", attempt_id) is None
+                ),
+                Balance(),
+            )
+            database = Balance(*one("sum_book", book, *counted.last))
+            rejected = one("count_rejected", book)[0] + sum(
+                one("select_rejected", book, *place) is None for place in waiting.malformed
+            )
+            verdict = replace(
+                verdict,
+                counters=verdict.counters + counted.counters,
+                database=verdict.database + database,
+                stream=verdict.stream + stream,
+                rejected=verdict.rejected + rejected,
+                unequal=verdict.unequal
+                + ((str(cell),) if counted.counters != database + stream else ()),
+            )
+        return replace(verdict, earlier=Earlier(*one("sum_other_books", json.dumps(books))))

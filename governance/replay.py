@@ -1,10 +1,9 @@
 """The last calls of the ledger, as a simulation needs them."""
 
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.sql import LedgerUnreachable, open_reader, statement
+from store.sql import open_reader, statement
 
 __all__ = ["Served", "last_calls"]
 
@@ -26,9 +25,6 @@ class Served:
 
 def last_calls(path: Path, count: int) -> list[Served]:
     """Return the last calls that were served, the latest first; call it in a thread. Raises `LedgerUnreachable`."""
-    try:
-        with open_reader(path) as connection:
-            rows = connection.execute(statement("governance", "last_calls"), {"count": count})
-            return [Served(*tuple(row)) for row in rows]
-    except sqlite3.Error as error:
-        raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
+    with open_reader(path) as connection:
+        rows = connection.execute(statement("governance", "last_calls"), {"count": count})
+        return [Served(*tuple(row)) for row in rows]

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from store.sql import LedgerUnreachable, open_reader, statement
+from store.sql import open_reader, statement
 
 
 def spent_since(path: Path, since_us: int) -> dict[str, int]:
@@ -19,13 +19,10 @@ def spent_since(path: Path, since_us: int) -> dict[str, int]:
     Raises `LedgerUnreachable`.
     """
     sums: dict[str, int] = {}
-    try:
-        with open_reader(path) as connection:
-            for row in connection.execute(statement("governance", "spent"), (since_us,)):
-                for scope in _scopes(row):
-                    sums[scope] = sums.get(scope, 0) + row["cost_nusd"]
-    except sqlite3.Error as error:
-        raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
+    with open_reader(path) as connection:
+        for row in connection.execute(statement("governance", "spent"), (since_us,)):
+            for scope in _scopes(row):
+                sums[scope] = sums.get(scope, 0) + row["cost_nusd"]
     return sums
 
 
@@ -33,11 +30,8 @@ def is_blank(path: Path) -> bool:
     """Tell whether nothing was ever entered. Raises `LedgerUnreachable`."""
     if not path.exists():
         return True
-    try:
-        with open_reader(path) as connection:
-            return connection.execute(statement("governance", "any_entry")).fetchone() is None
-    except sqlite3.Error as error:
-        raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
+    with open_reader(path) as connection:
+        return connection.execute(statement("governance", "any_entry")).fetchone() is None
 
 
 def _scopes(row: sqlite3.Row) -> Iterator[str]:

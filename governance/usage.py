@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from store.sql import LedgerUnreachable, open_reader, statement
+from store.sql import open_reader, statement
 
 __all__ = ["DIMENSIONS", "BadQuestion", "Sums", "Usage", "UsageRow", "moment_us", "usage", "usd"]
 
@@ -138,7 +138,9 @@ def moment_us(said: str, now: datetime) -> int:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return max(0, int(moment.timestamp() * 1_000_000))
+        at_us = max(0, int(moment.timestamp() * 1_000_000))
+        _iso(at_us)  # an offset may lead beyond the last year
+        return at_us
     except (ValueError, OverflowError):
         raise BadQuestion(
             f"{said!r} is no time; write a span as 30m, 24h, 7d, 4w,"
@@ -163,15 +165,12 @@ def usage(
         "{group}", f"GROUP BY {', '.join(f'by_{name}' for name in wanted)}"
     )
     summed = text.replace("{dimensions}", "").replace("{group}", "")
-    try:
-        with open_reader(path) as connection:
-            total = _sums(connection.execute(summed, span).fetchone())
-            rows = [
-                UsageRow(tuple(row[: len(wanted)]), _sums(row))
-                for row in connection.execute(grouped, span)
-            ]
-    except sqlite3.Error as error:
-        raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
+    with open_reader(path) as connection:
+        total = _sums(connection.execute(summed, span).fetchone())
+        rows = [
+            UsageRow(tuple(row[: len(wanted)]), _sums(row))
+            for row in connection.execute(grouped, span)
+        ]
     when = [place for place, name in enumerate(wanted) if name in _TIMES]
     rows.sort(
         key=lambda row: (

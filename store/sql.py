@@ -98,26 +98,22 @@ def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
     """
     Give a read-only connection whose statements all see one moment; closes it at the end.
 
-    Raises `LedgerUnreachable`, also for a database that has no tables yet.
+    Raises `LedgerUnreachable` for whatever SQLite says within, and for a database that has no tables yet.
     """
     if not path.exists():
         raise LedgerUnreachable(f"there is no ledger at {path} yet")
+    where = f"{path.absolute().as_uri()}?mode=ro"
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None
-        )
-    except sqlite3.Error as error:
-        raise LedgerUnreachable(f"cannot open the ledger {path}: {error}") from error
-    with closing(connection):
-        connection.row_factory = sqlite3.Row
-        try:
+        with closing(
+            sqlite3.connect(where, uri=True, timeout=BUSY_S, isolation_level=None)
+        ) as connection:
+            connection.row_factory = sqlite3.Row
             connection.execute("BEGIN")
-            ready = _version(connection) > 0
-        except sqlite3.Error as error:
-            raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
-        if not ready:
-            raise LedgerUnreachable(f"the ledger {path} has no tables yet")
-        yield connection
+            if _version(connection) == 0:
+                raise LedgerUnreachable(f"the ledger {path} has no tables yet")
+            yield connection
+    except sqlite3.Error as error:
+        raise LedgerUnreachable(f"cannot read the ledger {path}: {error}") from error
 
 
 # What lies in files...
@@ -181,7 +177,8 @@ def migrate(connection: sqlite3.Connection, package: str) -> int:
                 applied += 1
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
     return applied
 

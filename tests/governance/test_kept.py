@@ -24,6 +24,9 @@ async def test_what_is_written_down_is_found(redis_client: Redis) -> None:
     assert await shelf.find(redis_client, "file-1") is None
     await shelf.renew(redis_client, "file-1", b"late")
     assert await shelf.find(redis_client, "file-1") is None
+    # One who asked the vendor meanwhile writes what it saw: there is still nobody to whom it belongs.
+    await redis_client.hset("{c0}:k:file-1", "document", b"late")
+    assert await shelf.find(redis_client, "file-1") is None
 
 
 async def test_lists_are_an_owners(redis_client: Redis) -> None:
@@ -43,6 +46,8 @@ async def test_lists_are_an_owners(redis_client: Redis) -> None:
     assert await page("", newest=True) == (["f4", "f3"], True)
     assert await page("f3", newest=True) == (["f1", "f0"], False)
     assert await page("f2", newest=True) == ([], False)
+    await redis_client.delete("{c0}:k:f3")
+    assert await page("f1", newest=False) == (["f4"], False)
 
 
 async def test_a_batch_is_due_until_it_is_billed(redis_client: Redis) -> None:

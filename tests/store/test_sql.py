@@ -131,6 +131,8 @@ def test_a_reader_sees_one_moment_and_changes_nothing(tmp_path: Path) -> None:
             reader.execute("INSERT INTO books (name) VALUES ('y')")
     with open_reader(path) as reader:
         assert reader.execute(count).fetchone()[0] == 1
+    with pytest.raises(LedgerUnreachable, match="no such table"), open_reader(path) as reader:
+        reader.execute("SELECT 1 FROM nobody")
     writer.close()
     with open_reader(path) as reader:
         assert reader.execute(count).fetchone()["count(*)"] == 1
