@@ -20,6 +20,7 @@ from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
+from pydantic import BaseModel, ConfigDict
 from redis.exceptions import RedisError
 
 from config.problems import quoted
@@ -33,12 +34,12 @@ from console import (
     openapi,
     quota_routes,
     routing_routes,
-    shapes,
     simulate_routes,
 )
 from console.answers import Refused, error_answer, json_answer
 from console.calls import LARGEST_BODY, Call, Door, Route, listen_path, read_call
 from console.metrics import CONTENT_TYPE
+from console.shapes import Shape
 from governance.exchanges import find_exchange, in_database
 from governance.usage import BadQuestion, moment_us, usage
 from store.sql import LedgerUnreachable
@@ -50,6 +51,22 @@ _OPEN = ("/health/live", "/health/ready", "/metrics")
 _log = logging.getLogger("penstock.admin")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+# What goes in and out...
+
+
+class Word(Shape):
+    """Whether the role lives or is ready."""
+
+    status: str
+    reason: str | None = None
+
+
+class Anything(BaseModel):
+    """An answer that is described elsewhere."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 def is_loopback(host: str) -> bool:
@@ -183,14 +200,14 @@ async def _usage(call: Call) -> web.Response:
 
 
 _BOOKS = (
-    Route("GET", "/health/live", "Whether the role lives", _live, shapes.Word, is_open=True),
-    Route("GET", "/health/ready", "Whether the role is ready", _ready, shapes.Word, is_open=True),
+    Route("GET", "/health/live", "Whether the role lives", _live, Word, is_open=True),
+    Route("GET", "/health/ready", "Whether the role is ready", _ready, Word, is_open=True),
     Route(
         "GET",
         "/metrics",
         "Metrics of the edges and of this role",
         _metrics,
-        shapes.Anything,
+        Anything,
         is_open=True,
         media="text/plain",
     ),
@@ -199,7 +216,7 @@ _BOOKS = (
         "/v1/exchanges/{request_id}",
         "The ledger entries of one call",
         _exchange,
-        shapes.Anything,
+        Anything,
         refuses=(404,),
     ),
     Route(
@@ -207,7 +224,7 @@ _BOOKS = (
         "/v1/usage",
         "Sums over the ledger",
         _usage,
-        shapes.Anything,
+        Anything,
         query={
             "by": "Dimensions to group by, separated by commas.",
             "since": "30m, 24h, 7d, or a moment such as 2026-11-01.",

@@ -11,19 +11,108 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from config.changes import Draft, deployment_place, place_of, present, put, remove, set_deployment
 from config.differences import as_data
 from config.outline import deployments_in
-from console import shapes
 from console.answers import Refused, json_answer
 from console.calls import Call, Handler, Route
 from console.desk import EPOCH_US, Desk, refusals
 from console.quota_routes import clock
+from console.shapes import Change, Changed, Limits, Replacement, Shape, section_of
 from console.stores import scope_state
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "PatchDeployment", "PutModel"]
+
+
+# What goes in and out...
+
+
+class PutProvider(Replacement):
+    """A provider."""
+
+    provider: section_of("Provider")  # type: ignore[valid-type]
+
+
+class PutModel(Replacement):
+    """A model with its deployments."""
+
+    model: section_of("Model")  # type: ignore[valid-type]
+
+
+class PutRoute(Replacement):
+    """A route."""
+
+    route: section_of("Route")  # type: ignore[valid-type]
+
+
+class PutExperiment(Replacement):
+    """An experiment."""
+
+    experiment: section_of("Experiment")  # type: ignore[valid-type]
+
+
+class PutOrganization(Replacement):
+    """An organization; it keeps its teams unless others are said."""
+
+    organization: section_of("Organization")  # type: ignore[valid-type]
+
+
+class PutTeam(Replacement):
+    """A team; it keeps its keys unless others are said."""
+
+    team: section_of("Team")  # type: ignore[valid-type]
+
+
+class PatchDeployment(Change):
+    """What changes of a deployment; null takes a setting back to its default."""
+
+    drained: Any = Field(default=None, json_schema_extra={"type": ["boolean", "null"]})
+    weight: Any = Field(default=None, json_schema_extra={"type": ["integer", "null"]})
+    limits: Limits | None = None
+
+
+class DeploymentShape(Shape):
+    """A deployment as configured, and what is under way there."""
+
+    id: str
+    model: str
+    settings: dict[str, Any]
+    drained: bool
+    weight: int
+    in_flight: int
+    failures: int = Field(description="Failures in a row.")
+    cooling: bool = Field(description="Whether it is passed over for a while after failures.")
+    throttled: bool = Field(description="Whether the vendor told us to wait.")
+
+
+class Deployments(Shape):
+    """Every deployment."""
+
+    version: int
+    deployments: list[DeploymentShape]
+
+
+class OneDeployment(DeploymentShape):
+    """One deployment."""
+
+    version: int
+
+
+class Sections(Shape):
+    """Sections by name, secrets masked."""
+
+    version: int
+    sections: dict[str, Any]
+
+
+class OneSection(Shape):
+    """One section, secrets masked."""
+
+    version: int
+    name: str
+    section: dict[str, Any]
 
 
 # Sections...
@@ -134,7 +223,7 @@ async def _deployment_row(
 
 
 async def _patch_deployment(call: Call) -> web.Response:
-    asked: shapes.PatchDeployment = call.body
+    asked: PatchDeployment = call.body
     settings: dict[str, Any] = {
         name: getattr(asked, name)
         for name in ("drained", "weight")
@@ -170,7 +259,7 @@ def _rows(
             path,
             f"One {kind}",
             _of(_section, kind),
-            shapes.OneSection,
+            OneSection,
             wide=wide,
             refuses=(404,),
         ),
@@ -179,7 +268,7 @@ def _rows(
             path,
             f"Make {called} what is said",
             _of(_put, kind),
-            shapes.Changed,
+            Changed,
             takes=takes,
             wide=wide,
         ),
@@ -188,8 +277,8 @@ def _rows(
             path,
             f"Take {called} away",
             _of(_remove, kind),
-            shapes.Changed,
-            takes=shapes.Change,
+            Changed,
+            takes=Change,
             wide=wide,
             refuses=(404,),
         ),
@@ -197,7 +286,7 @@ def _rows(
     if not listed:
         return rows
     all_of_them = Route(
-        "GET", path.rpartition("/")[0], says[kind], _of(_sections, folder), shapes.Sections
+        "GET", path.rpartition("/")[0], says[kind], _of(_sections, folder), Sections
     )
     return (all_of_them, *rows)
 
@@ -205,25 +294,25 @@ def _rows(
 _DEPLOYMENT = "/v1/deployments/{id}"
 
 ROUTES = (
-    *_rows("provider", "/v1/providers/{name}", shapes.PutProvider, wide=True),
-    *_rows("model", "/v1/models/{name}", shapes.PutModel, wide=True),
-    *_rows("route", "/v1/routes/{name}", shapes.PutRoute, wide=True),
-    *_rows("experiment", "/v1/experiments/{name}", shapes.PutExperiment, wide=False),
-    *_rows("organization", "/v1/organizations/{name}", shapes.PutOrganization, wide=False),
-    *_rows("team", "/v1/teams/{organization}/{team}", shapes.PutTeam, wide=False, listed=False),
+    *_rows("provider", "/v1/providers/{name}", PutProvider, wide=True),
+    *_rows("model", "/v1/models/{name}", PutModel, wide=True),
+    *_rows("route", "/v1/routes/{name}", PutRoute, wide=True),
+    *_rows("experiment", "/v1/experiments/{name}", PutExperiment, wide=False),
+    *_rows("organization", "/v1/organizations/{name}", PutOrganization, wide=False),
+    *_rows("team", "/v1/teams/{organization}/{team}", PutTeam, wide=False, listed=False),
     Route(
         "GET",
         "/v1/deployments",
         "Every deployment, and what is under way there",
         _deployments,
-        shapes.Deployments,
+        Deployments,
     ),
     Route(
         "GET",
         _DEPLOYMENT,
         "One deployment, and what is under way there",
         _deployment,
-        shapes.OneDeployment,
+        OneDeployment,
         wide=True,
         refuses=(404,),
     ),
@@ -232,8 +321,8 @@ ROUTES = (
         _DEPLOYMENT,
         "Drain, weigh or limit a deployment",
         _patch_deployment,
-        shapes.Changed,
-        takes=shapes.PatchDeployment,
+        Changed,
+        takes=PatchDeployment,
         wide=True,
         refuses=(404,),
     ),

@@ -3,22 +3,100 @@
 import asyncio
 import re
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
+from pydantic import Field
 
 from config import live
 from config.changes import taken_over
 from config.differences import diff, exported
 from config.loader import Loaded
-from console import shapes
 from console.answers import Refused, json_answer
 from console.calls import Call, Route
 from console.desk import Desk, moment, note_of, refusals
+from console.shapes import (
+    Changed,
+    DifferenceShape,
+    NoteShape,
+    Number,
+    ProblemShape,
+    Replacement,
+    Shape,
+)
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "Apply", "Rollback"]
 
 SOURCE = "document"
+
+
+# What goes in and out...
+
+
+class Apply(Replacement):
+    """A whole configuration."""
+
+    document: str = Field(description="The configuration as YAML; `***` keeps what is live there.")
+
+
+class Compare(Shape):
+    """A configuration to compare with the live one."""
+
+    document: str = Field(description="The configuration as YAML.")
+
+
+class Rollback(Replacement):
+    """A version to go back to."""
+
+    version: Number = Field(description="The version whose document becomes live again.")
+
+
+class History(Shape):
+    """The versions that are kept, the live one first."""
+
+    versions: list[NoteShape]
+
+
+class VersionShape(NoteShape):
+    """A version with its document; secrets that stand in it in clear are `***`."""
+
+    document: str
+
+
+class PastVersion(VersionShape):
+    """A version, and what it changed; null where the one before is forgotten."""
+
+    changes: list[DifferenceShape] | None
+
+
+class Comparison(Shape):
+    """What applying a document would change."""
+
+    version: int = Field(description="The live version that was compared with.")
+    changes: list[DifferenceShape]
+    warnings: list[ProblemShape]
+
+
+class ReplicaShape(Shape):
+    """What a replica said last."""
+
+    replica: str
+    role: Literal["edge", "control"]
+    live: bool | None = Field(description="Whether it beats; null for another control.")
+    version: int | None
+    error: str | None = Field(description="Why it could not take a version.")
+    age_ms: int | None = Field(description="How long ago it said so.")
+    current: bool = Field(description="Whether it runs the live version.")
+
+
+class Status(Shape):
+    """Which replica runs which version."""
+
+    version: int
+    at: str
+    by: str
+    everywhere: bool = Field(description="Whether all live replicas run the live version.")
+    replicas: list[ReplicaShape]
 
 
 async def _current(call: Call) -> web.Response:
@@ -47,7 +125,7 @@ async def _version(call: Call) -> web.Response:
 
 async def _diff(call: Call) -> web.Response:
     version = await Desk(call.door).current()
-    asked: shapes.Compare = call.body
+    asked: Compare = call.body
 
     def compared() -> tuple[Loaded, list[dict[str, Any]]]:
         loaded = taken_over(asked.document, version.document, call.door.environ, source=SOURCE)
@@ -63,7 +141,7 @@ async def _diff(call: Call) -> web.Response:
 
 
 async def _apply(call: Call) -> web.Response:
-    asked: shapes.Apply = call.body
+    asked: Apply = call.body
     outcome = await Desk(call.door).make(
         call,
         "config.apply",
@@ -73,7 +151,7 @@ async def _apply(call: Call) -> web.Response:
 
 
 async def _rollback(call: Call) -> web.Response:
-    asked: shapes.Rollback = call.body
+    asked: Rollback = call.body
     version = await live.version(call.door.client, asked.version)
     if version is None:
         raise _forgotten(asked.version)
@@ -125,14 +203,14 @@ def _forgotten(number: int) -> Refused:
 
 
 ROUTES = (
-    Route("GET", "/v1/config", "The live configuration", _current, shapes.VersionShape),
-    Route("GET", "/v1/config/versions", "The history", _versions, shapes.History),
+    Route("GET", "/v1/config", "The live configuration", _current, VersionShape),
+    Route("GET", "/v1/config/versions", "The history", _versions, History),
     Route(
         "GET",
         "/v1/config/versions/{version}",
         "One version, and what it changed",
         _version,
-        shapes.PastVersion,
+        PastVersion,
         refuses=(404,),
     ),
     Route(
@@ -140,8 +218,8 @@ ROUTES = (
         "/v1/config/diff",
         "What applying a document would change",
         _diff,
-        shapes.Comparison,
-        takes=shapes.Compare,
+        Comparison,
+        takes=Compare,
         refuses=(422,),
     ),
     Route(
@@ -149,16 +227,16 @@ ROUTES = (
         "/v1/config/apply",
         "Make a document the live configuration",
         _apply,
-        shapes.Changed,
-        takes=shapes.Apply,
+        Changed,
+        takes=Apply,
     ),
     Route(
         "POST",
         "/v1/config/rollback",
         "Make the document of an earlier version live again",
         _rollback,
-        shapes.Changed,
-        takes=shapes.Rollback,
+        Changed,
+        takes=Rollback,
         refuses=(404,),
     ),
     Route(
@@ -166,6 +244,6 @@ ROUTES = (
         "/v1/config/status",
         "Which replica runs which version",
         _status,
-        shapes.Status,
+        Status,
     ),
 )

@@ -4,27 +4,66 @@ import asyncio
 import math
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
+from pydantic import Field
 
 from config.changes import Draft, place_of, present, remove_value, set_value
 from config.loader import load_published
 from config.models import Config
 from config.problems import quoted, there_are
 from config.trials import Experiment
-from console import shapes
 from console.answers import Refused, error_answer, json_answer
 from console.calls import Call, Route
 from console.canaries import judged, since_us
 from console.desk import Desk, refusals
 from console.quota_routes import clock
+from console.shapes import Change, Changed, Shape
 from governance.arms import ArmSums, look
 from routing.canary import next_move
 from routing.experiments import SHADOW, compiled, share_at
 from store.sql import LedgerUnreachable
 
 __all__ = ["ROUTES"]
+
+
+# What goes in and out...
+
+
+class ArmShape(Shape):
+    """What an arm of an experiment did."""
+
+    arm: str
+    share: float | None = Field(description="Of the calls, from 0 to 1.")
+    tries: int
+    errors: int = Field(description="Tries that failed, or that its own places could not take.")
+    ttft_us: int | None = Field(description="Geometric mean of the first-byte times.")
+    cost_nusd: int | None = Field(description="Mean cost of an answer.")
+    faults: float | None = Field(description="What was wrong with its answers, from 0 to 1.")
+
+
+class FindingShape(Shape):
+    """What a guard of a canary says."""
+
+    guard: str
+    canary: float
+    control: float
+    allowed: float
+    excess: float = Field(description="By how much the canary seems worse than is allowed.")
+    at_least: float = Field(description="The lower bound of that; above 0 it does harm.")
+
+
+class Results(Shape):
+    """What an experiment has shown."""
+
+    version: int
+    name: str
+    kind: Literal["arms", "canary", "migration", "shadow"]
+    asked: str
+    state: str = Field(description="What a canary waits for, or why the experiment is stopped.")
+    arms: list[ArmShape]
+    findings: list[FindingShape]
 
 
 async def _results(call: Call) -> web.Response:
@@ -144,8 +183,8 @@ def _post(path: str, says: str, handler: Callable[[Call], Any]) -> Route:
         path,
         says,
         handler,
-        shapes.Changed,
-        takes=shapes.Change,
+        Changed,
+        takes=Change,
         refuses=(404,),
     )
 
@@ -156,7 +195,7 @@ ROUTES = (
         "/v1/experiments/{name}/results",
         "What an experiment has shown",
         _results,
-        shapes.Results,
+        Results,
         refuses=(404,),
     ),
     _post("/v1/experiments/{name}/stop", "Stop an experiment; `why` is kept in it", _stop),

@@ -4,17 +4,66 @@ import asyncio
 from typing import Any
 
 from aiohttp import web
+from pydantic import Field
 
 from config.changes import Draft
 from config.outline import deployments_in
-from console import shapes
 from console.answers import json_answer
 from console.calls import Call, Route
 from console.desk import EPOCH_US, Desk, refusals
 from console.probes import worst_standings
+from console.shapes import Shape
 from ratelimit.reports import Standing
 
 __all__ = ["ROUTES"]
+
+
+# What goes in and out...
+
+
+class LeftShape(Shape):
+    """What a vendor still lets pass."""
+
+    amount: int
+    resets_us: int = Field(description="Until its window ends.")
+
+
+class ProbeShape(Shape):
+    """The last active probe of a deployment."""
+
+    at_us: int = Field(description="Unix microseconds.")
+    fine: bool
+    failures: int = Field(description="Failures in a row.")
+    why: str = Field(description="`answered`, `no_connection`, `timed_out`, `status_503`, …")
+    took_us: int
+
+
+class HealthShape(Shape):
+    """The health of a deployment, as all replicas know it."""
+
+    id: str
+    model: str
+    state: str = Field(description="`healthy`, `unknown` or `offline`.")
+    kinds: dict[str, str] = Field(
+        description="The same for calls that want a `whole` answer, a `stream`, or bring `tools`."
+    )
+    breaker: dict[str, str] = Field(
+        description="Of kinds that failed of late: `closed`, `open`, `half_open`, `returning`."
+    )
+    latency_us: int = Field(description="To the first byte, 0 when not known.")
+    failures: int = Field(description="Failures in a row.")
+    throttled_us: int = Field(description="For how long the vendor wants to be left alone.")
+    left: dict[str, LeftShape] = Field(
+        description="Of `requests` and `tokens`, where the vendor says that few are left."
+    )
+    probe: ProbeShape | None
+
+
+class Healths(Shape):
+    """The health of every deployment."""
+
+    version: int
+    deployments: list[HealthShape]
 
 
 async def _health(call: Call) -> web.Response:
@@ -63,4 +112,4 @@ def _row(name: str, model: str, standing: Standing) -> dict[str, Any]:
     }
 
 
-ROUTES = (Route("GET", "/v1/health", "The health of every deployment", _health, shapes.Healths),)
+ROUTES = (Route("GET", "/v1/health", "The health of every deployment", _health, Healths),)

@@ -15,17 +15,71 @@ from aiohttp import web
 from config.changes import Draft, add_key, organizations_of, place_of, present, remove, set_key_hash
 from config.differences import as_data
 from config.secrets import hash_key
-from console import shapes
 from console.answers import Refused, json_answer
 from console.calls import Call, Route
 from console.desk import Desk, refusals
+from console.shapes import Budgets, Change, Changed, Limits, Shape
 
-__all__ = ["ROUTES", "make_key"]
+__all__ = ["ROUTES", "CreateKey", "make_key"]
 
 PREFIX = "sk-pen-"
 RANDOM_CHARACTERS = 40
 _ALPHABET = string.ascii_letters + string.digits
 _PLACE = frozenset({"organization", "team", "name", "why", "expected", "wait_ms", "budgets"})
+
+
+# What goes in and out...
+
+
+class CreateKey(Change):
+    """A new key of a team; the key itself is made by the gateway."""
+
+    organization: str
+    team: str
+    name: str
+    application: str | None = None
+    business_line: str | None = None
+    user: str | None = None
+    biz_level: str | None = None
+    prefer_cost: str | None = None
+    capabilities: list[str] | None = None
+    max_price: float | None = None
+    min_quality: float | None = None
+    deadline_ms: int | None = None
+    pin: str | None = None
+    regions: list[str] | None = None
+    routing: str | None = None
+    models: list[str] | None = None
+    limits: Limits | None = None
+    budgets: Budgets | None = None
+
+
+class NewKey(Changed):
+    """A key that was made; it is shown this once."""
+
+    id: str
+    key: str
+
+
+class KeyShape(Shape):
+    """A key without the key."""
+
+    id: str
+    fingerprint: str
+    settings: dict[str, Any]
+
+
+class Keys(Shape):
+    """Keys by id."""
+
+    version: int
+    keys: list[KeyShape]
+
+
+class OneKey(KeyShape):
+    """One key."""
+
+    version: int
 
 
 def make_key() -> str:
@@ -73,7 +127,7 @@ def _shown(draft: Draft, key: str) -> dict[str, Any]:
 
 
 async def _create(call: Call) -> web.Response:
-    asked: shapes.CreateKey = call.body
+    asked: CreateKey = call.body
     # Each part by itself: a slash in one must not lead into another team
     for part in ("organization", "team", "name"):
         text = getattr(asked, part)
@@ -124,7 +178,7 @@ ROUTES = (
         "/v1/keys",
         "Callers' keys, without the keys",
         _list,
-        shapes.Keys,
+        Keys,
         query={
             "organization": "Only keys of this organization.",
             "team": "Only keys of this team.",
@@ -135,19 +189,19 @@ ROUTES = (
         "/v1/keys",
         "Make a key; it is shown this once",
         _create,
-        shapes.NewKey,
-        takes=shapes.CreateKey,
+        NewKey,
+        takes=CreateKey,
         status=201,
         refuses=(404,),
     ),
-    Route("GET", _PATH, "One key, without the key", _show, shapes.OneKey, refuses=(404,)),
+    Route("GET", _PATH, "One key, without the key", _show, OneKey, refuses=(404,)),
     Route(
         "DELETE",
         _PATH,
         "Revoke a key",
         _revoke,
-        shapes.Changed,
-        takes=shapes.Change,
+        Changed,
+        takes=Change,
         refuses=(404,),
     ),
     Route(
@@ -155,8 +209,8 @@ ROUTES = (
         "/v1/keys/{organization}/{team}/{name}/rotate",
         "Put another key in its place; the old one is refused from then on",
         _rotate,
-        shapes.NewKey,
-        takes=shapes.Change,
+        NewKey,
+        takes=Change,
         refuses=(404,),
     ),
 )

@@ -11,13 +11,14 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from aiohttp import web
+from pydantic import Field
 
 from config.loader import load_published
 from config.problems import nearest
-from console import shapes
 from console.answers import Refused, json_answer
 from console.calls import Call, Route
 from console.desk import Desk, refusals
+from console.shapes import Shape
 from routing.browse import Wanted, all_listed, as_json, configured, matching
 from routing.listing import TASKS
 
@@ -26,6 +27,52 @@ __all__ = ["ROUTES", "BadWish", "wanted"]
 _NANO = 10**9
 _MOST_USD = 10**6
 _MOST_TOKENS = 10**9
+
+
+# What goes in and out...
+
+
+class ListPrice(Shape):
+    """What a million tokens cost, in USD."""
+
+    input_usd: str
+    output_usd: str
+    cached_input_usd: str
+    blended_usd: str = Field(description="Three tokens of input for one of output.")
+    version: str = Field(description="The price list.")
+
+
+class ListedQuality(Shape):
+    """How good a model is at a task, and where that is from."""
+
+    value: float
+    source: str = Field(description="As docs/catalogue.md names them, or `configuration`.")
+    read: float | str = Field(description="What the source says.")
+    url: str = Field(description="Where the source is published, empty for the configuration.")
+
+
+class CatalogueModel(Shape):
+    """A model with what is known of it, and where it is served."""
+
+    name: str
+    vendor: str
+    tags: list[str]
+    input: list[str] = Field(description="Modalities that it takes, empty where nobody knows.")
+    output: list[str]
+    context: int | None
+    max_output: int | None
+    price: ListPrice | None
+    quality: dict[str, ListedQuality] = Field(description="By task.")
+    providers: list[str]
+    deployments: list[str]
+    listed_as: str = Field(description="Its name in the listing, empty where it is not listed.")
+
+
+class Catalogue(Shape):
+    """Models by what they cost, hold and are good at."""
+
+    version: int
+    models: list[CatalogueModel]
 
 
 class BadWish(ValueError):
@@ -105,7 +152,7 @@ ROUTES = (
         "/v1/catalogue",
         "Models by what they cost, hold and are good at, and where each number is from",
         _models,
-        shapes.Catalogue,
+        Catalogue,
         query={
             "of": "`live` (default): what is configured; `all`: everything that is listed.",
             "tag": "Tags that it must have, separated by commas.",

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from aiohttp import web
+from pydantic import Field
 from redis.asyncio import Redis
 
 from config.changes import (
@@ -21,16 +22,126 @@ from config.differences import as_data
 from config.outline import deployments_in
 from config.problems import Path
 from config.tenants import DEFAULT_MEMBER
-from console import shapes
 from console.answers import Refused, json_answer
 from console.calls import Call, Door, Route
 from console.desk import Desk, moment, refusals
 from console.quotas import quota, usd
+from console.shapes import Budgets, Change, Changed, Limits, Shape
 from console.stores import as_one, in_each, scope_states, shares_of
 from governance.alerts import Event, newest
 from store.cells import Cell
 
 __all__ = ["ROUTES", "clock", "quotas_of"]
+
+
+# What goes in and out...
+
+
+class PutQuota(Change):
+    """What changes of a scope's limits and budgets."""
+
+    limits: Limits | None = None
+    budgets: Budgets | None = Field(
+        default=None, description="All budgets of the scope; an empty list takes them away."
+    )
+
+
+class PutRaise(Change):
+    """Another amount for a budget, for a time."""
+
+    per: str = Field(description="The period of the budget, as in `month`.")
+    usd: Any = Field(
+        description="The amount that holds until then; null ends the raise.",
+        json_schema_extra={"type": ["number", "null"]},
+    )
+    until: str | None = Field(
+        default=None,
+        description="When it ends: `2026-12-24`, `2026-12-24T18:00` (in the budget's time zone), or with an offset.",
+    )
+
+
+class RateShape(Shape):
+    """A limit and what is left of it."""
+
+    limit: int
+    burst: int = Field(description="Most at once: what its bucket holds.")
+    remaining: int | None
+    resets_in_ms: int | None = Field(description="When the bucket is full again.")
+
+
+class BudgetShape(Shape):
+    """A budget and what is left of it in its current period."""
+
+    usd: float
+    per: str
+    mode: str
+    time_zone: str
+    raised_usd: float | None = Field(description="The amount until `raised_until`.")
+    raised_until: str | None
+    spent_usd: str
+    held_usd: str
+    remaining_usd: str
+    resets_at: str | None = Field(description="When its period ends; null for a total.")
+
+
+class ShareShape(Shape):
+    """What one cell has of limits that are divided over cells."""
+
+    cell: str = Field(description="As in `c1`.")
+    limits: dict[str, int]
+    in_flight: int
+
+
+class Quota(Shape):
+    """Limits and budgets of a scope, and what they hold right now."""
+
+    scope: str
+    seeded: bool = Field(description="Whether the store knows its limits.")
+    in_flight: int
+    limits: dict[str, RateShape]
+    budgets: list[BudgetShape]
+    shares: list[ShareShape] = Field(
+        description="What each cell has of it, where `store.cells` divides it; empty otherwise."
+    )
+
+
+class OneQuota(Quota):
+    """One scope."""
+
+    version: int
+
+
+class Quotas(Shape):
+    """Every scope that has a limit or a budget."""
+
+    version: int
+    quotas: list[Quota]
+
+
+class ChangedQuota(Changed):
+    """What a change did, and what the scope holds now."""
+
+    quota: Quota
+
+
+class EventShape(Shape):
+    """A threshold of a budget that was reached."""
+
+    id: str
+    at: str
+    scope: str
+    per: str
+    period: int = Field(description="Number of the period, as the store counts.")
+    percent: int
+    amount_usd: str = Field(description="What the budget allowed then, raised or not.")
+    spent_usd: str
+    mode: str
+
+
+class Events(Shape):
+    """The latest events of budgets, the newest first."""
+
+    events: list[EventShape]
 
 
 class Shown(NamedTuple):
@@ -71,7 +182,7 @@ async def _show(call: Call) -> web.Response:
 
 
 async def _put(call: Call) -> web.Response:
-    asked: shapes.PutQuota = call.body
+    asked: PutQuota = call.body
     edit = set_quota(call.names["scope"], asked.limits, asked.budgets)
     outcome = await Desk(call.door).edit(call, "quota.set", edit)
     said = {**outcome.as_dict(), "quota": await _one(call, outcome.loaded.document)}
@@ -79,7 +190,7 @@ async def _put(call: Call) -> web.Response:
 
 
 async def _raise(call: Call) -> web.Response:
-    asked: shapes.PutRaise = call.body
+    asked: PutRaise = call.body
     if asked.usd is not None and asked.until is None:
         raise Refused(422, "invalid", "until: missing; say when the raise ends", path="until")
     edit = raise_budget(call.names["scope"], asked.per, asked.usd, asked.until)
@@ -185,13 +296,13 @@ _PATH = "/v1/quotas/{scope}"
 MOST_EVENTS = 1000
 
 ROUTES = (
-    Route("GET", "/v1/quotas", "Every scope that has a limit or a budget", _list, shapes.Quotas),
+    Route("GET", "/v1/quotas", "Every scope that has a limit or a budget", _list, Quotas),
     Route(
         "GET",
         _PATH,
         "What a scope may, and what it holds right now",
         _show,
-        shapes.OneQuota,
+        OneQuota,
         wide=True,
         refuses=(404,),
     ),
@@ -200,8 +311,8 @@ ROUTES = (
         _PATH,
         "Set limits and budgets of a scope; the next admission obeys",
         _put,
-        shapes.ChangedQuota,
-        takes=shapes.PutQuota,
+        ChangedQuota,
+        takes=PutQuota,
         wide=True,
         refuses=(404,),
     ),
@@ -210,8 +321,8 @@ ROUTES = (
         "/v1/raises/{scope}",
         "Raise a budget of a scope for a time; the next admission obeys",
         _raise,
-        shapes.ChangedQuota,
-        takes=shapes.PutRaise,
+        ChangedQuota,
+        takes=PutRaise,
         wide=True,
         refuses=(404,),
     ),
@@ -220,7 +331,7 @@ ROUTES = (
         "/v1/events",
         "Thresholds of budgets that were reached, the newest first",
         _events,
-        shapes.Events,
+        Events,
         query={
             "scope": "Those of one scope, as in `team:acme/support`.",
             "count": "How many at most, up to 1000 (100).",

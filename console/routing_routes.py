@@ -7,17 +7,19 @@ Prices and qualities are those of the live configuration, at the moment of the q
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any, Literal
 
 from aiohttp import web
+from pydantic import Field
 
 from config import live
 from config.loader import load_published
 from config.models import Config
 from config.problems import quoted
-from console import shapes
 from console.answers import Refused, error_answer, json_answer
 from console.calls import Call, Route
 from console.desk import Desk, refusals
+from console.shapes import Shape
 from governance.exchanges import find_exchange
 from governance.insight import models_used
 from governance.usage import BadQuestion, moment_us, usd
@@ -28,6 +30,103 @@ from routing.insight import Known, Report, report
 from store.sql import LedgerUnreachable
 
 __all__ = ["ROUTES"]
+
+
+# What goes in and out...
+
+
+class ModelRow(Shape):
+    """One model in one task, as `GET /v1/usage/models` judges it."""
+
+    task: str = Field(description="The task, empty where it is not known.")
+    model: str
+    verdict: str = Field(
+        description="`best`, `bargain` (nearly as good at half the price or less), `fair`, `dear`"
+        " (another one is at least as good for less), or `unrated`."
+    )
+    requests: int
+    attempts: int
+    errors: int
+    cost_nusd: int
+    cost_usd: str
+    ttft_us: int = Field(description="Mean first-byte time of what was served.")
+    quality: float | None
+    worth: float | None = Field(description="Quality times the share of tries answered.")
+    price_nusd: int | None = Field(description="For a thousand mean calls of the task.")
+    price_usd: str | None
+    instead: str = Field(description="The model that is at least as good and costs less.")
+    could_save_nusd: int = Field(description="What its calls would have cost less there.")
+    could_save_usd: str
+
+
+class BestSingle(Shape):
+    """The best single model, and what everything would have cost there."""
+
+    model: str
+    worth: float
+    cost_nusd: int
+    cost_usd: str
+
+
+class ModelsReport(Shape):
+    """Which models are worth what they cost, and what choosing among them saved."""
+
+    version: int
+    rows: list[ModelRow]
+    cost_nusd: int
+    cost_usd: str
+    best: BestSingle | None
+    saved_nusd: int | None = Field(description="Negative when routing cost more.")
+    saved_usd: str | None
+    worth: float | None = Field(description="What was served was worth, weighed by calls.")
+
+
+class CandidateShape(Shape):
+    """A candidate of an attempt."""
+
+    deployment: str
+    model: str = Field(description="Empty where nobody knows it any more.")
+    fate: Literal["chosen", "before", "at", "behind", "beside"] = Field(
+        description="`chosen`; out `before` or `at` admission; ranked `behind`; as good, `beside` it."
+    )
+    why: str
+    tier: int | None = Field(description="Its rank for the call, 0 first; null where it was out.")
+    quality: float | None = Field(description="Expected, from 0 to 1; null: nothing was scored.")
+    cost_nusd: int | None = Field(description="Expected, of the whole call.")
+    latency_us: int | None = Field(description="Expected, to its end; 0 where nothing is known.")
+
+
+class AttemptShape(Shape):
+    """One attempt of a call."""
+
+    attempt: int
+    deployment: str
+    model: str
+    reason: str
+    outcome: str
+    status: int
+    cost_nusd: int
+    cost_usd: str
+    ttft_us: int
+    duration_us: int
+    experiment: str
+    policy: str
+    made_from: dict[str, Any] = Field(
+        description="Level, preference, task, complexity, budget pressure, delta and the board's"
+        " version; empty where nothing was scored."
+    )
+    candidates: list[CandidateShape]
+    problem: str
+
+
+class Explanation(Shape):
+    """Why a call went where it went, attempt by attempt."""
+
+    request_id: str
+    asked: str
+    cost_nusd: int
+    cost_usd: str
+    attempts: list[AttemptShape]
 
 
 async def _models(call: Call) -> web.Response:
@@ -123,7 +222,7 @@ ROUTES = (
         "/v1/usage/models",
         "Which models are worth what they cost, and what routing saved",
         _models,
-        shapes.ModelsReport,
+        ModelsReport,
         query=_SPAN,
     ),
     Route(
@@ -131,7 +230,7 @@ ROUTES = (
         "/v1/routing/explain/{request_id}",
         "Why a call went where it went",
         _explain,
-        shapes.Explanation,
+        Explanation,
         refuses=(404,),
     ),
 )

@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
+from pydantic import Field
 
 from config import live
 from config.changes import Draft, Edit, checked, set_value, taken_over
@@ -20,11 +22,11 @@ from config.models import Config
 from config.problems import Path, quoted, there_are
 from config.tenants import Declares
 from config.wishes import NO_WISHES, Wishes, carried, nusd_of
-from console import shapes
 from console.answers import Refused, error_answer, json_answer
 from console.calls import Call, Door, Route
 from console.desk import Desk, refusals
 from console.probes import worst_standings
+from console.shapes import Shape
 from governance.exchanges import find_exchange
 from governance.replay import Served, last_calls
 from ratelimit.limits import MOST_OUTPUT
@@ -42,8 +44,120 @@ SHOWN = 200
 LEVELS = ("premium", "normal", "economy")
 
 
+# What goes in and out...
+
+
+# The reader of bodies gives numbers with all their digits.
+Share = Annotated[float, Field(ge=0, le=1, strict=False)]
+
+
+class DescribedCall(Shape):
+    """A call to simulate."""
+
+    model: str = Field(description="What is asked for: a model, a route, or several with commas.")
+    input_tokens: Annotated[int, Field(ge=0, le=10**8)] = 1000
+    output_tokens: Annotated[int, Field(ge=0, le=10**8)] | None = Field(
+        default=None, description="By default what is to be expected of each model."
+    )
+    max_tokens: Annotated[int, Field(ge=0, le=10**8)] = Field(default=0, description="0: no cap.")
+    key: str | None = Field(default=None, description="Whose defaults and models hold.")
+    level: Literal["premium", "normal", "economy"] = "normal"
+    prefer_cost: Literal["low", "high"] | None = None
+    capabilities: list[str] | None = None
+    max_price: Annotated[Decimal, Field(ge=0, le=100_000, strict=False)] | None = Field(
+        default=None, description="USD per million tokens, three of input for one of output."
+    )
+    min_quality: Share | None = None
+    regions: list[str] | None = None
+    pin: str | None = None
+    task: str = "chat"
+    complexity: Share = 0.5
+    needs: list[str] = Field(default=[], description="`vision`, `audio`: what the request holds.")
+    budget_pressure: Share = 0.0
+
+
+class Simulate(Shape):
+    """What to simulate: a described call, one of the ledger, or its last ones."""
+
+    request: DescribedCall | None = None
+    request_id: str | None = Field(default=None, description="The `x-request-id` of an answer.")
+    last: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="How many of the last calls that were served."
+    )
+    overlay: dict[str, Any] | None = Field(
+        default=None,
+        description="What differs from the live configuration: mappings are merged, null takes away.",
+    )
+    document: str | None = Field(default=None, description="Another configuration, as YAML.")
+
+
+class WouldCandidate(Shape):
+    """What is to be expected of a model, and why it would not be the first."""
+
+    model: str
+    quality: float
+    cost_nusd: int
+    latency_us: int
+    lost: str
+
+
+class Would(Shape):
+    """What would be chosen."""
+
+    policy: str
+    model: str
+    deployment: str = Field(description="Among equal ones the first; load cannot be told.")
+    quality: float | None = Field(description="Expected, from 0 to 1; null where nobody knows.")
+    cost_nusd: int | None = Field(description="Null without a price.")
+    latency_us: int
+    delta: float
+    board: int = Field(description="The version of the facts that it was reckoned with.")
+    candidates: list[WouldCandidate]
+    refused: str = Field(description="Why nothing would be chosen; empty where something is.")
+
+
+class WasShape(Shape):
+    """What a call was."""
+
+    request_id: str
+    model: str
+    deployment: str
+    cost_nusd: int
+    quality: float | None = Field(description="As it is to be expected by the same facts.")
+
+
+class Replayed(Shape):
+    """A call that would be led elsewhere."""
+
+    was: WasShape
+    would: Would
+
+
+class SimulationSums(Shape):
+    """All calls together; costs and qualities over those that have both sides."""
+
+    calls: int
+    changed: int
+    refused: int
+    compared: int
+    was_cost_nusd: int
+    would_cost_nusd: int
+    was_quality: float | None
+    would_quality: float | None
+
+
+class Simulation(Shape):
+    """What would be chosen, beside what was."""
+
+    version: int
+    changed: bool = Field(description="Whether the policy is another one than the live one.")
+    would: Would | None
+    calls: list[Replayed] = Field(description="Those that would be led elsewhere, at most 200.")
+    sums: SimulationSums | None
+
+
 async def _simulate(call: Call) -> web.Response:
-    asked: shapes.Simulate = call.body
+    asked: Simulate = call.body
     if [asked.request, asked.request_id, asked.last].count(None) != 2:
         raise Refused(422, "invalid", "say one of request, request_id and last", path="request")
     if asked.overlay is not None and asked.document is not None:
@@ -99,7 +213,7 @@ async def _one(door: Door, request_id: str) -> Served:
     return Served(**{field.name: attempts[-1][field.name] for field in fields(Served)})
 
 
-def _policy(asked: shapes.Simulate, version: live.Version, environ: Mapping[str, str]) -> Config:
+def _policy(asked: Simulate, version: live.Version, environ: Mapping[str, str]) -> Config:
     """Return the configuration to simulate. Raises what the reader of configurations raises."""
     if asked.document is not None:
         return taken_over(asked.document, version.document, environ, source=SOURCE).config
@@ -148,7 +262,7 @@ async def _unavailable(door: Door, config: Config) -> dict[str, str]:
     return found
 
 
-def _described(said: shapes.DescribedCall, config: Config) -> tuple[Described, frozenset[str]]:
+def _described(said: DescribedCall, config: Config) -> tuple[Described, frozenset[str]]:
     """Return a call as it was described, with what its key carries."""
     wishes, models = _carried(config, said.key) if said.key else (NO_WISHES, frozenset())
     new: dict[str, Any] = {}
@@ -269,8 +383,8 @@ ROUTES = (
         "/v1/routing/simulate",
         "What would be chosen under a changed policy",
         _simulate,
-        shapes.Simulation,
-        takes=shapes.Simulate,
+        Simulation,
+        takes=Simulate,
         refuses=(404, 422),
     ),
 )

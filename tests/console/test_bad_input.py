@@ -23,10 +23,12 @@ from config.quotas import Budget, Limits
 from config.routes import Route as RouteSection
 from config.tenants import Key, Organization, Team
 from config.trials import Experiment
-from console import shapes
 from console.admin import routes
 from console.calls import Route
+from console.catalogue_routes import PatchDeployment
 from console.cli import COMMANDS
+from console.config_routes import Rollback
+from console.key_routes import CreateKey
 from ratelimit.limits import RATES
 from tests.console.command_rig import typed
 
@@ -177,15 +179,15 @@ def bad_bodies(route: Route) -> Iterator[dict[str, Any]]:
         elif name != "why" and kinds_of(field.annotation) == {str}:
             for text in ("a\x00b", "a\nb", LONG, 5, ["x"]):
                 yield {**good, name: text}
-    if route.takes is shapes.CreateKey:
+    if route.takes is CreateKey:
         for each in ({"models": ["nowhere"]}, {"models": ["a\x00"]}, {"team": "nowhere"}):
             yield {**good, **each}
         for each in ({"name": "a/b"}, {"name": ""}, {"name": "helpdesk"}):
             yield {**good, **each}
-    if route.takes is shapes.Rollback:
+    if route.takes is Rollback:
         for version in (2, 9, 0, -1, "1", 10**20):
             yield {**good, "version": version}
-    if route.takes is shapes.PatchDeployment:
+    if route.takes is PatchDeployment:
         for each in (
             {"weight": -1},
             {"weight": "2 kg"},

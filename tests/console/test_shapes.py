@@ -3,18 +3,20 @@
 import pytest
 from pydantic import ValidationError
 
-from console import shapes
+from console.catalogue_routes import PutModel
+from console.config_routes import Apply, Rollback
+from console.shapes import Change
 
 
 def test_a_change_says_why() -> None:
     """In one printable line of at most 500 characters; all else is optional."""
-    said = shapes.Change.model_validate({"why": "because it was Ümlaut day"})
+    said = Change.model_validate({"why": "because it was Ümlaut day"})
     assert (said.expected, said.wait_ms) == (None, 0)
     for why in (None, "", " ", "a\nb", "a\x00", "w" * 501, 5, ["w"], "\ud800"):
         with pytest.raises(ValidationError):
-            shapes.Change.model_validate({"why": why})
+            Change.model_validate({"why": why})
     with pytest.raises(ValidationError):
-        shapes.Change.model_validate({})
+        Change.model_validate({})
 
 
 @pytest.mark.parametrize(
@@ -35,15 +37,15 @@ def test_a_change_says_why() -> None:
 def test_nothing_else_is_taken(more: dict[str, object]) -> None:
     """A wrong type, a wrong range, an unknown member."""
     with pytest.raises(ValidationError):
-        shapes.Change.model_validate({"why": "w", **more})
+        Change.model_validate({"why": "w", **more})
 
 
 def test_a_replacement_says_its_version() -> None:
     """What takes the place of a whole would undo what it does not know of."""
     for shape, more in (
-        (shapes.Apply, {"document": ""}),
-        (shapes.Rollback, {"version": 1}),
-        (shapes.PutModel, {"model": {}}),
+        (Apply, {"document": ""}),
+        (Rollback, {"version": 1}),
+        (PutModel, {"model": {}}),
     ):
         with pytest.raises(ValidationError):
             shape.model_validate({"why": "w", **more})
