@@ -229,11 +229,12 @@ def assertion_of(path: str, now_s: int) -> tuple[str, str]:
         "exp": now_s + ASSERTION_S,
     }
     head = {"alg": "RS256", "typ": "JWT", "kid": key_id}
-    signing = f"{_encoded(head)}.{_encoded(claims)}"
+    signing = f"{encoded(head)}.{encoded(claims)}"
     return url, f"{signing}.{_base64(signed(private, signing.encode()))}"
 
 
-def _encoded(document: Mapping[str, object]) -> str:
+def encoded(document: Mapping[str, object]) -> str:
+    """Write one part of a JSON web token (RFC 7515, 7.1)."""
     return _base64(json.dumps(document, separators=(",", ":")).encode())
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from config.providers import TokenSource
-from proxy.tokens import Token, TokenFailed, Tokens, assertion_of
+from proxy.tokens import Token, TokenFailed, Tokens, assertion_of, encoded, signed
 from tests.proxy.edge_rig import eventually
 from tests.proxy.partners import Asked, Line, at, chat, whole
 from tests.proxy.test_protocols import GEMINI_ANSWER, Edge
@@ -99,6 +99,69 @@ def key_file(folder: Path, server: TestServer, **said: Any) -> str:
 def decoded(text: str) -> Any:
     """Read a part of a JWT."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+# RFC 7515, appendix A.2: the primes of its key, what is signed, and the signature.
+PRIMES = (
+    (
+        "4BzEEOtIpmVdVEZNCqS7baC4crd0pqnRH_5IB3jw3bcxGn6QLvnEtfdUdiYrqBdss1l58BQ3KhooKeQTa9AB0Hw_"
+        "Py5PJdTJNPY8cQn7ouZ2KKDcmnPGBY5t7yLc1QlQ5xHdwW1VhvKn-nXqhJTBgIPgtldC-KDV5z-y2XDwGUc"
+    ),
+    (
+        "uQPEfgmVtjL0Uyyx88GZFF1fOunH3-7cepKmtH4pxhtCoHqpWmT8YAmZxaewHgHAjLYsp1ZSe7zFYHj7C6ul7TjeL"
+        "QeZD_YwD66t62wDmpe_HlB-TnBA-njbglfIsRLtXlnDzQkv5dTltRJ11BKBBypeeF6689rjcJIDEz9RWdc"
+    ),
+)
+SIGNED = (
+    "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlL"
+    "mNvbS9pc19yb290Ijp0cnVlfQ"
+)
+SIGNATURE = (
+    "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2F"
+    "p5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQB"
+    "MHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeY"
+    "I2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw"
+)
+# Of Google's page on service accounts ("Using OAuth 2.0 for Server to Server Applications").
+CLAIMS = {
+    "iss": "761326798069-r5mljlln1rd4lrbhg75efgigp36m78j5@developer.gserviceaccount.com",
+    "scope": "https://www.googleapis.com/auth/prediction",
+    "aud": "https://oauth2.googleapis.com/token",
+    "exp": 1328554385,
+    "iat": 1328550785,
+}
+ENCODED_CLAIMS = (
+    "eyJpc3MiOiI3NjEzMjY3OTgwNjktcjVtbGpsbG4xcmQ0bHJiaGc3NWVmZ2lncDM2bTc4ajVAZGV2ZWxvcGVyLmdzZX"
+    "J2aWNlYWNjb3VudC5jb20iLCJzY29wZSI6Imh0dHBzOi8vd3d3Lmdvb2dsZWFwaXMuY29tL2F1dGgvcHJlZGljdGlv"
+    "biIsImF1ZCI6Imh0dHBzOi8vb2F1dGgyLmdvb2dsZWFwaXMuY29tL3Rva2VuIiwiZXhwIjoxMzI4NTU0Mzg1LCJpYX"
+    "QiOjEzMjg1NTA3ODV9"
+)
+
+
+def test_the_published_example_of_a_signature() -> None:
+    """By the key of RFC 7515, byte for byte."""
+    p, q = (int.from_bytes(decoded(prime)) for prime in PRIMES)
+    e = 65537
+    d = pow(e, -1, (p - 1) * (q - 1))
+    pem = (
+        rsa.RSAPrivateNumbers(
+            *(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p)),
+            public_numbers=rsa.RSAPublicNumbers(e, p * q),
+        )
+        .private_key()
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    assert signed(pem.decode(), SIGNED.encode()) == decoded(SIGNATURE)
+
+
+def test_googles_example_of_an_assertion() -> None:
+    """Head and claims are written as Google writes them."""
+    assert encoded({"alg": "RS256", "typ": "JWT"}) == "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9"
+    assert encoded(CLAIMS) == ENCODED_CLAIMS
 
 
 async def test_an_assertion_is_signed_and_buys_a_token(

@@ -64,8 +64,13 @@ def signed_headers(
         (
             method,
             quote(path or "/", safe="/-_.~"),
+            # By name and then by value, not as the text of both.
             "&".join(
-                sorted(pair if "=" in pair else pair + "=" for pair in query.split("&") if pair)
+                "=".join(pair)
+                for pair in sorted(
+                    (name, value)
+                    for name, _, value in (one.partition("=") for one in query.split("&") if one)
+                )
             ),
             *(f"{name}:{signing[name]}" for name in sorted(signing)),
             "",
