@@ -12,7 +12,7 @@ from config.loader import check_text
 from config.models import Config
 from console.cli import COMMANDS
 from loadtests.drills.faults import FAULTS as DRILLED
-from proxy.observe import METRICS
+from proxy.observe import METRICS, AccessLine
 from store.places import CHECKOUT
 
 DOCS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
@@ -79,6 +79,14 @@ def test_every_metric_is_described_with_its_labels(metric: Any) -> None:
     assert rows
     for label in metric.labels:
         assert any(f"`{label}`" in row for row in rows), f"the label {label} is missing"
+
+
+@pytest.mark.parametrize("field", AccessLine.__struct_fields__)
+def test_every_field_of_the_access_line_is_described(field: str) -> None:
+    """In `docs/operations.md`: whoever collects the lines reads them by it."""
+    described = (CHECKOUT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = described.partition("### Access lines")[2].partition("\n## ")[0]
+    assert f"`{field}`" in table
 
 
 def launcher_verbs() -> list[str]:
