@@ -13,11 +13,11 @@ import re
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final
 
-import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy.attempts import Ended
+from proxy.validity import looks_malformed
 from proxy.wire.meter import Usage
 from routing import board
 from routing.classify import classify
@@ -43,7 +43,8 @@ log = logging.getLogger("penstock.edge")
 _END = re.compile(
     rb'"(?:finish_reason|stop_reason|finishReason|done_reason|stopReason)"\s*:\s*"'
     rb"(?:(length|max_tokens|MAX_TOKENS|model_context_window_exceeded)"
-    rb'|(content_filter|refusal|SAFETY|RECITATION|PROHIBITED_CONTENT|content_filtered|guardrail_intervened))"'
+    rb"|(content_filter|refusal|SAFETY|RECITATION|PROHIBITED_CONTENT|BLOCKLIST|SPII|content_filtered|guardrail_intervened"
+    rb'|MALFORMED_FUNCTION_CALL|UNEXPECTED_TOOL_CALL|malformed_tool_use|malformed_model_output))"'
     rb'|"status"\s*:\s*"(incomplete)"|"refusal"\s*:\s*"()'
 )
 
@@ -146,47 +147,23 @@ class Learner:
 
 def defect_seen(attempt: "Attempt", end: bytes) -> float:
     """Return what is wrong with the answer that an attempt got, from 0 to 1; `end` is its end, or all of it."""
-    seen = attempt.exchange.seen
-    return defect_of(
-        end,
-        # A model is not to blame for a cap that its caller, a budget or a policy has set.
-        capped=seen.output_cap is not None or attempt.cap > 0,
-        json=b'"response_format"' in seen.frame and b'"json' in seen.frame,
-    )
+    # A model is not to blame for a cap that its caller, a budget or a policy has set.
+    capped = attempt.exchange.seen.output_cap is not None or attempt.cap > 0
+    defect = defect_of(end, capped=capped)
+    if defect is not None:
+        return defect
+    return 1.0 if attempt.meter is None and looks_malformed(attempt, end) else 0.0
 
 
-def defect_of(end: bytes, *, capped: bool, json: bool) -> float:
+def defect_of(end: bytes, *, capped: bool) -> float | None:
     """
-    Return what is wrong with an answer that came to its end, from 0 to 1.
+    Return what is wrong with how an answer ended, from 0 to 1; None when it ended as answers do.
 
-    `capped`: somebody had set the cap at which it may have been cut; `json`: it is to be JSON.
+    `capped`: somebody had set the cap at which it may have been cut.
     """
-    tail = end[-LOOKED_AT:]
-    found = _END.search(tail)
-    if found is not None:
-        cut = found.group(1) is not None or found.group(3) is not None
-        if not cut:
-            return 1.0
-        if not capped:
-            return 0.5
-    if end.startswith(b"{") and (json or b'"tool_calls"' in end):
-        return _invalid(end, json=json and found is None)
-    return 0.0
-
-
-def _invalid(body: bytes, *, json: bool) -> float:
-    """Return 1 when a whole answer holds JSON that is none: in its text, where that is to be JSON, or in a call of a tool."""
-    try:
-        document = orjson.loads(body)
-        for choice in document["choices"]:
-            message = choice["message"]
-            if json and message.get("content"):
-                orjson.loads(message["content"])
-            for call in message.get("tool_calls") or ():
-                orjson.loads(call["function"]["arguments"] or "{}")
-    except orjson.JSONDecodeError:
+    found = _END.search(end[-LOOKED_AT:])
+    if found is None:
+        return None
+    if found.group(1) is None and found.group(3) is None:
         return 1.0
-    except (AttributeError, KeyError, TypeError):
-        # Another protocol's, or a vendor's own way; nothing is known of it.
-        return 0.0
-    return 0.0
+    return 0.0 if capped else 0.5

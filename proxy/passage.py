@@ -106,6 +106,11 @@ class Passing:
         """Give the body of a whole answer as the caller gets it."""
         return body
 
+    def read(self, attempt: "Attempt", body: bytes) -> Any:
+        """Give a whole answer in words of no protocol, None where there are none for it. Raises `translate.BadAnswer`."""
+        spoken = attempt.way.endpoint.translation
+        return None if spoken is None else spoken.read_answer(body, None)
+
     def refusal(self, attempt: "Attempt") -> tuple[int, bytes, bytes]:
         """Give the provider's own words about the request: status, header lines, body."""
         return attempt.status, self.lines(attempt), attempt.refusal
@@ -256,7 +261,7 @@ class Translating:
     def answer(self, attempt: "Attempt", body: bytes) -> bytes:
         """Give the body of a whole answer as the caller gets it. Raises `translate.BadAnswer`."""
         caller = self._translation.caller
-        answer = self._translation.vendor.read_answer(body, self._written.renamed)
+        answer = self.read(attempt, body)
         if isinstance(answer, translate.Failure):
             raise translate.BadAnswer(f"it is an error: {answer.message}")
         self._dropped += answer.dropped
@@ -265,6 +270,10 @@ class Translating:
         # Some servers answer as a whole what they were asked to stream.
         self._content_type = caller.stream_type.encode()
         return caller.writer(self._reply()).write([*translate.play(answer)])
+
+    def read(self, attempt: "Attempt", body: bytes) -> Any:
+        """Give a whole answer in words of no protocol, or the failure that it tells of. Raises `translate.BadAnswer`."""
+        return self._translation.vendor.read_answer(body, self._written.renamed)
 
     def refusal(self, attempt: "Attempt") -> tuple[int, bytes, bytes]:
         """Give the provider's words about the request in the caller's envelope: status, header lines, body."""

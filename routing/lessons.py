@@ -10,7 +10,7 @@ What a replica has seen in the last two seconds is lost with it: these are stati
 | the answer broke off, or was none (`upstream_lost`, `bad_answer`, `idle_timed_out`) | a defect |
 | it was refused by a filter | a defect |
 | it was cut short, though nobody had set a cap | half a defect |
-| it is no JSON where JSON was asked for, or calls a tool with what is none | a defect |
+| it has another form than was asked for: no JSON, JSON or a tool's arguments not by the schema, a tool that was not offered | a defect |
 | the same caller sends the same request again within a minute | half a defect of the answer before |
 | `POST /v1/feedback` | a vote from 0 to 1 |
 | an answer without any of these | a call without a defect |

@@ -20,41 +20,32 @@ def whole(content: str | None = "hi", finish: str = "stop", **message: Any) -> b
     return json.dumps({"choices": [choice], "usage": {"total_tokens": 3}}).encode()
 
 
-def call(arguments: str) -> dict[str, Any]:
-    return {"tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
-
-
 @pytest.mark.parametrize(
     ("end", "said", "defect"),
     [
-        (whole(), {}, 0.0),
+        (whole(), {}, None),
         (whole(finish="length"), {}, 0.5),
         (whole(finish="length"), {"capped": True}, 0.0),
         (whole(finish="content_filter"), {"capped": True}, 1.0),
         (whole(refusal="no"), {}, 1.0),
-        (whole(refusal=None), {}, 0.0),
-        (whole('{"a": 1}'), {"json": True}, 0.0),
-        (whole("here you are: {"), {"json": True}, 1.0),
-        (whole("here you are: {"), {}, 0.0),
-        (whole('{"a": ', finish="length"), {"json": True, "capped": True}, 0.0),
-        (whole(None, **call('{"a": 1}')), {}, 0.0),
-        (whole(None, **call("")), {}, 0.0),
-        (whole(None, **call("{a: 1")), {}, 1.0),
+        (whole(refusal=None), {}, None),
         (b'data: {"choices":[{"finish_reason": "length"}]}\n\ndata: [DONE]\n\n', {}, 0.5),
         (b'{"type":"message_delta","delta":{"stop_reason":"refusal"}}', {}, 1.0),
         (b'{"candidates":[{"finishReason":"MAX_TOKENS"}]}', {}, 0.5),
         (b'{"candidates":[{"finishReason": "SAFETY"}]}', {}, 1.0),
+        (b'{"candidates":[{"finishReason": "MALFORMED_FUNCTION_CALL"}]}', {}, 1.0),
+        (b'{"stopReason":"malformed_tool_use"}', {}, 1.0),
         (b'{"response":{"status":"incomplete"}}', {}, 0.5),
-        (b'{"tool_calls": 7, "choices": 5}', {}, 0.0),
-        (b"", {}, 0.0),
-        (whole('she wrote "finish_reason":"length" there'), {}, 0.0),
+        (b'{"tool_calls": 7, "choices": 5}', {}, None),
+        (b"", {}, None),
+        (whole('she wrote "finish_reason":"length" there'), {}, None),
     ],
 )
-def test_a_defect_is_seen_where_it_is_cheap_to_see(
-    end: bytes, said: dict[str, bool], defect: float
+def test_a_bad_end_is_seen_where_it_is_cheap_to_see(
+    end: bytes, said: dict[str, bool], defect: float | None
 ) -> None:
-    """A cut at a cap that nobody asked for, a refusal, JSON that is none; words of a model about it are no defect."""
-    assert defect_of(end, **{"capped": False, "json": False} | said) == defect
+    """A cut at a cap that nobody asked for, a refusal, a call that the vendor could not read; words of a model about it are no defect."""
+    assert defect_of(end, **{"capped": False} | said) == defect
 
 
 async def test_what_is_on_the_board_is_known_until_it_is_too_old(

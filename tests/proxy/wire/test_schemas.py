@@ -1,0 +1,95 @@
+"""A value conforms to a schema, or it does not; a schema that cannot be followed forbids nothing."""
+
+from typing import Any
+
+import pytest
+
+from proxy.wire.schemas import conforms
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "age": {"type": "integer"},
+        "friends": {"type": "array", "items": {"$ref": "#"}},
+        "kind": {"enum": ["a", "b"]},
+        "home": {"$ref": "#/$defs/home~1place"},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+    "$defs": {"home/place": {"type": ["string", "null"]}},
+}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"name": "Ada"},
+        {"name": "Ada", "age": 36, "kind": "b", "home": None},
+        {"name": "Ada", "age": 36.0, "friends": [{"name": "Bob"}, {"name": "C", "friends": []}]},
+    ],
+)
+def test_what_has_the_form_conforms(value: Any) -> None:
+    """Members that may be missing may be missing, and a whole number is an integer however it is written."""
+    assert conforms(value, PERSON)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        "Ada",
+        {},
+        {"name": 7},
+        {"name": "Ada", "age": "36"},
+        {"name": "Ada", "age": 36.5},
+        {"name": "Ada", "age": True},
+        {"name": "Ada", "surname": "L"},
+        {"name": "Ada", "kind": "c"},
+        {"name": "Ada", "home": 7},
+        {"name": "Ada", "friends": [{"name": "Bob"}, {"age": 1}]},
+    ],
+)
+def test_what_has_another_form_does_not(value: Any) -> None:
+    """By type, by a member that is missing or too many, by a value that is none of those allowed, however deep."""
+    assert not conforms(value, PERSON)
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits", "fails"),
+    [
+        ({"const": 3}, 3, 4),
+        ({"anyOf": [{"type": "string"}, {"type": "number"}]}, 2.5, None),
+        ({"oneOf": [{"type": "boolean"}, {"const": 1}]}, True, "x"),
+        ({"allOf": [{"type": "object"}, {"required": ["a"]}]}, {"a": 1}, {"b": 1}),
+        ({"additionalProperties": {"type": "integer"}}, {"a": 1}, {"a": "b"}),
+        (False, None, 1),
+    ],
+)
+def test_words_that_combine_schemas(schema: Any, fits: Any, fails: Any) -> None:
+    """All of them, one of them, or whatever else is there."""
+    assert schema is False or conforms(fits, schema)
+    assert not conforms(fails, schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        None,
+        True,
+        {},
+        {"type": "thing"},
+        {"type": 7},
+        {"enum": 7},
+        {"required": "a"},
+        {"properties": 3},
+        {"$ref": "#/nowhere"},
+        {"$ref": "https://example.com/schema"},
+        {"$ref": "#"},
+        {"anyOf": {}},
+        {"pattern": "("},
+    ],
+)
+def test_a_schema_that_cannot_be_followed_forbids_nothing(schema: Any) -> None:
+    """Nor does one that leads round in circles; nobody is blamed for it."""
+    assert conforms({"a": [1]}, schema)
