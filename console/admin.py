@@ -46,8 +46,6 @@ from store.sql import LedgerUnreachable
 
 __all__ = ["Door", "check_listen", "is_loopback", "make_app", "routes"]
 
-_OPEN = ("/health/live", "/health/ready", "/metrics")
-
 _log = logging.getLogger("penstock.admin")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -107,8 +105,9 @@ def routes() -> tuple[Route, ...]:
 
 def make_app(door: Door) -> web.Application:
     """Return the application of the admin port."""
-    app = web.Application(middlewares=[_errors, _guard(door.token)], client_max_size=LARGEST_BODY)
     table = routes()
+    guard = _guard(door.token, frozenset(route.path for route in table if route.is_open))
+    app = web.Application(middlewares=[_errors, guard], client_max_size=LARGEST_BODY)
     for route in table:
         app.router.add_route(route.method, listen_path(route), _served(route, door))
         if route.method == hdrs.METH_GET:
@@ -237,13 +236,13 @@ _BOOKS = (
 # The guard, and the shape of errors...
 
 
-def _guard(token: str | None) -> Any:
-    """Return the middleware that lets only those in who may come in."""
+def _guard(token: str | None, is_open: frozenset[str]) -> Any:
+    """Return the middleware that lets only those in who may come in; everybody, to the paths that are open."""
     expected = None if token is None else _digest(token)
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in _OPEN:
+        if request.path in is_open:
             return await handler(request)
         if expected is None:
             if not is_loopback(_host_of(request)):

@@ -40,13 +40,12 @@ from routing.catalogue import Rates, cost_nusd
 from routing.eligibility import Pool
 from store import scripts
 from store.cells import Cell, cell
+from store.clock import EPOCH_US
 from store.sql import LedgerUnreachable
 
 __all__ = ["Biller"]
 
 LOOK_EVERY_S = 30
-# Of the store's clock, in unix microseconds: 2024-01-01.
-FIRST_US = 1_704_067_200_000_000
 POLL_EVERY_S = 2.0
 ANSWER_WITHIN_S = 60.0
 OUTPUT_WITHIN_S = 600.0
@@ -147,7 +146,7 @@ class Biller:
 
     async def _look(self, session: aiohttp.ClientSession, config: Config, one: Kept) -> None:
         bill = read_bill(one.bill)
-        if self._unix_s() - (FIRST_US + bill.at_us) // 1_000_000 > PATIENCE_S:
+        if self._unix_s() - (EPOCH_US + bill.at_us) // 1_000_000 > PATIENCE_S:
             _log.warning("batch %s never ended; it stays charged with its advance", one.id)
             await shelf.billed(self._store, one.id)
             return

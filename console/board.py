@@ -18,10 +18,10 @@ from config.models import Config
 from console.quotas import period_ids
 from governance.periods import period_of
 from ratelimit.limits import PERIODS, BudgetState, ScopeState, declared, decode_scope, key_of
-from ratelimit.upkeep import EPOCH_S
 from routing import board
 from routing.lessons import read_lessons
 from store.cells import FIRST, Cell
+from store.clock import EPOCH_US
 
 __all__ = ["Keeper", "pressure_of", "ttft_of"]
 
@@ -86,7 +86,7 @@ class Keeper:
         models = [model for _ in self._stores for _, model in watched.deployments]
         states = await self._read(places)
         ttft_us = ttft_of(
-            zip(models, states, strict=True), int((at.timestamp() - EPOCH_S) * 1_000_000)
+            zip(models, states, strict=True), int(at.timestamp() * 1_000_000) - EPOCH_US
         )
         await self._press(at)
         lessons = await read_lessons(self._store)
@@ -175,7 +175,7 @@ def pressure_of(budget: BudgetState, period: str, zone: str, at: datetime) -> fl
     It is how much of what should be left for the rest of the period is gone; a budget without an end is felt from its half on.
     """
     at_us = int(at.timestamp() * 1_000_000)
-    raised = at_us - EPOCH_S * 1_000_000 < budget.raised_until_us
+    raised = at_us - EPOCH_US < budget.raised_until_us
     amount = budget.raised_nusd if raised else budget.amount_nusd
     if amount <= 0:
         return 1.0

@@ -13,7 +13,7 @@ Led: one control does it at a time, and two would only repeat each other, as cha
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -27,6 +27,7 @@ from config.trials import Canary
 from governance.arms import ArmSums, Look, look
 from routing.canary import Begin, Judgement, Move, Raise, Stop, judge, next_move
 from routing.experiments import CANARY, CONTROL
+from store import clock
 from store.sql import LedgerUnreachable
 
 __all__ = ["Canaries", "judged", "since_us"]
@@ -102,8 +103,7 @@ class Canaries:
     async def _clock(self) -> datetime:
         if self._now is not None:
             return self._now()
-        seconds, micros = await self._store.time()
-        return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
+        return await clock.now(self._store)
 
     async def _move(self, name: str, canary: Canary, at: datetime) -> tuple[Move, str]:
         """Return what is to be done with a canary, and what the history is told of it; nothing when it is to wait."""

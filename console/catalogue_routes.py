@@ -18,10 +18,11 @@ from config.differences import as_data
 from config.outline import deployments_in
 from console.answers import Refused, json_answer
 from console.calls import Call, Handler, Route
-from console.desk import EPOCH_US, Desk, refusals
-from console.quota_routes import clock
+from console.desk import Desk, refusals
 from console.shapes import Change, Changed, Limits, Replacement, Shape, section_of
 from console.stores import scope_state
+from store import clock
+from store.clock import EPOCH_US
 
 __all__ = ["ROUTES", "PatchDeployment", "PutModel"]
 
@@ -185,7 +186,7 @@ async def _deployments(call: Call) -> web.Response:
         ]
 
     placed = await asyncio.to_thread(refusals, found)
-    now_us = (await clock(call.door)).timestamp() * 1_000_000 - EPOCH_US
+    now_us = await clock.now_us(call.door.client) - EPOCH_US
     rows = [await _deployment_row(call, *each, now_us) for each in placed]
     return json_answer(200, {"version": version.number, "deployments": rows})
 
@@ -200,7 +201,7 @@ async def _deployment(call: Call) -> web.Response:
         return str(path[1]), as_data(draft.at(path), path, resolved=True)
 
     model, settings = await asyncio.to_thread(refusals, found)
-    now_us = (await clock(call.door)).timestamp() * 1_000_000 - EPOCH_US
+    now_us = await clock.now_us(call.door.client) - EPOCH_US
     row = await _deployment_row(call, name, model, settings, now_us)
     return json_answer(200, {"version": version.number, **row}, {"ETag": f'"{version.number}"'})
 

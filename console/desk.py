@@ -34,13 +34,13 @@ from console.answers import Refused
 from console.calls import Call, Door
 from console.stores import in_each, put_limits
 from ratelimit.upkeep import living
+from store import clock
 from store.cells import Cell
 
 __all__ = ["Desk", "Outcome", "Replica", "moment", "note_of", "refusals", "require_cells"]
 
 TRIES = 20
 ASK_EVERY_S = 0.02
-EPOCH_US = 1_704_067_200 * 1_000_000  # of the scripts' clock: 2024-01-01
 
 Make = Callable[[str], Loaded]
 Given = TypeVar("Given")
@@ -252,8 +252,7 @@ class Desk:
     async def replicas(self) -> list[Replica]:
         """Return what every replica said last, and whether it lives."""
         said = await live.acknowledgements(self._client)
-        seconds, micros = await self._client.time()
-        now_us = seconds * 1_000_000 + micros
+        now_us = await clock.now_us(self._client)
 
         async def beats(cell: Cell, store: Redis) -> list[str]:
             try:

@@ -18,11 +18,11 @@ from console.answers import Refused, error_answer, json_answer
 from console.calls import Call, Route
 from console.canaries import judged, since_us
 from console.desk import Desk, refusals
-from console.quota_routes import clock
 from console.shapes import Change, Changed, Shape
 from governance.arms import ArmSums, look
 from routing.canary import next_move
 from routing.experiments import SHADOW, compiled, share_at
+from store import clock
 from store.sql import LedgerUnreachable
 
 __all__ = ["ROUTES"]
@@ -83,7 +83,7 @@ async def _results(call: Call) -> web.Response:
         seen = await asyncio.to_thread(look, call.door.ledger, name, begun_us or 0)
     except LedgerUnreachable as error:
         return error_answer(503, "ledger_unavailable", str(error))
-    now_us = int((await clock(call.door)).timestamp() * 1_000_000)
+    now_us = await clock.now_us(call.door.client)
     said = {
         "version": version.number,
         "name": name,
@@ -157,7 +157,9 @@ async def _stop(call: Call) -> web.Response:
 
 async def _resume(call: Call) -> web.Response:
     name = call.names["name"]
-    since = (await clock(call.door) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = (await clock.now(call.door.client) + timedelta(seconds=1)).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
 
     def edit(draft: Draft) -> None:
         _there(draft, name)

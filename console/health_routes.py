@@ -10,10 +10,11 @@ from config.changes import Draft
 from config.outline import deployments_in
 from console.answers import json_answer
 from console.calls import Call, Route
-from console.desk import EPOCH_US, Desk, refusals
+from console.desk import Desk, refusals
 from console.probes import worst_standings
 from console.shapes import Shape
 from ratelimit.reports import Standing
+from store.clock import EPOCH_US
 
 __all__ = ["ROUTES"]
 

@@ -15,6 +15,7 @@ import orjson
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from config.changes import SCOPES
 from config.models import Config
 from console import shapes
 from console.calls import ACTOR, Route
@@ -40,7 +41,7 @@ _DESCRIBED = {
     "team": "Name of the team.",
     "name": "Its name.",
     "id": "Id of the deployment.",
-    "scope": "key:ORG/TEAM/NAME, team:ORG/TEAM, org:ORG, model:NAME or deployment:ID.",
+    "scope": f"{SCOPES}.",
     "version": "Number of the version.",
     "request_id": "The `x-request-id` of the answer.",
 }

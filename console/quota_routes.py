@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -25,13 +24,15 @@ from config.tenants import DEFAULT_MEMBER
 from console.answers import Refused, json_answer
 from console.calls import Call, Door, Route
 from console.desk import Desk, moment, refusals
-from console.quotas import quota, usd
+from console.quotas import quota
 from console.shapes import Budgets, Change, Changed, Limits, Shape
 from console.stores import as_one, in_each, scope_states, shares_of
 from governance.alerts import Event, newest
+from governance.usage import usd
+from store import clock
 from store.cells import Cell
 
-__all__ = ["ROUTES", "clock", "quotas_of"]
+__all__ = ["ROUTES", "quotas_of"]
 
 
 # What goes in and out...
@@ -254,7 +255,7 @@ async def _one(call: Call, document: str) -> dict[str, Any]:
 
 async def quotas_of(door: Door, scopes: Iterable[Shown]) -> list[dict[str, Any]]:
     """Return what scopes may and hold."""
-    at = await clock(door)
+    at = await clock.now(door.client)
     found = []
     for each in scopes:
         states = await scope_states(door.cells, each.scope)
@@ -262,12 +263,6 @@ async def quotas_of(door: Door, scopes: Iterable[Shown]) -> list[dict[str, Any]]
         said = quota(each.scope, each.settings, state, at, each.time_zone)
         found.append(said | {"shares": shares_of(door.cells, each.scope, states)})
     return found
-
-
-async def clock(door: Door) -> datetime:
-    """Return the store's time, by which limits are counted."""
-    seconds, micros = await door.client.time()
-    return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
 
 
 def _scopes(draft: Draft) -> Iterator[tuple[str, Path]]:

@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo
 
 from config.scalars import moment_of
 from governance.periods import NEVER_US, period_of
+from governance.usage import usd
 from ratelimit.limits import KINDS, RATES, RateState, ScopeState, depth_us
+from store.clock import EPOCH
 
 __all__ = ["period_ids", "quota"]
 
-EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 NANO = 10**9
 
 
@@ -140,10 +141,3 @@ def _raised(said: object, zone: str) -> tuple[float, datetime] | None:
 
 def _stamp(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
-
-
-def usd(nusd: int) -> str:
-    """Return nano-USD as USD, exact."""
-    sign = "-" if nusd < 0 else ""
-    whole, part = divmod(abs(nusd), NANO)
-    return f"{sign}{whole}.{part:09d}"

@@ -23,8 +23,9 @@ from governance.periods import period_of
 from governance.spent import is_blank, spent_since
 from ratelimit.limits import KINDS, declared, key_of, records
 from ratelimit.reckoning import Sum, reckon
-from ratelimit.upkeep import EPOCH_S, seed
+from ratelimit.upkeep import seed
 from store.cells import FIRST, Cell
+from store.clock import EPOCH_US
 from store.sql import LedgerUnreachable
 
 LOOK_EVERY_S = 0.25
@@ -119,6 +120,6 @@ def sums_of(config: Config, ledger: Path, now: datetime, cell: Cell = FIRST) -> 
                         key_of(one, cell),
                         key_of(scope.name, cell) if shared else "",
                         KINDS[budget.per],
-                        end_us - EPOCH_S * 1_000_000,
+                        end_us - EPOCH_US,
                         found[one],
                     )

@@ -20,7 +20,8 @@ from config.models import Config
 from governance.drain import LedgerWriter
 from ratelimit.limits import ScopeState, merged, records
 from ratelimit.rebalancing import Overtaken, divide, divided_in
-from ratelimit.upkeep import EPOCH_S, living, read_scope, reap, seed
+from ratelimit.upkeep import living, read_scope, reap, seed
+from store import clock
 from store.cells import Cell
 
 __all__ = [
@@ -109,8 +110,8 @@ async def as_one(stores: Stores, scope: str, found: Mapping[Cell, ScopeState]) -
     if not found:
         return None
     if len(stores) > 1 and is_shared(scope):
-        seconds, micros = await next(iter(stores.values())).time()
-        return merged(list(found.values()), (seconds - EPOCH_S) * 1_000_000 + micros)
+        at_us = await clock.now_us(next(iter(stores.values()))) - clock.EPOCH_US
+        return merged(list(found.values()), at_us)
     # Where a tenant lay before, what was known of it then may still be there.
     return max(found.values(), key=lambda state: state.version)
 

@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 
 from config.quotas import Period
 from store.cells import FIRST, Cell
+from store.clock import EPOCH_US
 
 __all__ = ["Event", "newest", "untold"]
 
-EPOCH_US = 1_704_067_200_000_000
 BATCH = 100
 _PERIODS: tuple[str, ...] = get_args(Period)
 

@@ -9,11 +9,11 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from governance.usage import FOREVER_US
 from store.sql import open_reader, statement
 
 __all__ = ["ModelUse", "models_used"]
 
-_FOREVER_US = (1 << 62) - 1
 # Where an entry says what the call was about: a decision that was scored does (`routing.decision`).
 _TASK = (
     "CASE WHEN json_valid(decision) THEN coalesce(json_extract(decision, '$.task'), '') ELSE '' END"
@@ -51,7 +51,7 @@ def models_used(path: Path, *, since_us: int, until_us: int | None = None) -> li
     It reads for as long as the database takes: call it in a thread. Raises `LedgerUnreachable`.
     """
     text = statement("governance", "models_used").replace("{task}", _TASK)
-    span = {"since": since_us, "until": _FOREVER_US if until_us is None else until_us}
+    span = {"since": since_us, "until": FOREVER_US if until_us is None else until_us}
     with open_reader(path) as connection:
         return [_use(row) for row in connection.execute(text, span)]
 

@@ -46,7 +46,7 @@ MOST_DIMENSIONS = 6
 _TIMES = frozenset({"day", "hour"})
 _SPAN = re.compile(r"(\d{1,9})\s*([smhdw])")
 _SECONDS = MappingProxyType({"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800})
-_FOREVER_US = (1 << 62) - 1
+FOREVER_US = (1 << 62) - 1
 
 
 class BadQuestion(ValueError):
@@ -158,7 +158,7 @@ def usage(
     Raises `BadQuestion`, and `LedgerUnreachable` when the database cannot be read.
     """
     wanted = dimensions(by)
-    span = {"since": since_us, "until": _FOREVER_US if until_us is None else until_us}
+    span = {"since": since_us, "until": FOREVER_US if until_us is None else until_us}
     text = statement("governance", "usage")
     columns = "".join(f"{DIMENSIONS[name]} AS by_{name},\n  " for name in wanted)
     grouped = text.replace("{dimensions}", columns).replace(
@@ -183,14 +183,11 @@ def usage(
     return Usage(wanted, since_us, until_us, tuple(rows), total)
 
 
-def usd(nusd: int, decimals: int = 9) -> str:
-    """Return nano-USD as a decimal of USD, exact as long as no digit but zeros is cut off."""
+def usd(nusd: int) -> str:
+    """Return nano-USD as a decimal of USD, exact."""
     sign = "-" if nusd < 0 else ""
     whole, part = divmod(abs(nusd), 10**9)
-    digits = f"{part:09d}"
-    if set(digits[decimals:]) - {"0"}:
-        raise ValueError(f"{nusd} nano-USD does not fit into {decimals} decimals")
-    return f"{sign}{whole}.{digits[:decimals]}" if decimals else f"{sign}{whole}"
+    return f"{sign}{whole}.{part:09d}"
 
 
 def _sums(row: sqlite3.Row) -> Sums:

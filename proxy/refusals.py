@@ -4,7 +4,7 @@ What a caller is told when an exchange ends before its first byte.
 Pure functions from what the gate, the retry machine and the last attempt know to an error of `proxy.errors`.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import (
@@ -19,14 +19,13 @@ from proxy.errors import (
 from proxy.live import Offer
 from ratelimit.asks import Denied, Nobody
 from ratelimit.limits import WINDOW_WORDS
+from store.clock import EPOCH
 
 if TYPE_CHECKING:
     from proxy.relay import Attempt
 
 # Most of a provider's own words that an error of ours repeats.
 FAILURE_CHARS: Final = 500
-# Of the store's clock.
-EPOCH: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def degraded_line(share: str) -> bytes:

@@ -18,6 +18,7 @@ from proxy.wire.units import used
 from proxy.wire.vendor_limits import Left
 from ratelimit.asks import Settlement
 from routing.catalogue import cost_nusd
+from store.clock import EPOCH_US
 
 if TYPE_CHECKING:
     from proxy.relay import Attempt
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["OPAQUE", "REFUSED", "STREAM", "WAITING", "WHOLE", "finish"]
 
 MOST_NUSD: Final = 1 << 52
-EPOCH_US: Final = 1_704_067_200_000_000
 
 # What the ledger says of an attempt that used nothing but tokens.
 NO_UNITS: Final = (0,) * 7

@@ -16,10 +16,10 @@ from ratelimit.asks import Ask, Boot, Denied, Grant, Settlement
 from ratelimit.degraded import Closed, Degraded, Replicas, Rule
 from ratelimit.sight import Sight
 from ratelimit.troubles import GateStats, StoreUnavailable
+from store.clock import EPOCH_US
 
 # Between two tries whether the store is well again.
 PROBE_S: Final = 0.25
-EPOCH_US: Final = 1_704_067_200_000_000
 
 log = logging.getLogger("penstock.gate")
 

@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 
 from ratelimit.health import Health, decode_health
 from ratelimit.limits import ScopeState, decode_scope, deployment_key
-from ratelimit.upkeep import EPOCH_S, run
+from ratelimit.upkeep import run
 from store.cells import FIRST, Cell
+from store.clock import EPOCH_US
 
 __all__ = ["STATES", "Finding", "Report", "Standing", "read_reports", "read_standings", "report"]
 
@@ -149,7 +150,7 @@ async def read_standings(
     for name in names:
         _ = pipe.hmget(deployment_key(name, cell), ["l2", "s2", "h"])
     (seconds, micros), *found = await pipe.execute()
-    now_us = (seconds - EPOCH_S) * 1_000_000 + micros
+    now_us = seconds * 1_000_000 + micros - EPOCH_US
     reports = await read_reports(client, cell)
     return {
         name: Standing(

@@ -14,10 +14,9 @@ from ratelimit.asks import Boot, boot_of
 from ratelimit.limits import ScopeState, decode_scope, key_of, scope_key
 from store import scripts
 from store.cells import FIRST, Cell
+from store.clock import EPOCH_US
 
 BATCH = 64
-# Times in the store are counted from 2024-01-01.
-EPOCH_S = 1_704_067_200
 
 
 async def run(client: Redis, name: str, keys: list[str], args: Iterable[bytes | str | int]) -> Any:
@@ -78,7 +77,7 @@ async def living(client: Redis, cell: Cell = FIRST) -> list[str]:
         pipe.time()
         pipe.zrange(cell.beats, 0, -1, withscores=True)
         (seconds, us), found = await pipe.execute()
-    now_us = (seconds - EPOCH_S) * 1_000_000 + us
+    now_us = seconds * 1_000_000 + us - EPOCH_US
     return [member.decode() for member, expires_us in found if expires_us > now_us]
 
 

@@ -11,13 +11,14 @@ from redis.asyncio import Redis
 
 from config.loader import load_text
 from config.models import Config
-from console.batches import FIRST_US, LOOK_EVERY_S, PATIENCE_S, Biller
+from console.batches import LOOK_EVERY_S, PATIENCE_S, Biller
 from governance import kept as shelf
 from governance.batches import Bill, write_bill
 from governance.kept import Kept
 from governance.ledger import decode
 from ratelimit.limits import Candidate, Plan
 from store.cells import FIRST
+from store.clock import EPOCH_US
 
 NOW_S = 1_900_000_000
 
@@ -57,7 +58,7 @@ def bill(**said: Any) -> Bill:
         "users": (),
         "cell": 0,
         "candidate": 0,
-        "at_us": NOW_S * 1_000_000 - FIRST_US,
+        "at_us": NOW_S * 1_000_000 - EPOCH_US,
         "provider": "v",
     }
     return Bill(**known | said)
@@ -165,7 +166,7 @@ async def test_one_that_cannot_be_read_holds_up_no_other(redis_client: Redis) ->
 async def test_a_batch_that_nobody_knows_any_more_stays_charged(redis_client: Redis) -> None:
     """It is not asked for ever."""
     vendor = Vendor()
-    old = bill(at_us=(NOW_S - PATIENCE_S - 1) * 1_000_000 - FIRST_US)
+    old = bill(at_us=(NOW_S - PATIENCE_S - 1) * 1_000_000 - EPOCH_US)
     biller = await run(redis_client, vendor, old)
     assert (biller.billed, vendor.asked) == (0, [])
     assert await redis_client.zcard("{c0}:kb") == 0

@@ -8,10 +8,10 @@ from urllib.parse import quote
 import msgpack
 import pytest
 
-from console.desk import EPOCH_US
-from console.quotas import EPOCH, period_ids
+from console.quotas import period_ids
 from ratelimit.limits import decode_scope, deployment_key, scope_key
 from ratelimit.upkeep import read_scope, seed
+from store.clock import EPOCH, EPOCH_US
 
 Api = Any  # the fixture of this folder's conftest
 QUOTAS = "/v1/quotas"

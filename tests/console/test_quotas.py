@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from console.quotas import EPOCH, period_ids, quota, usd
+from console.quotas import period_ids, quota
 from governance.periods import period_of
 from store import scripts
+from store.clock import EPOCH
 
 moments = st.datetimes(datetime(2024, 1, 1), datetime(2199, 12, 31)).map(  # noqa: DTZ001
     lambda at: at.replace(tzinfo=UTC)
@@ -45,15 +45,6 @@ def test_a_period_ends_where_the_next_begins(at: datetime, per: str, zone: str) 
     assert at < end <= at + timedelta(days=93)
     assert period_ids(end, zone)[per] == period_ids(at, zone)[per] + 1
     assert period_ids(end - timedelta(microseconds=1), zone)[per] == period_ids(at, zone)[per]
-
-
-@pytest.mark.parametrize(
-    ("nusd", "words"),
-    [(0, "0.000000000"), (1, "0.000000001"), (2_500_000_000, "2.500000000"), (-1, "-0.000000001")],
-)
-def test_money_is_exact(nusd: int, words: str) -> None:
-    """To the nano-USD."""
-    assert usd(nusd) == words
 
 
 def test_what_nothing_was_taken_from_is_whole() -> None:

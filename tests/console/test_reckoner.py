@@ -18,8 +18,9 @@ from governance.drain import LedgerWriter
 from governance.ledger import Entry, encode
 from ratelimit.limits import KINDS, key_of
 from ratelimit.reckoning import KNOWN, ask, reckon
-from ratelimit.upkeep import EPOCH_S, read_scope
+from ratelimit.upkeep import read_scope
 from store.cells import FIRST
+from store.clock import EPOCH_US
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY_US = 86_400_000_000
@@ -91,7 +92,7 @@ async def test_every_budget_gets_the_sum_of_its_running_period(
         (key_of("user:acme#bob"), KINDS["week"]): (34, shared),
     }
     ends = {one.ends_us for one in sums_of(config, ledger, NOW) if one.kind == KINDS["day"]}
-    assert ends == {(NOW_US // DAY_US + 1) * DAY_US - EPOCH_S * 1_000_000}
+    assert ends == {(NOW_US // DAY_US + 1) * DAY_US - EPOCH_US}
 
 
 class Looks:

@@ -29,8 +29,9 @@ from console.stores import (
 from governance.reconcile import verify
 from ratelimit.limits import key_of
 from ratelimit.reckoning import TOLD, ask
-from ratelimit.upkeep import EPOCH_S, read_scope, run
+from ratelimit.upkeep import read_scope, run
 from store.cells import FIRST, Cell, cell
+from store.clock import EPOCH_US
 
 Ledger = Any  # the fixture of this folder's conftest
 TWO = (cell(0), cell(1))
@@ -102,7 +103,7 @@ async def test_what_is_held_in_all_cells_is_told_as_one(both: dict[Cell, Redis])
     await put_limits(both, config(), 1)
     redis = both[FIRST]
     seconds, _ = await redis.time()
-    ahead = (seconds - EPOCH_S + 3600) * 1_000_000
+    ahead = (seconds + 3600) * 1_000_000 - EPOCH_US
     for number, each in enumerate(TWO):
         raw: Any = await redis.hget(key_of("deployment:m/p", each), "l2")
         shape = msgpack.unpackb(raw, raw=True)[1]
@@ -112,7 +113,7 @@ async def test_what_is_held_in_all_cells_is_told_as_one(both: dict[Cell, Redis])
     found = await scope_state(both, "deployment:m/p")
     assert found is not None
     assert (found.in_flight, found.failures) == (5, 1)
-    now = (seconds - EPOCH_S) * 1_000_000
+    now = seconds * 1_000_000 - EPOCH_US
     assert found.rates["tpm"].remaining("tpm", now) == 0, "what one owes, the other has not"
 
 

@@ -6,8 +6,9 @@ import msgpack
 from redis.asyncio import Redis
 
 from governance import alerts
-from governance.alerts import BATCH, EPOCH_US, Event, newest, untold
+from governance.alerts import BATCH, Event, newest, untold
 from store.cells import FIRST
+from store.clock import EPOCH_US
 
 
 async def write(redis: Redis, percent: int, key: str = "{c0}:s:team:o/t", kind: int = 3) -> str:

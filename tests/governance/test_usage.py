@@ -254,11 +254,3 @@ def test_usd_is_exact(nusd: int) -> None:
     assert (-1 if sign or usd(nusd).startswith("-") else 1) * (
         int(whole) * 10**9 + int(part)
     ) == nusd
-
-
-def test_usd_never_cuts_money_off() -> None:
-    """Fewer decimals are given only where zeros are cut."""
-    assert usd(1_500_000_000, 2) == "1.50"
-    assert usd(-2_000_000_000, 0) == "-2"
-    with pytest.raises(ValueError, match="does not fit"):
-        usd(1_500_000_001, 2)

@@ -16,8 +16,8 @@ from ratelimit.reports import (
     read_standings,
     report,
 )
-from ratelimit.upkeep import EPOCH_S
 from store.cells import FIRST
+from store.clock import EPOCH_US
 from tests.console.conftest import entry
 from tests.ratelimit.cell import Cell
 from tests.ratelimit.drive import NOW, Drive, candidate, plan_of
@@ -99,7 +99,7 @@ async def test_standings_are_read_in_one_go(cell: Cell, redis_client: Any) -> No
     """For all deployments, by the store's own clock."""
     Drive(cell, plan_of(candidate("d1"), candidate("d2")))
     seconds, _ = await redis_client.time()
-    await tell(redis_client, GONE, OFFLINE_AFTER, now=(seconds - EPOCH_S) * SECOND)
+    await tell(redis_client, GONE, OFFLINE_AFTER, now=seconds * SECOND - EPOCH_US)
     found = await read_standings(redis_client, ["d1", "d2", "d3"])
     assert {name: one.state for name, one in found.items()} == {
         "d1": "unknown",
