@@ -84,7 +84,9 @@ class Doors:
         }
 
     async def answer(self, request: Request) -> Written:
-        """Find the route and let it answer."""
+        """Find the route and let it answer; whoever does not read its answers gets no more of them."""
+        if request.client.writing_paused:
+            await request.client.caught_up()
         message = request.message
         methods = self._routes.get(message.path)
         if methods is None:

@@ -200,8 +200,6 @@ class Attempt:
             now,
             until=exchange.started_at + edge.total_timeout_s,
         )
-        if exchange.client.writing_paused:
-            connection.pause_reading()
         return await self.done
 
     # What the upstream says...
@@ -575,8 +573,11 @@ class Attempt:
 
     def _release(self) -> None:
         """Forget the connection: from here on it may be another exchange's, which our client must not pause."""
+        client = self.exchange.client
+        # Another one is that of the winner, whom this attempt has lost against.
+        if client.feeding is self.connection:
+            client.feeding = None
         self.connection = None
-        self.exchange.client.feeding = None
 
 
 def _is_event(tail: bytes) -> bool:

@@ -37,7 +37,7 @@ WRITE_LOW = 16 * 1024
 UNSENT = 128 * 1024
 LINE_LIMIT = 8190
 HEADERS_LIMIT = 128
-# How long a connection that is to be closed may go without its client reading what is left for it.
+# How long a connection that waits for its client, to close or to go on, may go without its reading what is left for it.
 FLUSH_S = 10.0
 
 
@@ -113,7 +113,16 @@ class Written(web.StreamResponse):
 class ClientConnection(RequestHandler):
     """A caller's connection: aiohttp's, with a head deadline and a hand on the upstream."""
 
-    __slots__ = ("_begun", "_edge", "_stuck_at", "_unsent", "body_deadline", "deadline", "feeding")
+    __slots__ = (
+        "_begun",
+        "_edge",
+        "_stuck_at",
+        "_unsent",
+        "behind",
+        "body_deadline",
+        "deadline",
+        "feeding",
+    )
 
     def __init__(self, server: "EdgeServer", **options: Any) -> None:
         super().__init__(server, **options)
@@ -121,6 +130,7 @@ class ClientConnection(RequestHandler):
         self._begun = False
         self._unsent = -1
         self._stuck_at = 0.0
+        self.behind = False
         self.deadline = 0.0
         self.body_deadline = 0.0
         self.feeding: Pausable | None = None
@@ -178,6 +188,15 @@ class ClientConnection(RequestHandler):
         if self.feeding is not None:
             self.feeding.resume_reading()
 
+    async def caught_up(self) -> None:
+        """Wait until the client has read what it was answered; one that no longer reads is given up."""
+        self.behind = True
+        self._unsent = -1
+        try:
+            await self._drain_helper()
+        finally:
+            self.behind = False
+
     def overdue(self, now: float) -> None:
         """End what takes too long: a head with 408 and a close, a body with an error that its reader sees."""
         if self.deadline and now > self.deadline:
@@ -223,7 +242,7 @@ class ClientConnection(RequestHandler):
             super().log_exception(*args, **kw)
 
     def flush_overdue(self, now: float, transport: asyncio.Transport) -> None:
-        """Give up a closing connection whose client no longer reads: a close would wait for it for ever."""
+        """Give up a connection whose client no longer reads, where we would wait for it for ever: to close, or to go on."""
         unsent = transport.get_write_buffer_size()
         if unsent != self._unsent:
             self._unsent = unsent
@@ -341,15 +360,16 @@ class EdgeServer(web.Server):
 
     def _tick(self) -> None:
         loop = self._loop
+        # First, so that whatever fails below fails but once.
+        self._ticking = loop.call_later(TICK_S, self._tick)
         now = loop.time()
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         for connection, transport in self._connections.items():
             client = cast("ClientConnection", connection)
             if client.deadline or client.body_deadline:
                 client.overdue(now)
-            if transport.is_closing():
+            if client.behind or transport.is_closing():
                 client.flush_overdue(now, transport)
-        self._ticking = loop.call_later(TICK_S, self._tick)
 
 
 def refusal_of(exc: BaseException | None, message: str) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from proxy.server import HEADERS_LIMIT, LINE_LIMIT
+from proxy.server import HEADERS_LIMIT, LINE_LIMIT, WRITE_HIGH
 from tests.proxy.edge_rig import Rig, eventually
 from tests.proxy.partners import (
     CALLER_KEY,
@@ -649,6 +649,38 @@ async def test_requests_piled_up_behind_a_stream_are_bounded(edge: Edge) -> None
     )
     statuses = [(await caller.answer()).status for _ in range(301)]
     assert statuses == [200] * 301
+
+
+async def test_answers_that_nobody_reads_are_not_piled_up(edge: Edge) -> None:
+    """Whoever asks without reading is answered up to the bound of its buffer, and on when it reads."""
+    rig = await edge(models=MODELS)
+    caller = await rig.caller(small_window=True)
+    caller.stop_reading()
+    asked = 6000
+    flood = asyncio.ensure_future(caller.send(head(HOST, first="GET /nowhere HTTP/1.1") * asked))
+    await eventually(lambda: rig.edge.server.connections)
+    (client,) = rig.edge.server.connections
+    await eventually(lambda: client.writing_paused)
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert client.transport is not None
+    assert client.transport.get_write_buffer_size() < WRITE_HIGH + 4096
+    caller.go_on_reading()
+    assert {(await caller.answer()).status for _ in range(asked)} == {404}
+    await flood
+
+
+async def test_a_caller_that_reads_no_answer_is_not_kept(edge: Edge) -> None:
+    """Nobody waits for it for longer than a closing connection would; who reads slowly is waited for."""
+    rig = await edge(models=MODELS)
+    rig.edge.server.flush_timeout_s = 0.3
+    caller = await rig.caller(small_window=True)
+    caller.stop_reading()
+    flood = asyncio.ensure_future(caller.send(head(HOST, first="GET /nowhere HTTP/1.1") * 6000))
+    await eventually(lambda: any(each.behind for each in rig.edge.server.connections))
+    await eventually(lambda: not rig.edge.server.connections)
+    await asyncio.gather(flood, return_exceptions=True)
+    await serves(rig)
 
 
 async def test_a_storm_of_all_of_it_wedges_nothing(edge: Edge) -> None:

@@ -4,6 +4,7 @@ A second attempt beside a late first one: one of them is heard, the other is hun
 That nothing leaks and every lease is settled once is held by the rig after each of these tests.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -87,6 +88,30 @@ async def test_the_first_one_may_still_win(edge: Edge) -> None:
     assert answer.events[-1] == "[DONE]"
     await second.left()
     assert await booked(rig) == {"a": ("ok", "load"), "b": ("hedged", "hedge")}
+
+
+async def test_a_slow_caller_holds_the_winner_back(edge: Edge) -> None:
+    """The loser, which ends a moment later, does not take the caller's hand off it."""
+    rig = await edge(**pair())
+    caller = await rig.caller(small_window=True)
+    await caller.send(request(chat(stream=True)))
+    first = await asked(rig, "a")
+    second = await asked(rig, "b")
+    await second.says(sse_head(), piece(delta("Water")))
+    await caller.head()
+    await first.left()
+    caller.stop_reading()
+    flood = asyncio.ensure_future(second.says(*[piece(delta("x" * 8000))] * 900))
+    (client,) = rig.edge.server.connections
+    await eventually(lambda: client.writing_paused)
+    (winner,) = rig.edge.pool.wheel.in_flight
+    assert winner.paused
+    caller.go_on_reading()
+    await flood
+    await second.says(*STREAM[1:])
+    while await caller.chunk():
+        pass
+    assert await booked(rig) == {"a": ("hedged", "load"), "b": ("ok", "hedge")}
 
 
 async def test_who_is_quick_has_no_rival(edge: Edge) -> None:
