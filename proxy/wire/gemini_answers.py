@@ -2,7 +2,8 @@
 What Gemini's answers say of themselves: usage, content, and where a stream ends.
 
 **Usage** is in every chunk, cumulative; the last one counts. The prompt includes what was cached; thinking
-is not among the candidates' tokens and is billed as output.
+is not among the candidates' tokens and is billed as output. Details tell sound and pictures apart, which
+have prices of their own.
 
 **The end.** There is no event that ends a stream: it has ended when each candidate has given its
 ``finishReason``, or when the prompt was blocked.
@@ -25,9 +26,9 @@ from proxy.wire.meter import (
     events_in,
     payload_of,
     texts_in,
-    within,
 )
 from proxy.wire.sse import EventSplitter
+from proxy.wire.translate.gemini.answers import RawUsage, usage_of
 
 __all__ = ["CHUNKS", "meter_answer", "meter_count", "tokens_in"]
 
@@ -36,16 +37,8 @@ MAX_ODD_BODY = 4 << 20
 MOST_EVENT = 32 << 20
 
 
-class _Usage(Struct, gc=False):
-    promptTokenCount: int | None = None  # noqa: N815 - the protocol's name
-    cachedContentTokenCount: int | None = None  # noqa: N815 - the protocol's name
-    candidatesTokenCount: int | None = None  # noqa: N815 - the protocol's name
-    thoughtsTokenCount: int | None = None  # noqa: N815 - the protocol's name
-    toolUsePromptTokenCount: int | None = None  # noqa: N815 - the protocol's name
-
-
 class _HasUsage(Struct, gc=False):
-    usageMetadata: _Usage | None = None  # noqa: N815 - the protocol's name
+    usageMetadata: RawUsage | None = None  # noqa: N815 - the protocol's name
 
 
 class _Candidate(Struct, gc=False):
@@ -152,18 +145,14 @@ CHUNKS = Grammar(
 )
 
 
-def _settled(found: _Usage) -> Usage | None:
+def _settled(found: RawUsage) -> Usage | None:
     """Make the gateway's counts of a vendor's; None when they make no sense."""
-    if found.promptTokenCount is None and found.candidatesTokenCount is None:
+    if found.prompt_token_count is None and found.candidates_token_count is None:
         return None
-    prompt = (found.promptTokenCount or 0) + (found.toolUsePromptTokenCount or 0)
-    thoughts = found.thoughtsTokenCount or 0
-    output = (found.candidatesTokenCount or 0) + thoughts
-    if not all(0 <= count <= MAX_TOKENS for count in (prompt, thoughts, output)):
-        return None
-    return Usage(
-        input_tokens=prompt,
-        cached_tokens=within(found.cachedContentTokenCount or 0, prompt),
-        output_tokens=output,
-        reasoning_tokens=thoughts,
+    counts = (
+        *(found.prompt_token_count, found.candidates_token_count, found.thoughts_token_count),
+        found.tool_use_prompt_token_count,
     )
+    if not all(0 <= (count or 0) <= MAX_TOKENS for count in counts):
+        return None
+    return usage_of(found)

@@ -40,11 +40,13 @@ class _InputDetails(Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class _OutputDetails(Struct, gc=False):
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class _Usage(Struct, gc=False):
@@ -293,6 +295,8 @@ def _settled(found: _Usage) -> Usage | None:
             usage.cache_write_tokens = within(inputs.cache_write_tokens, prompt)
         if inputs.audio_tokens:
             usage.audio_input_tokens = within(inputs.audio_tokens, prompt)
+        if inputs.image_tokens:
+            usage.image_input_tokens = within(inputs.image_tokens, prompt)
     if cached:
         usage.cached_tokens = within(cached, prompt)
     reasoning = 0
@@ -301,6 +305,8 @@ def _settled(found: _Usage) -> Usage | None:
         reasoning = outputs.reasoning_tokens or 0
         if outputs.audio_tokens:
             usage.audio_output_tokens = within(outputs.audio_tokens, output)
+        if outputs.image_tokens:
+            usage.image_output_tokens = within(outputs.image_tokens, output)
     total = found.total_tokens
     if total is not None and prompt + output < total <= MAX_TOKENS:
         surplus = total - prompt - output

@@ -2,7 +2,8 @@
 What answers of OpenAI's Responses say of themselves: usage, content, and where a stream ends.
 
 **Usage** stands in the whole response, and in a stream in the event that ends it, which carries that
-response. Input includes cached tokens and output includes reasoning, as everywhere at OpenAI.
+response. Input includes cached tokens and output includes reasoning, as everywhere at OpenAI. Searches
+of the web are items of the output, and billed by the call.
 
 **The end.** A stream has ended when ``response.completed``, ``response.incomplete`` or
 ``response.cancelled`` has come; ``response.failed`` and ``error`` take the place of the rest. There is no
@@ -65,6 +66,8 @@ class _Event(Struct, gc=False):
 _HAS_USAGE = msgspec.json.Decoder(_HasUsage)
 _EVENT = msgspec.json.Decoder(_Event)
 
+# Each is billed besides the tokens.
+_SEARCH = re.compile(rb'"type"[ \t\r\n]*:[ \t\r\n]*"web_search_call"')
 _END = re.compile(rb'"type"[ \t]*:[ \t]*"response\.(?:completed|incomplete|cancelled)"')
 
 
@@ -87,7 +90,7 @@ def meter_response(body: bytes) -> Usage | None:
             found = _HAS_USAGE.decode(body).usage
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-    return None if found is None else _settled(found)
+    return None if found is None else _settled(found, body)
 
 
 def tokens_in(document: Any) -> int:
@@ -112,7 +115,7 @@ def _read_usage(data: bytes, before: Usage | None, keep: bool) -> tuple[Usage | 
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             response = None
         if response is not None and response.usage is not None:
-            found = _settled(response.usage)
+            found = _settled(response.usage, data[begin:after])
             if found is not None:
                 return found, True, data
         at = data.rfind(b'"usage"', 0, begin)
@@ -141,8 +144,8 @@ EVENTS = Grammar(
 )
 
 
-def _settled(found: _Usage) -> Usage | None:
-    """Make the gateway's counts of a vendor's; None when they make no sense."""
+def _settled(found: _Usage, response: bytes) -> Usage | None:
+    """Make the gateway's counts of a vendor's, with the searches of its response; None when they make no sense."""
     prompt, output = found.input_tokens, found.output_tokens
     if prompt is None and output is None:
         return None
@@ -157,4 +160,6 @@ def _settled(found: _Usage) -> Usage | None:
         )
     if found.output_tokens_details is not None:
         usage.reasoning_tokens = within(found.output_tokens_details.reasoning_tokens or 0, output)
+    if b"web_search_call" in response:
+        usage.web_searches = len(_SEARCH.findall(response))
     return usage

@@ -103,6 +103,21 @@ def test_usage_of_a_whole_answer() -> None:
     assert found.input_tokens == 15
 
 
+def test_sound_and_pictures_are_told_apart() -> None:
+    """They have prices of their own; text and whatever else there is have not."""
+    details = [
+        {"modality": "TEXT", "tokenCount": 2},
+        {"modality": "AUDIO", "tokenCount": 5},
+        {"modality": "IMAGE", "tokenCount": 3},
+    ]
+    used = USED | {"promptTokensDetails": details, "candidatesTokensDetails": details[2:]}
+    body = json.dumps({"candidates": [], "usageMetadata": used}).encode()
+    for found in (meter_answer(body), metered([chunk("x", usage=used)]).usage):
+        assert found is not None
+        assert (found.audio_input_tokens, found.image_input_tokens) == (5, 3)
+        assert (found.audio_output_tokens, found.image_output_tokens) == (0, 3)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -35,10 +35,11 @@ def answer(usage: Any, content: str = "Hello", **more: Any) -> bytes:
                 "completion_tokens_details": {
                     "reasoning_tokens": 11,
                     "audio_tokens": 9,
+                    "image_tokens": 4,
                     "accepted_prediction_tokens": 0,
                 },
             },
-            Usage(100, 20, 30, 50, 11, 7, 9),
+            Usage(100, 20, 30, 50, 11, 7, 9, image_input_tokens=3, image_output_tokens=4),
         ),
         # Embeddings; DeepSeek; Kimi.
         ({"prompt_tokens": 8, "total_tokens": 8}, Usage(8)),

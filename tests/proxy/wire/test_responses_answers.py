@@ -49,6 +49,24 @@ def test_usage_comes_with_the_end(options: str) -> None:
         assert meter.finished
 
 
+def test_searches_are_counted() -> None:
+    """They are billed by the call: each item of the output is one, and what a model says of them is none."""
+    items = [{"type": "web_search_call", "id": f"ws_{at}"} for at in range(2)]
+    said = {
+        "type": "message",
+        "content": [{"type": "output_text", "text": '"type":"web_search_call"'}],
+    }
+    document = whole(output=[*items, said], tools=[{"type": "web_search"}])
+    for indent in (None, 2):
+        found = meter_response(json.dumps(document, indent=indent).encode())
+        assert found is not None
+        assert found.web_searches == 2
+    event = {"type": "response.completed", "response": document}
+    meter = metered([*stream()[:3], f"data: {json.dumps(event)}\n\n".encode()])
+    assert meter.usage is not None
+    assert meter.usage.web_searches == 2
+
+
 def test_every_way_bytes_arrive() -> None:
     """Split anywhere, the splitter and the meter give the same bytes and the same counts."""
     text = b"".join(stream())

@@ -124,8 +124,10 @@ def usage_of(raw: RawUsage) -> Usage:
         cached_tokens=min(_counted(raw.cached_content_token_count), entered),
         output_tokens=output,
         reasoning_tokens=thought,
-        audio_input_tokens=min(_audio(raw.prompt_tokens_details), entered),
-        audio_output_tokens=min(_audio(raw.candidates_tokens_details), output),
+        audio_input_tokens=min(_part(raw.prompt_tokens_details, "AUDIO"), entered),
+        audio_output_tokens=min(_part(raw.candidates_tokens_details, "AUDIO"), output),
+        image_input_tokens=min(_part(raw.prompt_tokens_details, "IMAGE"), entered),
+        image_output_tokens=min(_part(raw.candidates_tokens_details, "IMAGE"), output),
     )
 
 
@@ -147,8 +149,11 @@ def _counted(tokens: int | None) -> int:
     return tokens if tokens is not None and 0 <= tokens <= MAX_TOKENS else 0
 
 
-def _audio(details: list[_Detail] | None) -> int:
-    return sum(_counted(one.tokenCount) for one in details or () if one.modality == "AUDIO")
+def _part(details: list[_Detail] | None, modality: str) -> int:
+    """Give what is of one modality."""
+    if details is None:
+        return 0
+    return sum(_counted(one.tokenCount) for one in details if one.modality == modality)
 
 
 def stop_of(finish: str, *, called: bool) -> StopReason:
