@@ -1,6 +1,8 @@
 """`python -m loadtests`, which is `./penstock load`: put load on a gateway, and tell what came of it; the other verbs are in `commands`."""
 
 import argparse
+import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -14,6 +16,9 @@ from loadtests.options import KEPT, LOAD, PARTS, TARGET, OptionsWrong, parse_pla
 from loadtests.scenarios import SCENARIOS
 
 _MOST_PROCESSES = 256
+_HIGHEST_PORT = 65535
+# Locust's own.
+_WEB_PORT = 8089
 _WORDS = """\
   ./penstock load --host URL --key KEY      put load on anything that speaks OpenAI's or Anthropic's API
   ./penstock load guard [--quick]           hold the latency budget: exit code 1 names what broke it
@@ -31,6 +36,19 @@ def _scenarios(text: str) -> list[str]:
         if name not in SCENARIOS:
             raise argparse.ArgumentTypeError(f"no scenario {name!r}; one of {', '.join(SCENARIOS)}")
     return names
+
+
+def _port(text: str) -> int:
+    """Read a port that is free on this machine."""
+    port = int(text) if text.isdigit() else 0
+    if not 1 <= port <= _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as mistake:
+        words = f"port {port}: {os.strerror(mistake.errno or 0)}; name another"
+        raise argparse.ArgumentTypeError(words) from None
+    return port
 
 
 def load_parser() -> argparse.ArgumentParser:
@@ -69,7 +87,13 @@ def load_parser() -> argparse.ArgumentParser:
         "--processes", type=int, default=0, metavar="N", help="of the generator (1)"
     )
     groups[KEPT].add_argument(
-        "--web", action="store_true", help="with Locust's page, on 127.0.0.1:8089"
+        "--web",
+        type=_port,
+        nargs="?",
+        const=_WEB_PORT,
+        default=0,
+        metavar="PORT",
+        help=f"with Locust's page on 127.0.0.1, until Ctrl-C ({_WEB_PORT})",
     )
     parser.set_defaults(load="5")
     return parser
@@ -98,6 +122,9 @@ def _load(arguments: Sequence[str]) -> int:
     )
     unit = "callers" if given.arrivals == CLOSED else f"calls/s, {given.arrivals} arrivals"
     print(f"{', '.join(given.scenario)} on {given.host}: {given.load} {unit}, {given.duration}")
+    if given.web:
+        page = f"http://127.0.0.1:{given.web}"
+        print(f"page: {page}/llm, the report so far: {page}/report; Ctrl-C ends it")
     interrupted = False
     try:
         code = runner.run(
@@ -105,7 +132,7 @@ def _load(arguments: Sequence[str]) -> int:
             {"host": given.host, **chosen},
             folder,
             key=key,
-            web=given.web,
+            web_port=given.web,
             processes=given.processes,
         )
     except runner.RunFailed as mistake:

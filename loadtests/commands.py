@@ -361,6 +361,7 @@ def _soak(arguments: Sequence[str]) -> int:
         "title": f"soak: {given.scenario}, {given.duration:g} s",
         "watched": watcher.series,
         "slopes": [slope.row() for slope in slopes],
+        "columns": dict(endurance.SLOPE_COLUMNS),
     }
     document.write(folder, told, records)
     print(f"\n{document.table(document.COLUMNS, document.rows(told))}\n")
@@ -411,6 +412,7 @@ def _overload(arguments: Sequence[str]) -> int:
         "title": f"overload: five times {rate:g}/s",
         "watched": watcher.series,
         "phases": rows,
+        "columns": dict(endurance.PHASE_COLUMNS),
         "recovery_s": recovery,
     }
     document.write(folder, told, records)

@@ -37,9 +37,12 @@ def first_model(base: Base) -> str:
         document: Any = msgspec.json.decode(body)
         return str(document["data"][0]["id"])
     except (msgspec.DecodeError, LookupError, TypeError):
-        raise BadAnswer(
-            f"{base.url}/v1/models answered {status} and lists no model: name one with --model"
-        ) from None
+        asked = f"{base.url}/v1/models answered {status}"
+        if status == 404:
+            raise BadAnswer(
+                f"{asked}: is the API there? If it lists no models, name one with --model"
+            ) from None
+        raise BadAnswer(f"{asked} and lists no model: name one with --model") from None
 
 
 def look(plan: Plan, scenarios: Iterable[str]) -> list[str]:

@@ -95,15 +95,22 @@ def command(
     options: Mapping[str, Any],
     folder: Path,
     *,
-    web: bool = False,
+    web_port: int = 0,
     processes: int = 0,
 ) -> list[str]:
-    """Give Locust's command line; `options` are ours by name (`options.PARTS`) and `host`, and hold no key."""
+    """
+    Give Locust's command line; `options` are ours by name (`options.PARTS`) and `host`, and hold no key.
+
+    With a `web_port` its page is served there, and it ends when it is told to.
+    """
     words = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--loglevel", "WARNING"]
     words += ["--out", str(folder)]
     words += ["--exit-code-on-error", "0"]
     words += ["--csv", str(folder / "locust"), "--json-file", str(folder / "locust")]
-    words += ["--web-host", "127.0.0.1", "--autostart"] if web else ["--headless", "--only-summary"]
+    if web_port:
+        words += ["--web-host", "127.0.0.1", "--web-port", str(web_port), "--autostart"]
+    else:
+        words += ["--headless", "--only-summary"]
     if processes > 1:
         # Workers and master meet on a port that nobody outside reaches, and that no other run has.
         port = str(free_port())
@@ -121,7 +128,7 @@ def run(
     folder: Path,
     *,
     key: str = "",
-    web: bool = False,
+    web_port: int = 0,
     processes: int = 0,
     quiet: bool = False,
 ) -> int:
@@ -137,7 +144,7 @@ def run(
     environ = {**os.environ, "LOAD_KEY": key, "PYTHONPATH": str(ROOT)}
     output = subprocess.DEVNULL if quiet else None
     process = subprocess.Popen(
-        command(scenarios, options, folder, web=web, processes=processes),
+        command(scenarios, options, folder, web_port=web_port, processes=processes),
         env=environ,
         stdin=subprocess.DEVNULL,
         stdout=output,

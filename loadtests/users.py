@@ -355,6 +355,9 @@ def set_up(environment: Any) -> None:
 
     Ends the process with 2 and every mistake in words, before load starts.
     """
+    # Ctrl-C is no mistake that gevent has to print.
+    hub = gevent.get_hub()
+    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
     options = environment.parsed_options
     site = environment.penstock = Site(environment)
     # Added after Locust's own, and so called before it closes the connection to the master.

@@ -178,12 +178,12 @@ What is worse is told by a sign and words as well as by colour; tables that are 
         run.verdicts.map((row) => [row.what, row.budget, row.measured, row.range, { text: row.verdict, mark: row.verdict === "broken" ? "worse" : "" }])));
   }
 
-  // A soak's slopes and an overload's phases: whatever their rows hold, in order.
+  // A soak's slopes and an overload's phases, under the names that the run gives their columns.
   for (const [key, title] of [["slopes", "What grew"], ["phases", "Phases of the overload"]])
     runs.filter((run) => run[key] && run[key].length).forEach((run) => {
       make("h2", report, title);
-      const columns = [...new Set(run[key].flatMap((row) => Object.keys(row)))];
-      table(report, title, columns, run[key].map((row) => columns.map((name) => {
+      const columns = Object.keys(run.columns);
+      table(report, title, Object.values(run.columns), run[key].map((row) => columns.map((name) => {
         const value = row[name];
         return value === undefined ? "–" : typeof value === "number" ? plain(value) : value === "grows" ? { text: value, mark: "worse" } : value;
       })));

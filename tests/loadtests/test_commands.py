@@ -104,4 +104,5 @@ def test_a_soak_shows_what_grows(tmp_path, capsys):
     run = document.read(tmp_path)
     assert {row["verdict"] for row in run["slopes"]} <= {"", "too short"}
     assert {"memory MB", "leases"} <= set(run["watched"])
+    assert run["columns"]["slope"] == "per hour", "the page calls them as the terminal does"
     assert "What grew" in (tmp_path / "report.html").read_text()

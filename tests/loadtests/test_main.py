@@ -1,5 +1,7 @@
 """Laws of `./penstock load`: mistakes are told before anything starts, and a run ends with its table and its page."""
 
+import socket
+
 import pytest
 
 from loadtests import __main__ as module
@@ -79,6 +81,9 @@ def test_a_run_ends_with_its_table_and_its_page(ran, tmp_path, capsys):
         (["--ca", "/no/such"], "/no/such: No such file"),
         (["--tenants", "/no/such"], "--tenants /no/such"),
         (["--tenants", __file__], "--tenants"),
+        (["--web", "many"], "'many' is no port"),
+        (["--web", "0"], "'0' is no port"),
+        (["--web", "70000"], "'70000' is no port"),
         (["--speed", "1"], "unrecognized arguments"),
         (["report"], "RUN"),
         (["report", "/no/such"], "No such file"),
@@ -117,6 +122,19 @@ def test_the_key_may_come_by_the_environment(ran, monkeypatch, tmp_path, capsys)
     assert module.main(["--host", "http://h", "--out", str(tmp_path)]) == 0
     assert ran[0][3]["key"] == "sk-from-environment"
     assert "sk-from-environment" not in capsys.readouterr().out
+
+
+def test_locusts_page_is_said_where_it_is(ran, tmp_path, capsys):
+    """And how it ends; a port that somebody has is told before Locust starts."""
+    words = ["--host", "http://h", "--out", str(tmp_path), "--web"]
+    with socket.create_server(("127.0.0.1", 0)) as theirs:
+        port = str(theirs.getsockname()[1])
+        with pytest.raises(SystemExit, match="2"):
+            module.main([*words, port])
+    assert f"port {port}: Address already in use; name another" in capsys.readouterr().err
+    assert module.main([*words, port]) == 0
+    assert ran[0][3]["web_port"] == int(port)
+    assert f"page: http://127.0.0.1:{port}/llm" in capsys.readouterr().out
 
 
 def test_an_unknown_verb_is_answered_with_those_there_are(capsys):

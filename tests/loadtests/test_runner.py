@@ -47,7 +47,7 @@ def test_the_command_line(tmp_path):
 
 def test_the_page_and_the_workers_listen_on_this_machine_only(tmp_path):
     """A load generator is a weapon that others should not find."""
-    words = command(["chat"], {}, tmp_path, web=True, processes=2)
+    words = command(["chat"], {}, tmp_path, web_port=8089, processes=2)
     assert words[words.index("--web-host") + 1] == "127.0.0.1"
     assert words[words.index("--master-bind-host") + 1] == "127.0.0.1"
     assert words[words.index("--master-bind-port") + 1] == words[words.index("--master-port") + 1]
