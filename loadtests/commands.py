@@ -215,8 +215,9 @@ def _compare(arguments: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         code = 130
-    document.write(folder, compare.summarize(wanted, gathered), gathered.records)
-    print(f"\n{document.table(compare.COLUMNS, compare.rows(wanted, gathered))}\n")
+    told = compare.summarize(wanted, gathered)
+    document.write(folder, told, gathered.records)
+    print(f"\n{document.table(compare.COLUMNS, told['side'])}\n")
     print(f"report: {folder / document.REPORT}")
     return code
 

@@ -131,8 +131,8 @@ def run(
 
 
 def summarize(comparison: Comparison, gathered: runner.Gathered) -> dict[str, Any]:
-    """Make the document of a comparison."""
-    return summary.summarize(
+    """Make the document of a comparison, with its table in it."""
+    told = summary.summarize(
         gathered.records,
         gathered.samples,
         spans=gathered.spans,
@@ -150,6 +150,7 @@ def summarize(comparison: Comparison, gathered: runner.Gathered) -> dict[str, An
             "machine": machine.described(),
         },
     )
+    return {**told, "side": rows(comparison, gathered), "columns": dict(COLUMNS)}
 
 
 def rows(comparison: Comparison, gathered: runner.Gathered) -> list[dict[str, Any]]:

@@ -264,7 +264,7 @@ def _over_time(
                 bins[int((record.at_s - begin) / width)].append(record)
         bases[base] = [
             _point(at * width, width, bins.get(at, []), objectives)
-            for at in range(max(bins, default=0) + 1)
+            for at in range(min(bins), max(bins) + 1)
         ]
     return {"width_s": width, "bases": bases}
 

@@ -33,7 +33,8 @@ What is worse is told by a sign and words as well as by colour; tables that are 
     if (value === undefined || value === null) return "–";
     const size = Math.abs(value);
     const most = digits !== undefined ? digits : size >= 100 ? 0 : size >= 10 ? 1 : 2;
-    return value.toLocaleString("en", { maximumFractionDigits: most });
+    // What rounds to nothing has no sign.
+    return value.toLocaleString("en", { maximumFractionDigits: most, signDisplay: "negative" });
   }
 
   // Axes...
@@ -178,8 +179,8 @@ What is worse is told by a sign and words as well as by colour; tables that are 
         run.verdicts.map((row) => [row.what, row.budget, row.measured, row.range, { text: row.verdict, mark: row.verdict === "broken" ? "worse" : "" }])));
   }
 
-  // A soak's slopes and an overload's phases, under the names that the run gives their columns.
-  for (const [key, title] of [["slopes", "What grew"], ["phases", "Phases of the overload"]])
+  // A soak's slopes, an overload's phases, a comparison's bases: under the names that the run gives their columns.
+  for (const [key, title] of [["slopes", "What grew"], ["phases", "Phases of the overload"], ["side", "Side by side"]])
     runs.filter((run) => run[key] && run[key].length).forEach((run) => {
       make("h2", report, title);
       const columns = Object.keys(run.columns);

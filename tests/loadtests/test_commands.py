@@ -61,7 +61,10 @@ def test_two_bases_side_by_side(tmp_path, capsys):
         assert main.main(words) == 0
     said = capsys.readouterr().out
     assert "added p50 ms" in said
-    assert set(document.read(tmp_path / "run")["by_base"]) == {"a", "b"}
+    run = document.read(tmp_path / "run")
+    assert set(run["by_base"]) == {"a", "b"}
+    assert [row["name"] for row in run["side"]] == ["a", "b"]
+    assert "added50" in run["side"][1]
 
 
 def test_a_dead_base_is_told(tmp_path, capfd):

@@ -140,6 +140,7 @@ def test_several_runs_in_one_document_do_not_dilute_one_another():
     assert run["by_scenario"]["b · agent"]["rate"] == 1.2
     assert [part["name"] for part in run["parts"]] == ["agent", "chat"]
     assert set(run["parts"][0]["cdf"]) == {"b"}
+    assert run["over_time"]["bases"]["b"][0]["at_s"] == 100, "it is drawn from its own beginning"
     assert times_of([], spans) == Times()
     assert by_scenario(first, {})["a · chat"]["calls"] == 11
     assert by_scenario([], {}) == {}
