@@ -5,7 +5,8 @@ A bounded search: the rate doubles until the budget breaks, then the gap between
 Each probe is an open loop, so that a gateway that falls behind shows it as latency and not as a lower rate.
 Where the generator is the bottleneck first, or the cores that all processes share, the answer is "at least", and says so: for that each probe
 tells where the machine's cores went.
-How it scales is then still told by what does not depend on whose turn it is: the CPU of one call, with one worker and with several, and how
+Workers that may use a part of a core only (`bench.quota`) end before a small machine does, and show how it scales by their rates.
+Otherwise it is still told by what does not depend on whose turn it is: the CPU of one call, with one worker and with several, and how
 evenly the workers share it.
 """
 
@@ -161,15 +162,15 @@ def judge(
     return made
 
 
-def blame(probe: Probe, cores: int) -> Probe:
+def blame(probe: Probe, cores: int, worker_cores: float = 1.0) -> Probe:
     """
     Take a broken rate off the gateway where each of its workers had more to give, and the machine had not.
 
-    That is where all its `cores` were busy, or some of them with what is not ours.
+    That is where all its `cores` were busy, or some of them with what is not ours; a worker may use `worker_cores`.
     """
     used = sum(probe.cores.values()) + probe.others_cores
     full = used > _FULL_MACHINE * cores or probe.others_cores > NOISY_CORES
-    spare = probe.workers() and max(probe.workers()) < _FULL_WORKER
+    spare = probe.workers() and max(probe.workers()) < _FULL_WORKER * worker_cores
     if probe.word == BROKE and spare and full:
         return replace(probe, word=MACHINE, why=f"{probe.why}; {MACHINE}: {probe.shares()}")
     return probe
@@ -189,8 +190,9 @@ def find(
     most: float,
     halvings: int = 3,
     processes: int = 1,
+    worker_cores: float = 1.0,
 ) -> Capacity:
-    """Find the capacity of the rig's gateway."""
+    """Find the capacity of the rig's gateway, each of whose workers may use `worker_cores`."""
     bases = {base["name"]: base for base in ours.bases(model, proxies=False)}
     options: dict[str, Any] = {"duration": f"{seconds}s", "processes": processes, "drain": 5}
 
@@ -220,7 +222,7 @@ def find(
             cores=cores_of(by_process, told["health"], seconds),
             others_cores=round(others, 3),
         )
-        made = blame(made, os.cpu_count() or 1)
+        made = blame(made, os.cpu_count() or 1, worker_cores)
         say(
             f"  {rate:>8,.0f}/s  {made.word:<6} p99 {made.p99_ms:.1f} ms, {made.achieved:,.0f}/s begun,"
             f" {made.cpu_us:.0f} µs CPU per call; cores: {made.shares()} {made.why}".rstrip()

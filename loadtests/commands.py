@@ -5,13 +5,14 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from math import nan
 from pathlib import Path
 from typing import Any
 
 from loadtests import budget, capacity, compare, document, endurance, guard, machine, rig, runner
-from loadtests.bench import gateway
+from loadtests.bench import gateway, quota
 from loadtests.bench.wrk import BenchFailed
 from loadtests.client import BadUrl, Base, read_url
 from loadtests.metrics import Record, read_objectives
@@ -242,6 +243,12 @@ def _capacity(arguments: Sequence[str]) -> int:
             "most that p99 may lie above direct calls', in ms",
         ),
         ("--processes", _from_to(1, 64, whole=True), 1, "of the generator"),
+        (
+            "--worker-cores",
+            _from_to(quota.LEAST_CORES, 1),
+            1.0,
+            "of a core that each worker may use (Linux, as root): on a small machine it shows how workers scale",
+        ),
     ):
         parser.add_argument(
             name, type=read, default=default, metavar="N", help=f"{words} ({default:g})"
@@ -258,10 +265,13 @@ def _capacity(arguments: Sequence[str]) -> int:
     code = 0
     try:
         for workers in map(int, words):
-            _say(
-                f"{workers} worker{'s' if workers > 1 else ''}, every process free to use every core"
-            )
-            with rig.rig(workers=workers, with_nginx=False, pinned=False) as ours:
+            held = given.worker_cores < 1
+            bound = f"{given.worker_cores:g} of a core for each" if held else "every core for all"
+            _say(f"{workers} worker{'s' if workers > 1 else ''}, {bound}")
+            with (
+                rig.rig(workers=workers, with_nginx=False, pinned=False) as ours,
+                quota.held_to(given.worker_cores, ours.pids[OURS]) if held else nullcontext(),
+            ):
                 found.append(
                     capacity.find(
                         ours,
@@ -275,6 +285,7 @@ def _capacity(arguments: Sequence[str]) -> int:
                         most=given.most,
                         halvings=given.halvings,
                         processes=given.processes,
+                        worker_cores=given.worker_cores,
                     )
                 )
     except _FAILURES as mistake:
@@ -289,6 +300,7 @@ def _capacity(arguments: Sequence[str]) -> int:
         print(words)
     told_as = {
         "machine": machine.described(),
+        "worker_cores": given.worker_cores,
         "capacities": [dataclasses.asdict(one) for one in found],
         "scaling": capacity.scaling(found),
     }

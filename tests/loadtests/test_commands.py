@@ -1,5 +1,6 @@
 """Laws of the verbs that judge: mistakes are told before anything starts, and each leaves its table and its raw results."""
 
+import contextlib
 import json
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 from loadtests import __main__ as main
 from loadtests import document
+from loadtests.bench import quota
 from loadtests.bench.ground import Child, Ground
 
 
@@ -24,6 +26,7 @@ from loadtests.bench.ground import Child, Ground
         (["capacity", "--halvings", "11"], "no whole number from 0 to 10"),
         (["capacity", "--added-p99", "-1"], "no number from 0"),
         (["capacity", "--processes", "0"], "no whole number from 1 to 64"),
+        (["capacity", "--worker-cores", "0.05"], "no number from 0.1 to 1"),
         (["capacity", "--scenario", "chats"], "invalid choice: 'chats'"),
         (["guard", "--seconds", "0"], "no whole number from 1 to 600"),
         (["guard", "--ca", "/no/such"], "No such file"),
@@ -83,6 +86,24 @@ def test_a_capacity_is_searched(tmp_path, capsys):
     (found,) = json.loads((tmp_path / "capacity.json").read_text())["capacities"]
     assert (found["rate"], found["bounded"]) == (10, False)
     assert found["probes"][0]["cpu_us"] > 0
+
+
+def test_workers_may_be_held_to_a_part_of_a_core(tmp_path, capsys, monkeypatch):
+    """All of them, while their rates are tried."""
+    held = []
+
+    @contextlib.contextmanager
+    def held_to(cores, pids):
+        held.append((cores, len(pids)))
+        yield
+
+    monkeypatch.setattr(quota, "held_to", held_to)
+    words = ["capacity", "--workers", "2", "--start", "10", "--most", "10", "--seconds", "1"]
+    words += ["--worker-cores", "0.25", "--added-p99", "60000", "--out", str(tmp_path)]
+    assert main.main(words) == 0
+    assert held == [(0.25, 2)]
+    assert "2 workers, 0.25 of a core for each" in capsys.readouterr().out
+    assert json.loads((tmp_path / "capacity.json").read_text())["worker_cores"] == 0.25
 
 
 def test_an_overload_is_shed_and_told(tmp_path, capsys):

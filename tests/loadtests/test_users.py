@@ -42,6 +42,14 @@ def vendor():
     process.communicate(timeout=10)
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Let what is started here be interrupted, although whoever runs the tests in the background may have SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(scenarios, options, folder, *, key="sk-1", **how):
     folder.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
