@@ -10,7 +10,6 @@ An empty value (`null`) is the same as no value, and one budget the same as a li
 The order of names does not count, that of lists does.
 """
 
-import re
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from config.models import deployment_ids
 from config.node import Node
 from config.offers import Quality
 from config.problems import Path, spell
-from config.scalars import Plain
+from config.scalars import Plain, decimal_of, flag_of, whole_of
 from config.secrets import MASK, is_hashed, is_of_references, masked_url
 from config.tree import annotation_at, bare, is_private
 
@@ -35,12 +34,12 @@ __all__ = [
     "is_shown_whole",
     "scalars",
     "shown",
+    "typed",
 ]
 
 FINGERPRINT_DIGITS = 8
 
 _MAY_HOLD_A_PASSWORD = frozenset({("store", "redis"), ("store", "ledger")})
-_WHOLE = re.compile(r"[-+]?[0-9][0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ def as_data(node: Node | None, path: Path, *, resolved: bool = False) -> Any:
     if node.kind == "list":
         return [as_data(each, (*path, at), resolved=resolved) for at, each in enumerate(node.items)]
     if resolved and node.has_reference and not _is_secret(path):
-        found = _typed(node.value, path)
+        found = typed(node.value, path)
         return node.raw if isinstance(found, str) else found
     return _scalar(node, path)
 
@@ -144,27 +143,35 @@ def _scalar(node: Node, path: Path) -> Any:
     if _is_nothing(node):
         return None
     if node.plain and "$" not in node.raw and not _is_secret(path):
-        return _typed(Plain(node.raw), path)
+        return typed(Plain(node.raw), path)
     return shown(path, node.raw)
 
 
-def _typed(value: str | None, path: Path) -> Any:
-    """Give what a text without quotes means to the field at a path."""
+def typed(value: str | None, path: Path) -> Any:
+    """Give what a text without quotes means to the field at a path; a text, where it means nothing there."""
     if not isinstance(value, Plain):
         return value
-    annotation = bare(annotation_at(path))
-    if isinstance(annotation, type) and issubclass(annotation, Quality):
-        annotation = bare(annotation_at((*path, annotation.alone)))
-    kinds = {annotation}
-    if get_origin(annotation) in {Union, types.UnionType}:
-        kinds = {bare(each) for each in get_args(annotation)}
-    if bool in kinds and value in {"true", "false"}:
-        return value == "true"
-    if kinds & {int, float, Decimal} and _WHOLE.fullmatch(value):
-        return int(value)
-    if kinds & {float, Decimal}:
-        return float(value)
+    kinds = _kinds_at(path)
+    switch, whole, number = flag_of(value), whole_of(value), decimal_of(value)
+    if bool in kinds and switch is not None:
+        return switch
+    if kinds & {int, float, Decimal} and whole is not None:
+        return whole
+    if kinds & {float, Decimal} and number is not None:
+        return float(number)
     return str(value)
+
+
+def _kinds_at(path: Path) -> set[Any]:
+    """Give the types that a scalar at a path may have, short forms of sections and mappings included."""
+    annotation = annotation_at(path)
+    if isinstance(annotation, type) and issubclass(annotation, Quality):
+        annotation = annotation_at((*path, annotation.alone))
+    if get_origin(annotation) is dict:
+        annotation = bare(get_args(annotation)[1])
+    if get_origin(annotation) in {Union, types.UnionType}:
+        return {bare(each) for each in get_args(annotation)}
+    return {annotation}
 
 
 def _is_nothing(node: Node | None) -> bool:

@@ -36,12 +36,14 @@ from store.places import CHECKOUT
 
 if TYPE_CHECKING:
     from config.loader import Problem
+    from config.node import Node
+    from config.problems import Path as ConfigPath
 
 __all__ = ["run", "section_in", "text_of"]
 
 CONFIG_NAME = "penstock.yaml"
 KINDS = ("provider", "model", "route", "experiment", "organization", "team")
-_NUMBER = re.compile(r"-?[0-9][0-9_]{0,30}(\.[0-9]{1,30})?")
+_WITHIN = {"team": ("organizations", "", "teams", "")}
 _FROM = re.compile(r"# version: ([1-9][0-9]{0,14})")
 
 
@@ -294,8 +296,8 @@ def _show(gateway: Gateway, options: argparse.Namespace) -> int:
 
 
 def _put(gateway: Gateway, options: argparse.Namespace) -> int:
-    section = section_in(options.file)
     where = _place(options)
+    section = section_in(options.file, _WITHIN.get(options.kind, (f"{options.kind}s", "")))
     _since_now(gateway, options)
     answer, code = change(gateway, options, "PUT", where, **{options.kind: section})
     return _tell(answer, code, options)
@@ -308,35 +310,35 @@ def _remove(gateway: Gateway, options: argparse.Namespace) -> int:
 
 def _place(options: argparse.Namespace) -> str:
     """Return the path of what a command line means."""
-    names = options.name.split("/") if options.kind == "team" else [options.name]
+    names = options.name.rsplit("/", 1) if options.kind == "team" else [options.name]
     if not all(names) or len(names) != (2 if options.kind == "team" else 1):
         raise Misuse(f"{options.name!r}: expected ORG/TEAM")
     return path_to(f"{options.kind}s", *names)
 
 
-def section_in(file: str) -> Any:
-    """Read a section from YAML or JSON; its references stay references."""
+def section_in(file: str, path: "ConfigPath" = ()) -> Any:
+    """Read the section at a path, whatever it is called, from YAML or JSON; its references stay references."""
     from config import document  # noqa: PLC0415 - to read YAML takes longer than all the rest
 
     root, flaws = document.compose(text_of(file))
     if root is None or flaws:
         first = flaws[0]
         raise Misuse(f"{file}: line {first.line}: {first.message}; {first.remedy}")
-    return _plain(root)
+    return _as_json(root, path)
 
 
-def _plain(node: Any) -> Any:
-    """Return a tree as JSON has it: what is written without quotes is a number, a switch or nothing where it looks so."""
+def _as_json(node: "Node", path: "ConfigPath") -> Any:
+    """Return a tree as JSON has it: what is written without quotes is what its field makes of it."""
+    from config.differences import typed  # noqa: PLC0415
+    from config.scalars import Plain  # noqa: PLC0415
+
     if node.kind == "mapping":
-        return {name: _plain(entry.node) for name, entry in node.entries.items()}
+        return {name: _as_json(each.node, (*path, name)) for name, each in node.entries.items()}
     if node.kind == "list":
-        return [_plain(each) for each in node.items]
-    if not node.plain:
-        return node.raw
-    if _NUMBER.fullmatch(node.raw):
-        digits = node.raw.replace("_", "")
-        return float(digits) if "." in digits else int(digits)
-    return {"": None, "~": None, "null": None, "true": True, "false": False}.get(node.raw, node.raw)
+        return [_as_json(each, (*path, at)) for at, each in enumerate(node.items)]
+    if node.is_nothing:
+        return None
+    return typed(Plain(node.raw), path) if node.plain else node.raw
 
 
 def text_of(file: str) -> str:
