@@ -25,10 +25,10 @@ from console.operating import (
     change,
     operate,
     path_to,
-    print_changes,
     print_differences,
     print_json,
     print_table,
+    tell_change,
     version,
 )
 from console.parser import Parser, unreadable
@@ -194,13 +194,13 @@ def _apply(gateway: Gateway, options: argparse.Namespace) -> int:
     text = text_of(options.file)
     _since_now(gateway, options, text)
     answer, code = change(gateway, options, "POST", "/v1/config/apply", document=text)
-    return _tell(answer, code, options)
+    return tell_change(answer, code, options)
 
 
 def _rollback(gateway: Gateway, options: argparse.Namespace) -> int:
     _since_now(gateway, options)
     answer, code = change(gateway, options, "POST", "/v1/config/rollback", version=options.number)
-    return _tell(answer, code, options)
+    return tell_change(answer, code, options)
 
 
 def _since_now(gateway: Gateway, options: argparse.Namespace, text: str = "") -> None:
@@ -220,14 +220,6 @@ def _exported_from(text: str) -> int | None:
         if found:
             return int(found[1])
     return None
-
-
-def _tell(answer: Any, code: int, options: argparse.Namespace) -> int:
-    if options.json:
-        print_json(answer)
-    else:
-        print_changes(answer)
-    return code
 
 
 def _export(gateway: Gateway, options: argparse.Namespace) -> int:
@@ -300,12 +292,12 @@ def _put(gateway: Gateway, options: argparse.Namespace) -> int:
     section = section_in(options.file, _WITHIN.get(options.kind, (f"{options.kind}s", "")))
     _since_now(gateway, options)
     answer, code = change(gateway, options, "PUT", where, **{options.kind: section})
-    return _tell(answer, code, options)
+    return tell_change(answer, code, options)
 
 
 def _remove(gateway: Gateway, options: argparse.Namespace) -> int:
     answer, code = change(gateway, options, "DELETE", _place(options))
-    return _tell(answer, code, options)
+    return tell_change(answer, code, options)
 
 
 def _place(options: argparse.Namespace) -> str:

@@ -17,9 +17,9 @@ from console.operating import (
     limits_in,
     operate,
     path_to,
-    print_changes,
     print_json,
     print_table,
+    tell_change,
 )
 from console.parser import Parser
 
@@ -93,11 +93,7 @@ def _set(gateway: Gateway, options: argparse.Namespace) -> int:
     else:
         drained = options.verb == "drain"
         answer, code = change(gateway, options, "PATCH", where, drained=drained)
-    if options.json:
-        print_json(answer)
-    else:
-        print_changes(answer)
-    return code
+    return tell_change(answer, code, options)
 
 
 def providers(argv: Sequence[str]) -> int:

@@ -15,9 +15,9 @@ from console.operating import (
     change,
     operate,
     path_to,
-    print_changes,
     print_json,
     print_table,
+    tell_change,
 )
 from console.parser import Parser
 from console.tables import count
@@ -105,11 +105,7 @@ def _said(finding: dict[str, Any]) -> str:
 def _change(gateway: Gateway, options: argparse.Namespace) -> int:
     where = path_to("experiments", options.name, options.verb)
     answer, code = change(gateway, options, "POST", where)
-    if options.json:
-        print_json(answer)
-    else:
-        print_changes(answer)
-    return code
+    return tell_change(answer, code, options)
 
 
 _VERBS = {"list": _list, "show": _show, "stop": _change, "resume": _change}

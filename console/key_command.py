@@ -24,6 +24,7 @@ from console.operating import (
     print_json,
     print_table,
     spelled,
+    tell_change,
 )
 from console.parser import Parser
 from ratelimit.limits import RATES
@@ -148,11 +149,7 @@ def _tell_key(answer: Any, code: int, options: argparse.Namespace) -> int:
 
 def _revoke(gateway: Gateway, options: argparse.Namespace) -> int:
     answer, code = change(gateway, options, "DELETE", path_to("keys", *_parts(options.key)))
-    if options.json:
-        print_json(answer)
-    else:
-        print_changes(answer)
-    return code
+    return tell_change(answer, code, options)
 
 
 def _list(gateway: Gateway, options: argparse.Namespace) -> int:

@@ -37,6 +37,7 @@ __all__ = [
     "print_table",
     "seconds",
     "spelled",
+    "tell_change",
     "version",
 ]
 
@@ -200,6 +201,15 @@ def print_changes(answer: Any, *, quiet: bool = False) -> None:
             f"Not yet by {late}; `./penstock config status` tells more.",
             file=sys.stderr,
         )
+
+
+def tell_change(answer: Any, code: int, options: argparse.Namespace) -> int:
+    """Print what a change did, as JSON where that was asked for; return the exit code."""
+    if options.json:
+        print_json(answer)
+    else:
+        print_changes(answer)
+    return code
 
 
 def print_differences(changes: Sequence[dict[str, Any]]) -> None:

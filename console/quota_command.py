@@ -20,9 +20,9 @@ from console.operating import (
     money_of,
     operate,
     path_to,
-    print_changes,
     print_json,
     print_table,
+    tell_change,
 )
 from console.parser import Parser
 
@@ -123,12 +123,7 @@ def _set(gateway: Gateway, options: argparse.Namespace) -> int:
     if budgets:
         said["budgets"] = [budget_of(each) for each in budgets if each != "none"]
     answer, code = change(gateway, options, "PUT", path_to("quotas", options.scope), **said)
-    if options.json:
-        print_json(answer)
-    else:
-        print_changes(answer)
-        _print([answer["quota"]])
-    return code
+    return _tell(answer, code, options)
 
 
 def _raise(gateway: Gateway, options: argparse.Namespace) -> int:
@@ -137,10 +132,12 @@ def _raise(gateway: Gateway, options: argparse.Namespace) -> int:
         raise Misuse("--until is missing: when does the raise end?")
     said = {"per": options.per, "usd": amount, "until": options.until}
     answer, code = change(gateway, options, "PUT", path_to("raises", options.scope), **said)
-    if options.json:
-        print_json(answer)
-    else:
-        print_changes(answer)
+    return _tell(answer, code, options)
+
+
+def _tell(answer: Any, code: int, options: argparse.Namespace) -> int:
+    tell_change(answer, code, options)
+    if not options.json:
         _print([answer["quota"]])
     return code
 
