@@ -444,6 +444,9 @@ class Edge:
         """Let exchanges finish, within bounds; then end them with an error they can read."""
         self.draining = True
         listener.close()
+        for exchange in self.exchanges:
+            # Said in the head of its answer, if that has not gone out.
+            exchange.close = True
         await self.shadows.close()
         self.server.close_idle()
         bound = self.live.config.edge.drain_timeout_s

@@ -307,7 +307,11 @@ class Session(Exchange):
                 if from_vendor in done:
                     from_vendor.result()
                     return await self._vendor_closed()
-                from_caller.result()
+                try:
+                    from_caller.result()
+                except ConnectionError:
+                    # Of the provider's: nobody hears what the caller says.
+                    return await self._vendor_closed()
                 return self._left()
         finally:
             for task in (from_vendor, from_caller):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from proxy.exchange import Exchange
     from proxy.hedging import Race
 
-# Most of an error's body that is passed on.
+# Most of an error's body that is read and passed on.
 ERROR_BYTES: Final = 64 * 1024
 # Where the usage of an answer is found, counted from its end.
 TAIL_BYTES: Final = 4096
@@ -302,7 +302,10 @@ class Attempt:
         self.held_bytes += len(data)
         if self.mode == REFUSED:
             if self.held_bytes > ERROR_BYTES:
+                # Nobody reads that much of an error, and one without end would hold the caller up.
                 self._held = [b"".join(self._held)[:ERROR_BYTES]]
+                self._let_go()
+                self.end(reusable=False)
         elif self.held_bytes > self.passage.most_held:
             if not self.passage.in_pieces:
                 self._break(BadAnswer("the answer is too long to be translated", phase="body"))

@@ -16,6 +16,7 @@ from tests.proxy.partners import (
     piece,
     request,
     sse_head,
+    whole,
 )
 
 Edge = Callable[..., Awaitable[Rig]]
@@ -46,6 +47,21 @@ async def test_open_streams_finish_in_a_drain(edge: Edge) -> None:
     await busy.closed()
     assert await rig.stop() == 0
     assert [entry.outcome for entry in await rig._entries()] == ["ok"]
+
+
+async def test_an_answer_that_begins_in_a_drain_says_that_the_connection_ends(edge: Edge) -> None:
+    """Or a client would send its next request into a connection that is about to close (RFC 9112, 9.6)."""
+    rig = await edge(models={"m": [at()]}, scripted=["v"])
+    caller = await rig.caller()
+    await caller.send(request(chat()))
+    line = await rig.vendors["v"].line()
+    await line.gets()
+    rig.edge.stop()
+    await eventually(lambda: rig.edge.draining)
+    await line.says(whole(b'{"choices":[]}'))
+    answer = await caller.answer()
+    assert (answer.status, answer.header("connection")) == (200, "close")
+    await caller.closed()
 
 
 async def test_a_drain_has_a_bound(edge: Edge) -> None:

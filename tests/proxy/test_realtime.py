@@ -76,6 +76,29 @@ async def session(
         yield Client(ws)
 
 
+@contextlib.asynccontextmanager
+async def vendor(
+    serve: Callable[[web.Request, web.WebSocketResponse], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """Have a server whose sessions do as they are told; gives its base URL."""
+
+    async def begin(theirs: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(theirs)
+        await serve(theirs, ws)
+        return ws
+
+    app = web.Application()
+    app.router.add_get("/v1/realtime", begin)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
 async def entries_of(rig: Rig, count: int) -> list[Any]:
     await eventually(lambda: not rig.edge.exchanges)
     entries = await rig.entries()
@@ -340,24 +363,15 @@ async def test_a_caller_who_does_not_read_stops_the_vendor(edge: Edge) -> None:
     rig = await edge(models=sold(SIM))
     said = 0
 
-    async def pour(theirs: web.Request) -> web.WebSocketResponse:
+    async def pour(_: web.Request, ws: web.WebSocketResponse) -> None:
         nonlocal said
-        ws = web.WebSocketResponse()
-        await ws.prepare(theirs)
         for _ in range(frames):
             await ws.send_bytes(bytes(size))
             said += 1
         await ws.close()
-        return ws
 
-    app = web.Application()
-    app.router.add_get("/v1/realtime", pour)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        port = runner.addresses[0][1]
-        await rig.publish(models=sold(at("w")), providers={"w": f"http://127.0.0.1:{port}/v1"})
+    async with vendor(pour) as url:
+        await rig.publish(models=sold(at("w")), providers={"w": url})
         await eventually(lambda: rig.edge.live.version == 2)
         async with session(rig) as client:
             await eventually(lambda: any(one.client.writing_paused for one in rig.edge.exchanges))
@@ -368,8 +382,6 @@ async def test_a_caller_who_does_not_read_stops_the_vendor(edge: Edge) -> None:
                 async for message in client.ws:
                     heard += len(message.data)
         assert heard == frames * size == said * size
-    finally:
-        await runner.cleanup()
     await entries_of(rig, 1)
 
 
@@ -390,26 +402,16 @@ async def test_frames_pass_untouched_both_ways(edge: Edge) -> None:
     """Text in any spelling, bytes, events that nobody knows; and a vendor's own close code."""
     heard: list[Any] = []
 
-    async def serve(theirs: web.Request) -> web.WebSocketResponse:
-        ws = web.WebSocketResponse()
-        await ws.prepare(theirs)
+    async def serve(_: web.Request, ws: web.WebSocketResponse) -> None:
         await ws.send_str('{ "type" : "unheard.of", "x": "\\u00e9" }')
         await ws.send_bytes(b"\x00\xff")
         async for message in ws:
             heard.append((message.type, message.data))
             if len(heard) == 2:
                 await ws.close(code=4123, message=b"enough")
-        return ws
 
-    app = web.Application()
-    app.router.add_get("/v1/realtime", serve)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        port = runner.addresses[0][1]
-        rig = await edge(models=sold(at("w")), providers={"w": f"http://127.0.0.1:{port}/v1"})
+    async with vendor(serve) as url:
+        rig = await edge(models=sold(at("w")), providers={"w": url})
         async with session(rig) as client:
             text = await client.ws.receive(PATIENCE_S)
             assert text.data == '{ "type" : "unheard.of", "x": "\\u00e9" }'
@@ -422,5 +424,31 @@ async def test_frames_pass_untouched_both_ways(edge: Edge) -> None:
         assert error is not None
         (entry,) = await entries_of(rig, 1)
         assert entry.outcome == "upstream_lost"
-    finally:
-        await runner.cleanup()
+
+
+async def test_a_vendor_that_no_longer_takes_anything_is_lost(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is noticed where we speak to it before it is where we listen; the caller has not left."""
+
+    async def listen(_: web.Request, ws: web.WebSocketResponse) -> None:
+        async for _ in ws:
+            pass
+
+    async with vendor(listen) as url:
+        rig = await edge(models=sold(at("w")), providers={"w": url})
+        async with session(rig) as client:
+            (open_one,) = rig.edge.exchanges
+            monkeypatch.setattr(open_one._vendor, "send_str", gone)
+            await client.say(**CREATE)
+            code, error = await client.closed()
+        assert code == 1011
+        assert error is not None
+        assert error["code"] == "upstream_lost"
+        (entry,) = await entries_of(rig, 1)
+        assert entry.outcome == "upstream_lost"
+
+
+async def gone(_: str) -> None:
+    """Fail as a connection does whose other end has closed it."""
+    raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")

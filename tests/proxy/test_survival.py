@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from proxy.relay import ERROR_BYTES
 from ratelimit.upkeep import read_scope
 from tests.proxy.edge_rig import Rig, eventually
 from tests.proxy.partners import (
@@ -272,6 +273,22 @@ async def test_the_callers_own_mistake_is_passed_on(edge: Edge, status: int) -> 
     state = await read_scope(rig.redis, "deployment:m/v")
     assert state is not None
     assert state.failures == 0
+
+
+async def test_an_error_without_end_is_cut(edge: Edge) -> None:
+    """What is passed on of it has a bound; the caller does not wait for the rest, and the vendor is hung up on."""
+    rig = await edge(models={"m": [at()]}, scripted=["v"])
+    caller = await rig.caller()
+    await caller.send(request(chat()))
+    line = await rig.vendors["v"].line()
+    await line.gets()
+    chunked = answer_head(b"transfer-encoding: chunked", status=b"400 Bad")
+    await line.says(chunked, *[piece(b"x" * 60_000)] * 2)
+    answer = await caller.answer()
+    assert (answer.status, len(answer.body)) == (400, ERROR_BYTES)
+    await line.left()
+    (entry,) = await rig.entries()
+    assert (entry.outcome, entry.cost_nusd) == ("upstream_refused", 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])
