@@ -1,14 +1,16 @@
 """The sections of what is offered: models, and the deployments that serve them."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from config.forms import Alone
 from config.prices import Prices
 from config.quotas import BUDGET_TEXT, Budgets, Limits
-from config.scalars import Flag, Number, Text, Whole
+from config.scalars import Flag, Number, Text, Whole, Word
 from config.section import Label, Name, Section, Share
+
+Effort = Literal["minimal", "low", "medium", "high"]
 
 
 class Quality(Section):
@@ -122,6 +124,12 @@ class Model(Section):
         default=True,
         description="Whether long prompts that begin alike go to one of its deployments, as far as"
         " load allows, because it has most likely kept what it computed of that beginning.",
+    )
+    effort: Annotated[Effort, Word.of(Effort)] | None = Field(
+        default=None,
+        description="Reasoning effort of its calls that name none, in the words of its vendor. Several"
+        " models may be one of a vendor's, each with an effort: a route chooses among them by what each"
+        " costs and gets.",
     )
     hedge: Hedge | None = Field(
         default=None,

@@ -4,12 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from config.offers import Hedge
+from config.offers import Effort, Hedge
 from config.scalars import Number, Whole, Word
 from config.section import Label, Name, Section, Share, UsdPerMillion
 
 RoutePolicy = Literal["declared", "cost_quality"]
-Effort = Literal["minimal", "low", "medium", "high"]
 
 
 class Within(Section):

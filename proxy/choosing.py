@@ -13,6 +13,7 @@ import msgspec
 from config.wishes import Wishes
 from proxy.errors import BadRequest
 from proxy.live import Offer
+from proxy.place import Place
 from ratelimit.asks import Grant
 from routing.classify import classify
 from routing.decision import Decision, declared
@@ -21,7 +22,7 @@ from routing.scoring import Call, Choice, NoneFits, chosen
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
 
-__all__ = ["choose", "decided", "told", "why_of"]
+__all__ = ["choose", "decided", "effort_at", "told", "why_of"]
 
 LEVEL_WORDS: Final = ("", "premium", "normal", "economy")
 MOST_NAMED: Final = 50
@@ -93,6 +94,14 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
 
 def _says_effort(frame: bytes) -> bool:
     return any(mark in frame for mark in _EFFORTS)
+
+
+def effort_at(exchange: "Exchange", place: Place, candidate: int) -> str:
+    """Return how much the model of a place is to think: as it is offered, else as the policy has it; empty where the call says it itself."""
+    if place.effort:
+        return "" if _says_effort(exchange.seen.frame) else place.effort
+    choice = exchange.choice
+    return "" if choice is None else choice.effort_at(candidate)
 
 
 def _listed(none: NoneFits) -> str:

@@ -104,6 +104,8 @@ class Place:
     """How long a stream's first token may take, where that depends on its prompt."""
     context: int
     """Tokens of input and output together, 0 when nobody knows."""
+    effort: str
+    """How much its model is to think, empty where nobody says."""
     secrets: tuple[bytes, ...] = field(repr=False)
     """What is sent to it and shown to nobody: its key, and the values of its own headers."""
     tally: Tally
@@ -165,6 +167,7 @@ def place_of(
         ).encode(),
         first_token=provider.first_token_timeout,
         context=option.context or 0,
+        effort=option.effort,
         secrets=tuple(secret.encode() for secret in secrets),
         tally=Tally(metrics, placed.model, placed.id),
         token=token,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from proxy.attempts import ABSENT, OF_THE_CALLER, THROTTLED, Ended, outcome_of
-from proxy.choosing import told
+from proxy.choosing import effort_at, told
 from proxy.passage import ArrayStream, Passing, StreamRefused, TranslatedStream, Translating
 from proxy.place import Place, Way
 from proxy.refusals import degraded_line
@@ -96,7 +96,7 @@ class Attempt:
         choice = exchange.choice
         # What goes upstream: the cap that was reserved, or else the policy's, and how much is to be thought.
         self.cap = grant.cap or (0 if choice is None else choice.cap)
-        self.effort = "" if choice is None else choice.effort_at(grant.candidate)
+        self.effort = effort_at(exchange, place, grant.candidate)
         self.passage: Passing | Translating = way.passage
         self.connection: Connection | None = None
         self.done: asyncio.Future[Ended] = exchange.edge.loop.create_future()
@@ -515,14 +515,20 @@ class Attempt:
             self.number,
             len(exchange.offer.places),
             exchange.offer.led[self.grant.candidate],
-            exchange.offer.policy
-            if exchange.choice is None
-            else told(exchange.choice, self.effort),
+            self._decided(),
             degraded_line(degraded) if degraded else b"",
             exchange.endpoint.protocol.lines(self.grant.limits, exchange.request_id, edge.unix_us),
             self.passage.lines(self) if lines is None else lines,
             b"connection: close\r\n" if exchange.close else b"",
         )
+
+    def _decided(self) -> bytes:
+        """Return what the answer says of how its model was chosen, and of how much that thinks."""
+        exchange = self.exchange
+        if exchange.choice is not None:
+            return told(exchange.choice, self.effort)
+        policy = exchange.offer.policy
+        return b"%b; effort=%b" % (policy, self.effort.encode()) if self.effort else policy
 
     def _commit_chunked(self, first: bytes, *, last: bool = False) -> None:
         """Send the head and the first bytes; from here on there is no other answer."""

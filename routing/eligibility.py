@@ -38,7 +38,7 @@ class Option:
     `rates` is None when nobody knows its price; `max_output` is in tokens, None when nobody knows the ceiling.
     `tags`, `quality` (0 to 1 by task of `routing.listing.TASKS`) and the modalities of `input` and `output` are the
     configuration's, else the listing's, else empty: an empty modality is one that nobody knows.
-    `degraded`: it serves only where none of its route's models can.
+    `effort` is how much its model is to think, empty where nobody says. `degraded`: it serves only where none of its route's models can.
     """
 
     placed: PlacedDeployment
@@ -51,6 +51,7 @@ class Option:
     quality: Mapping[str, float]
     input: frozenset[str]
     output: frozenset[str]
+    effort: str = ""
     degraded: bool = False
 
 
@@ -97,6 +98,7 @@ class Pool:
                     quality=_quality(model, known),
                     input=frozenset(known.input if known else ()),
                     output=frozenset(known.output if known else ()),
+                    effort=model.effort or "",
                 )
             )
         self._routes = dict(config.routes)

@@ -393,6 +393,46 @@ async def test_what_a_policy_says_of_thinking_is_said_to_any_vendor_or_not_claim
     assert (sent["generationConfig"], claimed) == ({"thinkingConfig": config}, True)
 
 
+async def test_an_effort_makes_one_model_of_a_vendors_into_several(edge: Edge) -> None:
+    """What each costs and gets is its own, so that a route chooses how much is thought; what a call says itself holds, and no policy overrules a model."""
+    upstream = at("v", "gpt-5")
+    rig = await edge(
+        models={
+            "deep": {"quality": 0.9, "effort": "high", "deployments": [upstream]},
+            "quick": {"quality": 0.6, "effort": "low", "deployments": [upstream]},
+        },
+        routes={
+            "smart": {
+                "models": ["deep", "quick"],
+                "policy": "cost_quality",
+                "levels": {"normal": {"effort": "medium", "min_quality": 0.8}},
+            },
+            "order": ["quick"],
+        },
+        scripted=["v"],
+    )
+    caller = await rig.caller()
+    lines: list[Any] = []
+
+    async def asked(body: bytes, *headers: str) -> tuple[str | None, str]:
+        """Return the effort that the vendor gets, and the end of what the caller is told."""
+        await caller.send(request(body, *headers))
+        line = lines[0] if lines else lines.append(await rig.vendors["v"].line()) or lines[0]
+        sent = (await line.gets()).json
+        await line.says(whole(b'{"error":{}}', status=b"400 Bad Request"))
+        route = (await caller.answer()).header("x-penstock-route") or ""
+        return sent.get("reasoning_effort"), route.rpartition("; ")[2]
+
+    assert await asked(chat("smart")) == ("high", "effort=high")
+    assert await asked(chat("smart"), "x-biz-level: economy", "x-pin: quick") == (
+        "low",
+        "effort=low",
+    )
+    assert await asked(chat("order")) == ("low", "effort=low")
+    effort, told = await asked(chat("order", reasoning_effort="minimal"))
+    assert (effort, told) == ("minimal", "policy=declared")
+
+
 async def test_a_key_keeps_to_its_models_in_a_list_and_in_auto(edge: Edge) -> None:
     """A name that the key may not use is refused wherever it stands; `auto` is made of those that it may."""
     rig = await edge(models=MODELS, routes=ROUTES, key={"models": ["small"]})
