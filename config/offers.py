@@ -66,6 +66,11 @@ class Deployment(Section):
     drained: Annotated[bool, Flag()] = Field(
         default=False, description="`true` gives it no new attempts; those under way go on."
     )
+    responses_only: Annotated[bool, Flag()] = Field(
+        default=False,
+        description="Whether the model is known to OpenAI's Responses only, as some are; whatever else"
+        " callers ask for is translated to them. The provider has to speak `openai`.",
+    )
     prices: Prices = Field(
         default=(),
         validation_alias="price",

@@ -121,10 +121,13 @@ _MODELS: Final[dict[str, Callable[[Provider], str]]] = {
 }
 
 
-def _call(provider: Provider, model: str) -> _Asked:
+def _call(provider: Provider, model: str, *, responses_only: bool = False) -> _Asked:
     """Return the smallest call of a protocol."""
     said: dict[str, Any]
-    if provider.protocol == "openai":
+    if responses_only:
+        url = provider.base_url.rstrip("/") + "/responses"
+        said = {"model": model, "input": "Hi", "max_output_tokens": MOST_OUTPUT, "store": False}
+    elif provider.protocol == "openai":
         url = provider.base_url.rstrip("/") + "/chat/completions"
         cap = facts_of(provider).cap
         said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], cap: MOST_OUTPUT}
@@ -232,7 +235,8 @@ class Prober:
             return
         if how == "call":
             for one, rates in _priced(config, placed):
-                asked = _call(provider, one.upstream_name)
+                only = one.deployment.responses_only
+                asked = _call(provider, one.upstream_name, responses_only=only)
                 found = await self._called(session, provider, one, asked, rates)
                 await self._tell(name, [one], found)
             return

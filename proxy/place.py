@@ -23,7 +23,7 @@ from proxy.wire import translate
 from proxy.wire.endpoints import ENDPOINTS, Endpoint
 from proxy.wire.headers import RequestHead
 from proxy.wire.translate.sigv4 import Credentials
-from proxy.wire.vendors import Spoken, spoken_by
+from proxy.wire.vendors import Spoken, by_responses, spoken_by
 from routing.catalogue import Rates
 from routing.eligibility import Option
 
@@ -142,6 +142,8 @@ def place_of(
     origin = origin_of(provider.base_url, provider.ca_file, trust)
     dialect = facts_of(provider)
     spoken = spoken_of(provider)
+    if placed.deployment.responses_only:
+        spoken = by_responses(spoken)
     source = source_of(provider)
     token = None if source is None else token_of(source)
     secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
@@ -255,6 +257,8 @@ def _ways(option: Option, spoken: Spoken, dialect: Dialect, head: _Heads) -> dic
         ways[asked] = whole if whole == streamed else replace(whole, streamed=streamed)
         if pair is not None and asked.word in STANDS_IN and dialect.name == "compatible":
             row, _ = spoken.targets[asked.kind]
+            if row is pair[0]:
+                continue
             assert asked.translation is not None
             other = _translated(way(row), asked.translation)
             ways[asked] = replace(ways[asked], instead=other)

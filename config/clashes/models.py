@@ -1,11 +1,12 @@
 """What models and their deployments say: providers, ids, prices, and how much output they give."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from config.clashes import quotas
 from config.clashes.clash import Clash, dangling, repeats
-from config.node import Node, items, members, text, whole
+from config.dialects import DIALECTS
+from config.node import Entry, Node, is_true, items, members, text, whole
 from config.outline import deployments_in
 from config.problems import Path, quoted, spell
 from config.scalars import moment_of
@@ -23,6 +24,7 @@ def check(root: Node) -> Iterator[Clash]:
     owners: dict[str, Path] = {}
     for deployment, path, node in deployments_in(root):
         yield from dangling((*path, "provider"), node.get("provider"), providers, "provider")
+        yield from _only_responses(path, node, providers)
         yield from _prices(path, node)
         yield from quotas.check(path, node)
         if deployment in owners:
@@ -44,6 +46,25 @@ def _too_much_output(path: Path, model: Node) -> Iterator[Clash]:
             model.get("max_output") or model,
             f"more output than the context of {context} tokens holds",
             "lower it, or raise context",
+        )
+
+
+def _only_responses(path: Path, node: Node, providers: Mapping[str, Entry]) -> Iterator[Clash]:
+    """See that what is known to Responses only is served by who has them."""
+    said = node.get("responses_only")
+    provider = providers.get(text(node.get("provider")) or "")
+    if said is None or not is_true(said) or provider is None:
+        return
+    protocol = text(provider.node.get("protocol"))
+    dialect = DIALECTS.get(text(provider.node.get("dialect")) or "")
+    if protocol is None:
+        return
+    if protocol != "openai" or (dialect is not None and "openai.responses" in dialect.missing):
+        yield Clash(
+            (*path, "responses_only"),
+            said,
+            "this is for providers that speak openai and have Responses",
+            "leave it out",
         )
 
 

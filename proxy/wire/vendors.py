@@ -28,7 +28,7 @@ from proxy.wire.endpoints import (
     Protocol,
 )
 
-__all__ = ["Spoken", "spoken_by"]
+__all__ = ["Spoken", "by_responses", "spoken_by"]
 
 Pair = tuple[Endpoint, Endpoint]
 _ROWS = {endpoint.route: endpoint for endpoint in ENDPOINTS}
@@ -184,6 +184,14 @@ _SPOKEN: Mapping[str, Spoken] = MappingProxyType(
 _ON_VERTEX: Mapping[str, Spoken] = MappingProxyType(
     {"gemini": _VERTEX_GEMINI, "anthropic": _VERTEX_ANTHROPIC}
 )
+
+
+def by_responses(spoken: Spoken) -> Spoken:
+    """Return what can be asked of a server of OpenAI's family for a model that is known to its Responses only."""
+    row = _ROWS["/v1/responses"]
+    others = {asked: pair for asked, pair in spoken.passing.items() if asked.kind != "generate"}
+    pair = spoken.passing[row]
+    return Spoken(spoken.protocol, others | {row: pair}, {**spoken.targets, "generate": pair})
 
 
 def spoken_by(protocol: str, dialect: str = "", *, versioned: bool = False) -> Spoken:

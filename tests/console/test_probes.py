@@ -291,6 +291,14 @@ def test_whom_a_probe_cannot_ask_it_only_connects_to(how: str, said: dict[str, A
     assert probe_of(provider(**said)) == how
 
 
+def test_a_model_of_responses_only_is_called_there() -> None:
+    """It knows no chat completions; nothing of it is kept."""
+    asked = _call(provider(protocol="openai", base_url="https://h/v1"), "m", responses_only=True)
+    assert asked.url == "https://h/v1/responses"
+    said = json.loads(asked.body or b"")
+    assert (said["model"], said["store"], said["max_output_tokens"]) == ("m", False, 16)
+
+
 @pytest.mark.parametrize(
     ("protocol", "said"),
     [

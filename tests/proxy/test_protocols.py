@@ -193,6 +193,9 @@ async def provided_by(edge: Edge, provider: str, **said: Any) -> Rig:
     """Start an edge whose model `m` a provider of this protocol serves."""
     if provider == "bedrock":
         rig = await bedrock(edge, amazon)
+    elif provider == "responses":
+        place = at("mock", "sim;tokens=3;prompt=7") | {"responses_only": True}
+        rig = await edge(models={"m": [place]}, **said)
     elif provider != "gemini":
         place = at("mock" if provider == "openai" else "messages", "sim;tokens=3;prompt=7")
         rig = await edge(models={"m": [place]}, **said)
@@ -208,7 +211,7 @@ async def provided_by(edge: Edge, provider: str, **said: Any) -> Rig:
     return rig
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "bedrock"])
+@pytest.mark.parametrize("provider", ["openai", "responses", "anthropic", "gemini", "bedrock"])
 async def test_what_is_said_is_what_is_read(edge: Edge, provider: str) -> None:
     """Whole and as a stream, in every protocol that callers speak; charged by what the provider counts."""
     rig = await provided_by(edge, provider)

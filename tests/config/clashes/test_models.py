@@ -44,6 +44,25 @@ from tests.config.slips import said
                 'f:8: models.m.tags[1]: "a" is listed twice; keep one',
             ],
         ),
+        *(
+            (
+                "  m: {deployments: [{provider: p}]}",
+                f"  m: {{deployments: [{{provider: {name}, responses_only: {said}}}]}}",
+                [
+                    (
+                        "f:8: models.m.deployments[0].responses_only: this is for providers that speak"
+                        " openai and have Responses; leave it out"
+                    )
+                ]
+                if clashes
+                else [],
+            )
+            for name, said, clashes in (
+                ("p", "true", False),
+                ("g", "true", True),
+                ("g", "false", False),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_served_is_said(old: str, new: str, problems: list[str]) -> None:

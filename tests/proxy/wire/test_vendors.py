@@ -14,7 +14,7 @@ from config.providers import Dialect, Protocol
 from proxy.place import Place
 from proxy.wire.endpoints import ENDPOINTS
 from proxy.wire.translate.sigv4 import Credentials
-from proxy.wire.vendors import spoken_by
+from proxy.wire.vendors import by_responses, spoken_by
 from store.places import CHECKOUT
 from tests.proxy.test_live import CHAT, compiled, live
 
@@ -43,6 +43,7 @@ LED_TO = {
         )
     },
     "something/new": ("gemini.generate", False, "/v1/chat/completions api.new-vendor.example"),
+    "gpt-5-pro/openai": ("openai.chat", True, "/v1/responses api.openai.com"),
     "gpt-5/azure": ("openai.chat", True, "/openai/v1/chat/completions contoso.openai.azure.com"),
     "gpt-5/azure-versioned": (
         "anthropic.messages",
@@ -210,3 +211,14 @@ def test_each_vendor_of_the_family_is_asked_in_its_dialect() -> None:
         spoken[name.partition("/")[2]] = translation.target.dialect.name
     family = set(DIALECTS) - {"azure", "compatible"}
     assert spoken == {name: name for name in family} | {"new": "compatible"}
+
+
+@pytest.mark.parametrize("dialect", ["openai", "compatible", "azure"])
+def test_a_model_of_responses_only_is_asked_nothing_else(dialect: str) -> None:
+    """Whatever callers ask for, in any protocol; vectors and the like are none of its business."""
+    only = by_responses(spoken_by("openai", dialect))
+    for row in ENDPOINTS:
+        if row.generates:
+            pair = only.passing.get(row) or only.targets["generate"]
+            assert {each.word for each in pair} == {"openai.responses"}
+    assert only.targets["embed"] == spoken_by("openai", dialect).targets["embed"]
