@@ -7,6 +7,7 @@ What the control role does on its own: the chores that keep the books and the le
 | keeper | publishes what runs again when the store has lost it | no |
 | ledger | moves entries from the stream to the database | yes |
 | reaper | settles what dead replicas held | yes |
+| lives | says which edges of this machine are dead | no |
 | reckoner | tells a store that has forgotten what was spent | no |
 | board | puts up what is known of models and budgets, for edges to choose by | yes |
 | alerts | tells of budgets' thresholds that were reached | yes |
@@ -30,6 +31,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -51,6 +53,8 @@ from console.stores import CannotMove, in_each, move, put_limits
 from governance.alerts import untold
 from governance.drain import LedgerWriter
 from governance.exchanges import find_exchange
+from ratelimit.journal import journal_of
+from ratelimit.lives import tell_of_the_dead
 from ratelimit.rebalancing import Overtaken, divide, divided_in
 from ratelimit.reports import STATES, Standing
 from ratelimit.upkeep import reap
@@ -81,7 +85,7 @@ class Control:
     `store` answers in bytes; `environ` resolves the references of published configurations and says the
     key secret; `end` is called when the role cannot do its work at all, and `refusal` says why; `former` reads
     the file as it was published under former key secrets (`config.loader.former_documents`);
-    `alone` says that the store is this installation's own.
+    `alone` says that the store is this installation's own; `journal` is where the edges of this machine say that they live.
     `store` and `writer` are those of the first cell, `others` the writers of the others; `connect` makes a client of any.
     """
 
@@ -96,6 +100,7 @@ class Control:
         end: Callable[[], None] = lambda: None,
         former: Callable[[], Collection[str]] = tuple,
         alone: bool = False,
+        journal: Path | None = None,
         others: Sequence[LedgerWriter] = (),
         connect: Callable[[Cell], Redis] | None = None,
     ) -> None:
@@ -117,6 +122,7 @@ class Control:
         canaries = Canaries(store, writer.path, lambda: self._config, environ, by=self.replica)
         self._prober = Prober(self._stores, lambda: self._config, replica=self.replica)
         self._alone = alone
+        self._journal = journal
         self._reaped = 0
         self._budget_events: Counter[tuple[str, str]] = Counter()
         self._leading = dict.fromkeys(("canaries", "board", "probes", "batches"), False)
@@ -163,6 +169,9 @@ class Control:
             self._leading[name + more] = False
             yield Chore(name + more, partial(self._led, name + more, work, cell, store))
         yield Chore(f"reckoner{more}", reckoner.run)
+        if self._journal is not None:
+            folder = journal_of(self._journal, cell)
+            yield Chore(f"lives{more}", partial(self._look_for_dead, folder, cell, store))
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -296,6 +305,12 @@ class Control:
             if count:
                 self._reaped += count
                 _log.warning("reaped %d leases of replicas that died", count)
+            await asyncio.sleep(REAP_EVERY_S)
+
+    async def _look_for_dead(self, folder: Path, cell: Cell, store: Redis) -> None:
+        """Tell the store which edges of this machine are dead, every two seconds."""
+        while True:
+            await tell_of_the_dead(store, folder, cell)
             await asyncio.sleep(REAP_EVERY_S)
 
     async def _tell(self, cell: Cell, store: Redis) -> None:

@@ -166,6 +166,7 @@ async def serve(
                 environ,
                 end=stop.set,
                 alone=options.redis == places(environ).store_url,
+                journal=places(environ).journal,
                 former=lambda: former_documents(options.config_file, environ),
                 others=writers[1:],
                 connect=connect,

@@ -51,6 +51,7 @@ from ratelimit.asks import Boot, replica_name
 from ratelimit.cells import Gates
 from ratelimit.degraded import Rule
 from ratelimit.gate import Gate
+from ratelimit.journal import journal_of
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import seed
 from routing.lessons import vote
@@ -368,7 +369,6 @@ class Edge:
     def _gate(self, cell: Cell, admit_lane: Lane, settle_lane: Lane) -> Gate:
         """Make the gate of one cell; what it cannot settle lies in a folder of its own."""
         settings = self.live.config.store
-        journal = places(os.environ).journal
 
         def streams() -> Iterator[tuple[Boot, str, int]]:
             return (report for report in self.reports() if report[0].cell is cell)
@@ -378,7 +378,7 @@ class Edge:
             settle_lane,
             self._clients[cell],
             replica=self.replica,
-            journal_dir=journal if cell is FIRST else journal / str(cell),
+            journal_dir=journal_of(places(os.environ).journal, cell),
             seed=lambda keys: self.reseed(keys, cell),
             timeout_s=settings.admit_timeout_ms / 1000,
             observe=self.observe_batch,

@@ -34,6 +34,7 @@ from ratelimit.asks import (
     calls_of,
 )
 from ratelimit.degraded import Replicas, Rule
+from ratelimit.lives import DEAD, Life, tell_of_the_dead
 from ratelimit.outage import PROBE_S, Outage
 from ratelimit.settling import Settling
 from ratelimit.troubles import GateStats, Observe, StoreUnavailable, Troubles
@@ -87,6 +88,8 @@ class Gate:
         self._replica = replica
         self._streams = streams
         self._boot = self._new_boot()
+        self._journal_dir = journal_dir
+        self._life = Life(journal_dir, self._boot.member.replace("/", "_"))
         self._chores: set[asyncio.Task[None]] = set()
         self._tick: asyncio.TimerHandle | None = None
         self._troubles = Troubles()
@@ -193,6 +196,8 @@ class Gate:
                 await self._be_born()
                 await self._look_around(monotonic())
             await self._settling.replay_orphans()
+            async with asyncio.timeout(5.0):
+                await tell_of_the_dead(self._client, self._journal_dir, self._cell)
         except (RedisError, OSError, hiredis.HiredisError) as error:
             raise StoreUnavailable(f"cannot reach the store: {error}") from error
         calls = calls_of(self._replica, self._cell)
@@ -224,12 +229,20 @@ class Gate:
         await asyncio.gather(*self._chores, return_exceptions=True)
         self._admission.refuse_all()
         self._settling.hand_over()
+        # The reaper takes over whatever is still held; what lies in the journal is settled late.
+        life = self._life
+        is_over = not self._settling.unsettled
+        ends = dict.fromkeys(life.members, DEAD) if is_over else {self._boot.member: 0}
         try:
             async with asyncio.timeout(1.0):
-                # An end in the past: the reaper takes over whatever is still held.
-                await self._client.zadd(self._cell.beats, {self._boot.member: 0}, xx=True)
+                if ends:
+                    await self._client.zadd(self._cell.beats, ends, xx=True)
         except (RedisError, OSError):
-            pass
+            is_over = False
+        if is_over:
+            life.end()
+        else:
+            life.leave()
 
     def _spawn(self, chore: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(chore)
@@ -247,6 +260,11 @@ class Gate:
         heard of this boot would be taken for another store, and not be told what was lost.
         """
         boot = self._boot
+        try:
+            self._life.begin(boot.member)
+        except OSError as error:
+            # Should it fall silent, nobody will know for certain that it is dead.
+            self._troubles.note("the journal", error)
         await run(self._client, "beat", [boot.cell.beats], ["", boot.member, LIFE_US, 1])
         # On one connection, because WAIT speaks of what was written on its own.
         async with self._client.client() as one:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgpack
 
+from store.cells import FIRST, Cell
+
 Command = tuple[bytes | str | int, ...]
 
 
@@ -51,19 +53,9 @@ class Journal:
         self._size += len(record)
 
     def _open(self) -> None:
-        """Make the file and lock it before it has the name that others look for."""
-        self._directory.mkdir(parents=True, exist_ok=True)
         self._opened += 1
         path = self._directory / f"{self._name}.{self._opened}.journal"
-        hidden = path.with_suffix(".new")
-        file = os.open(hidden, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            hidden.rename(path)
-        except OSError:
-            os.close(file)
-            raise
-        self._file, self._path, self._size = file, path, 0
+        self._file, self._path, self._size = locked(path), path, 0
 
     def clear(self) -> None:
         """Forget everything: the store has confirmed it."""
@@ -113,12 +105,31 @@ def orphans(directory: Path) -> Iterator[Orphan]:
             file = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        if _is_ours(path, file):
+        if is_orphan(path, file):
             yield Orphan(path, file)
 
 
-def _is_ours(path: Path, file: int) -> bool:
-    """Lock an opened file, unless its owner lives or somebody else has just replayed and deleted it."""
+def journal_of(directory: Path, cell: Cell) -> Path:
+    """Return where what concerns a cell lies, in the directory for all of them."""
+    return directory if cell is FIRST else directory / str(cell)
+
+
+def locked(path: Path) -> int:
+    """Make a file to append to, locked before it has the name that others look for. Raises `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_suffix(f"{path.suffix}.new")
+    file = os.open(hidden, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        hidden.rename(path)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def is_orphan(path: Path, file: int) -> bool:
+    """Lock an opened file, unless its owner lives (it is closed then) or somebody else has just done with it and deleted it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.stat().st_ino == os.fstat(file).st_ino:

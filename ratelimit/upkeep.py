@@ -4,7 +4,7 @@ The upkeep of scopes and leases, off the hot path: seeding limits, reading scope
 Everything goes through redis-py; whoever calls decides what to do when the store is out of reach.
 """
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
 import msgpack
@@ -85,26 +85,39 @@ async def reap(client: Redis, cell: Cell = FIRST) -> int:
     """
     Free what replicas held that stopped beating, charge what they had streamed. Returns how many leases.
 
+    What strict budgets reserve for a replica that only fell silent stays (`lua/lives.lua`); it is freed by a later call.
     Safe to run from several processes at once: each lease is taken by one script call.
     """
     reaped = 0
     for member in await run(client, "fence", [cell.beats], [""]):
         boot = boot_of(member.decode(), cell)
-        # Nobody adds leases any more, and a scan gives each that is there from beginning to end.
-        cursor: int | None = None
-        while cursor != 0:
-            cursor, found = await client.hscan(boot.leases, cursor or 0, count=BATCH)
-            leases = list(cast("dict[bytes, bytes]", found).items())
-            for start in range(0, len(leases), BATCH):
-                reaped += await _reap_batch(client, boot, leases[start : start + BATCH])
+        async for batch in _scan(client, boot.leases):
+            reaped += await _reap_batch(
+                client, boot, [(name, _lease_keys(one)) for name, one in batch]
+            )
+        async for batch in _scan(client, boot.graves):
+            staying = [(name, keys) for name, one in batch if (keys := _staying_keys(one))]
+            if staying:
+                await _reap_batch(client, boot, staying)
         # The last word: without leases the boot itself is forgotten.
         await _reap_batch(client, boot, [])
     return reaped
 
 
-async def _reap_batch(client: Redis, boot: Boot, leases: list[tuple[bytes, bytes]]) -> int:
+async def _scan(client: Redis, name: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+    """Yield what a hash holds that nobody adds to, in batches: a scan gives each that is there from beginning to end."""
+    cursor: int | None = None
+    while cursor != 0:
+        cursor, found = await client.hscan(name, cursor or 0, count=BATCH)
+        rows = list(cast("dict[bytes, bytes]", found).items())
+        for start in range(0, len(rows), BATCH):
+            yield rows[start : start + BATCH]
+
+
+async def _reap_batch(client: Redis, boot: Boot, batch: list[tuple[bytes, list[str]]]) -> int:
+    """Reap attempts, each given with the keys that it needs."""
     cell = boot.cell
-    keys: dict[str, None] = dict.fromkeys(key for _, lease in leases for key in _lease_keys(lease))
+    keys: dict[str, None] = dict.fromkeys(key for _, needed in batch for key in needed)
     answer = await run(
         client,
         "reap",
@@ -118,7 +131,7 @@ async def _reap_batch(client: Redis, boot: Boot, leases: list[tuple[bytes, bytes
             *keys,
             cell.events,
         ],
-        ["", boot.member, *(attempt_id for attempt_id, _ in leases)],
+        ["", boot.member, *(attempt_id for attempt_id, _ in batch)],
     )
     return 0 if answer == b"ALIVE" else int(answer)
 
@@ -133,3 +146,9 @@ def _lease_keys(lease: bytes) -> list[str]:
         prefixes, defaults = plan[3][::2], plan[3][1::2]
         keys += [*(prefix + head[6] for prefix in prefixes), *defaults]
     return [key.decode() for key in keys]
+
+
+def _staying_keys(grave: bytes) -> list[str]:
+    """Return the keys of every scope where something stays reserved for an attempt that was reaped."""
+    stays = msgpack.unpackb(grave, raw=True)[8:]
+    return [key.decode() for row in stays for at in (0, 1) for key in row[at::5] if key]

@@ -3,7 +3,7 @@ Where things lie on disk: everything Penstock writes is under one directory, `va
 
 ```
 var/store/     the embedded store's data          var/log/      logs of the processes
-var/run/       sockets and locks                  var/journal/  settlements that Redis has not got yet
+var/run/       sockets and locks                  var/journal/  settlements that Redis has not got yet, who lives
 var/ledger.db  the ledger, unless told otherwise
 var/key-secret what callers' keys are hashed with, unless PENSTOCK_KEY_SECRET says it
 ```

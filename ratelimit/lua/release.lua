@@ -6,6 +6,9 @@
 -- held is a flat list of {scope number, kind, period id, amount}: what each budget holds for it. The
 -- numbers are those of the caller's scopes; -1, -2 and -3 are the deployment, its model, its provider.
 -- fee is what the call may cost beside its tokens, which is owed when its replica dies before it has told how far it was.
+--
+-- What stays reserved of strict budgets when a replica fell silent (see lives.lua) stands in the
+-- tombstone, a flat list {scope's key, key of the limits it shares or '', kind, period id, amount}.
 
 -- What the attempt in hand used, and what it had taken: {requests, tokens, input tokens, output tokens}.
 local used, taken = { 0, 0, 0, 0 }, { 0, 0, 0, 0 }
@@ -23,11 +26,34 @@ local function charge(st, cost, now, events)
   end
 end
 
+-- Takes a scope and a kind of period. Returns whether a strict budget stands there.
+local function has_strict(st, kind)
+  local l = st.l
+  for b = l[6] + 1, #l, 7 do
+    if l[b] == kind then return l[b + 2] == 1 end
+  end
+  return false
+end
+
+-- Takes the memo, now and a tombstone. Frees what stays reserved for it.
+local function let_go(memo, now, grave)
+  local stays = grave[9] or {}
+  for k = 1, #stays, 5 do
+    local st = scope(memo, stays[k], now, stays[k + 1] ~= '' and stays[k + 1] or nil)
+    local m = st and money_of(st, stays[k + 2])
+    if m and st.s[m + 1] == stays[k + 3] then
+      st.s[m + 3] = math.max(st.s[m + 3] - stays[k + 4], 0)
+      st.dirty = true
+    end
+  end
+  grave[9] = nil
+end
+
 -- Takes the memo, now, the lease's head and plan, the tokens really used (input, output), the cost,
--- whether the lease still holds something, and a list for events. Moves every scope of it to the
--- truth; returns the deployment's scope. A head without held (the store lost the lease) is charged to
--- the budgets as they stand.
-local function give_back(memo, now, head, plan, input, output, cost, live, events)
+-- whether the lease still holds something, a list for events, and perhaps one for what stays reserved.
+-- Moves every scope of it to the truth; returns the deployment's scope. A head without held (the store
+-- lost the lease) is charged to the budgets as they stand.
+local function give_back(memo, now, head, plan, input, output, cost, live, events, stays)
   local held = head[4]
   used[2], used[3], used[4] = input + output, input, output
   taken[2], taken[3] = head[3], head[5] or 0
@@ -66,21 +92,29 @@ local function give_back(memo, now, head, plan, input, output, cost, live, event
   if c[10] and c[10] ~= '' then settle_scope(scope(memo, c[10], now)) end
 
   for k = 1, held and #held or 0, 4 do
-    local number, st = held[k], nil
+    local number, st, common = held[k], nil, nil
     if number < 0 then
       st = scope(memo, c[number == -3 and 10 or -number], now)
     elseif number <= #keys then
       st = scope(memo, keys[number], now)
     else
       local at = 2 * (number - #keys) - 1
-      st = scope(memo, users[at] .. user, now, users[at + 1])
+      common = users[at + 1]
+      st = scope(memo, users[at] .. user, now, common)
     end
     local m = st and money_of(st, held[k + 1])
     if m and st.s[m + 1] == held[k + 2] then
       local s = st.s
       s[m + 2] = s[m + 2] + cost
       if live then
-        local left_over = s[m + 3] - held[k + 3]
+        local freed = held[k + 3]
+        if stays and freed > cost and has_strict(st, held[k + 1]) then
+          local n = #stays
+          stays[n + 1], stays[n + 2], stays[n + 3] = st.key, common or '', held[k + 1]
+          stays[n + 4], stays[n + 5] = held[k + 2], freed - cost
+          freed = cost
+        end
+        local left_over = s[m + 3] - freed
         s[m + 3] = left_over > 0 and left_over or 0
       end
       if s[m + 2] >= (st[m] or 0) then tell(st, m, now, events) end

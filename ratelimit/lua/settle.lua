@@ -107,6 +107,7 @@ for i, one in ipairs(settlements) do
         local rated = one[14] ~= BATCHED
         give_back(memo, now, head, plan, rated and input or 0, rated and output or 0, cost, false,
           events)
+        let_go(memo, now, grave)
         grave[1] = 1
         graves[#graves + 1] = one[2]
         graves[#graves + 1] = pack(grave)

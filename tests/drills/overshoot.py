@@ -4,7 +4,7 @@
 Each client is a process with a connection, a boot and a generator of its own, and asks in batches of up to 64 by the plans that the edge makes of a
 configuration: dear and cheap deployments, caps that are not said, tiny or huge, many choices, retries with candidates excluded, users that nobody knows.
 It sends batches again, lets copies come late, settles twice, gives up, uses all that it reserved or next to nothing, and now and then
-dies with everything that it holds; the reaper of the product frees that. Strict budgets that are used up are raised while it goes on.
+dies with everything that it holds, or is taken for dead and settles late; the reaper of the product frees that. Strict budgets that are used up are raised while it goes on.
 
 The laws: at every look, spent + held <= amount for every strict budget, and in flight <= concurrency, at every scope; the grants of a scope with a
 limit of N requests per window never exceed N in hand and N per window regained, over any interval; the ledger is what the clients know that they used.
@@ -48,6 +48,7 @@ from store import scripts
 from store.cells import FIRST
 from tests.drills.server import FIELDS, scripts_of, server
 from tests.ratelimit.cell import PLACES, entry_of
+from tests.ratelimit.oracle import DEAD, STAYING
 
 CLIENTS = 8
 LIFE_US = 10_000_000
@@ -179,6 +180,8 @@ class Client:
     did: Counter[str] = field(default_factory=Counter)
     settled: int = 0
     cost_nusd: int = 0
+    late: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of what was settled after a silence, by attempt: 1, or 0 when it was never sent; what it cost."""
     granted_us: dict[str, array] = field(default_factory=dict)  # type: ignore[type-arg]
     refused_us: dict[str, array] = field(default_factory=dict)  # type: ignore[type-arg]
     bound_by: set[str] = field(default_factory=set)
@@ -195,8 +198,22 @@ class Held:
     cap: int
 
 
+class Ended(NamedTuple):
+    """A life that ended: what it is to settle, or to be said of it, and when; `batch` is the last number of its settlements."""
+
+    boot: asks.Boot
+    batch: int
+    open: list[Held]
+    at: float
+    is_dead: bool
+
+
 class Rogue:
-    """One client that does what it likes, within what a vendor could bill; a `mortal` one dies now and then."""
+    """
+    One client that does what it likes, within what a vendor could bill.
+
+    A `mortal` one dies now and then, which becomes known sooner or later, or falls silent, is reaped, and settles late.
+    """
 
     def __init__(self, path: str, number: int, seed: int, *, mortal: bool) -> None:
         self._mortal = mortal
@@ -216,6 +233,7 @@ class Rogue:
         self._ids = itertools.count()
         self._open: list[Held] = []
         self._late: list[tuple[Any, ...]] = []
+        self._ended: list[Ended] = []
         self._boot = self._born()
 
     def _born(self) -> asks.Boot:
@@ -239,17 +257,24 @@ class Rogue:
         """Go on until so many were granted, and settle what is left."""
         while self.found.granted < target:
             if not self._beat(self._boot, fresh=False):
-                self._die("fenced")
+                self._end("fenced", is_dead=False)
             self._ask()
             if self._late and self._rng.random() < 0.3:
                 self._client.execute_command(*self._late.pop())
                 self.found.did["copy came late"] += 1
             while len(self._open) > self._rng.randint(0, MOST_OPEN):
                 self._settle(self._rng.randint(1, BATCH))
-            if self._mortal and time.monotonic() > self._dies_at:
-                self._die("died")
+            now = time.monotonic()
+            if self._mortal and now > self._dies_at:
+                is_dead = self._rng.random() < 0.5
+                self._end("died" if is_dead else "fell silent", is_dead=is_dead)
+            if self._ended and now > self._ended[0].at:
+                self._hear_of(self._ended.pop(0))
         while self._open:
             self._settle(BATCH)
+        for one in self._ended:
+            self._hear_of(one)
+        self._client.zadd(FIRST.beats, {self._boot.member: DEAD}, xx=True)
         return self.found
 
     def use_up(self) -> Client:
@@ -276,7 +301,7 @@ class Rogue:
                 if self._open:
                     mine, self._open = self._open, []
                     self._send([self._truth(one, most=True) for one in mine])
-        # A life that is over is freed by nobody: it holds nothing.
+        # It holds nothing, and is freed by nobody.
         self._client.zrem(FIRST.beats, self._boot.member)
         return self.found
 
@@ -295,12 +320,32 @@ class Rogue:
             user="",
         )
 
-    def _die(self, how: str) -> None:
-        """Leave everything as it is; the reaper finds it."""
+    def _end(self, how: str, *, is_dead: bool) -> None:
+        """Leave everything as it is, and go on under another boot; the reaper finds it."""
         self.found.did[how] += 1
+        if how != "fenced":
+            # A life that ends now, and not when ten seconds without a beat have passed.
+            self._client.zadd(FIRST.beats, {self._boot.member: 0}, xx=True)
+        at = time.monotonic() + self._rng.uniform(0, 4)
+        self._ended.append(Ended(self._boot, self._batch, self._open, at, is_dead))
         self._open = []
         self._late = []
         self._boot = self._born()
+
+    def _hear_of(self, one: Ended) -> None:
+        """Say that a process is dead; or settle, late, what was open when it fell silent."""
+        if one.is_dead:
+            self._client.zadd(FIRST.beats, {one.boot.member: DEAD}, xx=True)
+            return
+        found, batch = self.found, one.batch
+        for start in range(0, len(one.open), BATCH):
+            settlements = []
+            for held in one.open[start : start + BATCH]:
+                settled, nusd = found.settled, found.cost_nusd
+                settlements.append(self._truth(held, boot=one.boot))
+                found.late[held.ask.attempt_id] = found.settled - settled, found.cost_nusd - nusd
+            batch += 1
+            self._send(settlements, one.boot, batch)
 
     def _wish(self) -> asks.Ask:
         rng = self._rng
@@ -340,7 +385,7 @@ class Rogue:
         if isinstance(answer, bytes):
             self.found.answers[answer.decode()] += 1
             if answer == b"FENCED":
-                self._die("fenced")
+                self._end("fenced", is_dead=False)
             return
         gives_up = self._rng.random() < 0.02
         for ask, packed in zip(wishes, answer, strict=True):
@@ -376,12 +421,14 @@ class Rogue:
         mine, self._open = self._open[:count], self._open[count:]
         self._send([self._truth(one) for one in mine])
 
-    def _truth(self, one: Held, *, most: bool = False) -> asks.Settlement:
-        rng, ask = self._rng, one.ask
+    def _truth(
+        self, one: Held, *, most: bool = False, boot: asks.Boot | None = None
+    ) -> asks.Settlement:
+        rng, ask, boot = self._rng, one.ask, boot or self._boot
         candidate = ask.plan.candidates[one.candidate]
         if not most and rng.random() < 0.03:
             self.found.did["void"] += 1
-            return asks.voided(ask.plan, self._boot, ask.attempt_id)
+            return asks.voided(ask.plan, boot, ask.attempt_id)
         # No vendor gives more than the cap that stands in the request, or than the model can.
         ceiling = min(one.cap or ask.cap or candidate.most, candidate.most) * ask.n
         output = rng.choice((ceiling, ceiling, rng.randint(0, ceiling), 0))
@@ -395,7 +442,7 @@ class Rogue:
         self.found.cost_nusd += cost
         return asks.Settlement(
             ask.plan,
-            self._boot,
+            boot,
             ask.attempt_id,
             candidate=one.candidate,
             input_tokens=used,
@@ -410,9 +457,12 @@ class Rogue:
             ),
         )
 
-    def _send(self, settlements: list[asks.Settlement]) -> None:
-        self._batch += 1
-        number, boot = self._batch, self._boot
+    def _send(
+        self, settlements: list[asks.Settlement], boot: asks.Boot | None = None, number: int = 0
+    ) -> None:
+        if boot is None:
+            self._batch += 1
+            boot, number = self._boot, self._batch
         command = asks.settle_command(self._shas["settle"], boot, number, settlements)
         self._client.execute_command(*command)
         if self._rng.random() < 0.05:
@@ -487,6 +537,7 @@ class Findings:
     answers: Counter[str] = field(default_factory=Counter)
     did: Counter[str] = field(default_factory=Counter)
     settled: int = 0
+    settled_late: int = 0
     looks: int = 0
     reaped: int = 0
     raised: int = 0
@@ -511,6 +562,7 @@ class Watch:
         self.scopes: dict[str, limits.ScopeState] = {}
         self.booked: Counter[str] = Counter()
         self.booked_nusd: Counter[str] = Counter()
+        self.reaped_nusd: Counter[str] = Counter()
 
     async def seed(self) -> None:
         """Write the limits of the running version."""
@@ -535,9 +587,9 @@ class Watch:
                 over = held.in_flight - held.concurrency
                 self._found.most_in_flight_over = max(self._found.most_in_flight_over, over)
 
-    async def leases(self) -> int:
-        """Return how many boots hold leases."""
-        return len(await self._async.keys(f"{FIRST.tag}:l:*"))
+    async def lives(self) -> int:
+        """Return how many boots live, or have left something to be freed."""
+        return int(await self._async.zcount(FIRST.beats, STAYING, "+inf"))
 
     async def drain(self) -> None:
         """Take what the ledger's stream holds, and add it up."""
@@ -547,6 +599,8 @@ class Watch:
                 kind = "corrected" if "+" in entry[0] else entry[PLACES["outcome"]]
                 self.booked[kind] += 1
                 self.booked_nusd[kind] += entry[PLACES["cost"]]
+                if kind != "ok":
+                    self.reaped_nusd[entry[0].partition("+")[0]] += entry[PLACES["cost"]]
             await self._async.xtrim(FIRST.ledger, minid=_after(rows[-1][0]), approximate=False)
 
     async def totals(self) -> tuple[int, int]:
@@ -631,7 +685,7 @@ async def drill(
     found.took_s = round(time.monotonic() - begun, 1)
     # What the dead held goes last.
     until = time.monotonic() + 2 * LIFE_US / 1e6
-    while await watch.leases() and time.monotonic() < until:
+    while await watch.lives() and time.monotonic() < until:
         await watch.reap()
         await asyncio.sleep(LOOK_S)
     last = await asyncio.to_thread(Rogue(path, clients, seed, mortal=False).use_up)
@@ -687,10 +741,17 @@ def judge(found: Findings, parts: list[Client], watch: Watch, totals: tuple[int,
     found.ledger = dict(watch.booked)
     if (sum(watch.booked.values()), sum(watch.booked_nusd.values())) != totals:
         found.broken.append(f"the ledger {dict(watch.booked_nusd)} is not the totals {totals}")
-    known = (found.settled, sum(part.cost_nusd for part in parts))
-    if (watch.booked["ok"], watch.booked_nusd["ok"]) != known:
+    known = [found.settled, sum(part.cost_nusd for part in parts)]
+    for name, (settled, nusd) in (row for part in parts for row in part.late.items()):
+        if name in watch.reaped_nusd:
+            # It was reaped: two entries, of which the second is the difference.
+            found.settled_late += 1
+            known = [known[0] - settled, known[1] - nusd]
+            if watch.reaped_nusd[name] != nusd:
+                found.broken.append(f"{name} is charged {watch.reaped_nusd[name]}, it cost {nusd}")
+    if [watch.booked["ok"], watch.booked_nusd["ok"]] != known:
         found.broken.append(
-            f"the ledger has {watch.booked['ok']} for {watch.booked_nusd['ok']}, the clients {known}"
+            f"the ledger has {watch.booked['ok']} for {watch.booked_nusd['ok']}, the clients {tuple(known)}"
         )
 
 
@@ -703,7 +764,7 @@ def _after(number: bytes) -> str:
 def tell(found: Findings) -> str:
     """Render findings."""
     lines = [
-        f"{found.granted:,} granted of {found.asked:,} asked in {found.took_s} s; {found.looks} looks, {found.reaped} reaped, {found.raised} budgets raised",
+        f"{found.granted:,} granted of {found.asked:,} asked in {found.took_s} s; {found.looks} looks, {found.reaped} reaped, {found.settled_late} of them settled late, {found.raised} budgets raised",
         f"answers: {dict(found.answers)}",
         f"done besides: {dict(found.did)}",
         f"overshoot of strict budgets: {max(found.overshoot_nusd, 0)} nano-USD; in flight above the limit: {max(found.most_in_flight_over, 0)}",

@@ -29,8 +29,12 @@ def client(redis_url: str) -> Iterator["redis.Redis[bytes]"]:
             Scope(attempts=(1,), lives=2, faults=1),
             ("late copy: LATE", "settle again: SEEN", "beat: reborn", "late copy: granted"),
         ),
+        (
+            Scope(attempts=(2,), lives=1, faults=0, deaths=1),
+            ("die: died", "known to be dead: said", "reap: 0", "reap: 1"),
+        ),
     ],
-    ids=["two replicas", "one replica, two lives, a fault"],
+    ids=["two replicas", "one replica, two lives, a fault", "a process that dies"],
 )
 def test_every_order_keeps_every_law(
     client: "redis.Redis[bytes]", scope: Scope, words: tuple[str, ...]
@@ -65,9 +69,21 @@ class Twice(World):
         return super().settle(name, number, *args)
 
 
+class Hasty(World):
+    """A world that takes the silent for dead."""
+
+    def fence(self, now: int) -> set[str]:
+        """Let nothing stay reserved."""
+        found = super().fence(now)
+        for name in found:
+            self.client.zadd("{c0}:r", {name: -1}, xx=True)
+        return found
+
+
 @pytest.mark.parametrize(
     ("faulty", "scope", "words"),
     [
+        (Hasty, Scope(attempts=(1, 1), lives=1, faults=0), "team:o/t per day: 3 over"),
         (Forgetful, Scope(attempts=(2,), lives=1, faults=0), "totals"),
         (Twice, Scope(attempts=(1,), lives=1, faults=1), "is charged"),
     ],

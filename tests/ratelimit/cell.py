@@ -108,6 +108,10 @@ class Cell:
         keys = dict.fromkeys(
             key for packed in self.client.hvals(boot.leases) for key in _lease_keys(packed)
         )
+        for packed in self.client.hvals(boot.graves):
+            *_, stays = msgpack.unpackb(packed)
+            if isinstance(stays, list):
+                keys |= dict.fromkeys(key for at in (0, 1) for key in stays[at::5] if key)
         answer = self.run(
             "reap",
             [
@@ -372,6 +376,7 @@ def expected(store: oracle.Store) -> dict[str, Any]:
                     grave.lease.candidate,
                     grave.lease.at,
                     grave.lease.user,
+                    *([_stays(grave)] if grave.stays else []),
                 ]
                 for attempt, grave in boot.graves.items()
             }
@@ -382,6 +387,19 @@ def expected(store: oracle.Store) -> dict[str, Any]:
         if boot.seen is not None:
             world[f"q {name}"] = boot.seen
     return world
+
+
+def _stays(grave: oracle.Grave) -> list[str | int]:
+    commons = {scope: f"users:{scope[5:].partition('#')[0]}" for scope, *_ in grave.stays}
+    return [
+        field
+        for scope, *rest in grave.stays
+        for field in (
+            key_of(scope),
+            key_of(commons[scope]) if scope.startswith("user:") else "",
+            *rest,
+        )
+    ]
 
 
 def _held(lease: oracle.Lease) -> list[int]:

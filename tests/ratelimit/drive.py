@@ -85,9 +85,9 @@ class Drive:
         self.batches += 1
         return self.cell.settle(self.boot, self.batches, list(truths), void_to, now)
 
-    def die(self, now: int = NOW) -> int:
-        """End this boot's life and reap it. Returns how many leases that freed."""
-        self.cell.client.zadd(FIRST.beats, {self.boot: 0})
+    def die(self, now: int = NOW, how: int = oracle.DEAD) -> int:
+        """End this boot's life and reap it; 0 is silence. Returns how many leases that freed."""
+        self.cell.client.zadd(FIRST.beats, {self.boot: how})
         assert self.cell.fence(now) == {self.boot}
         attempts = [one.decode() for one in self.cell.client.hkeys(boot_of(self.boot).leases)]
         reaped = self.cell.reap(self.boot, attempts, now)

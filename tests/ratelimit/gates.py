@@ -125,6 +125,10 @@ class World:
         }
         await seed(self.client, [(key, known[key]) for key in keys if key in known], 1)
 
+    def journals(self) -> list[Path]:
+        """Return the files of settlements that the store has not got."""
+        return sorted(self.journal.glob("*.journal"))
+
     def rule(self, scope: str) -> Rule | None:
         """Return what a scope declares for when the store is away."""
         limits = self.limits.get(scope)

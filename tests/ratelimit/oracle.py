@@ -7,8 +7,10 @@ What a single scope keeps is in `oracle_scope`; here is what a cell does with al
 
 import math
 from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 from tests.ratelimit.oracle_scope import (
@@ -53,10 +55,15 @@ from tests.ratelimit.oracle_scope import (
     remaining,
 )
 
+# How a life ended: the process is known to be dead, or fell silent, and then perhaps something stays reserved.
+DEAD, SILENT, STAYING = -1, -2, -3
+_NOTHING: Mapping[tuple[str, int], int] = MappingProxyType({})
+
 # The one door: what a scope keeps is asked for here, too.
 __all__ = [
     "BUDGET",
     "CONCURRENCY",
+    "DEAD",
     "EPOCH",
     "EPOCH_US",
     "HOUR",
@@ -64,6 +71,7 @@ __all__ = [
     "RATES",
     "REQUESTS",
     "SECOND",
+    "STAYING",
     "TOKENS",
     "TOO_LARGE",
     "WINDOWS",
@@ -198,13 +206,18 @@ class Lease:
 
 @dataclass
 class Grave:
-    """What the reaper charged for an attempt, in case it settles after all."""
+    """
+    What the reaper charged for an attempt, in case it settles after all.
+
+    `stays` is what it still reserves of strict budgets, as `Lease.held`.
+    """
 
     lease: Lease
     settled: bool
     input: int
     output: int
     cost: int
+    stays: list[tuple[str, int, int, int]] = field(default_factory=list)
 
 
 def _entry_for(lease: Lease, attempt: str, now: int) -> list[Any]:
@@ -286,10 +299,22 @@ class Store:
         return "OK"
 
     def fence(self, now: int) -> set[str]:
-        """End the lives that were not renewed; whoever claims more than a minute is cut to it."""
+        """
+        End the lives that were not renewed; whoever claims more than a minute is cut to it.
+
+        Gives those of whom something is to be freed, now that they fell silent, or because what stayed has stayed an hour.
+        """
         for name, until in self.beats.items():
-            self.beats[name] = -1 if until <= now else min(until, now + MINUTE)
-        return {name for name, until in self.beats.items() if until < 0}
+            if 0 <= until <= now:
+                self.beats[name] = SILENT
+            else:
+                self.beats[name] = max(min(until, now + MINUTE), -now - HOUR)
+        return {name for name, until in self.beats.items() if -now <= until < 0}
+
+    def _may_return(self, name: str, now: int) -> bool:
+        """Whether a replica whose life has ended may still settle what it used."""
+        ended = self.beats.get(name, DEAD)
+        return ended in {SILENT, STAYING} or -ended > now
 
     def progress(self, name: str, reports: list[tuple[str, int]]) -> int:
         """Note what streams gave so far."""
@@ -722,6 +747,7 @@ class Store:
                 more = (one.input - grave.input, one.output - grave.output)
                 self._correct(grave.lease.scopes, (0, 0), more, now)
                 self._charge(grave.lease.held, one.cost - grave.cost, now)
+                self._let_go(grave, now)
                 if one.entry is None:
                     # It was never sent: what was charged for it is taken back.
                     entry = _entry_for(grave.lease, one.attempt_id, now)
@@ -769,8 +795,10 @@ class Store:
             self.states[scope] = self.states.get(scope, State()).at(now, limits)
         return self.states[scope]
 
-    def _free(self, lease: Lease, now: int) -> None:
-        """Give back what a lease counts for and holds."""
+    def _free(
+        self, lease: Lease, now: int, stays: Mapping[tuple[str, int], int] = _NOTHING
+    ) -> None:
+        """Give back what a lease counts for and holds, but for what stays reserved."""
         for scope in lease.scopes:
             state = self._touch(scope, now)
             if state is not None:
@@ -778,7 +806,26 @@ class Store:
         for scope, kind, period, amount in lease.held:
             state = self._touch(scope, now)
             if state is not None and kind in state.money and state.money[kind].period == period:
+                freed = amount - stays.get((scope, kind), 0)
+                state.money[kind].held = max(state.money[kind].held - freed, 0)
+
+    def _stays(self, lease: Lease, cost: int, now: int) -> Iterator[tuple[str, int, int, int]]:
+        """Yield what an attempt goes on to reserve of strict budgets when its replica may come back."""
+        for scope, kind, period, amount in lease.held:
+            state = self._touch(scope, now)
+            if state is None or kind not in state.money or state.money[kind].period != period:
+                continue
+            budget = self._limits(scope).kinds.get(kind)
+            if budget is not None and budget.strict and amount > cost:
+                yield scope, kind, period, amount - cost
+
+    def _let_go(self, grave: Grave, now: int) -> None:
+        """Free what stays reserved for an attempt."""
+        for scope, kind, period, amount in grave.stays:
+            state = self._touch(scope, now)
+            if state is not None and kind in state.money and state.money[kind].period == period:
                 state.money[kind].held = max(state.money[kind].held - amount, 0)
+        grave.stays = []
 
     def _charge(self, held: list[tuple[str, int, int, int]], cost: int, now: int) -> None:
         """Charge the budgets that stood when it was admitted, in the periods of then."""
@@ -838,10 +885,13 @@ class Store:
             return "ALIVE"
         self.touched = set()
         boot = self.boot(name)
+        may_return = self._may_return(name, now)
         reaped = 0
         for attempt in attempts:
             lease = boot.leases.pop(attempt, None)
             if lease is None:
+                if not may_return and attempt in boot.graves:
+                    self._let_go(boot.graves[attempt], now)
                 continue
             reaped += 1
             c = lease.served_by
@@ -849,7 +899,8 @@ class Store:
             output = boot.parts.pop(attempt, 0)
             cost = price(lease.input, c.input_estimate) + price(output, c.output)
             cost += c.request + (0 if reported else lease.fee)
-            self._free(lease, now)
+            stays = list(self._stays(lease, cost, now)) if may_return else []
+            self._free(lease, now, {(scope, kind): left for scope, kind, _, left in stays})
             state = self.states.get(c.scopes[0])
             if c.scopes[0] in self.limits and state:
                 state.unclaim(attempt)
@@ -861,12 +912,19 @@ class Store:
                 input=lease.input,
                 output=output,
                 cost=cost,
+                stays=stays,
             )
+            if stays:
+                self.beats[name] = STAYING
             entry = _entry_for(lease, attempt, now)
             entry[14], entry[17], entry[21] = lease.input, output, cost
             self.ledger.append(tuple(entry))
         self._write_health(now)
         if not boot.leases:
-            self.beats.pop(name, None)
             boot.parts.clear()
+            ended = self.beats.get(name, DEAD)
+            if ended == STAYING:
+                self.beats[name] = -now - HOUR
+            elif ended == SILENT or not may_return:
+                self.beats.pop(name, None)
         return reaped

@@ -457,7 +457,7 @@ def test_the_reaper_takes_each_lease_once_and_forgets_the_boot(cell: Cell) -> No
     drive.send(*asks)
     ids = [ask.attempt_id for ask in asks]
     cell.progress(drive.boot, [(one, 3) for one in ids])
-    cell.client.zadd(FIRST.beats, {drive.boot: 0})
+    cell.client.zadd(FIRST.beats, {drive.boot: oracle.DEAD})
     for _ in range(2):
         assert cell.fence(NOW) == {drive.boot}
     assert cell.reap(drive.boot, ids[:2], NOW) == 2
@@ -471,6 +471,82 @@ def test_the_reaper_takes_each_lease_once_and_forgets_the_boot(cell: Cell) -> No
     boot = boot_of(drive.boot)
     assert cell.client.exists(boot.leases, boot.parts, FIRST.beats) == 0
     assert cell.client.hlen(boot.graves) == 5
+
+
+SILENCE = 0
+
+
+def test_what_a_silent_replica_reserved_of_strict_budgets_stays(cell: Cell) -> None:
+    """It may come back and use all of it: what the reaper charges is taken from that, and the rest is nobody else's."""
+    drive = Drive(cell, key=replace(strict(1000), concurrency=1), team=soft(1000))
+    ask = drive.ask(cap=900)
+    drive.send(ask)
+    assert drive.money(KEY, DAY) == (0, 910)
+    assert drive.die(how=SILENCE) == 1
+    assert drive.money(KEY, DAY) == (10, 900)
+    assert drive.money(TEAM, DAY) == (10, 0)
+    assert drive.in_flight(KEY) == 0
+    drive.boot = "r/0.2"
+    cell.beat(drive.boot, NOW, fresh=True)
+    assert drive.admit(cap=81)[0] != 1
+    other = drive.ask(cap=80)
+    assert drive.send(other)[0][0] == 1
+    drive.settle(drive.truth(other, cost=90))
+    drive.boot = "r/0.1"
+    drive.settle(drive.truth(ask, cost=910))
+    assert drive.money(KEY, DAY) == (1000, 0)
+    assert drive.money(TEAM, DAY) == (1000, 0)
+
+
+@pytest.mark.parametrize("cost", [0, 7, 910])
+def test_a_late_settlement_lets_go_what_stayed(cell: Cell, cost: int) -> None:
+    """Once, whatever it used, and also when it was never sent; and there is nothing more to let go."""
+    drive = Drive(cell, key=strict(1000), team=strict(5000))
+    ask = drive.ask(cap=900)
+    drive.send(ask)
+    drive.die(how=SILENCE)
+    drive.settle(drive.truth(ask, cost=cost) if cost else drive.void(ask))
+    assert drive.money(KEY, DAY) == (cost, 0)
+    assert drive.money(TEAM, DAY) == (cost, 0)
+    assert cell.fence(NOW + HOUR) == {drive.boot}
+    assert cell.reap(drive.boot, [ask.attempt_id], NOW + HOUR) == 0
+    assert drive.money(KEY, DAY) == (cost, 0)
+    assert not cell.client.exists(FIRST.beats)
+
+
+def test_what_stayed_is_let_go_when_its_replica_is_known_to_be_dead(cell: Cell) -> None:
+    """Nothing of it will be used any more: what was charged stays, and the rest is free."""
+    drive = Drive(cell, key=strict(1000))
+    ask = drive.ask(cap=900)
+    drive.send(ask)
+    drive.die(how=SILENCE)
+    assert cell.fence(NOW + 5 * SECOND) == set()
+    cell.client.zadd(FIRST.beats, {drive.boot: oracle.DEAD}, xx=True)
+    assert cell.fence(NOW + 5 * SECOND) == {drive.boot}
+    for _ in range(2):
+        assert cell.reap(drive.boot, [ask.attempt_id], NOW + 5 * SECOND) == 0
+        assert drive.money(KEY, DAY) == (10, 0)
+    assert not cell.client.exists(FIRST.beats)
+
+
+def test_what_stayed_is_let_go_after_an_hour(cell: Cell) -> None:
+    """Also by a clock that stepped back meanwhile, which would keep it for longer."""
+    for step in (0, -2 * HOUR):
+        cell.client.flushall()
+        drive = Drive(cell, key=strict(1000, MONTH))
+        ask = drive.ask(cap=900)
+        drive.send(ask)
+        drive.die(how=SILENCE)
+        then = NOW + step
+        assert cell.fence(then + HOUR - 1) == set()
+        # A reaper that comes to it now, because it was told so before, leaves it as it is.
+        assert cell.reap(drive.boot, [ask.attempt_id], then + HOUR - 1) == 0
+        assert drive.money(KEY, MONTH) == (10, 900)
+        until = then + HOUR if not step else then + 2 * HOUR - 1
+        assert cell.fence(until) == {drive.boot}
+        assert cell.reap(drive.boot, [ask.attempt_id], until) == 0
+        assert drive.money(KEY, MONTH) == (10, 0)
+        assert not cell.client.exists(FIRST.beats)
 
 
 def test_progress_counts_for_leases_only(cell: Cell) -> None:

@@ -319,7 +319,7 @@ async def test_what_is_settled_in_an_outage_is_on_disk_at_once(
     await is_well(gate)
     await world.settles_down(gate)
     await world.assert_books()
-    assert list(world.journal.iterdir()) == []
+    assert world.journals() == []
 
 
 async def test_a_crash_in_an_outage_loses_nothing_that_was_settled(world_at: WorldAt) -> None:

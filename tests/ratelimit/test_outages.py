@@ -88,7 +88,7 @@ async def test_settlements_survive_a_store_that_stands_still(world_at: WorldAt) 
     await world.settles_down(gate)
     await world.assert_books()
     assert gate.stats.journalled >= 1
-    assert list(world.journal.iterdir()) == []
+    assert world.journals() == []
 
 
 async def test_an_answer_that_comes_too_late_is_given_back(world: World, pipe: Pipe) -> None:
@@ -349,7 +349,7 @@ async def test_a_settlement_that_is_refused_waits_longer_each_time(
     await asyncio.sleep(0.5)
     assert 2 <= meddler.refused <= 7
     assert gate.unsettled == 3
-    assert len(list(world.journal.iterdir())) == 1
+    assert len(world.journals()) == 1
     lines = told(caplog)
     assert lines[0] == f"the store fails at settlement: {words}"
     assert lines[1:] in ([], ["the store fails at settlement: no connection"])
@@ -357,7 +357,7 @@ async def test_a_settlement_that_is_refused_waits_longer_each_time(
     await world.settles_down(gate, LONGEST_PAUSE_S + 2)
     await world.assert_books()
     assert told(caplog)[-1].startswith("the store is back for settlement after")
-    assert list(world.journal.iterdir()) == []
+    assert world.journals() == []
 
 
 async def test_admission_goes_on_while_settlements_are_refused(
@@ -465,7 +465,7 @@ async def test_a_server_that_is_killed_under_load_loses_no_settlement(world_at: 
     await world.assert_books()
     assert set(answers) <= {Grant, StoreUnavailable}
     assert sum(gate.stats.journalled for gate in gates) > 0
-    assert list(world.journal.iterdir()) == []
+    assert world.journals() == []
 
 
 async def test_what_is_unsettled_when_a_process_ends_is_settled_by_the_next(
@@ -491,7 +491,7 @@ async def test_what_is_unsettled_when_a_process_ends_is_settled_by_the_next(
     assert await world.leases() == 0
     await world.assert_books()
     assert not any((await world.in_flight()).values())
-    assert list(world.journal.iterdir()) == []
+    assert world.journals() == []
 
 
 async def test_a_journal_that_was_sent_before_it_was_orphaned_changes_nothing(
@@ -530,14 +530,14 @@ async def test_a_journal_whose_tail_was_cut_is_replayed_up_to_it(world_at: World
         world.settle(gate, *pair)
     await gate.drain(0.05)
     await gate.close()
-    [journal] = world.journal.iterdir()
+    [journal] = world.journals()
     os.truncate(journal, journal.stat().st_size - 7)
     server.start()
     following = await world.gate()
     assert following.stats.replayed == 2
     assert await world.totals() == (128, sum(world.settled[:128]))
     assert await world.leases() == 2
-    assert list(world.journal.iterdir()) == []
+    assert world.journals() == []
     await world.client.zadd("{c0}:r", {gate.boot.member: 0})
     assert await reap(world.client) == 2
 
@@ -569,7 +569,7 @@ async def test_a_journal_that_the_server_refuses_keeps_nobody_from_starting(
     await world.gate()
     [line] = told(caplog)
     assert line.startswith("the journal old.1.journal cannot be replayed: ")
-    assert len(list(world.journal.iterdir())) == 1
+    assert len(world.journals()) == 1
 
 
 async def test_journals_of_the_living_are_left_alone(world: World, meddler: Meddler) -> None:
@@ -578,7 +578,7 @@ async def test_journals_of_the_living_are_left_alone(world: World, meddler: Medd
     pair = await world.granted(gate)
     meddler.refusal = b"-MISCONF full\r\n"
     world.settle(gate, *pair)
-    await until(lambda: world.journal.exists() and bool(list(world.journal.iterdir())))
+    await until(lambda: world.journal.exists() and bool(world.journals()))
     other = await world.gate("r/1")
     assert other.stats.replayed == 0
     meddler.refusal = b""
@@ -601,7 +601,7 @@ async def test_the_gate_closes_in_time_while_the_store_is_away(world_at: WorldAt
         assert monotonic() - begun < 2.5
         answers = await asyncio.gather(*waiting, return_exceptions=True)
         assert {type(answer) for answer in answers} == {StoreUnavailable}
-        assert len(list(world.journal.iterdir())) == 1
+        assert len(world.journals()) == 1
     finally:
         os.kill(server.pid, signal.SIGCONT)
     await world.client.zadd("{c0}:r", {gate.boot.member: 0})

@@ -193,6 +193,7 @@ HAPPENINGS: dict[str, tuple[int, tuple[st.SearchStrategy[Any], ...]]] = {
     ),
     "beat": (2, (replicas,)),
     "leave": (2, (replicas,)),
+    "die": (1, (replicas,)),
     "reap": (3, (st.integers(1, 3),)),
     "wait": (8, (st.sampled_from(STEPS),)),
     "configure": (1, (st.sampled_from(SCOPES), st.data())),
@@ -319,6 +320,14 @@ class Timeline:
         if name in self.store.beats:
             self.cell.client.zadd("{c0}:r", {name: 0})
             self.store.beats[name] = 0
+        self.be_born(replica)
+
+    def do_die(self, replica: int) -> None:
+        """Let it be known that a process is dead, before or after it was taken for it, and another one begin."""
+        name = self.boots[replica]
+        if name in self.store.beats:
+            self.cell.client.zadd("{c0}:r", {name: oracle.DEAD})
+            self.store.beats[name] = oracle.DEAD
         self.be_born(replica)
 
     def do_admit(self, replica: int, drawn: list[dict[str, Any]]) -> None:
