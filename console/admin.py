@@ -39,6 +39,7 @@ from console import (
 from console.answers import Refused, error_answer, json_answer
 from console.calls import LARGEST_BODY, Call, Door, Route, listen_path, read_call
 from console.metrics import CONTENT_TYPE
+from console.page_routes import PATHS, add_page
 from console.shapes import Shape
 from governance.exchanges import find_exchange, in_database
 from governance.usage import BadQuestion, moment_us, usage
@@ -106,7 +107,7 @@ def routes() -> tuple[Route, ...]:
 def make_app(door: Door) -> web.Application:
     """Return the application of the admin port."""
     table = routes()
-    guard = _guard(door.token, frozenset(route.path for route in table if route.is_open))
+    guard = _guard(door.token, PATHS | {route.path for route in table if route.is_open})
     app = web.Application(middlewares=[_errors, guard], client_max_size=LARGEST_BODY)
     for route in table:
         app.router.add_route(route.method, listen_path(route), _served(route, door))
@@ -118,6 +119,7 @@ def make_app(door: Door) -> web.Application:
         return web.Response(body=described, content_type="application/json")
 
     app.router.add_get("/openapi.json", description)
+    add_page(app)
     return app
 
 

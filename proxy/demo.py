@@ -257,6 +257,7 @@ class Show:
         screen.say(screen.paint("What it cost so far, and the proof of the books", "bold"))
         screen.say(f"  PENSTOCK_VAR={quoted(var)} ./penstock usage --by deployment")
         screen.say(f"  PENSTOCK_VAR={quoted(var)} ./penstock ledger verify")
+        screen.say(f"  {self._ours.admin_url}/    in a browser")
         screen.say(f"  curl -s {self._ours.admin_url}/metrics")
         screen.say()
         screen.say(screen.paint("Ctrl-C drains and ends it.", "dim"))

@@ -51,7 +51,7 @@ def door(ledger: Ledger, ours: Ours, aiohttp_client: Any) -> Callable[..., Await
     return make
 
 
-@pytest.mark.parametrize("path", ["/v1/usage", "/v1/exchanges/x", "/", "/v1/keys"])
+@pytest.mark.parametrize("path", ["/v1/usage", "/v1/exchanges/x", "/nothing", "/v1/keys"])
 @pytest.mark.parametrize(
     "headers",
     [
