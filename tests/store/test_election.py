@@ -18,6 +18,21 @@ def chore(redis: Redis, ttl_ms: int = 300) -> Lease:
     return Lease(redis, "drain", ttl_ms=ttl_ms)
 
 
+class Noted(Lease):
+    """A lease that notes that it was renewed."""
+
+    def __init__(self, redis: Redis, ttl_ms: int) -> None:
+        super().__init__(redis, "drain", ttl_ms=ttl_ms)
+        self.renewed = asyncio.Event()
+
+    async def renew(self) -> bool:
+        """Renew it, and note it."""
+        still_ours = await super().renew()
+        if still_ours:
+            self.renewed.set()
+        return still_ours
+
+
 class Work:
     """A chore that notes when it begins and ends."""
 
@@ -83,11 +98,12 @@ async def test_a_lease_ends_by_itself(redis_client: Redis) -> None:
 async def test_the_next_takes_over_when_the_leader_ends(redis_client: Redis) -> None:
     """A leader that is cancelled ends its work, gives the lease back, and another leads."""
     one, two = Work(), Work()
-    first = asyncio.ensure_future(lead(chore(redis_client), one, on_change=one.changes.append))
-    async with asyncio.timeout(5):
+    lease = Noted(redis_client, ttl_ms=3000)
+    first = asyncio.ensure_future(lead(lease, one, on_change=one.changes.append))
+    async with asyncio.timeout(10):
         await one.begun.wait()
         second = asyncio.ensure_future(lead(chore(redis_client), two))
-        await asyncio.sleep(0.35)  # beyond one time to live: it was renewed
+        await lease.renewed.wait()
         assert one.begun.is_set()
         assert not two.begun.is_set()
         await stop(first)
