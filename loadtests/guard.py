@@ -125,7 +125,7 @@ class Guard:
                 if scenario.wants("memory"):
                     kb = memory_kb(ours, self._effort.held)
                     self.found[scenario.name].values["memory"].append(kb)
-                    self._say(f"  {scenario.name:<12} memory per open stream {kb:.1f} KB")
+                    self._say(f"  {scenario.name:<15} memory per open stream {kb:.1f} KB")
         for repeat in range(1, self._effort.repeats + 1):
             for scenario in self._scenarios:
                 self._repeat(scenario, repeat, ours, foreign)
@@ -165,7 +165,7 @@ class Guard:
         direct = summary.values_of(of(records, DIRECT), "e2e")
         if direct:
             found.direct_p50.append(summary.percentile(sorted(direct), 0.5))
-        self._say(f"  {scenario.name:<12} {repeat}/{self._effort.repeats}  {_told(found, ours)}")
+        self._say(f"  {scenario.name:<15} {repeat}/{self._effort.repeats}  {_told(found, ours)}")
 
     def verdicts(self) -> list[Verdict]:
         """Judge everything that was found."""

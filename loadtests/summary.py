@@ -166,7 +166,7 @@ def summarize(
     """
     Make the document of a run; `about` (title, configuration, machine) is kept as it is.
 
-    Several runs in one document are told apart by their `spans`; `parts` draws their scenarios one by one, because they share no axis.
+    Several runs in one document are told apart by their `spans`; with `parts` the curves are of their scenarios one by one, because they share no axis.
     """
     counting = [record for record in records if record.counts]
     whole = span_of(records) or Span(0.0, 0.0, 1.0)
@@ -187,7 +187,6 @@ def summarize(
             _groups(records, lambda record: f"{record.base} · {record.tenant}"), objectives, spans
         ),
         "fairness": fairness(records, objectives),
-        **_curves(counting, whole, objectives),
         "health": _health_over_time(samples, whole.begin_s),
         "warnings": health.warnings(samples, counting),
     }
@@ -196,6 +195,8 @@ def summarize(
         document["parts"] = [
             {"name": name, **_curves(group, whole, objectives)} for name, group in scenarios.items()
         ]
+    else:
+        document |= _curves(counting, whole, objectives)
     return document
 
 

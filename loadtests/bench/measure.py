@@ -32,6 +32,7 @@ MODELS = {
     # A route that chooses by quality and cost among four models, each of which does this.
     "bench-scored": "sim;tokens=32",
     "bench-paced": "sim;tokens=100;ttft_ms=20;interval_ms=20",
+    "bench-messages": "sim;tokens=100;ttft_ms=20;interval_ms=20",
     # No two answers of a vendor take equally long; if they did, calls would march in step and queue for one another.
     "bench-slow": "sim;tokens=32;ttft_ms=5;jitter_ms=10",
     "bench-held": "sim;tokens=600;interval_ms=1000",

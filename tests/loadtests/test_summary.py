@@ -140,7 +140,10 @@ def test_several_runs_in_one_document_do_not_dilute_one_another():
     assert run["by_scenario"]["b · agent"]["rate"] == 1.2
     assert [part["name"] for part in run["parts"]] == ["agent", "chat"]
     assert set(run["parts"][0]["cdf"]) == {"b"}
-    assert run["over_time"]["bases"]["b"][0]["at_s"] == 100, "it is drawn from its own beginning"
+    (agent, chat) = run["parts"]
+    assert agent["over_time"]["bases"]["b"][0]["at_s"] == 100, "it is drawn from its own beginning"
+    assert chat["over_time"]["bases"]["a"][0]["at_s"] == 0
+    assert "over_time" not in run, "nothing draws all of them on one axis"
     assert times_of([], spans) == Times()
     assert by_scenario(first, {})["a · chat"]["calls"] == 11
     assert by_scenario([], {}) == {}
