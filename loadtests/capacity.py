@@ -32,6 +32,7 @@ _FULL_WORKER = 0.85
 _FULL_MACHINE = 0.9
 _WORKER = "worker"
 _NOT_OURS = (GENERATOR, MACHINE)
+INTERRUPTED = "interrupted"
 # What the rig calls the gateway's workers: edge, edge1, ...
 _EDGE = re.compile(r"edge\d*")
 
@@ -108,29 +109,32 @@ def search(
     """
     Find the highest rate that holds, from `start` on and never above `most`.
 
-    Makes at most log2(most / start) + 1 + `halvings` probes.
+    Makes at most log2(most / start) + 1 + `halvings` probes; on Ctrl-C what held until then is the answer, and its limit is `INTERRUPTED`.
     """
     probes: list[Probe] = []
     held, broke, rate = 0.0, 0.0, start
     limit = f"{most:,.0f}/s is the most that was tried"
-    while not broke:
-        probes.append(probe(rate))
-        if probes[-1].word != HELD:
-            broke, limit = rate, f"{probes[-1].why} at {rate:,.0f}/s"
-        else:
-            held = rate
-            if rate >= most:
-                break
-            rate = min(rate * 2, most)
-    # A generator that cannot go on says nothing of the gateway, and halving would only find the generator's limit; so with the machine.
-    while broke and halvings and probes[-1].word not in _NOT_OURS and held:
-        halvings -= 1
-        rate = (held + broke) / 2
-        probes.append(probe(rate))
-        if probes[-1].word == HELD:
-            held = rate
-        else:
-            broke, limit = rate, f"{probes[-1].why} at {rate:,.0f}/s"
+    try:
+        while not broke:
+            probes.append(probe(rate))
+            if probes[-1].word != HELD:
+                broke, limit = rate, f"{probes[-1].why} at {rate:,.0f}/s"
+            else:
+                held = rate
+                if rate >= most:
+                    break
+                rate = min(rate * 2, most)
+        # A generator that cannot go on says nothing of the gateway, and halving would only find the generator's limit; so with the machine.
+        while broke and halvings and probes[-1].word not in _NOT_OURS and held:
+            halvings -= 1
+            rate = (held + broke) / 2
+            probes.append(probe(rate))
+            if probes[-1].word == HELD:
+                held = rate
+            else:
+                broke, limit = rate, f"{probes[-1].why} at {rate:,.0f}/s"
+    except KeyboardInterrupt:
+        return Capacity(workers, held, False, tuple(probes), INTERRUPTED)
     bounded = bool(broke) and not any(one.word in _NOT_OURS for one in probes)
     return Capacity(workers, held, bounded, tuple(probes), limit)
 

@@ -288,6 +288,9 @@ def _capacity(arguments: Sequence[str]) -> int:
                         worker_cores=given.worker_cores,
                     )
                 )
+            if found[-1].limit == capacity.INTERRUPTED:
+                code = 130
+                break
     except _FAILURES as mistake:
         print(f"no capacity was found: {mistake}", file=sys.stderr)
         return 2

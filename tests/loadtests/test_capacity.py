@@ -69,6 +69,19 @@ def test_a_gateway_that_breaks_at_once_has_no_capacity():
     assert tried == [100]
 
 
+def test_an_interrupted_search_tells_what_held_until_then():
+    """Ctrl-C may come in any probe."""
+
+    def probe(rate):
+        if rate > 200:
+            raise KeyboardInterrupt
+        return Probe(rate, HELD)
+
+    found = find(probe)
+    assert (found.rate, found.bounded, len(found.probes)) == (200, False, 2)
+    assert found.words() == "1 worker: at least 200 calls/s (interrupted)"
+
+
 def records(count=100, e2e=10.0, outcome="ok"):
     return [
         Record("penstock", "chat", "t", at / 10, 0.0, outcome, e2e_ms=e2e) for at in range(count)

@@ -94,7 +94,10 @@ def test_the_whole_guard_runs_quickly(tmp_path, capsys):
     ("words", "told"),
     [
         (["--budget", "/no/such"], "cannot be used"),
-        (["--only", "chatter"], "the budget has no chatter; it has chat-stream, chat"),
+        (
+            ["--only", "chatter"],
+            "the budget has no chatter; it has chat-stream, messages-stream, chat",
+        ),
         (["--host", "http://h"], "belong together"),
         (["--host", "nonsense"], "no URL of a gateway"),
         (["--repeats", "0"], "no whole number from 1 to 20"),
