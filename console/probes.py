@@ -9,33 +9,30 @@ Active probes: whether those who serve models are there, asked once for the whol
 | `off` | nobody | nothing |
 
 Who cannot be asked is connected to (`config.vendors.why_unprobed`).
-What speaks of our key or of our rate is an answer of somebody who is there; what fails is silence, a broken connection, or a 5xx.
-A call has to be answered.
+What is asked and how an answer is judged stands in `console.probe_requests`; silence and a broken connection fail.
 
 Failure stance: what cannot be told to the store is told by the next probe; a vendor that is slow keeps nobody else waiting.
 """
 
 import asyncio
 import logging
-import re
 import secrets
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic, time_ns
-from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config.models import Config, PlacedDeployment
 from config.providers import Provider
-from config.vendors import credential_of, dialect_of, facts_of, why_unprobed
+from console.probe_requests import Asked, call_of, judged, list_of, probe_of, used
 from console.stores import Stores, in_each
 from governance.ledger import Entry, encode
 from ratelimit.reports import OFFLINE_AFTER, STATES, Finding, Standing, read_standings, report
@@ -43,134 +40,12 @@ from routing.catalogue import Rates, cost_nusd
 from routing.eligibility import Pool
 from store.cells import FIRST, Cell
 
-__all__ = ["Prober", "probe_of", "worst_standings"]
+__all__ = ["Prober", "worst_standings"]
 
 ROUND_S: Final = 1.0
 AT_ONCE: Final = 16
-# Models that think first refuse a cap that they reach before the first word.
-MOST_OUTPUT: Final = 16
 ANSWER_BYTES: Final = 64 * 1024
-USER_AGENT: Final = "penstock-probe"
 _log = logging.getLogger("penstock.probes")
-_VERSIONS: Final = re.compile(r"/v1(?:beta)?$")
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One request of a probe; without a body it is a GET."""
-
-    url: str
-    headers: dict[str, str]
-    body: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    """What a call used, as `routing.catalogue` bills it."""
-
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    audio_input_tokens: int = 0
-    audio_output_tokens: int = 0
-    image_input_tokens: int = 0
-    image_output_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    web_searches: int = 0
-    units: None = None
-
-
-def probe_of(provider: Provider) -> str:
-    """Return how a provider is probed: as it says, or else by its list of models, where it can be asked for one."""
-    if provider.health.probe is not None:
-        return provider.health.probe
-    why = why_unprobed(
-        provider.protocol,
-        dialect_of(provider),
-        versioned=provider.api_version is not None,
-        with_token=provider.token is not None,
-    )
-    return "connect" if why else "models"
-
-
-# What is asked...
-
-
-def _bare(provider: Provider) -> str:
-    """Return the base URL without the version that some protocols' paths begin with."""
-    return _VERSIONS.sub("", provider.base_url.rstrip("/"))
-
-
-def _headers(provider: Provider) -> dict[str, str]:
-    headers = {"user-agent": USER_AGENT, "accept": "application/json"}
-    key = provider.api_key
-    if provider.protocol == "anthropic":
-        headers["anthropic-version"] = "2023-06-01"
-    if key is not None:
-        name, shown = credential_of(provider.protocol, dialect_of(provider))(key.reveal())
-        headers[name] = shown
-    return headers | {name.lower(): value for name, value in provider.headers.items()}
-
-
-_MODELS: Final[dict[str, Callable[[Provider], str]]] = {
-    "openai": lambda provider: provider.base_url.rstrip("/") + "/models",
-    "anthropic": lambda provider: _bare(provider) + "/v1/models?limit=1",
-    "gemini": lambda provider: _bare(provider) + "/v1beta/models?pageSize=1",
-}
-
-
-def _call(provider: Provider, model: str, *, responses_only: bool = False) -> _Asked:
-    """Return the smallest call of a protocol."""
-    said: dict[str, Any]
-    if responses_only:
-        url = provider.base_url.rstrip("/") + "/responses"
-        said = {"model": model, "input": "Hi", "max_output_tokens": MOST_OUTPUT, "store": False}
-    elif provider.protocol == "openai":
-        url = provider.base_url.rstrip("/") + "/chat/completions"
-        cap = facts_of(provider).cap
-        said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], cap: MOST_OUTPUT}
-    elif provider.protocol == "anthropic":
-        url = _bare(provider) + "/v1/messages"
-        said = {
-            "model": model,
-            "messages": [{"role": "user", "content": "Hi"}],
-            "max_tokens": MOST_OUTPUT,
-        }
-    else:
-        url = f"{_bare(provider)}/v1beta/models/{quote(model, safe='')}:generateContent"
-        said = {
-            "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
-            "generationConfig": {"maxOutputTokens": MOST_OUTPUT},
-        }
-    headers = _headers(provider) | {"content-type": "application/json"}
-    return _Asked(url, headers, orjson.dumps(said))
-
-
-def _used(body: bytes) -> _Tokens:
-    """Read what a call used, in the words of any protocol; nothing where nothing is said."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return _Tokens()
-    if not isinstance(document, dict):
-        return _Tokens()
-    usage = document.get("usage") or document.get("usageMetadata")
-    if not isinstance(usage, dict):
-        return _Tokens()
-
-    def first(*names: str) -> int:
-        values = [usage.get(name) for name in names]
-        return next((value for value in values if type(value) is int and value >= 0), 0)
-
-    return _Tokens(
-        input_tokens=first("prompt_tokens", "input_tokens", "promptTokenCount"),
-        output_tokens=first("completion_tokens", "output_tokens", "candidatesTokenCount"),
-    )
-
-
-# What comes of it...
 
 
 class Prober:
@@ -236,12 +111,12 @@ class Prober:
         if how == "call":
             for one, rates in _priced(config, placed):
                 only = one.deployment.responses_only
-                asked = _call(provider, one.upstream_name, responses_only=only)
+                asked = call_of(provider, one.upstream_name, responses_only=only)
                 found = await self._called(session, provider, one, asked, rates)
                 await self._tell(name, [one], found)
             return
         if how == "models":
-            asked = _Asked(_MODELS[provider.protocol](provider), _headers(provider))
+            asked = list_of(provider)
             finding, _ = await self._ask(session, provider, asked, listed=True)
         else:
             finding = await self._connected(provider)
@@ -284,15 +159,15 @@ class Prober:
         session: aiohttp.ClientSession,
         provider: Provider,
         one: PlacedDeployment,
-        asked: _Asked,
+        asked: Asked,
         rates: Rates | None,
     ) -> Finding:
         begun_us = time_ns() // 1000
         finding, body = await self._ask(session, provider, asked, listed=False)
         if not finding.fine:
             return finding
-        used = _used(body)
-        cost = 0 if rates is None else cost_nusd(rates, used)
+        tokens = used(body)
+        cost = 0 if rates is None else cost_nusd(rates, tokens)
         request_id = f"probe-{secrets.token_hex(8)}"
         entry = Entry(
             attempt_id=f"{request_id}.1",
@@ -309,10 +184,10 @@ class Prober:
             model=one.model,
             deployment=one.id,
             provider=one.deployment.provider,
-            input_tokens=used.input_tokens,
+            input_tokens=tokens.input_tokens,
             cached_tokens=0,
             cache_write_tokens=0,
-            output_tokens=used.output_tokens,
+            output_tokens=tokens.output_tokens,
             reasoning_tokens=0,
             audio_input_tokens=0,
             audio_output_tokens=0,
@@ -322,7 +197,7 @@ class Prober:
             duration_us=finding.took_us,
             outcome="ok",
             status=200,
-            token_source="provider" if used.input_tokens else "none",
+            token_source="provider" if tokens.input_tokens else "none",
             reason="probe",
             stream=0,
             protocol=provider.protocol,
@@ -335,13 +210,13 @@ class Prober:
             took_us=finding.took_us,
             called=True,
             entry=encode(entry),
-            input_tokens=used.input_tokens,
-            output_tokens=used.output_tokens,
+            input_tokens=tokens.input_tokens,
+            output_tokens=tokens.output_tokens,
             cost_nusd=cost,
         )
 
     async def _ask(
-        self, session: aiohttp.ClientSession, provider: Provider, asked: _Asked, *, listed: bool
+        self, session: aiohttp.ClientSession, provider: Provider, asked: Asked, *, listed: bool
     ) -> tuple[Finding, bytes]:
         begun = monotonic()
         status, body = 0, b""
@@ -363,7 +238,7 @@ class Prober:
             return Finding(fine=False, why="timed_out", took_us=_since(begun)), b""
         except (aiohttp.ClientError, OSError, ValueError):
             return Finding(fine=False, why="no_connection", took_us=_since(begun)), b""
-        fine, why = _judged(status, listed=listed)
+        fine, why = judged(status, listed=listed)
         return Finding(fine=fine, why=why, took_us=_since(begun)), body
 
     async def _connected(self, provider: Provider) -> Finding:
@@ -392,20 +267,6 @@ class Prober:
                 ssl.create_default_context, cafile=provider.ca_file
             )
         return self._trust[file]
-
-
-def _judged(status: int, *, listed: bool) -> tuple[bool, str]:
-    """Tell whether an answer is one of somebody who can serve, and why."""
-    if status in {401, 403}:
-        # A key may well call models and not list them.
-        return listed, "unauthorized"
-    if status in {429, 529}:
-        return True, "at_its_limit"
-    if status >= 500:
-        return False, f"status_{status}"
-    if listed or 200 <= status < 300:
-        return True, "answered"
-    return False, f"status_{status}"
 
 
 def _priced(

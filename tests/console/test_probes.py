@@ -4,25 +4,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from config.dialects import DIALECTS
 from config.loader import load_published, load_text
 from config.models import Config
-from config.providers import HealthProbe, Provider
-from console.probes import Prober, _call, probe_of
+from config.providers import HealthProbe
+from console.probes import Prober
 from governance.ledger import decode
-from proxy.wire.endpoints import ENDPOINTS
 from ratelimit.limits import records
 from ratelimit.reports import read_reports
 from ratelimit.upkeep import seed
 from store.cells import FIRST
-from tests.proxy.test_live import live
 
 KEY = "sk-vendor-canary-0123456789"
 
@@ -264,70 +260,3 @@ async def test_off_is_off(redis_client: Any, vendor: tuple[Vendor, str]) -> None
     await probed(redis_client, config(url, probe="off"))
     assert one.asked == []
     assert await read_reports(redis_client) == {}
-
-
-def provider(**said: Any) -> Provider:
-    text = json.dumps({"providers": {"v": {"base_url": "http://127.0.0.1:9"} | said}})
-    loaded = load_text(text, source="test", environ={})
-    return load_published(loaded.document, {}).providers["v"]
-
-
-@pytest.mark.parametrize(
-    ("how", "said"),
-    [
-        ("models", {"protocol": "openai"}),
-        ("models", {"protocol": "openai", "dialect": "azure"}),
-        ("connect", {"protocol": "openai", "dialect": "azure", "api_version": "2024-10-21"}),
-        ("connect", {"protocol": "openai", "token": {"file": "/x"}}),
-        ("connect", {"protocol": "anthropic", "dialect": "vertex"}),
-        ("connect", {"protocol": "gemini", "base_url": "https://aiplatform.googleapis.com/v1"}),
-        ("connect", {"protocol": "bedrock", "api_key": KEY}),
-        ("connect", {"protocol": "cohere"}),
-        ("off", {"protocol": "cohere", "health": {"probe": "off"}}),
-    ],
-)
-def test_whom_a_probe_cannot_ask_it_only_connects_to(how: str, said: dict[str, Any]) -> None:
-    """Unless it says otherwise, no probe spends anything, or asks what the vendor has not got."""
-    assert probe_of(provider(**said)) == how
-
-
-def test_a_model_of_responses_only_is_called_there() -> None:
-    """It knows no chat completions; nothing of it is kept."""
-    asked = _call(provider(protocol="openai", base_url="https://h/v1"), "m", responses_only=True)
-    assert asked.url == "https://h/v1/responses"
-    said = json.loads(asked.body or b"")
-    assert (said["model"], said["store"], said["max_output_tokens"]) == ("m", False, 16)
-
-
-@pytest.mark.parametrize(
-    ("protocol", "said"),
-    [
-        *(("openai", {"dialect": dialect}) for dialect in DIALECTS),
-        *(
-            ("openai", {"base_url": f"https://{host}/openai/v1"})
-            for host in ("api.groq.com", "o.openai.azure.com", "o.services.ai.azure.com", "h")
-        ),
-        ("openai", {"output_cap": "max_completion_tokens"}),
-        ("anthropic", {"api_key": "sk-ant-oat01-0123456789"}),
-        ("anthropic", {"base_url": "https://o.services.ai.azure.com/anthropic/v1"}),
-        ("gemini", {"api_key": "ya29.0123456789abcdef"}),
-        ("gemini", {"base_url": "https://generativelanguage.googleapis.com/v1beta"}),
-    ],
-)
-def test_a_call_is_made_as_an_edge_makes_it(protocol: str, said: dict[str, Any]) -> None:
-    """The same path, the same header for the key, and the field for an output cap that it would write."""
-    made = {"protocol": protocol, "base_url": "https://h/v1", "api_key": KEY} | said
-    word = {"openai": "openai.chat", "anthropic": "anthropic.messages"}
-    row = next(each for each in ENDPOINTS if each.word == word.get(protocol, "gemini.generate"))
-    place = live({"m": {"deployments": [{"provider": "v"}]}}, providers={"v": made})._places["m/v"]
-    way = place.ways[row]
-    line, *lines = way.head.write(b"").decode().split("\r\n")
-    asked = _call(provider(**made), "m")
-    assert urlsplit(asked.url).path == line.split()[1]
-    names = {"authorization", "x-api-key", "api-key", "x-goog-api-key"}
-    theirs = {name: value for name, _, value in (each.partition(": ") for each in lines)}
-    assert {n: v for n, v in asked.headers.items() if n in names} == {
-        n: v for n, v in theirs.items() if n in names
-    }
-    if protocol != "gemini":
-        assert way.cap_field in json.loads(asked.body or b"")
