@@ -233,7 +233,12 @@ class Prober:
                 ) as answer,
             ):
                 status = answer.status
-                body = await answer.content.read(ANSWER_BYTES)
+                if not listed:
+                    # Not `read(ANSWER_BYTES)`, which gives what has arrived so far.
+                    async for piece in answer.content.iter_chunked(ANSWER_BYTES):
+                        body += piece
+                        if len(body) > ANSWER_BYTES:
+                            break
         except TimeoutError:
             return Finding(fine=False, why="timed_out", took_us=_since(begun)), b""
         except (aiohttp.ClientError, OSError, ValueError):

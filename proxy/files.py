@@ -29,6 +29,7 @@ from governance.batches import ENDED, Bill, write_bill
 from governance.kept import Kept, Wanted
 from proxy.attempts import OF_THE_CALLER, Attempts, Ended, outcome_of
 from proxy.declared import level_of
+from proxy.documents import PIECE_BYTES, read_document
 from proxy.errors import BadRequest, GatewayError, NotFound, StoreGone, UpstreamFailed
 from proxy.exchange import Exchange
 from proxy.reading import caller_of
@@ -48,7 +49,6 @@ from routing.catalogue import Rates, bound
 MOST_ANSWER: Final = 16 << 20
 MOST_LISTED: Final = 10_000
 MOST_OF_A_PAGE: Final = 100
-PIECE_BYTES: Final = 64 * 1024
 # What a vendor may say of the caller's own request.
 PASSED_ON: Final = OF_THE_CALLER | {404}
 # What a batch may ask, and how each is looked at.
@@ -349,7 +349,7 @@ class Errand(Exchange):
         try:
             async with self._asking("GET", path) as answer:
                 if answer.status != 200:
-                    raise self._refusal(answer.status, await _read(answer))
+                    raise self._refusal(answer.status, await read_document(answer, MOST_ANSWER))
                 type_ = answer.headers.get("content-type", "application/octet-stream")
                 self.status = 200
                 self.begin_chunks(self._head(200, type_), b"", last=False)
@@ -500,7 +500,7 @@ class Errand(Exchange):
         ended, unsure = Ended("internal"), True
         try:
             async with self._asking(method, path, body, content_type) as answer:
-                said = await _read(answer)
+                said = await read_document(answer, MOST_ANSWER)
                 status: int = answer.status
             if 200 <= status < 300:
                 _object(said)
@@ -620,14 +620,3 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await asyncio.gather(task, return_exceptions=True)
         raise
-
-
-async def _read(answer: Any) -> bytes:
-    """Read an answer that is a document; of one that is too long, what makes it none."""
-    pieces, size = [], 0
-    async for piece in answer.content.iter_chunked(PIECE_BYTES):
-        size += len(piece)
-        if size > MOST_ANSWER:
-            return b""
-        pieces.append(piece)
-    return b"".join(pieces)

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from proxy.documents import read_document
 from proxy.wire.translate.sigv4 import Credentials
 
 __all__ = ["NoRole", "role_of"]
@@ -127,7 +128,7 @@ def _document(text: str) -> Mapping[str, Any]:
 
 
 async def _said(answer: aiohttp.ClientResponse) -> str:
-    text = (await answer.content.read(LONGEST_ANSWER)).decode("utf-8", "replace")
+    text = (await read_document(answer, LONGEST_ANSWER)).decode("utf-8", "replace")
     if answer.status != 200:
         raise NoRole(f"{answer.url.host} answered {answer.status}")
     return text

@@ -27,6 +27,7 @@ from typing import Any, Final
 import aiohttp
 
 from config.providers import AwsCredentials, TokenSource
+from proxy.documents import read_document
 from proxy.roles import NoRole, role_of
 from proxy.wire.translate.sigv4 import Credentials
 
@@ -179,7 +180,7 @@ def _named(source: Source) -> str:
 async def _granted(answer: aiohttp.ClientResponse) -> tuple[str, float]:
     """Read a token and how long it lasts, in seconds."""
     try:
-        document: Any = json.loads(await answer.content.read(LONGEST_TOKEN * 2))
+        document: Any = json.loads(await read_document(answer, 2 * LONGEST_TOKEN))
     except ValueError:
         document = None
     if answer.status != 200 or not isinstance(document, dict):

@@ -31,15 +31,23 @@ class Vendor:
         self.said: Any = {"data": []}
         self.hangs = asyncio.Event()
         self.hangs.set()
+        self.drips = False
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer anything."""
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.asked.append((request.method, request.path_qs, headers, body))
         await self.hangs.wait()
-        return web.json_response(self.said, status=self.status)
+        if not self.drips:
+            return web.json_response(self.said, status=self.status)
+        answer = web.StreamResponse(status=self.status)
+        await answer.prepare(request)
+        for byte in json.dumps(self.said).encode():
+            await answer.write(bytes([byte]))
+            await asyncio.sleep(0.001)
+        return answer
 
 
 @pytest.fixture
@@ -191,6 +199,18 @@ async def test_a_call_is_tiny_and_stands_in_the_ledger(
     # Eight tokens of input at a dollar, one of output at two, per million.
     assert [each.cost_nusd for each in entries] == [10_000, 10_000]
     assert int(await redis_client.hget(FIRST.totals, "cost_nusd")) == 20_000
+
+
+async def test_a_call_that_is_answered_piece_by_piece_costs_the_same(
+    redis_client: Any, vendor: tuple[Vendor, str]
+) -> None:
+    """What it used stands at the end of the answer."""
+    one, url = vendor
+    one.said = {"choices": [], "usage": {"prompt_tokens": 8, "completion_tokens": 1}}
+    one.drips = True
+    await probed(redis_client, config(url, probe="call"))
+    entries = [decode(fields[b"e"]) for _, fields in await redis_client.xrange(FIRST.ledger)]
+    assert [each.cost_nusd for each in entries] == [10_000, 10_000]
 
 
 async def test_everybody_is_probed_in_his_own_time(
