@@ -12,13 +12,15 @@ The rules of this file:
   stuffed with them moves the complexity within `LEXICAL`, never beyond. What it may cost is bounded elsewhere, by level.
 - Complexity is relative to the task: 0.5 is an average call of its kind. Quality priors are per task already.
 
-A bucket's weights for all outcomes stand in one integer, `_BITS` bits each, so that one sum adds them all.
+A feature's weights for all outcomes stand in one integer, with what else is counted of words, so that one sum adds them all; and
+those of words that were seen before are not looked up by their hash again.
 """
 
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from math import exp, log2
+from struct import Struct
 from typing import Final
 from zlib import crc32
 
@@ -51,9 +53,18 @@ LEXICAL: Final = 0.35
 LONG_TOKENS: Final = 32_000
 """From so many input tokens on, the length is what makes a call hard."""
 
-_BITS: Final = 20
-_FIELD: Final = (1 << _BITS) - 1
+# A sum for each outcome and for the complexity; then how many words begin with a digit, are common in English, and elsewhere.
+_SUMS: Final = Struct(f"<{len(OUTCOMES) + 1}I3H")
+_BITS: Final = 32
+_A_NUMBER: Final = 1 << (_BITS * (len(OUTCOMES) + 1))
+_ENGLISH: Final = _A_NUMBER << 16
+_FOREIGN: Final = _ENGLISH << 16
+# What is added to every weight, and to every bias, so that no sum is ever below 0.
 _BIAS: Final = 128
+_BASE: Final = 1 << 20
+_MOST_KNOWN: Final = 16_384
+_LONGEST_KNOWN: Final = 24
+"""Words that are remembered with their weights, and bytes of the longest of them: 2 MB at most."""
 _STRETCH: Final = (
     1.7  # the logistic function at 1.7 z is close to the share of a normal population below z
 )
@@ -70,6 +81,7 @@ _FOLD: Final = bytes(
     for code in range(256)
 )
 _ASCII: Final = bytes(range(128))
+_ZERO: Final = 48
 
 # What stands before the conversation in a frame, by protocol.
 _CONVERSATIONS: Final = (b'"messages"', b'"contents"', b'"input"', b'"prompt"')
@@ -85,6 +97,8 @@ _FORMATS: Final = (
     b'"format":"json"',
     b'"format": "json"',
 )
+# One of these is in each of them.
+_FORMAT_CUES: Final = (b"format", b"json", b"Schema")
 
 # Marks of which the presence is a feature of its own; as they stand inside JSON.
 _MARKS: Final = (
@@ -105,6 +119,22 @@ _MARKS: Final = (
     (b"</", b"#markup"),
     (b"\\\\boxed", b"#boxed"),
 )
+# A mark is looked for where its rarest sign is; few texts have any of these.
+_CUES: Final = b"`()\\$=^?<"
+_CUED: Final = {
+    cue: tuple(
+        (mark, feature)
+        for mark, feature in _MARKS
+        if next((code for code in mark if code in _CUES), None) == cue
+    )
+    for cue in _CUES
+}
+_NO_CUES: Final = bytes(set(range(256)).difference(_CUES))
+_PLAIN_MARKS: Final = tuple(
+    (mark, feature) for mark, feature in _MARKS if not set(mark).intersection(_CUES)
+)
+_SIZES: Final = tuple(b"#size%d" % bits for bits in range(64))
+_ZEROS: Final = tuple(b"#zeros%d" % bits for bits in range(64))
 
 _SCRIPTS: Final = (
     ("ko", (b"\xea", b"\xeb", b"\xec", b"\xed")),
@@ -128,6 +158,9 @@ _COMMON: Final = {
     "pl": frozenset(b"jak jest nie na do si w z i co czy dla to od po".split()),
     "tr": frozenset(b"bir ve bu ile nas ne i da de mi olarak ok daha gibi olan".split()),
 }
+_COMMON_ELSEWHERE: Final = frozenset().union(
+    *(words for code, words in _COMMON.items() if code != "en")
+)
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,19 +176,39 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spread: float
     weights: tuple[tuple[int, ...], ...]
 
-    def packed(self) -> tuple[int, ...]:
-        """Return one integer per bucket, with all of its weights."""
-        return tuple(
-            sum((weight + _BIAS) << (_BITS * at) for at, weight in enumerate(row))
-            for row in self.weights
-        )
+
+class _Weights(dict[bytes, int]):
+    """The packed weights of features, remembered for those that were asked for before; `begin` is what a sum begins with."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self._buckets = [_packed(row, _BIAS) for row in model.weights]
+        self.begin = _packed(model.bias, _BASE)
+        self.spread = model.spread
+
+    def __missing__(self, feature: bytes) -> int:
+        packed = self._buckets[crc32(feature) & (BUCKETS - 1)]
+        if feature[0] == _ZERO:
+            packed += _A_NUMBER
+        if feature in _COMMON["en"]:
+            packed += _ENGLISH
+        if feature in _COMMON_ELSEWHERE:
+            packed += _FOREIGN
+        if len(feature) <= _LONGEST_KNOWN:
+            if len(self) >= _MOST_KNOWN:
+                self.clear()
+            self[feature] = packed
+        return packed
+
+
+def _packed(weights: Sequence[int], above: int) -> int:
+    return sum((weight + above) << (_BITS * at) for at, weight in enumerate(weights))
 
 
 @cache
-def _shipped() -> tuple[tuple[int, ...], tuple[int, ...], float]:
+def _shipped() -> _Weights:
     data = files("routing").joinpath("classify.json").read_bytes()
-    model = msgspec.json.decode(data, type=Model)
-    return model.packed(), model.bias, model.spread
+    return _Weights(msgspec.json.decode(data, type=Model))
 
 
 def load_weights() -> None:
@@ -178,43 +231,39 @@ def classify(
     members, and (offset in the frame, length) for each. `tokens` are the estimated input tokens.
     """
     text = window(body, cuts, frame)
-    found, words = features(text)
-    table, bias, spread = _shipped()
-    mask = BUCKETS - 1
-    total = sum([table[crc32(each) & mask] for each in found])
-    base = _BIAS * len(found)
-    best, task = None, "chat"
-    for at, outcome in enumerate(OUTCOMES):
-        score = ((total >> (_BITS * at)) & _FIELD) - base + bias[at]
-        if best is None or score > best:
-            best, task = score, outcome
-    hard = ((total >> (_BITS * len(OUTCOMES))) & _FIELD) - base + bias[-1]
-    lexical = (
-        2.0 * LEXICAL * (1.0 / (1.0 + exp(-_STRETCH * max(-6.0, min(6.0, hard / spread)))) - 0.5)
-    )
-    complexity = 0.5 + lexical
+    words, marks = _words(text), _marks(text)
+    weights = _shipped()
+    weight = weights.__getitem__
+    total = weights.begin + sum(map(weight, words)) + sum(map(weight, marks))
+    total += weights[_ZEROS[(total // _A_NUMBER & 0xFFFF).bit_length()]]
+    *scores, hard, _, english, foreign = _SUMS.unpack(total.to_bytes(_SUMS.size, "little"))
+    task = OUTCOMES[scores.index(max(scores))]
+    is_plain = text.isascii() and b"\\u" not in text and not _is_foreign(english, foreign)
+    hard -= _BASE + _BIAS * (len(words) + len(marks) + 1)
+    off = max(-6.0, min(6.0, hard / weights.spread))
+    complexity = 0.5 + 2.0 * LEXICAL * (1.0 / (1.0 + exp(-_STRETCH * off)) - 0.5)
     if tokens > 1024:
         complexity += 0.03 * log2(tokens / 1024)
     if messages > 3:
         complexity += 0.01 * min(messages - 3, 10)
-    return _by_structure(task, text, words, frame or body, tokens), max(0.02, min(0.98, complexity))
+    formal = _by_form(task, frame or body, tokens)
+    # The words of the model are English; code and formulas speak for themselves in any language.
+    if not (formal or is_plain or task in _IN_ANY_LANGUAGE) and language(text, words) != "en":
+        formal = "multilingual"
+    return formal or task, max(0.02, min(0.98, complexity))
 
 
-def _by_structure(task: str, text: bytes, words: set[bytes], frame: bytes, tokens: int) -> str:
-    """Return the task that the form of a call says, or the one that its words say."""
-    for mark in _TOOLS:
-        if mark in frame:
-            return "tools"
+def _by_form(task: str, frame: bytes, tokens: int) -> str:
+    """Return the task that the form of a call says, whose words say another one; empty where it says none."""
+    if _TOOLS[0] in frame or _TOOLS[1] in frame:
+        return "tools"
     if tokens >= LONG_TOKENS:
         return "long-context"
     if task == "chat":
-        for mark in _FORMATS:
-            if mark in frame:
-                return "extraction"
-    # The words of the model are English; code and formulas speak for themselves in any language.
-    if task not in _IN_ANY_LANGUAGE and language(text, words) != "en":
-        return "multilingual"
-    return task
+        for cue in _FORMAT_CUES:
+            if cue in frame:
+                return "extraction" if any(mark in frame for mark in _FORMATS) else ""
+    return ""
 
 
 def window(body: bytes, cuts: Sequence[tuple[int, int]] = (), frame: bytes = b"") -> bytes:
@@ -245,14 +294,26 @@ def _conversation(body: bytes, cuts: Sequence[tuple[int, int]], frame: bytes) ->
 
 def features(text: bytes) -> tuple[set[bytes], set[bytes]]:
     """Return the features of a text, each once, and the words among them."""
-    words = set(text.replace(b"\\n", b" ").translate(_FOLD).split())
-    found = set(words)
-    for mark, feature in _MARKS:
+    words = _words(text)
+    numbers = len([word for word in words if word[0] == _ZERO])
+    return {*words, *_marks(text), _ZEROS[numbers.bit_length()]}, words
+
+
+def _words(text: bytes) -> set[bytes]:
+    return set(text.replace(b"\\n", b" ").translate(_FOLD).split())
+
+
+def _marks(text: bytes) -> set[bytes]:
+    """Return the features of a text that are no words, but for the count of its numbers."""
+    found = {_SIZES[len(text).bit_length()]}
+    for mark, feature in _PLAIN_MARKS:
         if mark in text:
             found.add(feature)
-    found.add(b"#size%d" % len(text).bit_length())
-    found.add(b"#zeros%d" % len([word for word in words if word[0] == 48]).bit_length())
-    return found, words
+    for cue in set(text.translate(None, _NO_CUES)):
+        for mark, feature in _CUED[cue]:
+            if mark in text:
+                found.add(feature)
+    return found
 
 
 def language(text: bytes, words: set[bytes] | None = None) -> str:
@@ -261,7 +322,7 @@ def language(text: bytes, words: set[bytes] | None = None) -> str:
 
     By script where it is not Latin (also as ``\uXXXX``), else by the most common words.
     """
-    other = len(text.translate(None, _ASCII))
+    other = 0 if text.isascii() else len(text.translate(None, _ASCII))
     escapes = text.count(b"\\u")
     if other * 3 > len(text) or escapes * 6 * 3 > len(text):
         if not other:
@@ -275,4 +336,9 @@ def language(text: bytes, words: set[bytes] | None = None) -> str:
     best, found = max(
         [(len(words & common), code) for code, common in _COMMON.items() if code != "en"]
     )
-    return found if best >= 3 and best > english else "en"
+    return found if _is_foreign(english, best) else "en"
+
+
+def _is_foreign(english: int, foreign: int) -> bool:
+    """Whether so many words that are common in another language make a text one of it."""
+    return foreign >= 3 and foreign > english
