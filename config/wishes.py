@@ -6,7 +6,7 @@ The business level is not among them; it says who goes first, and a call can onl
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from config.tenants import Declares
@@ -34,6 +34,16 @@ class Wishes:
     regions: tuple[frozenset[str], ...] = ()
     pin: str = ""
     routing: str = "full"
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Reckon the hash once: calls are looked up by it."""
+        said = (self.prefer, self.capabilities, self.max_price_nusd, self.min_quality)
+        more = (self.deadline_ms, self.regions, self.pin, self.routing)
+        object.__setattr__(self, "_hash", hash((*said, *more)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def filters(self) -> bool:

@@ -5,19 +5,19 @@ Only where a policy scores, or where something is wished of the model; other cal
 """
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
-
-import msgspec
 
 from config.wishes import Wishes
 from proxy.errors import BadRequest
 from proxy.live import Offer
 from proxy.place import Place
 from ratelimit.asks import Grant
+from routing.alike import rounded_complexity, rounded_tokens
 from routing.classify import classify
-from routing.decision import Decision, declared
-from routing.scoring import Call, Choice, NoneFits, chosen
+from routing.decision import DECLARED, Reasons, record
+from routing.scoring import Call, Choice, NoneFits
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -32,58 +32,56 @@ _MEDIA: Final = re.compile(
     rb'"(?:(?P<vision>image_url"|input_image"|images?"|image/)|(?P<audio>input_audio"|audio/)'
     rb'|(?P<video>video_url"|video/)|(?P<pdf>input_file"|file_data"|application/pdf))'
 )
+# One of these is in each of them.
+_MEDIA_CUES: Final = (
+    b'"image',
+    b'"input_',
+    b'"audio',
+    b'"video',
+    b'"file_data"',
+    b'"application/pdf',
+)
+NOTHING: Final[frozenset[str]] = frozenset()
 # Where a caller says itself how much is to be thought.
 _EFFORTS: Final = (
     *(b'"reasoning_effort"', b'"reasoning"', b'"thinking"', b'"enable_thinking"', b'"think"'),
     *(b'"thinkingConfig"', b'"thinking_config"', b'"effort"', b'"chat_template_kwargs"'),
     b'"thinking_budget"',
 )
-_encode = msgspec.json.Encoder().encode
 
 
 def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
     """Rank an offer's candidates for a call. Raises `BadRequest` that lists each, with why it fell out."""
-    field = offer.field
     seen = exchange.seen
-    facts = exchange.edge.learner.facts
-    policy = field.policy
-    task, complexity = policy.task or "chat", 0.5
-    needs: frozenset[str] = frozenset()
+    body, frame, tokens = exchange.body, seen.frame, seen.input_estimate
+    choices = offer.choices
+    policy = choices.field.policy
+    exchange.tie = tie = crc32(exchange.request_id.encode())
+    task, complexity, needs = policy.task or "chat", 0.5, NOTHING
     if policy.scores:
-        needs = _needs(exchange)
-        exchange.fingerprint = hash(exchange.body)
+        needs = _needs(body)
+        exchange.fingerprint = hash(body)
         if exchange.endpoint.generates:
             found, complexity = classify(
-                exchange.body,
-                seen.cuts,
-                seen.frame,
-                tokens=seen.input_estimate,
-                messages=seen.messages,
+                body, seen.cuts, frame, tokens=tokens, messages=seen.messages
             )
             task = policy.task or found
-    pressures = facts.pressures
+    facts = exchange.edge.learner.facts
     call = Call(
-        input_tokens=seen.input_estimate,
-        cap=seen.output_cap or 0,
-        n=seen.n if exchange.endpoint.generates else 0,
-        level=exchange.level,
-        wishes=wishes,
-        task=task,
-        complexity=complexity,
-        needs=needs,
-        pressure=max(
-            pressures.get(scope, 0.0)
-            for scope in (*offer.plan.scopes, *offer.plan.user_scopes(exchange.user))
-        )
-        if pressures
-        else 0.0,
-        draw=crc32(exchange.request_id.encode()) / 2**32,
+        rounded_tokens(tokens),
+        seen.output_cap or 0,
+        seen.n if exchange.endpoint.generates else 0,
+        exchange.level,
+        wishes,
+        task,
+        rounded_complexity(complexity),
+        needs,
+        _pressure(exchange, offer, facts.pressures) if facts.pressures else 0.0,
+        policy.explores(tie),
+        choices.sets_effort and any(mark in frame for mark in _EFFORTS),
     )
     try:
-        choice = chosen(field, offer.resort, call, facts)
-        if choice.effort and _says_effort(seen.frame):
-            choice.effort = ""
-        return choice
+        return choices.choose(call, facts, tokens)
     except NoneFits as none:
         raise BadRequest(
             f"No model of '{offer.asked}' can serve this request as declared: {_listed(none)}.",
@@ -92,8 +90,10 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
         ) from None
 
 
-def _says_effort(frame: bytes) -> bool:
-    return any(mark in frame for mark in _EFFORTS)
+def _pressure(exchange: "Exchange", offer: Offer, pressures: Mapping[str, float]) -> float:
+    """Return the highest pressure on the budgets of a caller."""
+    scopes = (*offer.plan.scopes, *offer.plan.user_scopes(exchange.user))
+    return max([pressures.get(scope, 0.0) for scope in scopes])
 
 
 def effort_at(exchange: "Exchange", place: Place, candidate: int) -> str:
@@ -110,11 +110,12 @@ def _listed(none: NoneFits) -> str:
     return "; ".join(words[:MOST_NAMED]) + more
 
 
-def _needs(exchange: "Exchange") -> frozenset[str]:
+def _needs(body: bytes) -> frozenset[str]:
     """Return the tags of what a request holds beside text."""
-    return frozenset(
-        [found.lastgroup for found in _MEDIA.finditer(exchange.body) if found.lastgroup]
-    )
+    for cue in _MEDIA_CUES:
+        if cue in body:
+            return frozenset([each.lastgroup for each in _MEDIA.finditer(body) if each.lastgroup])
+    return NOTHING
 
 
 # What is said of it...
@@ -131,44 +132,51 @@ def why_of(choice: Choice | None, grant: Grant) -> str:
 
 def told(choice: Choice, effort: str) -> bytes:
     """Return what the header `x-penstock-route` says of a choice; `effort` is what was set for the model that serves."""
-    policy = choice.field.policy.name
+    words = choice.told
+    if not words:
+        words = choice.told = _told(choice).encode("ascii", "replace")
+    if effort:
+        words += b"; effort=%b" % effort.encode()
+    return words + b"; cap=%d" % choice.cap if choice.cap else words
+
+
+def _told(choice: Choice) -> str:
+    policy, call = choice.field.policy.name, choice.call
     if not choice.costs:
-        return b"; policy=%b" % (b"declared" if policy == "declared" else b"declared (asked)")
-    call = choice.call
+        return "; policy=declared" + ("" if policy == "declared" else " (asked)")
     return (
         f"; policy={policy}; level={LEVEL_WORDS[call.level]}; task={call.task};"
         f" delta={choice.delta:.3f}; board={choice.version}"
-        + (f"; effort={effort}" if effort else "")
-        + (f"; cap={choice.cap}" if choice.cap else "")
-    ).encode("ascii", "replace")
+    )
 
 
 def decided(exchange: "Exchange", grant: Grant, effort: str) -> str:
     """Return the record of an attempt's decision for the ledger, empty where there was nothing to decide; `effort` as in `told`."""
     offer, choice = exchange.offer, exchange.choice
     if choice is None:
-        return declared(offer.decided, grant.candidate, grant.lost) if offer.decided else ""
+        if len(offer.places) == 1:
+            return ""
+        return record(offer.decided, grant.candidate, grant.lost, DECLARED)
+    ending = choice.recorded
+    if not ending:
+        ending = choice.recorded = _reasons(choice).ending()
+    return record(offer.decided, grant.candidate, grant.lost, ending, effort)
+
+
+def _reasons(choice: Choice) -> Reasons:
     call = choice.call
-    wishes = call.wishes
     scored = bool(choice.costs)
-    return _encode(
-        Decision(
-            policy=choice.field.policy.name if scored else "declared",
-            asked=offer.asked,
-            places=tuple(place.id for place in offer.places),
-            chosen=grant.candidate,
-            lost=grant.lost,
-            tiers=tuple(choice.tiers),
-            models=choice.scored(),
-            level=LEVEL_WORDS[call.level],
-            prefer=wishes.prefer,
-            task=call.task if scored else "",
-            complexity=round(call.complexity * 1000) if scored else 0,
-            pressure=round(call.pressure * 1000),
-            delta=round(choice.delta * 1000),
-            board=choice.version,
-            explored=choice.explored,
-            effort=effort,
-            cap=choice.cap,
-        )
-    ).decode()
+    return Reasons(
+        policy=choice.field.policy.name if scored else "declared",
+        tiers=tuple(choice.tiers),
+        models=choice.scored(),
+        level=LEVEL_WORDS[call.level],
+        prefer=call.wishes.prefer,
+        task=call.task if scored else "",
+        complexity=round(call.complexity * 1000) if scored else 0,
+        pressure=round(call.pressure * 1000),
+        delta=round(choice.delta * 1000),
+        board=choice.version,
+        explored=choice.explored,
+        cap=choice.cap,
+    )

@@ -19,6 +19,7 @@ which it is taken out; what is not said there is what the key carries (`config.w
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -172,8 +173,7 @@ def _wished(wishes: Wishes, said: dict[str, tuple[str, str]]) -> Wishes:
                 new["min_quality"] = float(_number(where, text, 1, "a number"))
             case "deadline-ms":
                 new["deadline_ms"] = _milliseconds(where, text)
-    kept = {name: getattr(wishes, name) for name in Wishes.__slots__}
-    return Wishes(**kept | new)
+    return replace(wishes, **new)
 
 
 def _word(where: str, text: str, *known: str) -> str:

@@ -108,6 +108,7 @@ class Exchange:
         "shadow",
         "started_at",
         "status",
+        "tie",
         "usage",
         "user",
         "wait_until",
@@ -148,7 +149,8 @@ class Exchange:
         self.race: Race | None = None
         # How the candidates were ranked for this call; None where nothing but the declared order does.
         self.choice: Choice | None = None
-        # Of the request, where it is wanted: tells when the same is sent again.
+        # Of the request, where a policy scores: what decides among equals, and what tells when the same is sent again.
+        self.tie = 0
         self.fingerprint = 0
         # What is copied to another model once this is answered; None for nearly all calls.
         self.shadow: Copy | None = None
@@ -474,7 +476,7 @@ class Exchange:
             if attempts.tried
             else (),
             # Equals take turns; where a policy scores, by the request, so that any replica would take the same.
-            tie=edge.next_tie() if self.choice is None else self.choice.tie,
+            tie=edge.next_tie() if self.choice is None else self.tie,
             user=self.user,
             level=self.level,
             may_wait=may_wait and self.wait_until > self.read_at,

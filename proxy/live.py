@@ -30,12 +30,13 @@ from proxy.wire.endpoints import Endpoint
 from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, records
 from routing import decision
+from routing.alike import Choices
 from routing.catalogue import Rates, bound
 from routing.classify import load_weights
 from routing.contenders import UNBOUNDED, field_of, policy_of
 from routing.eligibility import Option, Pool, UnknownModel
 from routing.experiments import Arm, compiled, with_fallback
-from routing.scoring import Field, Policy
+from routing.scoring import Policy
 from store.cells import FIRST, Cell
 
 MOST_LISTS = 1000
@@ -63,10 +64,12 @@ class Offer:
     most_input: int
     ok: Counter
     duration: Histogram
-    field: Field
-    """Who could serve, as the scorer sees them."""
-    resort: Field | None
-    """The last resort behind the places of `field`, where an experiment leads to a route that chooses by a policy of its own."""
+    choices: Choices
+    """
+    Who could serve, as the scorer sees them.
+
+    Behind them stand those that serve in need, and what a name leads to whose calls an experiment leads to another route.
+    """
     degraded: frozenset[int]
     """Numbers of the places, from 0, that serve only where none of their route's models can."""
     hedge: Hedge | None
@@ -78,7 +81,7 @@ class Offer:
     policy: bytes
     """What answers say of the policy."""
     decided: str
-    """How the record of a decision among the places begins; empty where there is one place only."""
+    """How the record of a decision among the places begins."""
     experiments: tuple[str, ...]
     """What the ledger says of the experiment that led a call to each place; empty where none did."""
     led: tuple[bytes, ...]
@@ -132,7 +135,7 @@ class Live:
         self._replica = replica
         self._offers: dict[tuple[str, str, Endpoint, bool, int], Offer] = {}
         self._named = frozenset(self.pool.names())
-        self._fields: dict[tuple[str, tuple[tuple[str, int], ...]], Field] = {}
+        self._choices: dict[tuple[str, tuple[tuple[str, int], ...], int], Choices] = {}
         self._listed: list[tuple[str, str, Endpoint, bool, int]] = []
         self._records: dict[Cell, dict[str, bytes]] = {}
         self._thresholds: dict[str, tuple[int, ...]] = {}
@@ -300,8 +303,7 @@ class Live:
             most_input=max(option.context or UNBOUNDED for option in eligible),
             ok=self._metrics.counter("penstock_requests_total", endpoint.word, label, "200"),
             duration=self._metrics.histogram("penstock_duration_seconds", label),
-            field=self._field(name, scored, policy),
-            resort=self._field(f"{name} behind", behind, Policy()) if behind else None,
+            choices=self._choices_of(name, scored, behind, policy),
             degraded=frozenset(number for number, option in enumerate(eligible) if option.degraded),
             hedge=self._hedge(asked, route) if len(places) > 1 else None,
             affine=frozenset(
@@ -311,9 +313,7 @@ class Live:
             ),
             decides=policy.scores or caller.wishes.filters,
             policy=b"; policy=" + policy.name.encode(),
-            decided=decision.head(policy.name, asked, [place.id for place in places])
-            if len(places) > 1
-            else "",
+            decided=decision.head(asked, [place.id for place in places]),
             experiments=labels,
             led=tuple(b"; experiment=" + each.encode() if each else b"" for each in labels),
             label=label,
@@ -326,14 +326,20 @@ class Live:
         model = self.config.models.get(asked)
         return None if model is None else model.hedge
 
-    def _field(self, name: str, eligible: list[Option], policy: Policy) -> Field:
+    def _choices_of(
+        self, name: str, scored: list[Option], behind: list[Option], policy: Policy
+    ) -> Choices:
         """Return what the scorer sees of an offer: one for all callers who get the same for the same name, or arm."""
-        key = (name, tuple((option.placed.id, option.tier) for option in eligible))
-        found = self._fields.get(key)
+        places = tuple((option.placed.id, option.tier) for option in (*scored, *behind))
+        key = (name, places, len(scored))
+        found = self._choices.get(key)
         if found is None:
-            found = field_of(eligible, policy, MOST_OUTPUT)
+            found = Choices(
+                field_of(scored, policy, MOST_OUTPUT),
+                field_of(behind, Policy(), MOST_OUTPUT) if behind else None,
+            )
             if "," not in name:
-                self._fields[key] = found
+                self._choices[key] = found
         return found
 
     def _is_strict(self, option: Option) -> bool:

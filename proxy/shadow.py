@@ -154,7 +154,8 @@ class Shadows:
             )
             # Where the caller's data may go holds for its copy.
             regions = replace(NO_WISHES, regions=wishes.regions)
-            tiers = offer.field.fit(regions, frozenset(), ECONOMY).tiers if wishes.regions else b""
+            fit = offer.choices.field.fit
+            tiers = fit(regions, frozenset(), ECONOMY).tiers if wishes.regions else b""
         except (GatewayError, NoneFits):
             self._count("refused")
             return None

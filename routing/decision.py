@@ -2,13 +2,14 @@
 The record of a decision: who could have served, what was expected of each, and why each other one lost.
 
 It goes into the ledger's entry as one text (`decision`), a JSON object; `read` takes it from there.
-What does not change from call to call is encoded once per offer (`head`), so that a call which was decided by the declared order pays for one small text.
+What does not change from call to call is encoded once: the beginning per offer (`head`), the end for all calls that are alike (`Reasons`).
 
-    policy     declared, or the name of the policy that scored the candidates
     asked      the model or the route that was asked for
     places     the deployments in the order of the plan
     chosen     the place that won, counted from 0
     lost       one sign per place, as `ratelimit/lua/admit.lua` gives them; empty when the store did not say
+    effort     how much the model that serves was told to think, absent when nothing was said
+    policy     declared, or the name of the policy that scored the candidates
     tiers      the tier of each place for this call, 255 for what fell out before admission; empty for the declared ones
     models     what was expected of each model, where it was scored (`Scored`)
     the rest   what the scores were made from, and is absent where nothing was scored
@@ -17,12 +18,21 @@ Numbers that are parts of one are given in thousandths, so that the text stays s
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import orjson
 
-__all__ = ["Decision", "MalformedDecision", "Scored", "declared", "head", "read"]
+__all__ = [
+    "DECLARED",
+    "Decision",
+    "MalformedDecision",
+    "Reasons",
+    "Scored",
+    "head",
+    "read",
+    "record",
+]
 
 
 class MalformedDecision(ValueError):
@@ -44,14 +54,10 @@ class Scored(msgspec.Struct, frozen=True, array_like=True):
     lost: str = ""
 
 
-class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One decision, as the module says; `effort` and `cap` are what it changed of the request, empty and 0 when nothing."""
+class Reasons(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a decision was made from, the same for all calls that are alike; `cap` is the output cap that it set, 0 for none."""
 
     policy: str
-    asked: str
-    places: tuple[str, ...]
-    chosen: int
-    lost: str = ""
     tiers: tuple[int, ...] = ()
     models: tuple[Scored, ...] = ()
     level: str = ""
@@ -62,22 +68,40 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     delta: int = 0
     board: int = 0
     explored: bool = False
-    effort: str = ""
     cap: int = 0
 
+    def ending(self) -> str:
+        """Return the end of a decision's text."""
+        return _encode(self).decode().removeprefix("{")
 
+
+class Decision(Reasons, frozen=True, omit_defaults=True, kw_only=True):
+    """One decision, as the module says."""
+
+    asked: str
+    places: tuple[str, ...]
+    chosen: int
+    lost: str = ""
+    effort: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Decision).decode
 
+DECLARED: Final = Reasons("declared").ending()
+"""How the text of a decision ends that nothing but the declared order, health and load made."""
 
-def head(policy: str, asked: str, places: Iterable[str]) -> str:
+
+def head(asked: str, places: Iterable[str]) -> str:
     """Return the beginning of a decision's text: what an offer knows before anybody asks."""
-    text = orjson.dumps({"policy": policy, "asked": asked, "places": list(places)}).decode()
+    text = orjson.dumps({"asked": asked, "places": list(places)}).decode()
     return text[:-1] + ',"chosen":'
 
 
-def declared(head: str, chosen: int, lost: str) -> str:
-    """Return the text of a decision that nothing but the declared order, health and load made."""
-    return f'{head}{chosen},"lost":"{lost}"}}'
+def record(head: str, chosen: int, lost: str, ending: str, effort: str = "") -> str:
+    """Return the text of a decision."""
+    thought = f'"effort":"{effort}",' if effort else ""
+    return f'{head}{chosen},"lost":"{lost}",{thought}{ending}'
 
 
 def read(text: str) -> Decision | None:

@@ -178,12 +178,22 @@ class Policy:
         """Whether it looks at quality and cost at all."""
         return self.name != "declared"
 
+    def explores(self, tie: int) -> bool:
+        """Whether it is the turn of a request to be led to a model that was seen little; `tie` is the request's, of 32 bits."""
+        return tie < self.explore * 2**32
+
+    @property
+    def sets_effort(self) -> bool:
+        """Whether it says how much models think."""
+        return any(at.effort for at in self.levels.values())
+
 
 class Call(NamedTuple):
     """
-    What is known of a call; `draw` is from 0 to 1 and the same for the same request everywhere, `needs` are the tags of what it holds beside text.
+    What is known of a call; `needs` are the tags of what it holds beside text.
 
     `cap` is output tokens per choice, 0 when not said; `pressure` is the highest of its caller's.
+    `explores`: its turn has come to be led to a model that was seen little; `thinks`: it says itself how much is to be thought.
     """
 
     input_tokens: int
@@ -195,7 +205,8 @@ class Call(NamedTuple):
     complexity: float = 0.5
     needs: frozenset[str] = frozenset()
     pressure: float = 0.0
-    draw: float = 1.0
+    explores: bool = False
+    thinks: bool = False
 
 
 class Fit(NamedTuple):
@@ -215,11 +226,15 @@ class NoneFits(Exception):
 
 
 class Choice:
-    """The outcome for one call: the tier of each place, and what it was made from."""
+    """
+    The outcome for a call: the tier of each place, and what it was made from.
+
+    `overflows`: the context of a contender is too small for the call. `told` and `recorded` are for whoever says it again and again.
+    """
 
     __slots__ = (
         *("best", "call", "cap", "costs", "delta", "effort", "explored", "field", "first"),
-        *("latencies", "lost", "qualities", "tiers", "version"),
+        *("latencies", "lost", "overflows", "qualities", "recorded", "tiers", "told", "version"),
     )
 
     def __init__(self, field: "Field", call: Call, tiers: bytes) -> None:
@@ -233,16 +248,14 @@ class Choice:
         self.effort = ""
         self.first = -1
         self.explored = False
+        self.overflows = False
+        self.told = b""
+        self.recorded = ""
         self.best = 0.0
         self.qualities: Sequence[float] = ()
         self.costs: Sequence[int] = ()
         self.latencies: Sequence[float] = ()
         self.lost: Mapping[int, str] = {}
-
-    @property
-    def tie(self) -> int:
-        """What decides among equals, the same for the same request everywhere."""
-        return int(self.call.draw * 2**32)
 
     def effort_at(self, place: int) -> str:
         """Return how much the model of a place is to think, empty to leave it alone."""
@@ -396,6 +409,7 @@ class Field:
         qualities, costs = [0.0] * count, [0] * count
         lost: dict[int, str] | None = None
         eligible = []
+        overflows = False
         best = 0.0
         for j in fit.models:
             price_in, price_out, request, context, most = self._rows[j]
@@ -410,6 +424,7 @@ class Field:
                 if lost is None:
                     lost = {}
                 lost[j] = f"its context holds {int(context / FULL)} tokens"
+                overflows = True
             elif base[j] < floor:
                 if lost is None:
                     lost = {}
@@ -429,7 +444,7 @@ class Field:
             [(costs[j], latencies[j], j) for j in eligible if qualities[j] >= line],
         )
         explored = (
-            call.draw < self.policy.explore
+            call.explores
             and call.level != PREMIUM
             and call.wishes.routing == "full"
             and len(good) > 1
@@ -446,9 +461,9 @@ class Field:
         choice.tiers = self._tiers(fit, first, good, rest)
         if at.max_output and not call.cap and call.n:
             choice.cap = at.max_output
-        if at.effort and call.complexity <= EASY_ENOUGH:
+        if at.effort and not call.thinks and call.complexity <= EASY_ENOUGH:
             choice.effort = at.effort
-        choice.first, choice.explored = first, explored
+        choice.first, choice.explored, choice.overflows = first, explored, overflows
         choice.best, choice.delta, choice.version = best, delta, facts.version
         choice.qualities, choice.costs, choice.latencies = qualities, costs, latencies
         choice.lost = {**fit.reasons, **lost} if lost else fit.reasons

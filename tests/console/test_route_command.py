@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from routing.decision import Decision, Scored, declared, head
+from routing.decision import DECLARED, Decision, Scored, head, record
 from tests.console.command_rig import typed
 
 Api = Any  # the fixtures of this folder's conftest
@@ -38,7 +38,7 @@ async def a_call(ledger: Ledger) -> None:
         "status": 529,
         "decision": msgspec.json.encode(scored).decode(),
     }
-    again = declared(head("declared", "auto", ["demo/alpha", "demo/beta"]), 1, "80")
+    again = record(head("auto", ["demo/alpha", "demo/beta"]), 1, "80", DECLARED)
     second = first | {"deployment": "demo/beta", "reason": "retry:overloaded", "outcome": "ok"}
     await ledger.append("req_1.1", **first)
     await ledger.append(

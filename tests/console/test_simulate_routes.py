@@ -26,7 +26,8 @@ RATED = {
 
 async def calls(ledger: Ledger, count: int = 3) -> None:
     """Enter calls for `auto` that the declared order led to demo."""
-    decision = Decision("declared", "auto", ("demo/alpha", "Qwen/other/beta"), 0, level="economy")
+    places = ("demo/alpha", "Qwen/other/beta")
+    decision = Decision("declared", asked="auto", places=places, chosen=0, level="economy")
     for number in range(count):
         await ledger.append(
             f"r{number}.1",

@@ -38,6 +38,7 @@ from proxy.observe import Metrics
 from proxy.wire.endpoints import ENDPOINTS
 from ratelimit import asks, limits
 from routing import board
+from routing.alike import rounded_complexity, rounded_tokens
 from routing.lessons import ALL, Sums
 from routing.listing import TASKS
 from routing.scoring import NO_FACTS, Call, Facts
@@ -219,20 +220,25 @@ class Fleet:
     def _admit(self, replica: int, number: int, one: Arrival) -> str:
         offer = self._offers[replica]
         request_id = f"req_{number:06x}"
-        call = one.call._replace(draw=crc32(request_id.encode()) / 2**32)
-        choice = offer.field.choose(call, self._facts[replica])
+        tie = crc32(request_id.encode())
+        call = one.call._replace(
+            input_tokens=rounded_tokens(one.call.input_tokens),
+            complexity=rounded_complexity(one.call.complexity),
+            explores=offer.choices.field.policy.explores(tie),
+        )
+        choice = offer.choices.choose(call, self._facts[replica], one.call.input_tokens)
         self._numbers[replica][0] += 1
         ask = asks.Ask(
             offer.plan,
             f"{request_id}.1",
-            input=call.input_tokens,
-            bound=call.input_tokens,
+            input=one.call.input_tokens,
+            bound=one.call.input_tokens,
             cap=0,
             assumed=500,
             n=1,
             first=True,
             excluded=(),
-            tie=choice.tie,
+            tie=tie,
             user="",
             level=call.level,
             tiers=choice.tiers,

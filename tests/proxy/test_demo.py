@@ -96,7 +96,14 @@ def test_a_fallback_is_told_as_one(screen: Terminal) -> None:
 def test_what_was_expected_of_each_model_is_told(screen: Terminal) -> None:
     """Where a policy has chosen: quality and cost of each, and how far from the best is good enough."""
     models = (Scored("ocean", 780, 9_000_000, 0, "cost"), Scored("river", 750, 1_000_000))
-    decision = Decision("cost_quality", "auto", ("river/north",), 0, models=models, delta=75)
+    decision = Decision(
+        "cost_quality",
+        asked="auto",
+        places=("river/north",),
+        chosen=0,
+        models=models,
+        delta=75,
+    )
     text = msgspec.json.encode(decision).decode()
     said = "\n".join(demo.explain([entry(decision=text, reason="score")], ANSWER, screen))
     assert "chosen among      ocean, $0.009000 at quality 0.78 expected" in said

@@ -2,12 +2,20 @@
 
 from contextlib import suppress
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.decision import Decision, MalformedDecision, Scored, declared, head, read
+from routing.decision import (
+    DECLARED,
+    Decision,
+    MalformedDecision,
+    Reasons,
+    Scored,
+    head,
+    read,
+    record,
+)
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
@@ -17,27 +25,32 @@ def test_what_the_declared_order_decided_can_be_read(
     asked: str, places: list[str], chosen: int, lost: str
 ) -> None:
     """The text that an offer begins and a grant completes is the decision."""
-    text = declared(head("declared", asked, places), chosen, lost)
-    assert read(text) == Decision("declared", asked, tuple(places), chosen, lost)
+    text = record(head(asked, places), chosen, lost, DECLARED)
+    assert read(text) == Decision(
+        "declared", asked=asked, places=tuple(places), chosen=chosen, lost=lost
+    )
 
 
-def test_a_scored_decision_can_be_read() -> None:
+@pytest.mark.parametrize("effort", ["", "low"])
+def test_a_scored_decision_can_be_read(effort: str) -> None:
     """Scores are arrays, so that fifty candidates stay small; what is nothing is not written."""
-    whole = Decision(
+    reasons = Reasons(
         "cost_quality",
-        "auto",
-        ("m/a", "n/b"),
-        1,
-        "d0",
         tiers=(255, 0),
         models=(Scored("m", 900, 5000, 0, "price"), Scored("n", 880, 100, 20)),
         level="normal",
         delta=40,
     )
-    text = msgspec.json.encode(whole).decode()
-    assert read(text) == whole
+    text = record(head("auto", ("m/a", "n/b")), 1, "d0", reasons.ending(), effort)
+    found = read(text)
+    assert found is not None
+    assert (found.asked, found.places, found.chosen) == ("auto", ("m/a", "n/b"), 1)
+    assert (found.lost, found.effort) == ("d0", effort)
+    for name in Reasons.__struct_fields__:
+        assert getattr(found, name) == getattr(reasons, name)
     assert '["n",880,100,20,""]' in text
     assert "explored" not in text
+    assert ("effort" in text) == bool(effort)
 
 
 def test_an_entry_without_a_decision_has_none() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from routing.decision import Decision, Scored, declared, head
+from routing.decision import DECLARED, Decision, Scored, head, record
 from routing.explain import explain
 
 WORDS = {"0": "feasible", "2": "cooling", "8": "tried", "d": "unsuitable"}
@@ -85,7 +85,7 @@ def test_what_is_as_good_lost_by_its_load() -> None:
 
 def test_a_declared_order_has_its_reasons_too() -> None:
     """Nothing was scored: the store's word, or the order."""
-    text = declared(head("declared", "auto", ["a/v", "b/v", "c/v"]), 1, "200")
+    text = record(head("auto", ["a/v", "b/v", "c/v"]), 1, "200", DECLARED)
     row = entry(decision=text, deployment="b/v", model="b", reason="order")
     found = explain([row], WORDS, {"a/v": "a"})
     assert found is not None

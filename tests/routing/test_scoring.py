@@ -319,7 +319,7 @@ def test_what_is_learned_changes_the_choice() -> None:
 
 
 def test_trying_out_is_bounded() -> None:
-    """Only where the draw says so, among those that are good enough, the least seen first; never premium, never where it is not wanted."""
+    """Only when a request's turn has come, among those that are good enough, the least seen first; never premium, never where it is not wanted."""
     policy = Policy("cost_quality", levels=LEVELS, explore=0.05)
     field = field_of(
         contender("cheap", 0),
@@ -328,12 +328,17 @@ def test_trying_out_is_bounded() -> None:
         policy=policy,
     )
     seen = Facts(1, lessons={("cheap", "chat"): Lesson(100, output=500)})
-    tried = field.choose(call(draw=0.04), seen)
+    assert [policy.explores(int(part * 2**32)) for part in (0, 0.04, 0.06, 0.999)] == [
+        *(True, True),
+        *(False, False),
+    ]
+    tried = field.choose(call(explores=True), seen)
     assert first_of(tried).model == "new"
     assert tried.explored
     assert [one.lost for one in tried.scored()] == ["explored_another", "", "quality"]
-    for change in ({"draw": 0.06}, {"level": PREMIUM}, {"wishes": Wishes(routing="steady")}):
-        choice = field.choose(call(**{"draw": 0.04} | change), seen)
+    steady = {"wishes": Wishes(routing="steady")}
+    for change in ({"explores": False}, {"level": PREMIUM}, steady):
+        choice = field.choose(call(**{"explores": True} | change), seen)
         assert first_of(choice).model == "cheap"
         assert not choice.explored
 
