@@ -18,7 +18,6 @@ What a replica has seen in the last two seconds is lost with it: these are stati
 Failure stance: what cannot be sent is dropped and not tried again; nothing waits for it.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +41,7 @@ MOST_REMEMBERED = 400
 """Calls that a replica offers for judgement each time it sends; of more than that, the first ones."""
 AGAIN_WITHIN_S = 60.0
 MOST_RECENT = 4096
+"""Requests that are known again for a while: the latest so many, or up to twice as many."""
 ALL = ""
 """The task of what was seen of a model over all tasks."""
 
@@ -61,6 +61,11 @@ class Sums:
     us: float = 0.0
     timed: float = 0.0
 
+    def add(self, other: "Sums") -> None:
+        """Add what another one has seen."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def row(self) -> bytes:
         """Return them as the script takes them."""
         packed: bytes = _pack([getattr(self, name) for name in self.__slots__])
@@ -76,12 +81,13 @@ class _Batch:
 class Lessons:
     """What this replica has seen, until it is sent."""
 
-    __slots__ = ("_batch", "_recent")
+    __slots__ = ("_batch", "_earlier", "_recent")
 
     def __init__(self) -> None:
         self._batch = _Batch()
-        # Who asked what a while ago, and which model answered.
-        self._recent: OrderedDict[tuple[str, int], tuple[str, str, float]] = OrderedDict()
+        # Who asked what a while ago, and which model answered; forgotten all at once, and not one by one.
+        self._recent: dict[tuple[str, int], tuple[str, str, float]] = {}
+        self._earlier = self._recent
 
     def note(
         self, model: str, task: str, *, defect: float, tokens: int, after_first_us: int
@@ -91,16 +97,15 @@ class Lessons:
 
         Without tokens it says nothing of how long answers are.
         """
-        for each in (task, ALL):
-            sums = self._of(model, each)
-            sums.calls += 1.0
-            sums.defects += defect
-            if tokens > 0:
-                sums.tokens += tokens
-                sums.answers += 1.0
-                if after_first_us > 0:
-                    sums.us += after_first_us
-                    sums.timed += tokens
+        sums = self._of(model, task)
+        sums.calls += 1.0
+        sums.defects += defect
+        if tokens > 0:
+            sums.tokens += tokens
+            sums.answers += 1.0
+            if after_first_us > 0:
+                sums.us += after_first_us
+                sums.timed += tokens
 
     def remember(
         self, request_id: str, key: str, model: str, task: str, *, body: int, at_s: float
@@ -110,16 +115,17 @@ class Lessons:
         if len(batch.asked) < MOST_REMEMBERED:
             batch.asked[request_id] = (key, model, task)
         recent = self._recent
-        before = recent.pop((key, body), None)
+        asked = (key, body)
+        before = recent.get(asked) or self._earlier.get(asked)
         if before is not None and at_s - before[2] < AGAIN_WITHIN_S:
             # Asked a third time it says nothing new: programs repeat themselves.
             if before[0]:
                 self._of(before[0], before[1]).defects += 0.5
-                self._of(before[0], ALL).defects += 0.5
             model = ""
-        recent[key, body] = (model, task, at_s)
-        if len(recent) > MOST_RECENT:
-            recent.popitem(last=False)
+        if len(recent) >= MOST_RECENT:
+            self._earlier = recent
+            self._recent = recent = {}
+        recent[asked] = (model, task, at_s)
 
     def _of(self, model: str, task: str) -> Sums:
         found = self._batch.sums.get((model, task))
@@ -132,15 +138,19 @@ class Lessons:
         batch, self._batch = self._batch, _Batch()
         if not batch.sums:
             return 0
+        of_all: dict[tuple[str, str], Sums] = {}
+        for (model, _), sums in batch.sums.items():
+            of_all.setdefault((model, ALL), Sums()).add(sums)
         rows: list[Any] = []
-        for (model, task), sums in batch.sums.items():
+        for (model, task), sums in (*batch.sums.items(), *of_all.items()):
             rows += (f"{model}\0{task}", sums.row())
         for request_id, call in batch.asked.items():
             rows += (request_id, _pack(call))
         script = client.register_script(scripts.load("routing", "teach").text)
         return int(
             await script(
-                keys=[LESSONS, _span(at_s)], args=[now, JUDGED_WITHIN_S, len(batch.sums), *rows]
+                keys=[LESSONS, _span(at_s)],
+                args=[now, JUDGED_WITHIN_S, len(batch.sums) + len(of_all), *rows],
             )
         )
 

@@ -125,7 +125,10 @@ async def test_to_ask_again_speaks_against_the_answer_before(
 
 
 def test_what_was_asked_lately_is_bounded(lessons: Lessons) -> None:
-    """However many different requests come."""
-    for n in range(MOST_RECENT + 100):
+    """However many different requests come; the latest are known again."""
+    for n in range(3 * MOST_RECENT + 100):
         lessons.remember(f"r{n}", "k", "m", "t", body=n, at_s=0)
-    assert len(lessons._recent) == MOST_RECENT
+    assert len(lessons._recent) + len(lessons._earlier) <= 2 * MOST_RECENT
+    lessons.remember("again", "k", "m", "t", body=2 * MOST_RECENT + 101, at_s=1)
+    lessons.remember("again", "k", "m", "u", body=5, at_s=1)
+    assert {task: sums.defects for (_, task), sums in lessons._batch.sums.items()} == {"t": 0.5}
