@@ -62,7 +62,7 @@ _FOREIGN: Final = _ENGLISH << 16
 # What is added to every weight, and to every bias, so that no sum is ever below 0.
 _BIAS: Final = 128
 _BASE: Final = 1 << 20
-_MOST_KNOWN: Final = 16_384
+_MOST_KNOWN: Final = 4096
 _LONGEST_KNOWN: Final = 24
 """Words that are remembered with their weights, and bytes of the longest of them: 2 MB at most."""
 _STRETCH: Final = (
