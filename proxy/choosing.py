@@ -78,7 +78,7 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
         needs,
         _pressure(exchange, offer, facts.pressures) if facts.pressures else 0.0,
         policy.explores(tie),
-        choices.sets_effort and any(mark in frame for mark in _EFFORTS),
+        choices.sets_effort and _says_effort(frame),
     )
     try:
         return choices.choose(call, facts, tokens)
@@ -88,6 +88,10 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
             code="none_eligible",
             param="model",
         ) from None
+
+
+def _says_effort(frame: bytes) -> bool:
+    return any(mark in frame for mark in _EFFORTS)
 
 
 def _pressure(exchange: "Exchange", offer: Offer, pressures: Mapping[str, float]) -> float:
