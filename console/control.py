@@ -8,6 +8,7 @@ What the control role does on its own: the chores that keep the books and the le
 | ledger | moves entries from the stream to the database | yes |
 | reaper | settles what dead replicas held | yes |
 | lives | says which edges of this machine are dead | no |
+| settings | says what is wrong with the settings of the store's servers | no |
 | reckoner | tells a store that has forgotten what was spent | no |
 | board | puts up what is known of models and budgets, for edges to choose by | yes |
 | alerts | tells of budgets' thresholds that were reached | yes |
@@ -61,6 +62,7 @@ from ratelimit.upkeep import reap
 from store.cells import FIRST, Cell
 from store.chores import Chore, Chores
 from store.election import Lease, lead
+from store.settings import misgivings_about
 from store.sql import LedgerUnreachable
 
 __all__ = ["Control"]
@@ -70,6 +72,7 @@ TELL_EVERY_S = 1.0
 DIVIDE_EVERY_S = 1.0
 ASK_EVERY_S = 5.0
 KEEP_EVERY_S = 5.0
+LOOK_EVERY_S = 60.0
 # A control that was killed is followed by the next one so soon that what a dead edge held is still free in time.
 LEAD_MS = 3_000
 LAST_DRAIN_S = 5.0
@@ -169,6 +172,7 @@ class Control:
             self._leading[name + more] = False
             yield Chore(name + more, partial(self._led, name + more, work, cell, store))
         yield Chore(f"reckoner{more}", reckoner.run)
+        yield Chore(f"settings{more}", partial(self._look_at_settings, store))
         if self._journal is not None:
             folder = journal_of(self._journal, cell)
             yield Chore(f"lives{more}", partial(self._look_for_dead, folder, cell, store))
@@ -312,6 +316,16 @@ class Control:
         while True:
             await tell_of_the_dead(store, folder, cell)
             await asyncio.sleep(REAP_EVERY_S)
+
+    async def _look_at_settings(self, store: Redis) -> None:
+        """Say what is wrong with the settings of a cell's server, once for as long as it is."""
+        said: set[str] = set()
+        while True:
+            found = set(await misgivings_about(store))
+            for words in sorted(found - said):
+                _log.warning("the settings of the store: %s", words)
+            said = found
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _tell(self, cell: Cell, store: Redis) -> None:
         """Tell of thresholds of budgets that were reached: a line in the log, and a count."""
