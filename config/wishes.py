@@ -8,6 +8,7 @@ The business level is not among them; it says who goes first, and a call can onl
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
 from config.tenants import Declares
 
@@ -68,7 +69,7 @@ def carried(sections: Iterable[Declares]) -> Wishes:
     """
     wishes = NO_WISHES
     for section in reversed(list(sections)):
-        said: dict[str, object] = {}
+        said: dict[str, Any] = {}
         if section.prefer_cost is not None:
             said["prefer"] = section.prefer_cost
         if section.capabilities is not None:
@@ -85,7 +86,7 @@ def carried(sections: Iterable[Declares]) -> Wishes:
             said["pin"] = section.pin
         if section.routing is not None:
             said["routing"] = section.routing
-        wishes = replace(wishes, **said) if said else wishes  # type: ignore[arg-type]
+        wishes = replace(wishes, **said) if said else wishes
     return wishes
 
 

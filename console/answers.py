@@ -29,6 +29,12 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
 )
 
 
+# What callers named themselves is in many answers: no browser is to take one for a page of this port.
+_HEADERS: Mapping[str, str] = MappingProxyType(
+    {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+)
+
+
 class Refused(Exception):
     """
     An answer that says no; nothing was changed unless the message says so.
@@ -91,10 +97,10 @@ def error_answer(
 
 
 def json_answer(status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Return a body as JSON that no cache keeps."""
+    """Return a body as JSON that no cache keeps, and that no browser takes for anything else."""
     return web.Response(
         status=status,
         body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE),
         content_type="application/json",
-        headers={hdrs.CACHE_CONTROL: "no-store", **(headers or {})},
+        headers={**_HEADERS, **(headers or {})},
     )

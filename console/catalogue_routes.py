@@ -8,7 +8,7 @@ single settings are tuned.
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BaseModel, Field
@@ -33,37 +33,37 @@ __all__ = ["ROUTES", "PatchDeployment", "PutModel"]
 class PutProvider(Replacement):
     """A provider."""
 
-    provider: section_of("Provider")  # type: ignore[valid-type]
+    provider: Annotated[dict[str, Any], section_of("Provider")]
 
 
 class PutModel(Replacement):
     """A model with its deployments."""
 
-    model: section_of("Model")  # type: ignore[valid-type]
+    model: Annotated[dict[str, Any], section_of("Model")]
 
 
 class PutRoute(Replacement):
     """A route."""
 
-    route: section_of("Route")  # type: ignore[valid-type]
+    route: Annotated[dict[str, Any], section_of("Route")]
 
 
 class PutExperiment(Replacement):
     """An experiment."""
 
-    experiment: section_of("Experiment")  # type: ignore[valid-type]
+    experiment: Annotated[dict[str, Any], section_of("Experiment")]
 
 
 class PutOrganization(Replacement):
     """An organization; it keeps its teams unless others are said."""
 
-    organization: section_of("Organization")  # type: ignore[valid-type]
+    organization: Annotated[dict[str, Any], section_of("Organization")]
 
 
 class PutTeam(Replacement):
     """A team; it keeps its keys unless others are said."""
 
-    team: section_of("Team")  # type: ignore[valid-type]
+    team: Annotated[dict[str, Any], section_of("Team")]
 
 
 class PatchDeployment(Change):

@@ -49,9 +49,9 @@ Budgets = Annotated[
 ]
 
 
-def section_of(name: str) -> Any:
-    """Give the type of a section that the configuration's reader checks; `name` is its schema."""
-    return Annotated[dict[str, Any], WithJsonSchema({SECTION: name})]
+def section_of(name: str) -> WithJsonSchema:
+    """Give the metadata of a section that the configuration's reader checks; `name` is its schema."""
+    return WithJsonSchema({SECTION: name})
 
 
 # What comes in...

@@ -4,7 +4,7 @@ The periods of budgets, by the calendar of a time zone: when the one that holds 
 The scripts reckon the same in `lua/budget.lua`; here it is asked for what the ledger holds of a period.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,8 +34,10 @@ def period_of(kind: str, zone: str, at: datetime) -> tuple[int, int]:
         after = first.replace(year=first.year + later // 12, month=later % 12 + 1)
     else:
         raise ValueError(f"no kind of period is called {kind!r}")
-    return tuple(  # type: ignore[return-value]  # two of them
-        (datetime(one.year, one.month, one.day, tzinfo=ZoneInfo(zone)).astimezone(UTC) - _EPOCH)
-        // _US
-        for one in (first, after)
-    )
+    return _midnight_us(first, zone), _midnight_us(after, zone)
+
+
+def _midnight_us(day: date, zone: str) -> int:
+    """Return when a day begins in a time zone, in unix us."""
+    begins = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
+    return (begins.astimezone(UTC) - _EPOCH) // _US

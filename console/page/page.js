@@ -94,9 +94,9 @@ async function versions() {
   table("replicas", [
     ["replica", (row) => row.replica],
     ["role", (row) => row.role],
-    ["live", (row) => (row.live ? "yes" : "no"), "", (row) => (row.live ? "good" : "bad")],
+    ["live", (row) => (row.live === null ? "not known" : row.live ? "yes" : "no"), "", (row) => (row.live === null ? "" : row.live ? "good" : "bad")],
     ["version", (row) => String(row.version ?? "–"), "number", (row) => (row.current ? "" : "odd")],
-    ["said", (row) => ago(row.age_ms), "number"],
+    ["said", (row) => (row.age_ms === null ? "–" : ago(row.age_ms)), "number"],
     ["error", (row) => row.error ?? "", "wide", () => "bad"],
   ], status.replicas, "No replica has said that it runs.");
   table("history", [

@@ -30,4 +30,5 @@ def test_no_cache_keeps_an_answer() -> None:
     for answer in (json_answer(200, {}, {"ETag": '"1"'}), error_answer(401, "c", "m", {"A": "b"})):
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.content_type == "application/json"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert json_answer(200, {}, {"ETag": '"1"'}).headers["ETag"] == '"1"'
