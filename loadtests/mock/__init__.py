@@ -1,8 +1,8 @@
 """
 A vendor that is not there: the protocols of OpenAI, Anthropic, Gemini and Bedrock, with scripted behaviour and books of its own.
 
-`calls` reads what is asked, `behaviour` what a model name asks for, `plan` renders it to timed bytes, `vendor` speaks HTTP, `watching` looks at who asks,
-`session` talks, `books` counts, `server` starts it all.
+`calls` reads what is asked, `behaviour` what a model name asks for; `chat`, `messages`, `responses`, `gemini`, `converse` and `media` say it in their
+protocols, `plan` renders that to timed bytes, `vendor` speaks HTTP, `watching` looks at who asks, `session` talks, `books` counts, `server` starts it all.
 The upstream of the demo, of the integration tests and of the benchmarks.
 """
 

@@ -13,7 +13,7 @@ import msgspec
 from loadtests.mock import converse, gemini, media
 from loadtests.mock import plan as plans
 from loadtests.mock.behaviour import BadOption
-from loadtests.mock.plan import Asked
+from loadtests.mock.exchange import Asked
 
 
 class _StreamOptions(msgspec.Struct):

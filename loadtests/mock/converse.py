@@ -10,13 +10,14 @@ Protocol: Amazon's API reference for Converse and ConverseStream
 
 import string
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
 from loadtests.mock import words
 from loadtests.mock.behaviour import Behaviour
+from loadtests.mock.exchange import Said
 from loadtests.mock.frames import damaged, frame
 from loadtests.mock.messages import ARGUMENTS
 
@@ -41,14 +42,6 @@ _CALL_ID = "tooluse_9f2c1e7a4b6d4d0f8a35"
 # Amazon fills each event up to a length that does not tell how long its text is.
 _FILLER = string.ascii_lowercase + string.ascii_uppercase + string.digits
 _TEXT_AND_FILLER = 40
-
-
-class Said(NamedTuple):
-    """A frame, the output tokens that are out with it, and the pauses before it."""
-
-    payload: bytes
-    tokens: int
-    beat: int = 0
 
 
 def asked_at(url: bytes) -> tuple[str, str] | None:

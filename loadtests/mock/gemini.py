@@ -6,13 +6,14 @@ A call comes whole, in one chunk, as it does from the vendor; hidden reasoning i
 Protocol: https://ai.google.dev/api/generate-content
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
 from loadtests.mock import words
 from loadtests.mock.behaviour import Behaviour
+from loadtests.mock.exchange import Said
 from loadtests.mock.messages import ARGUMENTS
 
 # The model is a part of the vendor's paths; the verbs alone say what is asked.
@@ -31,14 +32,6 @@ _STATUSES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-
-
-class Said(NamedTuple):
-    """A chunk's payload, the output tokens that are out with it, and the pauses before it."""
-
-    payload: bytes
-    tokens: int
-    beat: int = 0
 
 
 def asked_at(url: bytes) -> tuple[str, str] | None:

@@ -16,6 +16,7 @@ import msgspec
 
 from loadtests.mock import words
 from loadtests.mock.behaviour import Behaviour
+from loadtests.mock.exchange import Asked, Said
 
 MODERATIONS = "/v1/moderations"
 IMAGES = "/v1/images/generations"
@@ -44,11 +45,11 @@ class Units(NamedTuple):
     audio_ms: int = 0
 
 
-class Said(NamedTuple):
-    """An answer: its type, its events (payload, tokens, beat), and what it used."""
+class Answer(NamedTuple):
+    """An answer: its type, what is said, and what it used."""
 
     content_type: str
-    events: list[tuple[bytes, int, int]]
+    events: list[Said]
     units: Units
 
 
@@ -81,7 +82,7 @@ def read_form(body: bytes) -> Form:
     return Form(fields, files)
 
 
-def said(asked: Any, behaviour: Behaviour, prompt: int, created: int) -> Said:
+def said(asked: Asked, behaviour: Behaviour, prompt: int, created: int) -> Answer:
     """Give the answer to a call at one of `PATHS`; `created` is unix seconds."""
     if asked.path == MODERATIONS:
         return _whole(_judgement(behaviour), 0, Units())
@@ -92,16 +93,16 @@ def said(asked: Any, behaviour: Behaviour, prompt: int, created: int) -> Said:
     return _images(asked, behaviour, prompt, created)
 
 
-def _whole(document: Any, tokens: int, units: Units) -> Said:
-    return Said("application/json", [(msgspec.json.encode(document), tokens, 0)], units)
+def _whole(document: Any, tokens: int, units: Units) -> Answer:
+    return Answer("application/json", [Said(msgspec.json.encode(document), tokens)], units)
 
 
-def _streamed(events: Iterator[dict[str, Any]], tokens: int, units: Units) -> Said:
+def _streamed(events: Iterator[dict[str, Any]], tokens: int, units: Units) -> Answer:
     found = [
-        (f"data: {json.dumps(event)}\n\n".encode(), tokens, beat)
+        Said(f"data: {json.dumps(event)}\n\n".encode(), tokens, beat)
         for beat, event in enumerate(events)
     ]
-    return Said("text/event-stream; charset=utf-8", found, units)
+    return Answer("text/event-stream; charset=utf-8", found, units)
 
 
 def _judgement(behaviour: Behaviour) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _judgement(behaviour: Behaviour) -> dict[str, Any]:
     }
 
 
-def _images(asked: Any, behaviour: Behaviour, prompt: int, created: int) -> Said:
+def _images(asked: Asked, behaviour: Behaviour, prompt: int, created: int) -> Answer:
     count = asked.inputs
     tokens = behaviour.tokens * count
     usage = {
@@ -163,15 +164,15 @@ def _images(asked: Any, behaviour: Behaviour, prompt: int, created: int) -> Said
     return _streamed(events(), tokens if reports else 0, units)
 
 
-def _speech(asked: Any, behaviour: Behaviour, prompt: int) -> Said:
+def _speech(asked: Asked, behaviour: Behaviour, prompt: int) -> Answer:
     units = Units(characters=asked.characters)
     sound = b"\x01\x02" * (asked.characters * BYTES_PER_CHARACTER // 2)
     if not asked.stream:
         # In pieces, as it is spoken.
         step = max(len(sound) // 8, 1)
         pieces = [sound[at : at + step] for at in range(0, len(sound), step)]
-        events = [(piece, 0, beat) for beat, piece in enumerate(pieces)]
-        return Said("audio/mpeg", events, units)
+        events = [Said(piece, 0, beat) for beat, piece in enumerate(pieces)]
+        return Answer("audio/mpeg", events, units)
     tokens = behaviour.tokens
 
     def spoken() -> Iterator[dict[str, Any]]:
@@ -184,7 +185,7 @@ def _speech(asked: Any, behaviour: Behaviour, prompt: int) -> Said:
     return _streamed(spoken(), tokens, units)
 
 
-def _transcript(asked: Any, behaviour: Behaviour, prompt: int) -> Said:
+def _transcript(asked: Asked, behaviour: Behaviour, prompt: int) -> Answer:
     text = words.say(behaviour.tokens)
     ms = behaviour.seconds * 1000
     units = Units(audio_ms=ms)
@@ -213,13 +214,13 @@ def _transcript(asked: Any, behaviour: Behaviour, prompt: int) -> Said:
 
         return _streamed(written(), tokens, units)
     if asked.format == "text":
-        return Said("text/plain; charset=utf-8", [(text.encode() + b"\n", 0, 0)], units)
+        return Answer("text/plain; charset=utf-8", [Said(text.encode() + b"\n", 0)], units)
     if asked.format in {"srt", "vtt"}:
         comma = "," if asked.format == "srt" else "."
         end = f"00:00:{behaviour.seconds:02d}{comma}000"
         cue = f"00:00:00{comma}000 --> {end}\n{text}\n\n"
         head = "1\n" if asked.format == "srt" else "WEBVTT\n\n"
-        return Said("text/plain; charset=utf-8", [((head + cue).encode(), 0, 0)], units)
+        return Answer("text/plain; charset=utf-8", [Said((head + cue).encode(), 0)], units)
     if asked.format == "verbose_json":
         document: dict[str, Any] = {
             "task": "transcribe",

@@ -7,12 +7,13 @@ Protocol: https://platform.claude.com/docs/en/api/messages
 """
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from loadtests.mock import words
 from loadtests.mock.behaviour import Behaviour
+from loadtests.mock.exchange import Said
 
 MESSAGES = "/v1/messages"
 COUNT = "/v1/messages/count_tokens"
@@ -29,14 +30,6 @@ _TYPES = {
     529: "overloaded_error",
 }
 ARGUMENTS = '{"city":"Reykjavik","days":3,"unit":"celsius","detail":"hourly"}'
-
-
-class Said(NamedTuple):
-    """An event's payload, the output tokens that are out with it, and the pauses before it."""
-
-    payload: bytes
-    tokens: int
-    beat: int = 0
 
 
 def is_spoken_at(path: str) -> bool:

@@ -2,25 +2,24 @@
 What goes onto the wire for a call: rendered once, written many times.
 
 A plan is a pure function of what was asked (`Asked`) and of a render time, so the vendor keeps plans in a table and a repeated call costs a lookup and a write.
-Three things happen in turn, each on its own: what is said (`_events`), what goes wrong with it (`_spoil`), how it is framed and paced (`_steps`).
+Three things happen in turn, each on its own: what is said (`_said`), what goes wrong with it (`_spoil`), how it is framed and paced (`_steps`).
 Every id in a plan is `PLACEHOLDER`; the vendor puts one of its own, as long, in its place.
 """
 
-import base64
 import math
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from loadtests.mock import converse, gemini, media, messages, responses, words
+from loadtests.mock import chat, converse, gemini, media, messages, responses
 from loadtests.mock.behaviour import Behaviour, read_behaviour
+from loadtests.mock.exchange import ID, Asked, Said
 
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
-EMBEDDINGS = "/v1/embeddings"
+CHAT = chat.CHAT
+COMPLETIONS = chat.COMPLETIONS
+EMBEDDINGS = chat.EMBEDDINGS
 MESSAGES = messages.MESSAGES
 COUNT = messages.COUNT
 RESPONSES = responses.RESPONSES
@@ -30,8 +29,6 @@ GENERATE_COUNT = gemini.COUNT
 CONVERSE = converse.CONVERSE
 CONVERSE_STREAM = converse.STREAM
 
-PLACEHOLDER = b"000000000000000000000000"
-_ID = PLACEHOLDER.decode()
 # One write carries at most so much, so that a burst of megabytes still feels backpressure.
 _WRITE_BYTES = 65536
 
@@ -53,47 +50,19 @@ _REASONS = {
     504: "Gateway Timeout",
     529: "Site Overloaded",
 }
-_ERROR_WORDS: dict[int, tuple[str, str | None, str]] = {
-    401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
-    403: ("permission_error", None, "You are not allowed to do this."),
-    404: ("invalid_request_error", "model_not_found", "The model does not exist."),
-    429: ("requests", "rate_limit_exceeded", "Rate limit reached for requests."),
-    500: ("server_error", None, "The server had an error while processing your request."),
-    503: ("server_error", None, "The engine is currently overloaded, please try again later."),
-    529: ("overloaded_error", None, "The service is overloaded."),
-}
-_ARGUMENTS = messages.ARGUMENTS
-_CALL_ID = f"call_{_ID}"
 _OPENAI_FIELDS = (
-    ("x-request-id", f"req_{_ID}"),
+    ("x-request-id", f"req_{ID}"),
     ("openai-processing-ms", "1"),
     ("x-ratelimit-limit-requests", "30000"),
     ("x-ratelimit-remaining-requests", "29999"),
 )
 _ANTHROPIC_FIELDS = (
-    ("request-id", f"req_{_ID}"),
+    ("request-id", f"req_{ID}"),
     ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000"),
     ("anthropic-ratelimit-requests-limit", "30000"),
     ("anthropic-ratelimit-requests-remaining", "29999"),
 )
 _GEMINI_FIELDS = (("server-timing", "gfet4t7; dur=1"), ("x-content-type-options", "nosniff"))
-
-
-class Asked(NamedTuple):
-    """What a call asks for, as far as it changes the answer: the key of the plan table."""
-
-    path: str
-    model: str
-    stream: bool = False
-    include_usage: bool = False
-    cap: int | None = None
-    body_bytes: int = 0
-    inputs: int = 1
-    base64: bool = False
-    dimensions: int | None = None
-    format: str = ""
-    characters: int = 0
-    partial: int = 0
 
 
 class Step(NamedTuple):
@@ -128,14 +97,6 @@ class Plan:
     units: media.Units | None = None
 
 
-class _Event(NamedTuple):
-    """A piece of body; `beat` counts the pauses before it."""
-
-    payload: bytes
-    tokens: int
-    beat: int = 0
-
-
 class _Body(NamedTuple):
     """
     A body as it will be framed.
@@ -143,7 +104,7 @@ class _Body(NamedTuple):
     `length` is what its head claims, `complete` says whether its end comes.
     """
 
-    events: list[_Event]
+    events: list[Said]
     length: int
     complete: bool
     end: str
@@ -163,21 +124,17 @@ def _plan(asked: Asked, behaviour: Behaviour, created: int) -> Plan:
     prompt = behaviour.prompt
     if prompt is None:
         prompt = math.ceil(asked.body_bytes / 4)
-    medium: media.Said | None = None
+    medium: media.Answer | None = None
     if asked.path in media.PATHS:
         medium = media.said(asked, behaviour, prompt, created)
     if behaviour.status is not None:
         payload = error_body(behaviour.status, path=asked.path)
-        body = _Body([_Event(payload, 0)], len(payload), True, "keep", "refused")
+        body = _Body([Said(payload, 0)], len(payload), True, "keep", "refused")
         prompt = 0
         stream = False
     else:
         stream = asked.stream and asked.path not in {EMBEDDINGS, COUNT, GENERATE_COUNT}
-        said = (
-            _events(asked, behaviour, prompt, created)
-            if medium is None
-            else [_Event(*one) for one in medium.events]
-        )
+        said = _said(asked, behaviour, prompt, created) if medium is None else medium.events
         body = _spoil(said, behaviour, asked.path, stream=stream)
     content_type = "" if medium is None or behaviour.status is not None else medium.content_type
     steps = tuple(_steps(body, behaviour, asked.path, stream=stream, content_type=content_type))
@@ -219,201 +176,43 @@ def _closes(behaviour: Behaviour, stream: bool) -> bool:
 # What is said
 
 
-def _usage(behaviour: Behaviour, prompt: int, visible: int) -> dict[str, Any]:
-    completion = visible + behaviour.reasoning
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {
-            "cached_tokens": min(behaviour.cached, prompt),
-            "cache_write_tokens": min(behaviour.cache_write, prompt),
-            "audio_tokens": min(behaviour.audio_in, prompt),
-        },
-        "completion_tokens_details": {
-            "reasoning_tokens": behaviour.reasoning,
-            "audio_tokens": behaviour.audio_out,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    }
-
-
-def _visible(asked: Asked, behaviour: Behaviour) -> tuple[int, str]:
-    """Say how many visible tokens there will be under the caller's cap, and why they end."""
+def _visible(asked: Asked, behaviour: Behaviour) -> tuple[int, bool]:
+    """Say how many visible tokens there will be, and whether the caller's cap ends them."""
     if asked.cap is None:
-        return behaviour.tokens, "stop"
+        return behaviour.tokens, False
     room = max(0, asked.cap - behaviour.reasoning)
-    if behaviour.tokens <= room:
-        return behaviour.tokens, "stop"
-    return room, "length"
+    return min(behaviour.tokens, room), behaviour.tokens > room
 
 
-def _events(asked: Asked, behaviour: Behaviour, prompt: int, created: int) -> list[_Event]:
+def _said(asked: Asked, behaviour: Behaviour, prompt: int, created: int) -> list[Said]:
     if asked.path == EMBEDDINGS:
-        return [_Event(_embeddings(asked, behaviour, prompt), 0)]
+        return [Said(msgspec.json.encode(chat.embeddings(asked, behaviour, prompt)), 0)]
     if asked.path == COUNT:
-        return [_Event(msgspec.json.encode({"input_tokens": prompt}), 0)]
+        return [Said(msgspec.json.encode({"input_tokens": prompt}), 0)]
     if asked.path == GENERATE_COUNT:
-        return [_Event(msgspec.json.encode({"totalTokens": prompt}), 0)]
-    visible, finish = _visible(asked, behaviour)
+        return [Said(msgspec.json.encode({"totalTokens": prompt}), 0)]
+    visible, capped = _visible(asked, behaviour)
     if asked.path == MESSAGES:
-        capped = finish == "length"
         if asked.stream:
-            said = messages.events(behaviour, _ID, prompt, visible, capped=capped)
-            return [_Event(*one) for one in said]
-        whole = messages.message(behaviour, _ID, prompt, visible, capped=capped)
-        return [_Event(msgspec.json.encode(whole), visible + behaviour.reasoning)]
-    if gemini.is_spoken_at(asked.path):
-        capped = finish == "length"
+            return messages.events(behaviour, ID, prompt, visible, capped=capped)
+        document = messages.message(behaviour, ID, prompt, visible, capped=capped)
+    elif gemini.is_spoken_at(asked.path):
         if asked.stream:
-            pieces = gemini.chunks(behaviour, _ID, prompt, visible, capped=capped)
-            return [_Event(*one) for one in pieces]
-        told = gemini.answer(behaviour, _ID, prompt, visible, capped=capped)
-        return [_Event(msgspec.json.encode(told), visible + behaviour.reasoning)]
-    if converse.is_spoken_at(asked.path):
-        capped = finish == "length"
+            return gemini.chunks(behaviour, ID, prompt, visible, capped=capped)
+        document = gemini.answer(behaviour, ID, prompt, visible, capped=capped)
+    elif converse.is_spoken_at(asked.path):
         if asked.stream:
-            framed = converse.events(behaviour, prompt, visible, capped=capped)
-            return [_Event(*one) for one in framed]
-        told = converse.answer(behaviour, prompt, visible, capped=capped)
-        return [_Event(msgspec.json.encode(told), visible + behaviour.reasoning)]
-    if asked.path == RESPONSES:
-        capped = finish == "length"
-        ask = (behaviour, _ID, created, prompt, visible)
+            return converse.events(behaviour, prompt, visible, capped=capped)
+        document = converse.answer(behaviour, prompt, visible, capped=capped)
+    elif asked.path == RESPONSES:
         if asked.stream:
-            return [_Event(*one) for one in responses.events(*ask, capped=capped)]
-        whole = responses.response(*ask, capped=capped)
-        return [_Event(msgspec.json.encode(whole), visible + behaviour.reasoning)]
-    if asked.stream:
-        return _streamed(asked, behaviour, prompt, created, (visible, finish))
-    document = _completion(asked, behaviour, created, visible, finish)
-    if behaviour.usage != "off":
-        document["usage"] = _usage(behaviour, prompt, visible)
-    return [_Event(msgspec.json.encode(document), visible + behaviour.reasoning)]
-
-
-def _completion(
-    asked: Asked, behaviour: Behaviour, created: int, visible: int, finish: str
-) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "id": f"chatcmpl-{_ID}" if asked.path == CHAT else f"cmpl-{_ID}",
-        "object": "chat.completion" if asked.path == CHAT else "text_completion",
-        "created": created,
-        "model": behaviour.name,
-    }
-    if asked.path == COMPLETIONS:
-        choice: dict[str, Any] = {
-            "text": words.say(visible),
-            "index": 0,
-            "logprobs": None,
-            "finish_reason": finish,
-        }
+            return responses.events(behaviour, ID, created, prompt, visible, capped=capped)
+        document = responses.response(behaviour, ID, created, prompt, visible, capped=capped)
     else:
-        message: dict[str, Any] = {
-            "role": "assistant",
-            "content": words.say(visible),
-            "refusal": None,
-            "annotations": [],
-        }
-        if behaviour.tools:
-            call = {"name": "get_weather", "arguments": _ARGUMENTS}
-            message["content"] = None
-            message["tool_calls"] = [{"id": _CALL_ID, "type": "function", "function": call}]
-            finish = "tool_calls"
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-    document["choices"] = [choice]
-    document["service_tier"] = "default"
-    document["system_fingerprint"] = "fp_5e1f00d5"
-    return document
-
-
-def _streamed(
-    asked: Asked, behaviour: Behaviour, prompt: int, created: int, ending: tuple[int, str]
-) -> list[_Event]:
-    visible, finish = ending
-    line_end = "\r\n" if behaviour.crlf else "\n"
-    chat = asked.path == CHAT
-    with_usage = behaviour.usage == "always" or (behaviour.usage == "on" and asked.include_usage)
-    frame: dict[str, Any] = {
-        "id": f"chatcmpl-{_ID}" if chat else f"cmpl-{_ID}",
-        "object": "chat.completion.chunk" if chat else "text_completion",
-        "created": created,
-        "model": behaviour.name,
-        "service_tier": "default",
-        "system_fingerprint": "fp_5e1f00d5",
-    }
-
-    def event(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
-        document = frame | {"choices": choices}
-        if usage is not None or asked.include_usage:
-            document["usage"] = usage
-        return _sse(msgspec.json.encode(document), line_end)
-
-    def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        if chat:
-            return event([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}])
-        text = delta.get("content", "")
-        return event([{"text": text, "index": 0, "logprobs": None, "finish_reason": finish}])
-
-    hidden = behaviour.reasoning
-    events: list[_Event] = []
-    if behaviour.tools and chat:
-        finish = "tool_calls"
-        function = {"name": "get_weather", "arguments": ""}
-        call = {"index": 0, "id": _CALL_ID, "type": "function", "function": function}
-        opening = {"role": "assistant", "content": None, "tool_calls": [call]}
-        events.append(_Event(chunk(opening), hidden))
-        parts = max(1, min(visible, len(_ARGUMENTS)))
-        edges = [len(_ARGUMENTS) * at // parts for at in range(parts + 1)]
-        for at in range(parts):
-            piece = {"arguments": _ARGUMENTS[edges[at] : edges[at + 1]]}
-            delta = {"tool_calls": [{"index": 0, "function": piece}]}
-            events.append(_Event(chunk(delta), hidden + visible * (at + 1) // parts, at))
-    else:
-        if chat:
-            opening = {"role": "assistant", "content": "", "refusal": None}
-            events.append(_Event(chunk(opening), hidden))
-        filler = "." * behaviour.pad
-        ready: dict[str, bytes] = {}  # as many as there are words, however long the stream
-        for at in range(visible):
-            word = words.token(at)
-            payload = ready.get(word)
-            if payload is None:
-                payload = ready[word] = chunk({"content": word + filler})
-            events.append(_Event(payload, hidden + at + 1, at))
-    last = events[-1].beat if events else 0
-    events.append(_Event(chunk({}, finish), hidden + visible, last))
-    if with_usage:
-        usage = event([], _usage(behaviour, prompt, visible))
-        events.append(_Event(usage, hidden + visible, last))
-    if behaviour.done == "on":
-        events.append(_Event(_sse(b"[DONE]", line_end), hidden + visible, last))
-    return events
-
-
-def _sse(payload: bytes, line_end: str) -> bytes:
-    return b"data: " + payload + line_end.encode() * 2
-
-
-def _embeddings(asked: Asked, behaviour: Behaviour, prompt: int) -> bytes:
-    size = asked.dimensions or behaviour.dim
-    data = []
-    for at in range(asked.inputs):
-        # A point on the unit sphere, another one for each input; no meaning is in it.
-        raw = [math.sin((at + 1) * (place + 1)) for place in range(size)]
-        norm = math.sqrt(sum(number * number for number in raw)) or 1.0
-        packed = struct.pack(f"<{size}f", *(number / norm for number in raw))
-        vector: Any = (
-            base64.b64encode(packed).decode()
-            if asked.base64
-            else list(struct.unpack(f"<{size}f", packed))
-        )
-        data.append({"object": "embedding", "index": at, "embedding": vector})
-    document: dict[str, Any] = {"object": "list", "data": data, "model": behaviour.name}
-    if behaviour.usage != "off":
-        document["usage"] = {"prompt_tokens": prompt, "total_tokens": prompt}
-    return msgspec.json.encode(document)
+        if asked.stream:
+            return chat.events(asked, behaviour, prompt, created, visible, capped=capped)
+        document = chat.answer(asked, behaviour, prompt, created, visible, capped=capped)
+    return [Said(msgspec.json.encode(document), visible + behaviour.reasoning)]
 
 
 def error_body(
@@ -426,12 +225,12 @@ def error_body(
     path: str = CHAT,
 ) -> bytes:
     """Render the error envelope of the protocol that a path is of; words and type default to what that status says there."""
-    usual_kind, usual_code, usual_words = _ERROR_WORDS.get(
+    usual_kind, usual_code, usual_words = chat.ERROR_WORDS.get(
         status,
         ("server_error" if status >= 500 else "invalid_request_error", None, "It went wrong."),
     )
     if messages.is_spoken_at(path):
-        return msgspec.json.encode(messages.error(status, message or usual_words, _ID))
+        return msgspec.json.encode(messages.error(status, message or usual_words, ID))
     if gemini.is_spoken_at(path):
         return msgspec.json.encode(gemini.error(status, message or usual_words))
     if converse.is_spoken_at(path):
@@ -451,14 +250,14 @@ def error_body(
 # What goes wrong with it
 
 
-def _spoil(events: list[_Event], behaviour: Behaviour, path: str, *, stream: bool) -> _Body:
+def _spoil(events: list[Said], behaviour: Behaviour, path: str, *, stream: bool) -> _Body:
     line_end = "\r\n" if behaviour.crlf else "\n"
     length = sum(len(event.payload) for event in events)
 
-    def broken(kept: list[_Event], end: str, outcome: str) -> _Body:
+    def broken(kept: list[Said], end: str, outcome: str) -> _Body:
         return _Body(kept, length, False, end, outcome)
 
-    def whole(said: list[_Event], outcome: str) -> _Body:
+    def whole(said: list[Said], outcome: str) -> _Body:
         return _Body(said, sum(len(event.payload) for event in said), True, "keep", outcome)
 
     if behaviour.hang is not None:
@@ -472,44 +271,44 @@ def _spoil(events: list[_Event], behaviour: Behaviour, path: str, *, stream: boo
         payload = b"<html>oh no</html>"
         if stream:
             framed = path == CONVERSE_STREAM
-            payload = converse.nonsense() if framed else _sse(b'{"id": oh no', line_end)
-        return whole([_Event(payload, 0)], "garbage")
+            payload = converse.nonsense() if framed else chat.sse(b'{"id": oh no', line_end)
+        return whole([Said(payload, 0)], "garbage")
     if behaviour.garbage is not None:
         kept = _half(events, stream) if behaviour.garbage == "chunk" else []
         return broken(kept, "close", "garbage")
     if behaviour.error is None:
         return whole(events, "ok")
     if not stream:
-        return whole([_Event(error_body(500, path=path), 0)], "stream_error")
+        return whole([Said(error_body(500, path=path), 0)], "stream_error")
     before = _half(events, stream) if behaviour.error == "mid" else []
-    last = before[-1] if before else _Event(b"", 0)
+    last = before[-1] if before else Said(b"", 0)
     payload = error_body(500, path=path)
     if messages.is_spoken_at(path) or path == RESPONSES:
         payload = messages.sse("error", msgspec.Raw(payload), line_end)
     elif path == CONVERSE_STREAM:
-        payload = converse.exception(500, _ERROR_WORDS[500][2])
+        payload = converse.exception(500, chat.ERROR_WORDS[500][2])
     else:
-        payload = _sse(payload, line_end)
-    said = _Event(payload, last.tokens, last.beat)
+        payload = chat.sse(payload, line_end)
+    said = Said(payload, last.tokens, last.beat)
     return whole([*before, said], "stream_error")
 
 
-def _half(events: list[_Event], stream: bool) -> list[_Event]:
+def _half(events: list[Said], stream: bool) -> list[Said]:
     if stream:
         return events[: max(1, len(events) // 2)]
     return _first_bytes(events, len(events[0].payload) // 2)
 
 
-def _first_bytes(events: list[_Event], size: int) -> list[_Event]:
+def _first_bytes(events: list[Said], size: int) -> list[Said]:
     """Keep the first `size` bytes of body; a token counts once all of its event is out."""
-    kept: list[_Event] = []
+    kept: list[Said] = []
     tokens = 0
     for event in events:
         if size <= 0:
             break
         if len(event.payload) <= size:
             tokens = event.tokens
-        kept.append(_Event(event.payload[:size], tokens, event.beat))
+        kept.append(Said(event.payload[:size], tokens, event.beat))
         size -= len(event.payload)
     return kept
 
@@ -553,7 +352,7 @@ def _fields(path: str, status: int) -> tuple[tuple[str, str], ...]:
     if messages.is_spoken_at(path):
         return _ANTHROPIC_FIELDS
     if converse.is_spoken_at(path):
-        return converse.fields(status, _ID)
+        return converse.fields(status, ID)
     return _GEMINI_FIELDS if gemini.is_spoken_at(path) else _OPENAI_FIELDS
 
 
@@ -586,7 +385,7 @@ def _answer_head(
     )
 
 
-def reports_tokens(medium: media.Said) -> bool:
+def reports_tokens(medium: media.Answer) -> bool:
     """Say whether an answer speaks of tokens; what does not is not billed by them."""
     return any(b'"input_tokens"' in payload for payload, _, _ in medium.events)
 

@@ -6,23 +6,16 @@ Protocol: OpenAI's API reference for responses; every key of a response is there
 """
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from loadtests.mock import words
 from loadtests.mock.behaviour import Behaviour
+from loadtests.mock.exchange import Said
 from loadtests.mock.messages import ARGUMENTS
 
 RESPONSES = "/v1/responses"
-
-
-class Said(NamedTuple):
-    """An event's payload, the output tokens that are out with it, and the pauses before it."""
-
-    payload: bytes
-    tokens: int
-    beat: int = 0
 
 
 def usage(behaviour: Behaviour, prompt: int, output: int) -> dict[str, Any]:

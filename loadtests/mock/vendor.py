@@ -26,7 +26,8 @@ from loadtests.mock.behaviour import BadOption
 from loadtests.mock.books import Books, Served
 from loadtests.mock.cabinet import Cabinet
 from loadtests.mock.calls import reader_of, refusal_of
-from loadtests.mock.plan import Asked, Plan
+from loadtests.mock.exchange import PLACEHOLDER, Asked
+from loadtests.mock.plan import Plan
 
 _PLANS_KEPT = 512
 _MODELS = ("sim", "sim-mini", "sim-embedding")
@@ -313,7 +314,7 @@ class Connection(asyncio.Protocol):
             self._tokens = tokens
             self._written += len(wire)
             if self._id is not None:
-                wire = wire.replace(plans.PLACEHOLDER, self._id)
+                wire = wire.replace(PLACEHOLDER, self._id)
             self._transport.write(wire)
             if plan.breathe and self._next_step < len(steps):
                 self._timer = self._loop.call_soon(self._advance)

@@ -32,6 +32,7 @@ UNMIRRORED = {
         f"config/{name}.py": "sections without behaviour, held by test_schema.py, test_section.py and the tests of clashes"
         for name in ("processes", "routes", "tenants", "trials")
     },
+    "loadtests/mock/exchange.py": "records without behaviour",
     "proxy/__main__.py": "the command line, tested whole in tests/integration/test_up.py",
     "proxy/options.py": "a record without behaviour",
     "proxy/relay.py": "one attempt, told as a part of its exchange in test_exchange.py, test_survival.py and test_leaving.py",
