@@ -32,7 +32,7 @@ from console.operating import (
     version,
 )
 from console.parser import Parser, unreadable
-from store.places import CHECKOUT
+from store.places import CHECKOUT, CONFIG_NAME
 
 if TYPE_CHECKING:
     from config.loader import Problem
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run", "section_in", "text_of"]
 
-CONFIG_NAME = "penstock.yaml"
 KINDS = ("provider", "model", "route", "experiment", "organization", "team")
 _WITHIN = {"team": ("organizations", "", "teams", "")}
 _FROM = re.compile(r"# version: ([1-9][0-9]{0,14})")

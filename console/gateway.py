@@ -20,11 +20,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from console.parser import unreadable
-from store.places import CHECKOUT
+from console.settings import Settings, Unreadable, usual_file
+from store.places import CONFIG_NAME
 
 __all__ = ["Gateway", "Misuse", "No", "Unreachable", "add_options", "gateway"]
 
-CONFIG_NAME = "penstock.yaml"
 DEFAULT_LISTEN = "127.0.0.1:8081"
 ANSWER_WITHIN_S = 30.0
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -154,34 +154,15 @@ def gateway(
             raise Misuse(unreadable(options.token_file, error)) from error
     listen = DEFAULT_LISTEN
     if not url or not token or options.config is not None:
-        config = options.config
-        if config is None:
-            candidates = (here / CONFIG_NAME, CHECKOUT / CONFIG_NAME)
-            config = next((path for path in candidates if path.exists()), None)
+        config = options.config or usual_file(here)
         if config is not None:
-            found_listen, found_token = _admin_of(config, environ)
-            listen, token = found_listen or listen, token or found_token
+            try:
+                settings = Settings(config, environ)
+            except Unreadable as error:
+                raise Misuse(str(error)) from error
+            listen = settings.get("admin", "listen") or listen
+            token = token or settings.get("admin", "token") or ""
     return Gateway(url or _url(listen), token or None, by)
-
-
-def _admin_of(config: Path, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return `admin.listen` and `admin.token` of a file, empty where they are not said."""
-    # Only now: to read YAML takes longer than all the rest.
-    from config import document  # noqa: PLC0415
-
-    try:
-        root, flaws = document.compose(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misuse(unreadable(config, error)) from error
-    if root is None:
-        raise Misuse(f"cannot read {config}: line {flaws[0].line}: {flaws[0].message}")
-    document.expand(root, environ)
-    found = []
-    for name in ("listen", "token"):
-        node = root.get("admin", name)
-        # What refers to a variable that is not set here is as if it were not said
-        found.append("" if node is None or node.unset or node.value is None else str(node.value))
-    return found[0], found[1]
 
 
 def _url(listen: str) -> str:

@@ -12,13 +12,11 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from console.parser import unreadable
-from store.places import CHECKOUT, places
+from console.settings import Settings, Unreadable, usual_file
+from store.places import CONFIG_NAME, places
 from store.sql import ledger_path
 
 __all__ = ["Nowhere", "add_ledger_option", "add_redis_option", "ledger_file", "redis_url"]
-
-CONFIG_NAME = "penstock.yaml"
 
 
 class Nowhere(Exception):
@@ -67,23 +65,14 @@ def _setting(
     if config is None:
         if environ.get(variable):
             return environ[variable]
-        candidates = (here / CONFIG_NAME, CHECKOUT / CONFIG_NAME)
-        config = next((path for path in candidates if path.exists()), None)
+        config = usual_file(here)
         if config is None:
             return None
-    # Only now: to read YAML takes longer than all the rest.
-    from config import document  # noqa: PLC0415
-
     try:
-        root, flaws = document.compose(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Nowhere(unreadable(config, error)) from error
-    if root is None:
-        raise Nowhere(f"cannot read {config}: line {flaws[0].line}: {flaws[0].message}")
-    wrong = {id(node): message for node, message, _ in document.expand(root, environ)}
-    node = root.get("store", name)
-    if node is None or node.value is None:
-        return None
-    if id(node) in wrong:
-        raise Nowhere(f"{config}: store.{name}: {wrong[id(node)]}")
-    return str(node.value)
+        settings = Settings(config, environ)
+    except Unreadable as error:
+        raise Nowhere(str(error)) from error
+    why = settings.why_unset("store", name)
+    if why is not None:
+        raise Nowhere(f"{config}: store.{name}: {why}")
+    return settings.get("store", name)

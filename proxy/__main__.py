@@ -20,9 +20,7 @@ from proxy.supervisor import StartFailed, Supervisor
 from proxy.terminal import Terminal, standard_error
 from store.embedded import StoreFailed
 from store.parent import end_with_parent
-from store.places import CHECKOUT, places
-
-CONFIG_NAME = "penstock.yaml"
+from store.places import CHECKOUT, CONFIG_NAME, places
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

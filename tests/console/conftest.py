@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from config import live
 from config.keys import VARIABLE, KeySecrets
 from config.loader import load_text
-from console import gateway, shapes, whereabouts
+from console import settings, shapes
 from console.admin import Door, make_app, routes
 from governance.drain import LedgerWriter
 from governance.ledger import Entry, encode
@@ -258,8 +258,7 @@ def config_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand in an empty folder, with an empty `var/`, and with nothing in the environment."""
-    monkeypatch.setattr(whereabouts, "CHECKOUT", tmp_path / "checkout")
-    monkeypatch.setattr(gateway, "CHECKOUT", tmp_path / "checkout")
+    monkeypatch.setattr(settings, "CHECKOUT", tmp_path / "checkout")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     monkeypatch.setenv("PENSTOCK_VAR", str(tmp_path / "var"))

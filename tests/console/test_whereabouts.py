@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from console import whereabouts
+from console import settings
 from console.whereabouts import Nowhere, ledger_file, redis_url
 from store.places import CHECKOUT
 from store.sql import BadLedgerUrl
@@ -15,7 +15,7 @@ ENVIRON = {"PENSTOCK_VAR": "/v", "SECRET": "s"}
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand where no configuration is, neither here nor in the checkout."""
-    monkeypatch.setattr(whereabouts, "CHECKOUT", tmp_path / "checkout")
+    monkeypatch.setattr(settings, "CHECKOUT", tmp_path / "checkout")
     return tmp_path
 
 
