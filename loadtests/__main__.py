@@ -159,6 +159,8 @@ def tell(run: dict[str, Any], folder: Path) -> None:
     for base, figures in run["by_base"].items():
         for kind, count in figures["errors"].items():
             print(f"{base}: {count} x {kind}: {figures['details'].get(kind, '')}")
+    if cut := run["total"]["unfinished"]:
+        print(f"{cut} calls were still open at the end and count neither way; --drain gives time")
     for words in run["warnings"]:
         print(f"warning: {words}")
     print(f"report: {folder / document.REPORT}")

@@ -159,11 +159,14 @@ def judge(
     if errors > limits.errors:
         kinds = sorted({record.outcome for record in counting if not record.fine})
         return replace(made, word=BROKE, why=f"{errors:.1%} errors ({', '.join(kinds)})")
-    if p99 - direct_p99_ms > limits.added_p99_ms:
-        if warnings:
-            return replace(made, word=GENERATOR, why=GENERATOR)
-        return replace(made, word=BROKE, why=f"p99 {p99 - direct_p99_ms:.0f} ms above direct calls")
-    return made
+    why = ""
+    if (hung := 1 - len(counting) / len(records)) > limits.errors:
+        why = f"{hung:.1%} of the calls did not end"
+    elif p99 - direct_p99_ms > limits.added_p99_ms:
+        why = f"p99 {p99 - direct_p99_ms:.0f} ms above direct calls"
+    if not why:
+        return made
+    return replace(made, word=GENERATOR if warnings else BROKE, why=GENERATOR if warnings else why)
 
 
 def blame(probe: Probe, cores: int, worker_cores: float = 1.0) -> Probe:

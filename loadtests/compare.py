@@ -26,6 +26,7 @@ COLUMNS = (
     ("name", "base"),
     ("calls", "calls"),
     ("errors", "errors %"),
+    ("unfinished", "unfinished"),
     ("rate", "begun/s"),
     ("goodput", "goodput/s"),
     ("ttft50", "TTFT p50 ms"),
@@ -165,6 +166,7 @@ def rows(comparison: Comparison, gathered: runner.Gathered) -> list[dict[str, An
             "name": base["name"],
             "calls": figures["calls"],
             "errors": round(100 * figures["error_share"], 2),
+            "unfinished": figures["unfinished"],
             "rate": figures["rate"],
             "goodput": figures["goodput"],
         }

@@ -226,15 +226,11 @@ PHASE_COLUMNS = (
 def phase_rows(
     records: Sequence[Record], duration_s: float, objectives: dict[str, float]
 ) -> list[dict[str, Any]]:
-    """Give the table of an overload: what was offered, served and shed in each phase, and how fast."""
+    """Give the table of an overload: what was offered, served and shed in each phase, and how fast; a call without an end is an error."""
     begin = min((record.at_s for record in records), default=0.0)
     rows = []
     for phase in phases(duration_s):
-        own = [
-            record
-            for record in records
-            if record.counts and phase.begin_s <= record.at_s - begin < phase.end_s
-        ]
+        own = [record for record in records if phase.begin_s <= record.at_s - begin < phase.end_s]
         shed = [record for record in own if is_shed(record)]
         failed = [record for record in own if not record.fine and not is_shed(record)]
         seconds = phase.end_s - phase.begin_s
@@ -265,7 +261,7 @@ def recovery_s(
     """Give the seconds from the end of the overload to the last call that began after it and was not good, `None` without calls."""
     begin = min((record.at_s for record in records), default=0.0)
     end = phases(duration_s)[1].end_s
-    after = [one for one in records if one.counts and one.at_s - begin >= end]
+    after = [one for one in records if one.at_s - begin >= end]
     if not after:
         return None
     bad = [one.at_s - begin - end for one in after if not meets(one, objectives)]

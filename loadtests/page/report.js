@@ -207,6 +207,8 @@ What is worse is told by a sign and words as well as by colour; tables that are 
     table(report, title, ["", "calls", "errors %", "begun/s", "completed/s", "goodput/s", "tokens/s", "TTFT p50", "p95", "p99", "ITL p50", "p99", "ICL p99", "TPOT p50", "E2E p50", "p95", "p99", "tok/s/user"], rows);
   }
   figuresTable("By scenario (milliseconds)", "by_scenario");
+  runs.filter((run) => run.total.unfinished).forEach((run) =>
+    make("p", report, `${plain(run.total.unfinished)} calls were still open at the end; they are in none of these figures.`, "note"));
   if (runs.some((run) => Object.keys(run.by_tenant).length > 1)) {
     figuresTable("By tenant", "by_tenant");
     make("p", report, "Jain's fairness index over the tenants' share of good calls: " + runs.map((run) => plain(run.fairness, 3)).join(", ") + " (1 is equal).", "note");

@@ -103,6 +103,13 @@ def test_a_rate_holds_while_errors_and_added_latency_are_within():
     assert judged([]).word == BROKE
 
 
+def test_calls_that_do_not_end_break_a_rate():
+    """However fast the others were; what the generator could not begin in time is its own."""
+    hung = records(90) + records(10, None, "unfinished")
+    assert (judged(hung).word, judged(hung).why) == (BROKE, "10.0% of the calls did not end")
+    assert judged(hung, ["late"]).word == GENERATOR
+
+
 def test_latency_of_a_generator_that_was_late_is_its_own():
     """Errors are not."""
     assert judged(records(e2e=20.0), ["late"]).word == GENERATOR

@@ -159,6 +159,9 @@ def test_phases_say_what_was_served_and_what_was_shed_and_how_fast():
     assert (during["ok50"], during["shed99"]) == (100, 1)
     assert after["shed"] == pytest.approx(12.5)
     assert after["failed"] == 0
+    hung = [*overloaded(), *(Record("p", "c", "t", 9.5, 0.0, "unfinished") for _ in range(8))]
+    assert phase_rows(hung, 10, OBJECTIVES)[2]["failed"] == 50, "what hangs is an error"
+    assert recovery_s(hung, 10, OBJECTIVES) == 3.5
 
 
 def test_recovery_is_the_last_bad_call_after_the_overload():
