@@ -5,8 +5,10 @@ A form is scanned once for its boundaries (one search per part, however large a 
 fields that matter are read, and nothing is decoded or copied. The model's name is replaced between the pieces of the
 body as the caller sent it: `Spliced` is those pieces, which the connection writes one after another.
 
-RFC 7578, RFC 2046 section 5.1.1. A body is refused when two parsers could read a field that matters differently: one that
-is given twice, or whose header has its name twice.
+RFC 7578, RFC 2046 section 5.1.1. A body is refused when two parsers could read it differently, or a vendor might serve
+another model than the one that was admitted: a boundary that is said twice, or stands where no part begins; a part whose
+head has a folded or a bare line, two dispositions, two names, or a name in RFC 2231's way; a field that matters and is
+given twice, or as a file.
 """
 
 import re
@@ -23,8 +25,14 @@ MOST_HEAD: Final = 8 * 1024
 MOST_FIELD: Final = 256 * 1024
 
 _BOUNDARY = re.compile(r';[ \t]*boundary=(?:"([^"\\]{1,70})"|([^ \t;"]{1,70}))', re.IGNORECASE)
-_NAME = re.compile(rb';[ \t]*name=(?:"([^"]*)"|([^ \t;"\r\n]+))', re.IGNORECASE)
-_FILE = re.compile(rb";[ \t]*filename\*?=", re.IGNORECASE)
+# However it is spelled, it is said once.
+_BOUNDARIES = re.compile(r"boundary[ \t]*(?:\*[0-9*]*)?[ \t]*=", re.IGNORECASE)
+# A parameter of a part's disposition. A backslash before a quote may escape it or not: parsers differ.
+_PARAMETER = re.compile(
+    rb';[ \t]*([^\s;="]+)=(?:"((?:[^"\\]|\\(?!"))*)"|([^\s;"]*))[ \t]*', re.IGNORECASE
+)
+# What may end a line, or go on with the one before.
+_BROKEN_LINE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\n[ \t]|\0")
 
 
 class Part(NamedTuple):
@@ -51,8 +59,12 @@ class Form:
         wanted = frozenset(names)
         found: dict[str, str] = {}
         for part in self.parts:
-            if part.name not in wanted or part.is_file:
+            if part.name not in wanted:
                 continue
+            if part.is_file:
+                raise BadField(
+                    part.name, f"{part.name} is sent as a file; send it as a plain field"
+                )
             if part.name in found:
                 raise BadField(
                     part.name, f"{part.name} is given more than once; keep one", "duplicate"
@@ -108,8 +120,8 @@ def is_form(content_type: str) -> bool:
 def scan(body: bytes, content_type: str) -> Form:
     """Find the fields of a form. Raises `BadField`."""
     said = _BOUNDARY.search(content_type)
-    if said is None:
-        raise _broken("its content-type names no boundary")
+    if said is None or len(_BOUNDARIES.findall(content_type)) > 1:
+        raise _broken("its content-type does not name one boundary")
     try:
         boundary = (said[1] or said[2]).encode("ascii")
     except UnicodeEncodeError:
@@ -124,6 +136,8 @@ def scan(body: bytes, content_type: str) -> Form:
         if body.startswith(b"--", at):
             if body[at + 2 :].strip():
                 raise _broken("something stands behind its last boundary")
+            if body.count(delimiter) > len(parts) + 1:
+                raise _broken("its boundary stands within a part")
             return Form(body, boundary, parts)
         line_end = body.find(b"\r\n", at, at + 1024)
         if line_end < 0 or body[at:line_end].strip(b" \t"):
@@ -177,17 +191,33 @@ def flag(texts: Mapping[str, str], name: str) -> bool:
 
 
 def _part(head: bytes, start: int, end: int) -> Part:
-    for line in head.split(b"\r\n"):
-        key, _, value = line.partition(b":")
-        if key.strip().lower() != b"content-disposition":
-            continue
-        names = _NAME.findall(value)
-        if len(names) != 1:
-            raise _broken("a part has no name, or more than one")
-        name = (names[0][0] or names[0][1]).decode("utf-8", "replace")
-        # Some clients write a list as `image[]`.
-        return Part(name.removesuffix("[]"), start, end, _FILE.search(value) is not None)
-    raise _broken("a part has no content-disposition")
+    if _BROKEN_LINE.search(head):
+        raise _broken("the head of a part has a line that is folded, or ends without CR LF")
+    said = [
+        value
+        for key, _, value in (line.partition(b":") for line in head.split(b"\r\n"))
+        if key.strip().lower() == b"content-disposition"
+    ]
+    if len(said) != 1:
+        raise _broken("a part has no content-disposition, or more than one")
+    value = said[0].rstrip(b"; \t")
+    names: list[bytes] = []
+    is_file = False
+    at = value.find(b";")
+    while 0 <= at < len(value):
+        parameter = _PARAMETER.match(value, at)
+        if parameter is None:
+            raise _broken("a part's content-disposition can be read in more than one way")
+        key, extended, _ = parameter[1].lower().partition(b"*")
+        if key == b"name":
+            # In RFC 2231's way it may stand in pieces and in another coding, and not every parser knows.
+            names.append(b"" if extended else parameter[2] or parameter[3] or b"")
+        is_file = is_file or key == b"filename"
+        at = parameter.end()
+    if len(names) != 1 or not names[0] or b"\\" in names[0]:
+        raise _broken("a part has no plain name, or more than one")
+    # Some clients write a list as `image[]`.
+    return Part(names[0].decode("utf-8", "replace").removesuffix("[]"), start, end, is_file)
 
 
 def _broken(why: str) -> BadField:

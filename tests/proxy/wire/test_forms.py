@@ -101,6 +101,68 @@ def test_what_is_no_form_is_refused(body: bytes, content_type: str) -> None:
     assert refused.value.code == "invalid_form"
 
 
+DISPOSITION = b"Content-Disposition: form-data; "
+
+AMBIGUOUS = {
+    "two dispositions": DISPOSITION + b'name="x"\r\n' + DISPOSITION + b'name="model"',
+    "a folded line": DISPOSITION + b'name="x";\r\n name="model"',
+    "a bare LF": b"X: 1\n" + DISPOSITION + b'name="model"\r\n' + DISPOSITION + b'name="x"',
+    "a bare CR": b"X: 1\r" + DISPOSITION + b'name="model"\r\n' + DISPOSITION + b'name="x"',
+    "a name in another coding": DISPOSITION + b"name=\"x\"; name*=utf-8''model",
+    "a name in pieces": DISPOSITION + b'name="x"; name*0="mo"; name*1="del"',
+    "a name only in pieces": DISPOSITION + b'name*0="mo"; name*1="del"',
+    "a blank before the sign": DISPOSITION + b'name="x"; name ="model"',
+    "a quote that may be escaped": DISPOSITION + b'name="x"; y="\\"; name=model; z="',
+    "an escape in the name": DISPOSITION + b'name="mo\\del"',
+    "an empty name": DISPOSITION + b'name=""',
+}
+
+
+@pytest.mark.parametrize("head", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_a_part_that_two_parsers_read_differently_is_refused(head: bytes) -> None:
+    """Else a vendor might find another model in it than the one that was admitted."""
+    body = b"--b-7\r\n" + head + b"\r\n\r\nm\r\n--b-7--\r\n"
+    with pytest.raises(BadField) as refused:
+        forms.scan(body, TYPE)
+    assert refused.value.code == "invalid_form"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'name="file"; filename="my; name= x.png"',
+        b'name="file"; filename="C:\\x\\y.png"',
+        'name="file"; filename="nämé ü.png"'.encode(),
+        b"name=file; filename*=utf-8''n%C3%A4me.png; filename=\"n.png\"; ",
+    ],
+)
+def test_a_file_may_be_called_anything(said: bytes) -> None:
+    """What stands within quotes is no name of a field."""
+    body = b"--b-7\r\n" + DISPOSITION + said + b"\r\n\r\nm\r\n--b-7--\r\n"
+    ((name, _, _, is_file),) = forms.scan(body, TYPE).parts
+    assert (name, is_file) == ("file", True)
+
+
+def test_a_boundary_is_said_once_and_stands_where_parts_begin() -> None:
+    """Parsers differ in which of two they take, and in which line ends they see before one."""
+    hidden = b"\n--b-7\n" + DISPOSITION + b'name="model"\n\nother'
+    for body, content_type in (
+        (write(("file", hidden, True)), TYPE),
+        (write(("a", b"x", False)), TYPE + "; boundary=other"),
+        (write(("a", b"x", False)), TYPE + "; boundary*=other"),
+    ):
+        with pytest.raises(BadField) as refused:
+            forms.scan(body, content_type)
+        assert refused.value.code == "invalid_form"
+
+
+def test_a_field_that_matters_is_no_file() -> None:
+    """It would be none to us, and a name to a vendor that takes it as text."""
+    form = forms.scan(write(("model", b"other", True)), TYPE)
+    with pytest.raises(BadField, match="plain field"):
+        form.texts(["model"])
+
+
 def test_a_field_that_matters_is_read_once() -> None:
     """Twice could be read in two ways; what is no text is named."""
     form = forms.scan(write(("n", b"1", False), ("n", b"2", False), ("q", b"\xff", False)), TYPE)
