@@ -5,6 +5,8 @@ Figure 1, on a public table (`routing.tables`): the scorer of the edge (`routing
 edge (`routing.classify`) chooses a model for each question of the test part, at many settings of its one knob, δ.
 What it knows is what a gateway would know that had served the training part: mean quality and cost by model and task.
 It is held against each single model, the Zero router, lots, and an oracle that knows every outcome beforehand.
+With `--folds` both parts are one table that is cut into so many: each is the test of what was learned from all others, the
+classifier's weights included, so that every question is answered by who has not seen it, and the intervals are narrower.
 A second row is what it does before it learned anything, with the catalogue's priors alone, where all models are listed.
 
 Figure 2: how long a decision takes with 8, 50 and 200 models of the catalogue, and how long telling the task does.
@@ -18,6 +20,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
@@ -25,18 +28,20 @@ from time import thread_time_ns
 from typing import Any, Final, NamedTuple
 
 from config.wishes import NO_WISHES
+from routing.alike import rounded_complexity, rounded_tokens
 from routing.catalogue import rates_for
-from routing.classify import classify
+from routing.classify import Weights, classify
 from routing.listing import TASKS, listed, listing
 from routing.measures import Curve, Outcomes, Point, bootstrap, cost_at, hull, mean_height
 from routing.scoring import DELTAS, NORMAL, AtLevel, Call, Contender, Facts, Field, Lesson, Policy
-from routing.tables import FILES, TABLES, BadTable, Table
-from routing.training import body_of
+from routing.tables import FILES, TABLES, BadTable, Table, fold_of
+from routing.training import body_of, examples_of, train
 
 __all__ = ["main", "measured", "scorer_cost"]
 
 SEED: Final = 4
 TIMES: Final = 1000
+MOST_FOLDS: Final = 20
 SIZES: Final = (8, 50, 200)
 DECISIONS: Final = 4000
 SHARES: Final = (98, 99, 100)
@@ -56,13 +61,14 @@ class _Call(NamedTuple):
     complexity: float
 
 
-def _calls(table: Table) -> list[_Call]:
-    """Return what the edge would know of each question."""
+def _calls(table: Table, weights: Weights | None) -> list[_Call]:
+    """Return what the edge would know of each question, as roughly; by the shipped weights where there are no others."""
     found = []
     for row in table.rows:
         body = body_of(row.text)
         tokens = len(body) // 4
-        found.append(_Call(tokens, *classify(body, tokens=tokens)))
+        task, complexity = classify(body, tokens=tokens, weights=weights)
+        found.append(_Call(rounded_tokens(tokens), task, rounded_complexity(complexity)))
     return found
 
 
@@ -161,27 +167,55 @@ class _Routers(NamedTuple):
     settings: dict[str, Outcomes]
 
 
-def _compared(folder: Path, name: str) -> tuple[Table, _Routers]:
-    read = TABLES[name]
-    training, table = read(folder, "train"), read(folder, "test")
-    calls = _calls(table)
-    flat = {model: {"": 0.5} for model in table.models}
-    lessons = _lessons(training, _calls(training))
-    learned, levels = _routed(table, calls, _contenders(table.models, flat), Facts(1, lessons))
-    blind = [call._replace(complexity=0.5) for call in calls]
-    without, _ = _routed(table, blind, _contenders(table.models, flat), Facts(1, lessons))
-    count = len(table.models)
-    singles = [_of(table, [at] * len(table.rows)) for at in range(count)]
-    lots = Outcomes(
-        tuple(mean(row.costs_nusd) for row in table.rows),
-        tuple(mean(row.scores) for row in table.rows),
-    )
-    routers = {
-        "zero": singles,
-        "penstock": learned,
-        "penstock, complexity ignored": without,
-        "oracle": _oracle(table),
+class _Part(NamedTuple):
+    """What is tested, what was learned from before, and the classifier's weights; None for the shipped ones."""
+
+    training: Table
+    table: Table
+    weights: Weights | None
+
+
+def _split(folder: Path, names: Sequence[str]) -> dict[str, list[_Part]]:
+    """Return the parts of each table as their authors cut them. Raises `BadTable`."""
+    return {
+        name: [_Part(TABLES[name](folder, "train"), TABLES[name](folder, "test"), None)]
+        for name in names
     }
+
+
+def _folded(folder: Path, names: Sequence[str], folds: int) -> dict[str, list[_Part]]:
+    """Return the parts of each table where every fold is tested once. Raises `BadTable`."""
+    whole = {}
+    for name, read in TABLES.items():
+        one, other = read(folder, "train"), read(folder, "test")
+        whole[name] = replace(one, rows=one.rows + other.rows)
+    found: dict[str, list[_Part]] = {name: [] for name in names}
+    for fold in range(folds):
+        others = {
+            name: replace(
+                table, rows=tuple(row for row in table.rows if fold_of(row, folds) != fold)
+            )
+            for name, table in whole.items()
+        }
+        weights = Weights(train(examples_of(others.values())))
+        for name in names:
+            held_out = tuple(row for row in whole[name].rows if fold_of(row, folds) == fold)
+            found[name].append(_Part(others[name], replace(whole[name], rows=held_out), weights))
+    return found
+
+
+def _ran(part: _Part) -> tuple[dict[str, list[Outcomes]], dict[str, Outcomes]]:
+    """Return what the scorer does with a part, by router and setting, and by business level."""
+    training, table, weights = part
+    calls = _calls(table, weights)
+    flat = {model: {"": 0.5} for model in table.models}
+    lessons = _lessons(training, _calls(training, weights))
+    routers, facts = {}, Facts(1, lessons)
+    routers["penstock"], levels = _routed(table, calls, _contenders(table.models, flat), facts)
+    blind = [call._replace(complexity=0.5) for call in calls]
+    routers["penstock, complexity ignored"], _ = _routed(
+        table, blind, _contenders(table.models, flat), facts
+    )
     known = {model: listed(model) for model in table.models}
     if all(each is not None and each.quality for each in known.values()):
         priors = {model: each.quality for model, each in known.items() if each is not None}
@@ -190,8 +224,31 @@ def _compared(folder: Path, name: str) -> tuple[Table, _Routers]:
         routers["penstock, catalogue alone"], _ = _routed(
             table, calls, _contenders(table.models, priors), Facts(1, costs)
         )
-    settings = {f"level {word}": outcomes for word, outcomes in levels.items()}
-    return table, _Routers(singles, routers, {"random": lots, **settings})
+    return routers, {f"level {word}": outcomes for word, outcomes in levels.items()}
+
+
+def _compared(parts: Sequence[_Part]) -> tuple[Table, _Routers]:
+    """Return all questions that were tested, and what every router did with them."""
+    first = parts[0].table
+    table = replace(first, rows=tuple(row for part in parts for row in part.table.rows))
+    ran = [_ran(part) for part in parts]
+    singles = [_of(table, [at] * len(table.rows)) for at in range(len(table.models))]
+    routers = {"zero": singles, "oracle": _oracle(table)}
+    for name in ran[0][0]:
+        routers[name] = [_joined(each) for each in zip(*(one[name] for one, _ in ran), strict=True)]
+    settings = {name: _joined([levels[name] for _, levels in ran]) for name in ran[0][1]}
+    settings["random"] = Outcomes(
+        tuple(mean(row.costs_nusd) for row in table.rows),
+        tuple(mean(row.scores) for row in table.rows),
+    )
+    return table, _Routers(singles, routers, settings)
+
+
+def _joined(parts: Sequence[Outcomes]) -> Outcomes:
+    return Outcomes(
+        tuple(cost for part in parts for cost in part.costs),
+        tuple(quality for part in parts for quality in part.qualities),
+    )
 
 
 def _figures(compared: _Routers, counts: Sequence[int] | None) -> dict[str, float | None]:
@@ -224,13 +281,20 @@ def _figures(compared: _Routers, counts: Sequence[int] | None) -> dict[str, floa
     return found
 
 
-def measured(folder: Path, name: str, *, times: int = TIMES) -> dict[str, Any]:
+def measured(
+    folder: Path, names: Sequence[str], *, folds: int = 0, times: int = TIMES
+) -> list[dict[str, Any]]:
     """
-    Return the figures of a table with their intervals, as JSON. Raises `BadTable`.
+    Return the figures of tables with their intervals, as JSON; `folds` as the module says, 0 for the authors' parts. Raises `BadTable`.
 
     Costs are parts of what the best single model costs, for all questions; `cost_at_99` is that of 99 % of its quality.
     """
-    table, compared = _compared(folder, name)
+    parts = _folded(folder, names, folds) if folds else _split(folder, names)
+    return [_told(name, parts[name], folds, times) for name in names]
+
+
+def _told(name: str, parts: Sequence[_Part], folds: int, times: int) -> dict[str, Any]:
+    table, compared = _compared(parts)
     intervals = bootstrap(
         lambda counts: _figures(compared, counts), len(table.rows), times=times, seed=SEED
     )
@@ -242,6 +306,7 @@ def measured(folder: Path, name: str, *, times: int = TIMES) -> dict[str, Any]:
         "table": name,
         "questions": len(table.rows),
         "digest": table.digest,
+        "folds": folds,
         "bootstrap": {"times": times, "seed": SEED, "interval": "2.5th to 97.5th percentile"},
         "single_models": singles,
         "best_single": max(singles, key=lambda model: singles[model]["quality"]),
@@ -272,7 +337,7 @@ def _short(value: float | None) -> float | None:
 # Figure 2...
 
 
-def scorer_cost(sizes: Sequence[int] = SIZES, decisions: int = DECISIONS) -> dict[str, Any]:
+def scorer_cost(sizes: Sequence[int], decisions: int) -> dict[str, Any]:
     """Return how long a decision takes among so many models of the catalogue, in microseconds."""
     found: dict[str, Any] = {}
     for size in sizes:
@@ -360,13 +425,15 @@ def main(argv: Sequence[str]) -> int:
         "tables": [],
     }
     try:
-        for name in options.table or TABLES:
-            if options.tables is not None:
-                report["tables"].append(measured(options.tables, name, times=options.times))
+        if options.tables is not None:
+            names = options.table or tuple(TABLES)
+            report["tables"] = measured(
+                options.tables, names, folds=options.folds, times=options.times
+            )
     except BadTable as bad:
         sys.stderr.write(f"penstock bench routing: {bad}\n")
         return 2
-    report["scorer"] = scorer_cost()
+    report["scorer"] = scorer_cost(SIZES, DECISIONS)
     if options.out is not None:
         options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(report, indent=1) + "\n" if options.json else _text(report))
@@ -394,6 +461,14 @@ def _parser() -> argparse.ArgumentParser:
         "--table", action="append", choices=tuple(TABLES), help="only this one (default: all)"
     )
     parser.add_argument(
+        "--folds",
+        type=_folds,
+        default=0,
+        metavar="N",
+        help="cut each whole table into so many parts, and test each with what the others teach;"
+        " the classifier is trained as often, which takes minutes (default: the authors' parts)",
+    )
+    parser.add_argument(
         "--times",
         type=int,
         default=TIMES,
@@ -403,6 +478,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures there, as JSON")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _folds(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 2 <= int(text) <= MOST_FOLDS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 2 to {MOST_FOLDS}")
+    return int(text)
 
 
 def _text(report: Mapping[str, Any]) -> str:

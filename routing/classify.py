@@ -31,6 +31,7 @@ __all__ = [
     "LEXICAL",
     "OUTCOMES",
     "Model",
+    "Weights",
     "classify",
     "features",
     "language",
@@ -177,7 +178,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: tuple[tuple[int, ...], ...]
 
 
-class _Weights(dict[bytes, int]):
+class Weights(dict[bytes, int]):
     """The packed weights of features, remembered for those that were asked for before; `begin` is what a sum begins with."""
 
     def __init__(self, model: Model) -> None:
@@ -206,9 +207,9 @@ def _packed(weights: Sequence[int], above: int) -> int:
 
 
 @cache
-def _shipped() -> _Weights:
+def _shipped() -> Weights:
     data = files("routing").joinpath("classify.json").read_bytes()
-    return _Weights(msgspec.json.decode(data, type=Model))
+    return Weights(msgspec.json.decode(data, type=Model))
 
 
 def load_weights() -> None:
@@ -223,16 +224,19 @@ def classify(
     *,
     tokens: int,
     messages: int = 1,
+    weights: Weights | None = None,
 ) -> tuple[str, float]:
     """
     Return the task of a call (one of `routing.listing.TASKS`) and its complexity, 0 to 1.
 
     `body` is the request as it came, `frame` and `cuts` are as the look at it found them: the body without its large
-    members, and (offset in the frame, length) for each. `tokens` are the estimated input tokens.
+    members, and (offset in the frame, length) for each. `tokens` are the estimated input tokens. `weights` are the shipped
+    ones unless others are given.
     """
     text = window(body, cuts, frame)
     words, marks = _words(text), _marks(text)
-    weights = _shipped()
+    if weights is None:
+        weights = _shipped()
     weight = weights.__getitem__
     total = weights.begin + sum(map(weight, words)) + sum(map(weight, marks))
     total += weights[_ZEROS[(total // _A_NUMBER & 0xFFFF).bit_length()]]

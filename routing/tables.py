@@ -31,6 +31,7 @@ __all__ = [
     "Published",
     "Row",
     "Table",
+    "fold_of",
     "read_llmrouter",
     "read_paretobandit",
 ]
@@ -187,6 +188,11 @@ def read_llmrouter(folder: Path, part: str) -> Table:
     except (ValueError, LookupError, TypeError) as error:
         raise BadTable(f"{folder}: the LLMRouter table is not as published: {error!r}") from error
     return Table("llmrouter", models, rows, _digest(scored, kept_for_test, queries, priced))
+
+
+def fold_of(row: Row, folds: int) -> int:
+    """Return to which of so many folds a question belongs: by its text, so that equal ones stay together in all tables."""
+    return int.from_bytes(hashlib.sha256(row.text.encode()).digest()[:8]) % folds
 
 
 TABLES: Final = MappingProxyType({"paretobandit": read_paretobandit, "llmrouter": read_llmrouter})

@@ -14,7 +14,7 @@ Logistic regression and ridge regression by averaged stochastic gradient descent
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import exp
 from pathlib import Path
 from statistics import mean, pstdev
@@ -24,7 +24,7 @@ from zlib import crc32
 import msgspec
 
 from routing.classify import BUCKETS, OUTCOMES, Model, features, window
-from routing.tables import TABLES
+from routing.tables import TABLES, Table
 
 __all__ = ["ABOUT", "Example", "body_of", "buckets_of", "examples_of", "main", "train", "written"]
 
@@ -261,11 +261,11 @@ def _quantized(
     return Model(ABOUT, tuple(whole), round(pstdev(hards), 2), rows)
 
 
-def examples_of(folder: Path) -> list[Example]:
-    """Return the training parts of the tables, and what `written` adds. Raises `BadTable`."""
+def examples_of(tables: Iterable[Table]) -> list[Example]:
+    """Return the questions of tables, and what `written` adds."""
     found: list[Example] = []
-    for read in TABLES.values():
-        rows = read(folder, "train").rows
+    for table in tables:
+        rows = table.rows
         fails: dict[str, list[float]] = {}
         for row in rows:
             fails.setdefault(row.task, []).append(1 - mean(row.scores))
@@ -296,7 +296,8 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) != 1:
         sys.stderr.write("usage: python -m routing.training FOLDER-OF-THE-TABLES\n")
         return 2
-    model = train(examples_of(Path(argv[0])))
+    folder = Path(argv[0])
+    model = train(examples_of(read(folder, "train") for read in TABLES.values()))
     head = msgspec.json.encode(
         {"about": model.about, "bias": model.bias, "spread": model.spread}
     ).decode()

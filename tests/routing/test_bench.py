@@ -1,6 +1,7 @@
 """The bench of routing: on a small table of which one knows what a router can do, and with the words it prints."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from routing import bench
 from routing.tables import BadTable, Row, Table
+from routing.training import Example
 
 MODELS = ("cheap", "dear")
 
@@ -43,7 +45,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_router_that_tells_the_task_halves_the_cost(tmp_path: Path) -> None:
     """What is easy goes to the cheap model, what is not to the dear one; lots would lose quality for that."""
-    found = bench.measured(tmp_path, "small", times=20)
+    (found,) = bench.measured(tmp_path, ["small"], times=20)
     assert (found["best_single"], found["questions"]) == ("dear", 40)
     figures = {name: each["value"] for name, each in found["figures"].items()}
     assert figures["penstock/cost_at_100"] == pytest.approx(0.505)
@@ -57,7 +59,33 @@ def test_a_router_that_tells_the_task_halves_the_cost(tmp_path: Path) -> None:
 
 def test_figures_are_the_same_each_time(tmp_path: Path) -> None:
     """Every draw has a seed."""
-    assert bench.measured(tmp_path, "small", times=5) == bench.measured(tmp_path, "small", times=5)
+    first, second = (bench.measured(tmp_path, ["small"], times=5) for _ in range(2))
+    assert first == second
+
+
+def test_in_folds_every_question_is_answered_by_who_has_not_seen_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is tested once; neither lessons nor the classifier's weights are from it, nor from its twin in the other part."""
+    learned_from: list[set[str]] = []
+
+    def examples_of(tables: Iterable[Table]) -> list[Example]:
+        rows = [row for table in tables for row in table.rows]
+        learned_from.append({row.text for row in rows})
+        return [Example(row.text, row.task, 0.1) for row in rows]
+
+    monkeypatch.setattr(bench, "examples_of", examples_of)
+    parts = bench._folded(tmp_path, ["small"], 4)["small"]
+    tested = [row.text for part in parts for row in part.table.rows]
+    assert sorted(tested) == sorted([row(number).text for number in range(40)] * 2)
+    for part, learned in zip(parts, learned_from, strict=True):
+        held_out = {row.text for row in part.table.rows}
+        assert held_out
+        assert held_out.isdisjoint(learned)
+        assert held_out.isdisjoint(row.text for row in part.training.rows)
+    (found,) = bench.measured(tmp_path, ["small"], folds=4, times=5)
+    assert (found["questions"], found["folds"]) == (80, 4)
+    assert found["figures"]["penstock/cost_at_100"]["value"] == pytest.approx(0.505)
 
 
 def test_models_that_are_listed_are_measured_without_lessons_too(
@@ -70,7 +98,7 @@ def test_models_that_are_listed_are_measured_without_lessons_too(
         return Table("known", ("gpt-4o-mini", "claude-opus-4-5"), rows, part)
 
     monkeypatch.setattr(bench, "TABLES", MappingProxyType({"known": known}))
-    found = bench.measured(tmp_path, "known", times=5)
+    (found,) = bench.measured(tmp_path, ["known"], times=5)
     assert found["figures"]["penstock, catalogue alone/cost_at_100"]["value"] is not None
 
 
@@ -98,3 +126,13 @@ def test_without_a_table_it_says_where_they_are(
     assert "pip download" in said.err
     assert bench.main(["--tables", str(tmp_path / "none")]) == 2
     assert "none is not there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["1", "-3", "many", "21", ""])
+def test_a_number_of_folds_that_is_none_is_refused(
+    said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is trained."""
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(["--folds", said])
+    assert "a whole number from 2 to 20" in capsys.readouterr().err
