@@ -58,7 +58,7 @@ from ratelimit.journal import journal_of
 from ratelimit.lives import tell_of_the_dead
 from ratelimit.rebalancing import Overtaken, divide, divided_in
 from ratelimit.reports import STATES, Standing
-from ratelimit.upkeep import reap
+from ratelimit.upkeep import living, reap
 from store.cells import FIRST, Cell
 from store.chores import Chore, Chores
 from store.election import Lease, lead
@@ -241,9 +241,12 @@ class Control:
             counts["penstock_chore_leading", name] = int(leading)
         try:
             async with asyncio.timeout(_STORE_WITHIN_S):
+                alive = {member.rpartition(".")[0] for member in await living(self._store)}
                 for replica, ack in (await live.acknowledgements(self._store)).items():
-                    counts["penstock_config_acknowledged_version", replica] = ack.number
-                    counts["penstock_config_refused", replica] = int(ack.error is not None)
+                    # What the dead said last concerns nobody; controls do not beat.
+                    if replica in alive or replica.endswith("/control"):
+                        counts["penstock_config_acknowledged_version", replica] = ack.number
+                        counts["penstock_config_refused", replica] = int(ack.error is not None)
                 waiting = sum(await in_each(self._stores, _waiting))
                 counts["penstock_ledger_waiting_entries",] = waiting
                 for name, standing in (await self._standings()).items():

@@ -53,13 +53,13 @@ CONTROL_METRICS = (
     Row(
         "penstock_config_acknowledged_version",
         "gauge",
-        "Version of the configuration that a replica said it runs.",
+        "Version of the configuration that a live replica said it runs.",
         ("replica",),
     ),
     Row(
         "penstock_config_refused",
         "gauge",
-        "1 where a replica said that it cannot take the latest configuration.",
+        "1 where a live replica said that it cannot take the latest configuration.",
         ("replica",),
     ),
     Row(

@@ -225,18 +225,19 @@ def _policy(asked: Simulate, version: live.Version, environ: Mapping[str, str]) 
 def _laid_over(overlay: Mapping[str, Any]) -> Edit:
     """Set what an overlay says: mappings are merged with what is there, all else takes its place, null takes it away."""
 
-    def each(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
-        if isinstance(value, Mapping) and value:
-            for name, inner in value.items():
-                yield from each((*path, name), inner)
-        else:
-            yield path, value
+    def each(path: Path, said: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+        for name, value in said.items():
+            if isinstance(value, Mapping) and value:
+                yield from each((*path, name), value)
+            else:
+                yield (*path, name), value
 
     def edit(draft: Draft) -> None:
         for path, value in each((), overlay):
+            there = draft.at(path)
             if value is None:
                 draft.remove(path)
-            else:
+            elif value != {} or there is None or there.kind != "mapping":
                 set_value(path, value)(draft)
 
     return edit

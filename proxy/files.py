@@ -374,7 +374,7 @@ class Errand(Exchange):
     async def _list(self, kind: str, usual: int, most: int) -> None:
         query = self.request.message.url.query
         said = query.get("limit", str(usual))
-        if not (said.isascii() and said.isdecimal()) or not 1 <= int(said[:9]) <= most:
+        if not re.fullmatch(r"[0-9]{1,9}", said) or not 1 <= int(said) <= most:
             raise BadRequest(
                 f"limit must be from 1 to {most}.", code="invalid_value", param="limit"
             )

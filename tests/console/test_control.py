@@ -107,6 +107,18 @@ async def test_a_version_that_cannot_be_taken_is_refused_aloud(
     await eventually(lambda: runs(role, 3))
 
 
+async def test_what_the_dead_said_last_is_not_told(role: Control, ledger: Ledger) -> None:
+    """Nobody is to be woken for a replica that has gone with an error."""
+    await eventually(lambda: runs(role, 1))
+    await live.acknowledge(ledger.redis, "host/0", 1, "no such file")
+    await live.acknowledge(ledger.redis, "host/1", 1, None)
+    await ledger.redis.zadd(FIRST.beats, {"host/1.ab": 10**16})
+    page = (await role.page()).decode()
+    assert 'penstock_config_acknowledged_version{replica="host/1"} 1.0' in page
+    assert 'penstock_config_refused{replica="host/1"} 0.0' in page
+    assert "host/0" not in page
+
+
 async def test_a_flush_does_not_leave_new_edges_without_a_configuration(
     role: Control, ledger: Ledger
 ) -> None:

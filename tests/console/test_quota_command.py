@@ -115,6 +115,7 @@ async def test_events_are_listed(operator: Api) -> None:
         ("quota raise team:acme/support day 1 --until 2099-01-01", 2),
         ("quota raise org:nope day 500 --until 2099-01-01", 2),
         ("quota events --count 0", 2),
+        (f"quota events --count {'9' * 5000}", 2),
         ("quota events --count many", 2),
         ("quota set user:acme rpm=1", 2),
         ("quota set user:nope#ann rpm=1", 2),

@@ -92,6 +92,14 @@ async def test_one_call_is_replayed_by_its_id(operator: Api, ledger: Ledger) -> 
     assert "Of 1 calls 0 would go elsewhere" in ended.out
 
 
+@pytest.mark.parametrize("overlay", [{}, {"routes": {}}, {"routes": {"auto": {}}}])
+async def test_an_overlay_that_says_nothing_changes_nothing(api: Api, overlay: Any) -> None:
+    """Mappings are merged with what is there, empty ones too."""
+    asked = {"request": {"model": "auto"}}
+    plain = await api.done("POST", PATH, asked)
+    assert (await api.done("POST", PATH, {**asked, "overlay": overlay}))["would"] == plain["would"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
