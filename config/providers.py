@@ -10,7 +10,7 @@ from config.scalars import BaseUrl, Flag, Number, Text, Whole, Word
 from config.secrets import Secret
 from config.section import DAY_S, Name, Seconds, Section
 
-Protocol = Literal["openai", "anthropic", "gemini", "bedrock", "cohere"]
+Protocol = Literal["openai", "anthropic", "gemini", "bedrock", "cohere", "ollama"]
 Dialect = Literal[
     "openai",
     "compatible",
@@ -111,8 +111,8 @@ class Provider(Section):
     """A vendor or server that speaks a protocol at a base URL."""
 
     protocol: Annotated[Protocol, Word.of(Protocol)] = Field(
-        description="What it speaks: `bedrock` is Amazon's Converse, `cohere` its rerank and embed; all vendors that are compatible"
-        " with OpenAI speak `openai`."
+        description="What it speaks: `bedrock` is Amazon's Converse, `cohere` its rerank and embed, `ollama` the API of"
+        " Ollama's own; all vendors that are compatible with OpenAI speak `openai`."
     )
     dialect: Annotated[Dialect, Word.of(Dialect)] | None = Field(
         default=None,

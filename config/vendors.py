@@ -26,7 +26,7 @@ __all__ = [
 
 Credential = Callable[[str], tuple[str, str]]
 # The protocols that a probe can speak.
-_PROBED: Final = ("openai", "anthropic", "gemini")
+_PROBED: Final = ("openai", "anthropic", "gemini", "ollama")
 # Google's Vertex AI, at any of its hosts.
 _VERTEX_HOST: Final = "aiplatform.googleapis.com"
 _BEDROCK_HOST: Final = re.compile(r"(?:^|\.)bedrock(?:-runtime)?(?:-fips)?\.([a-z0-9-]+)\.")

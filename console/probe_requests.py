@@ -63,10 +63,15 @@ def _headers(provider: Provider) -> dict[str, str]:
     return headers | {name.lower(): value for name, value in provider.headers.items()}
 
 
+def _ollama(provider: Provider) -> str:
+    return _bare(provider).removesuffix("/api") + "/api"
+
+
 _MODELS: Final[dict[str, Callable[[Provider], str]]] = {
     "openai": lambda provider: provider.base_url.rstrip("/") + "/models",
     "anthropic": lambda provider: _bare(provider) + "/v1/models?limit=1",
     "gemini": lambda provider: _bare(provider) + "/v1beta/models?pageSize=1",
+    "ollama": lambda provider: _ollama(provider) + "/tags",
 }
 
 
@@ -92,6 +97,14 @@ def call_of(provider: Provider, model: str, *, responses_only: bool = False) -> 
             "messages": [{"role": "user", "content": "Hi"}],
             "max_tokens": MOST_OUTPUT,
         }
+    elif provider.protocol == "ollama":
+        url = _ollama(provider) + "/chat"
+        said = {
+            "model": model,
+            "messages": [{"role": "user", "content": "Hi"}],
+            "stream": False,
+            "options": {"num_predict": MOST_OUTPUT},
+        }
     else:
         url = f"{_bare(provider)}/v1beta/models/{quote(model, safe='')}:generateContent"
         said = {
@@ -110,7 +123,8 @@ def used(body: bytes) -> Tokens:
         return Tokens(0, 0)
     if not isinstance(document, dict):
         return Tokens(0, 0)
-    usage = document.get("usage") or document.get("usageMetadata")
+    # Ollama has it beside the answer.
+    usage = document.get("usage") or document.get("usageMetadata") or document
     if not isinstance(usage, dict):
         return Tokens(0, 0)
 
@@ -119,8 +133,12 @@ def used(body: bytes) -> Tokens:
         return next((value for value in values if type(value) is int and value >= 0), 0)
 
     return Tokens(
-        input_tokens=first("prompt_tokens", "input_tokens", "promptTokenCount"),
-        output_tokens=first("completion_tokens", "output_tokens", "candidatesTokenCount"),
+        input_tokens=first(
+            "prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count"
+        ),
+        output_tokens=first(
+            "completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count"
+        ),
     )
 
 

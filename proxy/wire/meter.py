@@ -143,7 +143,7 @@ class Grammar:
     content of a decoded event. `is_finished` looks for the reason of an end, `ended` says which choices
     gave one, `is_done` looks (in the last reads) for the event that ends a stream, which is `done_size`
     bytes long; where `usage_ends`, that is the event which reports usage. `stream_type` is the media type of
-    a stream, `splitter` makes what cuts it into events.
+    a stream, `splitter` makes what cuts it into events; `lines` says that it makes them of lines.
     """
 
     usage_key: bytes
@@ -156,6 +156,7 @@ class Grammar:
     usage_ends: bool = False
     stream_type: bytes = b"text/event-stream"
     splitter: Callable[[], sse.Splitter] = sse.EventSplitter
+    lines: bool = False
 
 
 class StreamMeter:

@@ -22,6 +22,7 @@ from proxy.wire.endpoints import (
     ENDPOINTS,
     GEMINI,
     JINA,
+    OLLAMA,
     OPENAI,
     Endpoint,
     Kind,
@@ -109,6 +110,12 @@ _GEMINI = Spoken(
         "count": _one("/v1beta/models/{model}:countTokens"),
     },
 )
+_OLLAMA_CHAT = replace(_ROWS["/api/chat"], translation=translate.OLLAMA_UNFRAMED)
+_OLLAMA = Spoken(
+    OLLAMA,
+    _same(OLLAMA),
+    {"generate": (_OLLAMA_CHAT, _OLLAMA_CHAT), "embed": _one("/api/embed")},
+)
 _COHERE = Spoken(COHERE, _same(COHERE), {"embed": _one("/v2/embed"), "rerank": _one("/v2/rerank")})
 
 
@@ -179,7 +186,10 @@ _BEDROCK = Spoken(
 )
 
 _SPOKEN: Mapping[str, Spoken] = MappingProxyType(
-    {spoken.protocol.word: spoken for spoken in (_OPENAI, _ANTHROPIC, _GEMINI, _BEDROCK, _COHERE)}
+    {
+        spoken.protocol.word: spoken
+        for spoken in (_OPENAI, _ANTHROPIC, _GEMINI, _OLLAMA, _BEDROCK, _COHERE)
+    }
 )
 _ON_VERTEX: Mapping[str, Spoken] = MappingProxyType(
     {"gemini": _VERTEX_GEMINI, "anthropic": _VERTEX_ANTHROPIC}

@@ -99,6 +99,8 @@ async def probed(redis_client: Any, made: Config, *at: float) -> Prober:
         ("anthropic", "/v1", "/v1/models?limit=1", ("x-api-key", KEY)),
         ("gemini", "", "/v1beta/models?pageSize=1", ("x-goog-api-key", KEY)),
         ("gemini", "/v1beta", "/v1beta/models?pageSize=1", ("x-goog-api-key", KEY)),
+        ("ollama", "", "/api/tags", ("authorization", f"Bearer {KEY}")),
+        ("ollama", "/api", "/api/tags", ("authorization", f"Bearer {KEY}")),
     ],
 )
 async def test_each_protocol_is_asked_for_its_list_of_models(  # noqa: PLR0917 - a table's columns
@@ -180,6 +182,7 @@ async def test_a_connection_may_be_enough(redis_client: Any, vendor: tuple[Vendo
             "/v1beta/models/a:generateContent",
             {"usageMetadata": {"promptTokenCount": 8, "candidatesTokenCount": 1}},
         ),
+        ("ollama", "/api/chat", {"prompt_eval_count": 8, "eval_count": 1}),
     ],
 )
 async def test_a_call_is_tiny_and_stands_in_the_ledger(

@@ -21,6 +21,7 @@ from tests.proxy.partners import (
     PROMPT,
     VENDOR_KEY,
     Line,
+    answer_head,
     at,
     chat,
     event,
@@ -34,6 +35,7 @@ from tests.proxy.stories import booked, caller_gets, caller_sends, tell, vendor_
 from tests.proxy.test_bedrock import STREAM_HEAD, bedrock, told
 from tests.proxy.test_bedrock import text as frame
 
+LINES_HEAD = answer_head(b"content-type: application/x-ndjson", b"transfer-encoding: chunked")
 Edge = Callable[..., Awaitable[Rig]]
 SAID = words.say(3)
 CONTENTS = {"contents": [{"role": "user", "parts": [{"text": PROMPT}]}]}
@@ -86,6 +88,31 @@ async def amazon(line: Line) -> None:
             message = {"role": "assistant", "content": [{"text": SAID}]}
             answer = {"output": {"message": message}, "stopReason": "end_turn", "usage": used}
             await line.says(whole(json.dumps(answer).encode()))
+
+
+def llama_line(text: str, *, end: bool = False) -> bytes:
+    """Write a line of Ollama's; the last says what was used."""
+    said = {"model": "llama", "created_at": "2026-01-01T00:00:00Z", "done": end}
+    used = {"done_reason": "stop", "prompt_eval_count": 7, "eval_count": 3} if end else {}
+    return json.dumps(said | {"message": {"role": "assistant", "content": text}} | used).encode()
+
+
+async def llama(line: Line) -> None:
+    """Answer as Ollama does, for as long as the connection stands."""
+    while True:
+        asked = await line.gets()
+        path, body = asked.line.split()[1], asked.json
+        if path == "/api/generate":
+            said = {"model": "llama", "response": SAID, "done": True}
+            used = {"prompt_eval_count": 7, "eval_count": 3}
+            end = json.dumps(said | used).encode()
+        else:
+            assert path == "/api/chat"
+            end = llama_line(SAID, end=True)
+        if body.get("stream", True):
+            await line.says(LINES_HEAD, piece(end + b"\n"), piece(b""))
+        else:
+            await line.says(whole(end))
 
 
 def documents(body: bytes) -> list[Any]:
@@ -189,6 +216,9 @@ CALLERS: dict[str, tuple[str, Ask, Callable[..., str]]] = {
 }
 
 
+VENDORS = {"gemini": google, "ollama": llama}
+
+
 async def provided_by(edge: Edge, provider: str, **said: Any) -> Rig:
     """Start an edge whose model `m` a provider of this protocol serves."""
     if provider == "bedrock":
@@ -196,22 +226,24 @@ async def provided_by(edge: Edge, provider: str, **said: Any) -> Rig:
     elif provider == "responses":
         place = at("mock", "sim;tokens=3;prompt=7") | {"responses_only": True}
         rig = await edge(models={"m": [place]}, **said)
-    elif provider != "gemini":
+    elif provider not in VENDORS:
         place = at("mock" if provider == "openai" else "messages", "sim;tokens=3;prompt=7")
         rig = await edge(models={"m": [place]}, **said)
     else:
         rig = await edge(
             models={"m": [at("v", "gemini-x")]},
             scripted=["v"],
-            provider={"protocol": "gemini"},
+            provider={"protocol": provider},
             providers={"mock": {"base_url": "http://127.0.0.1:9"}},
             **said,
         )
-        rig.vendors["v"].habit = google
+        rig.vendors["v"].habit = VENDORS[provider]
     return rig
 
 
-@pytest.mark.parametrize("provider", ["openai", "responses", "anthropic", "gemini", "bedrock"])
+@pytest.mark.parametrize(
+    "provider", ["openai", "responses", "anthropic", "gemini", "ollama", "bedrock"]
+)
 async def test_what_is_said_is_what_is_read(edge: Edge, provider: str) -> None:
     """Whole and as a stream, in every protocol that callers speak; charged by what the provider counts."""
     rig = await provided_by(edge, provider)
@@ -554,3 +586,111 @@ async def test_azures_annotations_pass_and_are_understood(edge: Edge) -> None:
     assert [(one.outcome, one.input_tokens, one.output_tokens) for one in entries] == [
         ("ok", 7, 3)
     ] * 2
+
+
+# Ollama on both sides...
+
+
+async def ollama_edge(edge: Edge, **said: Any) -> Rig:
+    """Start an edge whose one scripted vendor speaks Ollama."""
+    return await edge(
+        models={"m": [at("v", "llama3:8b")]},
+        scripted=["v"],
+        provider={"protocol": "ollama"},
+        **said,
+    )
+
+
+STREAMED = [llama_line("Hello "), llama_line("world", end=True)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_ollama_passes_line_by_line(edge: Edge, size: int) -> None:
+    """Bytes as they come, with all that no other protocol has a word for; but for the model's name."""
+    rig = await ollama_edge(edge)
+    stream = b"".join(one + b"\n" for one in STREAMED)
+    body = b'{"model":"m","messages":[{"role":"user","content":"x"}],"options":{"num_ctx":9},"keep_alive":1}'
+    pieces = [piece(stream[at : at + size]) for at in range(0, len(stream), size)]
+    stage = await (
+        tell(rig)
+        >> caller_sends(request(body, path="/api/chat"))
+        << vendor_gets()
+        >> vendor_says(LINES_HEAD, *pieces, piece(b""))
+        << caller_gets(200, body=stream)
+        << booked({"protocol": "ollama.chat", "input_tokens": 7, "output_tokens": 3})
+    )
+    asked = stage.asked
+    assert asked is not None
+    assert asked.line == "POST /api/chat HTTP/1.1"
+    assert asked.body == body.replace(b'"model":"m"', b'"model":"llama3:8b"')
+    assert asked.header("authorization") == f"Bearer {VENDOR_KEY}"
+
+
+async def test_a_last_line_without_an_end_is_whole(edge: Edge) -> None:
+    """Some servers forget the last line's end."""
+    rig = await ollama_edge(edge)
+    await (
+        tell(rig)
+        >> caller_sends(request(json.dumps(json.loads(chat("m"))).encode(), path="/api/chat"))
+        << vendor_gets()
+        >> vendor_says(LINES_HEAD, piece(b"\n".join(STREAMED)), piece(b""))
+        << caller_gets(200, body=b"".join(one + b"\n" for one in STREAMED))
+        << booked({"outcome": "ok", "output_tokens": 3})
+    )
+
+
+async def test_lines_that_are_cut_end_with_an_error(edge: Edge) -> None:
+    """Which the official client raises; what was said is charged."""
+    rig = await ollama_edge(edge)
+
+    async def cut(line: Line) -> None:
+        await line.gets()
+        await line.says(LINES_HEAD, piece(STREAMED[0] + b"\n" + STREAMED[1][:30]))
+        line.closes()
+
+    rig.vendors["v"].habit = cut
+    answer = await rig.ask(chat("m"), path="/api/chat")
+    first, last = answer.body.splitlines()
+    assert first == STREAMED[0]
+    assert set(json.loads(last)) == {"error"}
+    (entry,) = await rig.entries()
+    assert (entry.outcome, entry.token_source) == ("upstream_lost", "estimated")
+    assert entry.output_tokens > 0
+
+
+async def test_a_strict_budget_writes_its_cap_into_the_options(edge: Edge) -> None:
+    """Where the caller says none, or says that there is none."""
+    rig = await ollama_edge(edge, team={"budget": {"usd": 0.002, "per": "day", "mode": "strict"}})
+    asked = json.loads(chat("m")) | {"options": {"num_predict": -1, "seed": 1}, "stream": False}
+    stage = await (
+        tell(rig)
+        >> caller_sends(request(json.dumps(asked).encode(), path="/api/chat"))
+        << vendor_gets()
+        >> vendor_says(whole(STREAMED[1]))
+        << caller_gets(200)
+    )
+    assert stage.asked is not None
+    options = stage.asked.json["options"]
+    assert 0 < options.pop("num_predict") <= 1000
+    assert options == {"seed": 1}
+
+
+async def test_vectors_of_ollama(edge: Edge) -> None:
+    """Asked as it is, and by OpenAI's clients, who want them in base64."""
+    rig = await ollama_edge(edge)
+    answer = {"model": "llama3:8b", "embeddings": [[0.5, 0.25]], "prompt_eval_count": 4}
+
+    async def vectors(line: Line) -> None:
+        while True:
+            asked = await line.gets()
+            assert asked.line.split()[1] == "/api/embed"
+            assert asked.json["model"] == "llama3:8b"
+            await line.says(whole(json.dumps(answer).encode()))
+
+    rig.vendors["v"].habit = vectors
+    body = {"model": "m", "input": ["x"]}
+    same = await rig.ask(json.dumps(body).encode(), path="/api/embed")
+    assert same.json == answer
+    other = await rig.ask(json.dumps(body).encode(), path="/v1/embeddings")
+    assert other.json["data"][0]["embedding"] == [0.5, 0.25]
+    assert [entry.input_tokens for entry in await rig.entries()] == [4, 4]

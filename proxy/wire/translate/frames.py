@@ -90,6 +90,11 @@ class LineFrames:
             raise EventTooLong(f"a line is longer than {self._limit} bytes")
         return [line for line in lines if line and not line.isspace()]
 
+    @property
+    def held(self) -> bytes:
+        """The begun line."""
+        return bytes(self._held)
+
     def eof(self) -> list[bytes]:
         """Give the last line, which nothing ended, if there is one."""
         held = bytes(self._held)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.wire.look import BadField
-from proxy.wire.ollama import as_it_is, look_chat, look_generate
+from proxy.wire.ollama import look_chat, look_embed, look_generate, rewrite
 from proxy.wire.openai import IMAGE_TOKENS
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -61,7 +61,49 @@ def test_pictures_count_as_pictures() -> None:
     assert look_generate(b'{"model":"m","prompt":"x","images":null}').input_estimate < 30
 
 
-def test_nobody_is_asked_in_it() -> None:
-    """The body is for the translation alone."""
-    body = chat()
-    assert as_it_is(body, look_chat(body), upstream_model="x") is body
+def rewritten(body: bytes, look: Any = look_chat, cap: int | None = None) -> bytes:
+    return rewrite(
+        body,
+        look(body),
+        upstream_model="other",
+        include_usage=True,
+        output_cap=cap,
+        cap_field=None,
+    )
+
+
+def test_only_the_name_and_the_cap_change() -> None:
+    """Wherever they stand, in whichever spelling; every other byte is as it came."""
+    tools = [{"type": "function", "function": {"name": "model", "parameters": {"stream": 1}}}]
+    for body in (
+        chat(),
+        chat(tools=tools, options={"num_ctx": 8192}, keep_alive="5m", stream=False),
+        chat(messages=[{"role": "user", "content": 'say "model": "m"'}] * 20, tools=tools * 9),
+        b'{ "options" : null, "messages":[{"role":"user","content":"\\u00e9"}],"model" :"m"}',
+    ):
+        found = json.loads(body)
+        assert json.loads(rewritten(body)) == found | {"model": "other"}
+        name = b'"model" :"%b"' if b'"model" :' in body else b'{"model": "%b"'
+        assert rewritten(body) == body.replace(name % b"m", name % b"other")
+        capped = json.loads(rewritten(body, cap=7))
+        options = (found.get("options") or {}) | {"num_predict": 7}
+        assert capped == found | {"model": "other", "options": options}
+    same = chat(options={"num_predict": 7})
+    assert rewritten(same, cap=7) == same.replace(b'"m"', b'"other"')
+    for look, asked in ((look_generate, {"prompt": "m" * 999}), (look_embed, {"input": ["m"]})):
+        body = json.dumps({"model": "m"} | asked).encode()
+        assert json.loads(rewritten(body, look)) == {"model": "other"} | asked
+
+
+def test_what_two_could_read_differently_is_refused() -> None:
+    """A model that is named twice."""
+    with pytest.raises(BadField):
+        look_chat(b'{"model":"m","model":"n","messages":[]}')
+    with pytest.raises(BadField):
+        look_chat(b'{"model":"m","Model":"n","messages":[]}')
+
+
+def test_vectors_never_stream() -> None:
+    """Nor have they output to cap."""
+    seen = look_embed(b'{"model":"m","input":"x","stream":true,"options":{"num_predict":5}}')
+    assert (seen.stream, seen.output_cap) == (False, None)

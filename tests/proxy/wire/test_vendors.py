@@ -53,6 +53,7 @@ LED_TO = {
             " contoso.openai.azure.com"
         ),
     ),
+    "llama/own-ollama": ("ollama.chat", True, "/api/chat 10.0.0.7:11434"),
     "rerank/cohere": ("jina.rerank", False, "/v2/rerank api.cohere.com"),
     "rerank/jina": ("cohere.rerank", False, "/v1/rerank api.jina.ai"),
     "rerank/own-reranker": ("jina.rerank", False, "/v1/rerank 10.0.0.8:8000"),

@@ -207,7 +207,6 @@ def page() -> str:
     vectors = {
         f"`{name}`": {feature: outcome_of_one(name, asked) for feature, asked in VECTORS.items()}
         for name in EMBEDDERS
-        if name != "ollama.embeddings"
     }
     orders = {
         f"`{name}`": {feature: outcome_of_one(name, asked) for feature, asked in ORDERS.items()}
