@@ -371,7 +371,7 @@ def _soak(arguments: Sequence[str]) -> int:
     if isinstance(run, int):
         return run
     found, watcher, records, code = run
-    slopes = endurance.slopes(watcher.series)
+    slopes = endurance.slopes(watcher.series, noisy=bool(found["warnings"]))
     told = {
         **found,
         "title": f"soak: {given.scenario}, {given.duration:g} s",
@@ -385,10 +385,10 @@ def _soak(arguments: Sequence[str]) -> int:
     for words in told["warnings"]:
         print(f"warning: {words}")
     print(f"report: {folder / document.REPORT}")
-    growing = [slope.what for slope in slopes if slope.word == "grows"]
-    if growing:
-        print(f"grows: {', '.join(growing)}")
-    return code or int(bool(growing))
+    for word, said in ((endurance.GROWS, "grows"), (endurance.NOISY, "too noisy to judge")):
+        if named := [slope.what for slope in slopes if slope.word == word]:
+            print(f"{said}: {', '.join(named)}")
+    return code or int(any(slope.word == endurance.GROWS for slope in slopes))
 
 
 def _overload(arguments: Sequence[str]) -> int:

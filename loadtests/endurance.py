@@ -38,6 +38,7 @@ TOLERATED = {
     "leases": 20.0,
     "tasks": 20.0,
 }
+GROWS, NOISY = "grows", "too noisy"
 JUDGED_FROM_S = 240.0
 _WARM = 0.25
 _SLOPES_FROM = 400
@@ -136,7 +137,7 @@ def slope_per_hour(points: Sequence[tuple[float, float]]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """How one thing grew; `word` is `steady`, `grows`, `too short` or empty where nothing is demanded."""
+    """How one thing grew; `word` is `steady`, `grows`, `too noisy`, `too short` or empty where nothing is demanded."""
 
     what: str
     first: float
@@ -165,8 +166,14 @@ SLOPE_COLUMNS = (
 )
 
 
-def slopes(series: Mapping[str, Sequence[tuple[float, float]]]) -> list[Slope]:
-    """Judge every series; a run of less than four minutes says too little."""
+def slopes(
+    series: Mapping[str, Sequence[tuple[float, float]]], *, noisy: bool = False
+) -> list[Slope]:
+    """
+    Judge every series; a run of less than four minutes says too little.
+
+    What grew while the generator could not keep up (`noisy`) may be nothing but calls that took longer.
+    """
     found = []
     for what, points in series.items():
         per_hour = slope_per_hour(points)
@@ -175,7 +182,8 @@ def slopes(series: Mapping[str, Sequence[tuple[float, float]]]) -> list[Slope]:
             if per_hour is None or points[-1][0] < JUDGED_FROM_S:
                 word = "too short"
             else:
-                word = "grows" if per_hour > TOLERATED[what] else "steady"
+                grown = NOISY if noisy else GROWS
+                word = grown if per_hour > TOLERATED[what] else "steady"
         edge = max(1, len(points) // 10)
         first = median(value for _, value in points[:edge])
         last = median(value for _, value in points[-edge:])

@@ -83,6 +83,12 @@ def test_what_grows_is_named_and_a_short_run_says_nothing():
     }
 
 
+def test_a_noisy_machine_does_not_cry_leak():
+    """Calls that take longer hold more; what did not grow even so is steady."""
+    judged = slopes({"memory MB": line(500), "descriptors": line(1)}, noisy=True)
+    assert [one.word for one in judged] == ["too noisy", "steady"]
+
+
 class Answers(http.server.BaseHTTPRequestHandler):
     """An admin port that has metrics."""
 
