@@ -189,6 +189,7 @@ class Verdict:
             "measured": measured,
             "range": between,
             "verdict": self.word,
+            "why": self.why,
         }
 
 

@@ -176,15 +176,16 @@ What is worse is told by a sign and words as well as by colour; tables that are 
     make("h2", report, "Budget");
     runs.filter((run) => run.verdicts).forEach((run) =>
       table(report, "Budget", ["what", "budget", "measured", "lowest to highest", "verdict"],
-        run.verdicts.map((row) => [row.what, row.budget, row.measured, row.range, { text: row.verdict, mark: row.verdict === "broken" ? "worse" : "" }])));
+        run.verdicts.map((row) => [row.what, row.budget, row.measured, row.range, { text: row.verdict + (row.why ? `: ${row.why}` : ""), mark: row.verdict === "broken" ? "worse" : "" }])));
   }
 
   // A soak's slopes, an overload's phases, a comparison's bases: under the names that the run gives their columns.
   for (const [key, title] of [["slopes", "What grew"], ["phases", "Phases of the overload"], ["side", "Side by side"]])
     runs.filter((run) => run[key] && run[key].length).forEach((run) => {
       make("h2", report, title);
-      const columns = Object.keys(run.columns);
-      table(report, title, Object.values(run.columns), run[key].map((row) => columns.map((name) => {
+      const titles = run.columns || Object.fromEntries(Object.keys(run[key][0]).map((name) => [name, name]));
+      const columns = Object.keys(titles);
+      table(report, title, Object.values(titles), run[key].map((row) => columns.map((name) => {
         const value = row[name];
         return value === undefined ? "–" : typeof value === "number" ? plain(value) : value === "grows" ? { text: value, mark: "worse" } : value;
       })));

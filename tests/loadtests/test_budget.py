@@ -153,3 +153,4 @@ def test_what_was_not_measured_is_said_to_be_so():
     verdicts = judge(scenario, {}, missing="nobody looked")
     assert {(verdict.word, verdict.why) for verdict in verdicts} == {(UNKNOWN, "nobody looked")}
     assert verdicts[0].row()["measured"] == "-"
+    assert verdicts[0].row()["why"] == "nobody looked", "the page says it as well"
