@@ -27,6 +27,8 @@ from store.sql import BadLedgerUrl, LedgerUnreachable
 
 __all__ = ["run"]
 
+LEAST_NUSD = 50_000
+"""A saving that is told: what is less is none, to a hundredth of a cent."""
 _HEADS = ("requests", "attempts", "input", "cached", "output", "errors")
 # What is not sold by the token is shown where something of it was used.
 _UNITS: Mapping[str, Callable[[Sums], str]] = MappingProxyType(
@@ -122,25 +124,21 @@ def _report(gateway: Gateway, options: argparse.Namespace) -> int:
 def _print_models(answer: Any) -> None:
     """Print each model with its verdict, and what routing saved."""
     tasks = any(row["task"] for row in answer["rows"])
-    rows = []
-    for row in answer["rows"]:
-        verdict = row["verdict"]
-        if row["instead"]:
-            verdict += f": {row['instead']} saves {_short(row['could_save_nusd'])} USD"
-        rows.append(
-            [
-                *([row["task"] or "-"] if tasks else []),
-                row["model"],
-                verdict,
-                count(row["requests"]),
-                _share(row["attempts"] - row["errors"], row["attempts"]),
-                count(row["ttft_us"] // 1000),
-                "-" if row["quality"] is None else f"{row['quality']:.2f}",
-                "-" if row["worth"] is None else f"{row['worth']:.2f}",
-                "-" if row["price_nusd"] is None else _short(row["price_nusd"]),
-                _short(row["cost_nusd"]),
-            ]
-        )
+    rows = [
+        [
+            *([row["task"] or "-"] if tasks else []),
+            row["model"],
+            _verdict(row),
+            count(row["requests"]),
+            _share(row["attempts"] - row["errors"], row["attempts"]),
+            count(row["ttft_us"] // 1000),
+            "-" if row["quality"] is None else f"{row['quality']:.2f}",
+            "-" if row["worth"] is None else f"{row['worth']:.2f}",
+            "-" if row["price_nusd"] is None else _short(row["price_nusd"]),
+            _short(row["cost_nusd"]),
+        ]
+        for row in answer["rows"]
+    ]
     heads = ["task"] if tasks else []
     heads += ["model", "verdict", "requests", "answered", "TTFT ms", "quality", "worth"]
     print_table([*heads, "USD/1k calls", "cost USD"], rows, left=3 if tasks else 2)
@@ -159,6 +157,16 @@ def _print_models(answer: Any) -> None:
         f" {word} {_short(abs(saved))} USD{' more' if saved < 0 else ''}"
         f" ({_share(abs(saved), whole)})."
     )
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """Return the word for a model, and which other one would have been better."""
+    if not row["instead"]:
+        return str(row["verdict"])
+    saved = row["could_save_nusd"]
+    # Where calls were few, or in vain, there was nothing to be saved.
+    better = f"saves {_short(saved)} USD" if saved >= LEAST_NUSD else "costs less"
+    return f"{row['verdict']}: {row['instead']} {better}"
 
 
 def _short(nusd: int) -> str:

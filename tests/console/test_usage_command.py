@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from console.usage_command import run
+from console.usage_command import _verdict, run
 
 Ledger = Any  # the fixture of this folder's conftest
 
@@ -103,3 +103,19 @@ def test_what_is_wrong_is_said_and_has_a_code(
     said = capsys.readouterr()
     assert words in said.err
     assert not said.out
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"verdict": "best", "instead": "", "could_save_nusd": 0}, "best"),
+        (
+            {"verdict": "dear", "instead": "m", "could_save_nusd": 1_200_000},
+            "dear: m saves 0.0012 USD",
+        ),
+        ({"verdict": "dear", "instead": "m", "could_save_nusd": 49_999}, "dear: m costs less"),
+    ],
+)
+def test_a_verdict_tells_a_saving_where_there_is_one(row: dict[str, Any], words: str) -> None:
+    """To a hundredth of a cent; calls that were in vain could have been made elsewhere for nothing, too."""
+    assert _verdict(row) == words
