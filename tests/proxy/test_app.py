@@ -14,8 +14,9 @@ from redis.asyncio import Redis
 from config.live import acknowledgements, publish
 from proxy.app import Edge
 from proxy.options import EdgeOptions
+from ratelimit.lives import DEAD
 from tests.proxy.edge_rig import Rig, eventually
-from tests.proxy.partners import CALLER_KEY, chat, request
+from tests.proxy.partners import CALLER_KEY, at, chat, delta, piece, request, sse_head
 
 MakeEdge = Callable[..., Awaitable[Rig]]
 
@@ -249,13 +250,13 @@ async def test_two_workers_share_a_port(edge: MakeEdge, folder: Path, redis_url:
 
 
 async def test_it_ends_in_good_order(edge: MakeEdge) -> None:
-    """No boot that the reaper has to wait for, no acknowledgement, no connection; its own door closes last."""
+    """No boot that the reaper has to wait for, known to have ended, no acknowledgement, no connection; its own door closes last."""
     rig = await edge(models={"m": ["sim"]})
     await rig.ask(chat())
     assert await rig.stop() == 0
     assert await acknowledgements(rig.redis) == {}
     scores = [score for _, score in await rig.redis.zrange("{c0}:r", 0, -1, withscores=True)]
-    assert scores == [0]
+    assert scores == [DEAD]
     assert rig.edge.ready == "draining"
 
 
@@ -264,18 +265,19 @@ async def test_long_streams_report_their_progress(
 ) -> None:
     """What they gave so far is what a reaper charges, should this worker die."""
     monkeypatch.setattr("proxy.app.PROGRESS_S", 0.02)
-    rig = await edge(models={"m": ["sim;tokens=40;interval_ms=10"]})
+    rig = await edge(models={"m": [at()]}, scripted=["v"])
     caller = await rig.caller()
     await caller.send(request(chat(stream=True)))
-    await caller.head()
-    await asyncio.sleep(0.2)
-    ((boot, attempt_id, tokens),) = list(rig.edge.reports())
+    line = await rig.vendors["v"].line()
+    await line.gets()
+    await line.says(sse_head(), *[piece(delta("a"))] * 7)
+    await eventually(lambda: [tokens for *_, tokens in rig.edge.reports()] == [7])
+    ((boot, attempt_id, _),) = list(rig.edge.reports())
     assert boot is rig.edge.gate.boot
     assert attempt_id.endswith(".1")
-    assert 5 < tokens < 40
     await caller.leave()
     (entry,) = await rig.entries()
-    assert entry.output_tokens >= tokens
+    assert (entry.outcome, entry.output_tokens) == ("client_left", 7)
     assert list(rig.edge.reports()) == []
 
 
