@@ -73,6 +73,8 @@ CALLS = (
     Call("messages", "/v1/messages", _MESSAGES | _STREAM, streams=True),
     Call("gemini", "/v1beta/models/{}:generateContent", _GEMINI),
     Call("gemini", "/v1beta/models/{}:streamGenerateContent?alt=sse", _GEMINI, streams=True),
+    Call("ollama", "/api/chat", {"messages": [_TURN], "stream": False}),
+    Call("ollama", "/api/chat", {"messages": [_TURN]}, streams=True),
     # As OpenAI's own clients ask for them.
     Call("embeddings", "/v1/embeddings", {"input": _SAY, "encoding_format": "base64"}),
 )

@@ -114,6 +114,19 @@ class _ConverseCall(msgspec.Struct):
     config: _InferenceConfig | None = msgspec.field(default=None, name="inferenceConfig")
 
 
+class _OllamaOptions(msgspec.Struct):
+    num_predict: int | None = None
+
+
+class _OllamaCall(msgspec.Struct):
+    """What a call of Ollama's must have, and what changes its answer."""
+
+    model: str
+    messages: msgspec.Raw
+    stream: bool = True
+    options: _OllamaOptions | None = None
+
+
 # How msgspec names a field in its own words.
 _FIELD = re.compile(r"(?:`\$\.|missing required field `)([a-z_]+)")
 
@@ -127,6 +140,7 @@ _read_speech = msgspec.json.Decoder(_SpeechCall).decode
 _read_moderation = msgspec.json.Decoder(_ModerationCall).decode
 _read_gemini = msgspec.json.Decoder(_GeminiCall).decode
 _read_converse = msgspec.json.Decoder(_ConverseCall).decode
+_read_ollama = msgspec.json.Decoder(_OllamaCall).decode
 _read_embedding = msgspec.json.Decoder(_EmbeddingCall).decode
 
 
@@ -279,6 +293,19 @@ def _ask_converse(verb: str, model: str, body: bytes) -> Asked:
     return Asked(verb, model, verb == converse.STREAM, cap=cap, body_bytes=len(body))
 
 
+def _ask_ollama(body: bytes) -> Asked:
+    call = _read_ollama(body)
+    cap = None if call.options is None else call.options.num_predict
+    return Asked(
+        plans.OLLAMA,
+        call.model,
+        call.stream,
+        # -1 and -2 are its words for no cap.
+        cap=cap if cap is not None and cap >= 0 else None,
+        body_bytes=len(body),
+    )
+
+
 def refusal_of(mistake: Exception) -> tuple[str, str | None]:
     """Give the words in which a vendor refuses a call that cannot be read, and the field that they are about where one can be named."""
     if isinstance(mistake, msgspec.ValidationError):
@@ -316,6 +343,7 @@ READERS: dict[bytes, Callable[[bytes], Asked]] = {
     b"/v1/completions": _ask_completion,
     b"/v1/embeddings": _ask_embedding,
     b"/v1/responses": _ask_responses,
+    b"/api/chat": _ask_ollama,
     b"/v1/messages": _ask_messages,
     b"/v1/messages?beta=true": _ask_messages,
     b"/v1/messages/count_tokens": _ask_count,

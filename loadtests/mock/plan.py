@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from loadtests.mock import chat, converse, gemini, media, messages, responses
+from loadtests.mock import chat, converse, gemini, media, messages, ollama, responses
 from loadtests.mock.behaviour import Behaviour, read_behaviour
 from loadtests.mock.exchange import ID, Asked, Said
 
@@ -26,6 +26,7 @@ RESPONSES = responses.RESPONSES
 GENERATE = gemini.GENERATE
 GENERATE_STREAM = gemini.STREAM
 GENERATE_COUNT = gemini.COUNT
+OLLAMA = ollama.OLLAMA
 CONVERSE = converse.CONVERSE
 CONVERSE_STREAM = converse.STREAM
 
@@ -204,6 +205,10 @@ def _said(asked: Asked, behaviour: Behaviour, prompt: int, created: int) -> list
         if asked.stream:
             return converse.events(behaviour, prompt, visible, capped=capped)
         document = converse.answer(behaviour, prompt, visible, capped=capped)
+    elif asked.path == OLLAMA:
+        if asked.stream:
+            return ollama.lines(behaviour, prompt, visible, capped=capped)
+        document = ollama.answer(behaviour, prompt, visible, capped=capped)
     elif asked.path == RESPONSES:
         if asked.stream:
             return responses.events(behaviour, ID, created, prompt, visible, capped=capped)
@@ -235,6 +240,8 @@ def error_body(
         return msgspec.json.encode(gemini.error(status, message or usual_words))
     if converse.is_spoken_at(path):
         return msgspec.json.encode(converse.error(message or usual_words))
+    if path == OLLAMA:
+        return msgspec.json.encode(ollama.error(message or usual_words))
     return msgspec.json.encode(
         {
             "error": {
@@ -272,6 +279,7 @@ def _spoil(events: list[Said], behaviour: Behaviour, path: str, *, stream: bool)
         if stream:
             framed = path == CONVERSE_STREAM
             payload = converse.nonsense() if framed else chat.sse(b'{"id": oh no', line_end)
+            payload = b'{"id": oh no\n' if path == OLLAMA else payload
         return whole([Said(payload, 0)], "garbage")
     if behaviour.garbage is not None:
         kept = _half(events, stream) if behaviour.garbage == "chunk" else []
@@ -287,6 +295,8 @@ def _spoil(events: list[Said], behaviour: Behaviour, path: str, *, stream: bool)
         payload = messages.sse("error", msgspec.Raw(payload), line_end)
     elif path == CONVERSE_STREAM:
         payload = converse.exception(500, chat.ERROR_WORDS[500][2])
+    elif path == OLLAMA:
+        payload += b"\n"
     else:
         payload = chat.sse(payload, line_end)
     said = Said(payload, last.tokens, last.beat)
@@ -378,8 +388,8 @@ def _answer_head(
         extra.append(("cache-control", "no-cache"))
     usual = "application/json"
     if stream:
-        framed = path == CONVERSE_STREAM
-        usual = converse.STREAM_TYPE if framed else "text/event-stream; charset=utf-8"
+        framed = {CONVERSE_STREAM: converse.STREAM_TYPE, OLLAMA: ollama.STREAM_TYPE}
+        usual = framed.get(path, "text/event-stream; charset=utf-8")
     return before + head(
         behaviour.status or 200, content_type or usual, tuple(extra), length=length, path=path
     )
