@@ -85,6 +85,14 @@ class Capacity:
     probes: tuple[Probe, ...]
     limit: str
 
+    @property
+    def noise(self) -> str:
+        """Say how busy the machine was with something else, nothing when it was not."""
+        busy = [one.others_cores for one in self.probes]
+        if not busy or median(busy) <= NOISY_CORES:
+            return ""
+        return f"other processes kept {median(busy):.2f} cores busy"
+
     def words(self) -> str:
         """Say it in a line."""
         least = "" if self.bounded else "at least "
@@ -92,9 +100,8 @@ class Capacity:
         cpu = ""
         if tried is not None and tried.cpu_us:
             cpu = f"; {tried.cpu_us:.0f} µs of gateway CPU per call, so one core could serve {1e6 / tried.cpu_us:,.0f}/s"
-        busy = [one.others_cores for one in self.probes]
-        if busy and median(busy) > NOISY_CORES:
-            cpu += f"; other processes kept {median(busy):.2f} cores busy meanwhile, so it is more than that"
+        if self.noise:
+            cpu += f"; {self.noise} meanwhile, so it is more than that"
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         return f"{workers}: {least}{self.rate:,.0f} calls/s ({self.limit}){cpu}"
 
@@ -269,7 +276,11 @@ def scaling(found: Sequence[Capacity]) -> list[str]:
         return []
     few, many = found[0], found[-1]
     said = []
-    if few.bounded and many.bounded:
+    if noise := few.noise or many.noise:
+        said.append(
+            f"what {many.workers} workers make of {few.workers}'s rate cannot be seen: {noise}"
+        )
+    elif few.bounded and many.bounded:
         said.append(
             f"{many.workers} workers make {many.rate / few.rate:.2f} times the rate of {few.workers}"
         )

@@ -1,7 +1,7 @@
 """
 A bound on the CPU of processes, by Linux's control groups of either version.
 
-On a machine whose cores are all needed by generator, vendor and store, a gateway that may use a tenth of a core comes to its end first, and so
+On a machine whose cores are all needed by generator, vendor and store, a gateway that may use a fifth of a core comes to its end first, and so
 shows what more workers make of it.
 """
 

@@ -156,6 +156,10 @@ def test_scaling_is_said_with_its_doubt():
     assert "share it 50% and 50%: on cores of their own they make 1.60 times the rate" in told[1]
     assert "20 µs on a call at 1,900/s: one core of it serves 50,000/s" in told[2]
     assert "cannot be seen on this machine" in scaling([few, replace(many, bounded=False)])[0]
+    crowded = replace(few, probes=(replace(few.probes[0], others_cores=0.7), few.probes[1]))
+    assert scaling([crowded, many])[0].endswith(
+        "cannot be seen: other processes kept 0.35 cores busy"
+    )
     assert scaling([few]) == []
     assert len(scaling([few, replace(many, probes=())])) == 1
     busy = Capacity(1, 100, True, (Probe(100, HELD, others_cores=0.7),), "x")
