@@ -120,7 +120,13 @@ def make_app(door: Door) -> web.Application:
 
     app.router.add_get("/openapi.json", description)
     add_page(app)
+    app.on_response_prepare.append(_unnamed)
     return app
+
+
+async def _unnamed(_: web.Request, answer: web.StreamResponse) -> None:
+    """Keep back which versions of what answer."""
+    answer.headers.pop(hdrs.SERVER, None)
 
 
 def _served(route: Route, door: Door) -> Handler:

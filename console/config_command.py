@@ -71,7 +71,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="penstock config")
+    parser = Parser(
+        prog="penstock config",
+        description="The configuration: a file that is checked, and the versions of what runs.",
+    )
     verbs = parser.add_subparsers(
         dest="verb", required=True, metavar=" | ".join(("check", "schema", *_LIVE))
     )
@@ -116,7 +119,11 @@ def _parser() -> argparse.ArgumentParser:
         " as hashes, secrets that were written in clear as ***.",
     )
     export.add_argument("number", metavar="N", nargs="?", type=version, help="a version")
-    history = verbs.add_parser("history", help="who changed what, when and why")
+    history = verbs.add_parser(
+        "history",
+        help="who changed what, when and why",
+        description="Lists the versions that are kept, the latest first.",
+    )
     rollback = verbs.add_parser(
         "rollback",
         help="make an earlier version live again",
@@ -142,7 +149,12 @@ def _parser() -> argparse.ArgumentParser:
         " what is live there.",
         epilog="example: ./penstock config put model qwen-32b qwen.yaml --why 'a second deployment'",
     )
-    remove = verbs.add_parser("remove", help="take one of them away")
+    remove = verbs.add_parser(
+        "remove",
+        help="take one of them away",
+        description="Takes a provider, model, route, experiment, organization or team away. What others"
+        " refer to stays, and so does an organization with teams or a team with keys.",
+    )
     for one in (show, put, remove):
         one.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
     show.add_argument("name", metavar="NAME", nargs="?", help="which one (default: all)")

@@ -73,7 +73,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="penstock ledger")
+    parser = Parser(
+        prog="penstock ledger",
+        description="The record of every attempt, and the proof of its sums.",
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verify | show | export")
     proof = verbs.add_parser(
         "verify",

@@ -14,11 +14,13 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import redis.exceptions
 
 from config.keys import VARIABLE, BadKeySecret, key_secret
 from config.loader import Loaded
+from config.processes import StoreSettings
 from config.scalars import split_listen
 from proxy.ports import Held, PortTaken, hold
 from proxy.supervisor import Alive, Ready, Role
@@ -26,6 +28,7 @@ from store import topology
 from store.embedded import Server, find_server
 from store.filelock import FileLock
 from store.places import CHECKOUT, Places, UnsafePlace
+from store.sql import BadLedgerUrl, ledger_path
 
 MOST_EDGES = 8
 """`workers: auto` starts one edge per core, and no more than this: an edge is seldom what a machine lacks."""
@@ -54,18 +57,19 @@ class Installation:
     admin: tuple[str, int]
     server: Server | None
     key_secret: str = field(repr=False)
+    redis: str = field(repr=False)
+    ledger: str = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def store_url(self) -> str:
         """Return the URL of the store, as `--redis` takes it; it may hold a password."""
-        redis_url = self.loaded.config.store.redis
-        return self.places.store_url if redis_url == "embedded" else redis_url
+        return self.places.store_url if self.redis == "embedded" else self.redis
 
     @property
     def ledger_url(self) -> str:
         """Return the URL of the ledger, its path absolute."""
-        return self.places.ledger_url(self.loaded.config.store.ledger)
+        return self.places.ledger_url(self.ledger)
 
     @property
     def data_url(self) -> str:
@@ -217,7 +221,13 @@ async def prepared(
             admin = _held("admin.listen", config.admin.listen, remedies)
             # The control listens alone, so its port cannot be held for it.
             admin.release()
-            server = find_server(os.environ) if config.store.redis == "embedded" else None
+            redis_url = kept_at(config.store, "redis", os.environ)
+            ledger_url = kept_at(config.store, "ledger", os.environ)
+            try:
+                ledger_path(ledger_url)
+            except BadLedgerUrl as error:
+                raise CannotStart(str(error)) from None
+            server = find_server(os.environ) if redis_url == "embedded" else None
             ours = Installation(
                 places=places,
                 config_file=config_file,
@@ -227,6 +237,8 @@ async def prepared(
                 admin=(admin.host, admin.port),
                 server=server,
                 key_secret=secret,
+                redis=redis_url,
+                ledger=ledger_url,
                 variables=variables,
             )
             await ours.check_store()
@@ -235,6 +247,16 @@ async def prepared(
             data.release()
     finally:
         lock.close()
+
+
+def kept_at(
+    store: StoreSettings, setting: Literal["redis", "ledger"], environ: Mapping[str, str]
+) -> str:
+    """Return where the store or the ledger is: as the file says, else as REDIS_URL or LEDGER_URL does, as commands look for it."""
+    said: str = getattr(store, setting)
+    if setting in store.model_fields_set:
+        return said
+    return environ.get(f"{setting.upper()}_URL") or said
 
 
 def edge_count(asked: int | str) -> int:

@@ -51,6 +51,14 @@ def door(ledger: Ledger, ours: Ours, aiohttp_client: Any) -> Callable[..., Await
     return make
 
 
+@pytest.mark.parametrize("path", ["/", "/metrics", "/health/live", "/v1/usage", "/nothing"])
+async def test_no_answer_tells_what_the_port_is_made_of(door: Any, path: str) -> None:
+    """Which version of which server runs is of use to nobody but who looks for its faults."""
+    for headers in ({}, BEARER):
+        answer = await (await door()).get(path, headers=headers)
+        assert "Server" not in answer.headers
+
+
 @pytest.mark.parametrize("path", ["/v1/usage", "/v1/exchanges/x", "/nothing", "/v1/keys"])
 @pytest.mark.parametrize(
     "headers",

@@ -87,3 +87,26 @@ def test_a_command_starts_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     slow = {"aiohttp", "pydantic", "redis", "yaml", "msgspec", "prometheus_client", "asyncio"}
     assert slow.isdisjoint(done.stderr.decode().split())
+
+
+VERBS = {
+    "config": "check schema diff apply export history rollback status show put remove",
+    "key": "create list show rotate revoke",
+    "quota": "show set raise events",
+    "deployment": "list drain undrain weight",
+    "route": "explain simulate",
+    "experiment": "list show stop resume",
+    "ledger": "verify show export",
+}
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_a_command_with_verbs_says_what_it_is_about(
+    name: str, capsys: pytest.CaptureFixture
+) -> None:
+    """And names every verb that it has."""
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    said = capsys.readouterr().out.partition("\n\n")[2]
+    assert not said.startswith(("options", "positional"))
+    assert all(re.search(rf"^    {verb} ", said, re.MULTILINE) for verb in VERBS[name].split())

@@ -192,6 +192,25 @@ async def test_a_redis_that_is_not_there_is_said_before_anything_starts(
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("says", ["", "store: {admit_timeout_ms: 900}"])
+async def test_where_the_file_says_nothing_the_variables_name_store_and_ledger(
+    ours: places.Places, redis_url: str, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    """As the commands read them, so that `ledger verify` looks where the gateway writes."""
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("LEDGER_URL", "sqlite:/srv/books.db")
+    text = YAML.format(port=0, admin=0, redis="").replace('store: {redis: ""}', says)
+    found = load_text(text, source="test.yaml", environ={})
+    async with prepared(ours, Path("/etc/penstock.yaml"), found) as made:
+        assert (made.store_url, made.ledger_url) == (redis_url, "sqlite:/srv/books.db")
+        assert made.server is None
+    assert (await roles(ours)).store_url == ours.store_url  # it says `embedded`
+    monkeypatch.setenv("LEDGER_URL", "mysql:books")
+    with pytest.raises(CannotStart, match="expected sqlite:PATH, found mysql:"):
+        async with prepared(ours, Path("/etc/penstock.yaml"), found):
+            pass
+
+
 async def test_ports_are_chosen_before_roles_are_told(ours: places.Places) -> None:
     """Port 0 means one free port for all edges, not one each."""
     made = await roles(ours)
