@@ -1,6 +1,7 @@
 """Laws of the command line: one word, one command, and exit codes that mean something."""
 
 import importlib
+import re
 import subprocess
 import sys
 from typing import Any
