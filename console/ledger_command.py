@@ -23,6 +23,7 @@ from console.whereabouts import (
     Nowhere,
     add_ledger_option,
     add_redis_option,
+    add_where_option,
     ledger_file,
     redis_url,
 )
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         default="csv",
         help="csv with a head, or one JSON object per line (default: csv)",
     )
+    add_where_option(export)
     add_ledger_option(export)
     return parser
 
@@ -145,6 +147,7 @@ def _export(options: argparse.Namespace) -> int:
             ledger_file(options.ledger, options.config, os.environ, Path.cwd()),
             since_us=moment_us(options.since, now),
             until_us=None if options.until is None else moment_us(options.until, now),
+            where=dict(options.where),
         )
         # Before anything is printed: a ledger that cannot be read gives no file that looks like an empty one
         found = chain(list(islice(found, 1)), found)

@@ -21,7 +21,7 @@ from console.operating import operate, print_json, print_table
 from console.parser import Parser
 from console.spreadsheet import write
 from console.tables import count, money, style, table
-from console.whereabouts import Nowhere, add_ledger_option, ledger_file
+from console.whereabouts import Nowhere, add_ledger_option, add_where_option, ledger_file
 from governance.usage import DIMENSIONS, BadQuestion, Sums, Usage, moment_us, usage
 from store.sql import BadLedgerUrl, LedgerUnreachable
 
@@ -46,8 +46,10 @@ def run(argv: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     if options.report is not None:
-        if options.by is not None or options.ledger is not None or options.csv:
-            parser.error("--report asks the running gateway: leave --by, --ledger and --csv out")
+        if options.by or options.ledger or options.csv or options.where:
+            parser.error(
+                "--report asks the running gateway: leave --by, --where, --ledger and --csv out"
+            )
         return operate("penstock usage", options, _report)
     now = datetime.now(UTC)
     try:
@@ -57,6 +59,7 @@ def run(argv: Sequence[str]) -> int:
             options.by or "model",
             since_us=moment_us(options.since or "24h", now),
             until_us=None if options.until is None else moment_us(options.until, now),
+            where=dict(options.where),
         )
     except (BadQuestion, BadLedgerUrl, Nowhere) as error:
         print(f"penstock usage: {error}", file=sys.stderr)
@@ -102,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     shape.add_argument(
         "--csv", action="store_true", help="print CSV: the rows with every sum, without the total"
     )
+    add_where_option(parser)
     add_ledger_option(parser)
     add_options(parser, config=False)
     return parser

@@ -16,11 +16,37 @@ from console.settings import Settings, Unreadable, usual_file
 from store.places import CONFIG_NAME, places
 from store.sql import ledger_path
 
-__all__ = ["Nowhere", "add_ledger_option", "add_redis_option", "ledger_file", "redis_url"]
+__all__ = [
+    "Nowhere",
+    "add_ledger_option",
+    "add_redis_option",
+    "add_where_option",
+    "ledger_file",
+    "redis_url",
+]
 
 
 class Nowhere(Exception):
     """It cannot be told where the store or the ledger is; the message says why."""
+
+
+def add_where_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command look at a part of the ledger."""
+    parser.add_argument(
+        "--where",
+        type=_equation,
+        action="append",
+        default=[],
+        metavar="DIMENSION=VALUE",
+        help="only what is so, as in team=acme/support; may be said several times",
+    )
+
+
+def _equation(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected DIMENSION=VALUE")
+    return name, value
 
 
 def add_ledger_option(parser: argparse.ArgumentParser) -> None:

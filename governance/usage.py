@@ -17,7 +17,17 @@ from typing import Any
 
 from store.sql import open_reader, statement
 
-__all__ = ["DIMENSIONS", "BadQuestion", "Sums", "Usage", "UsageRow", "moment_us", "usage", "usd"]
+__all__ = [
+    "DIMENSIONS",
+    "BadQuestion",
+    "Sums",
+    "Usage",
+    "UsageRow",
+    "moment_us",
+    "restriction",
+    "usage",
+    "usd",
+]
 
 DIMENSIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -123,6 +133,13 @@ def dimensions(by: str | Sequence[str]) -> tuple[str, ...]:
     return wanted
 
 
+def restriction(where: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return the SQL that keeps entries whose dimensions are what `where` says, and its values. Raises `BadQuestion`."""
+    wanted = {dimensions([name])[0]: value for name, value in where.items()}
+    kept = "".join(f" AND {DIMENSIONS[name]} = :is_{place}" for place, name in enumerate(wanted))
+    return kept, {f"is_{place}": value for place, value in enumerate(wanted.values())}
+
+
 def moment_us(said: str, now: datetime) -> int:
     """
     Return an instant as unix microseconds: `24h`, `7d` (before `now`), `2026-11-01`, `2026-11-01T08:30+01:00`.
@@ -149,17 +166,23 @@ def moment_us(said: str, now: datetime) -> int:
 
 
 def usage(
-    path: Path, by: str | Sequence[str], *, since_us: int, until_us: int | None = None
+    path: Path,
+    by: str | Sequence[str],
+    *,
+    since_us: int,
+    until_us: int | None = None,
+    where: Mapping[str, str] = MappingProxyType({}),
 ) -> Usage:
     """
     Sum the ledger from `since_us` to before `until_us` (unix microseconds; None: everything after).
 
-    It reads for as long as the database takes: call it in a thread.
+    `where` keeps what has these values in these dimensions. It reads for as long as the database takes: call it in a thread.
     Raises `BadQuestion`, and `LedgerUnreachable` when the database cannot be read.
     """
     wanted = dimensions(by)
-    span = {"since": since_us, "until": FOREVER_US if until_us is None else until_us}
-    text = statement("governance", "usage")
+    kept, values = restriction(where)
+    span = {"since": since_us, "until": FOREVER_US if until_us is None else until_us} | values
+    text = statement("governance", "usage").replace("{where}", kept)
     columns = "".join(f"{DIMENSIONS[name]} AS by_{name},\n  " for name in wanted)
     grouped = text.replace("{dimensions}", columns).replace(
         "{group}", f"GROUP BY {', '.join(f'by_{name}' for name in wanted)}"

@@ -1,8 +1,8 @@
 -- Sum what was used, by any dimensions.
 --
 -- Takes  :since and :until, unix microseconds (from the first, before the second);
---        the two marks in braces stand for expressions of governance/usage.py alone, never for
---        what a user typed.
+--        the marks in braces stand for expressions of governance/usage.py alone, never for what a
+--        user typed; what a dimension has to be is :is_0, :is_1, …
 -- Gives  one row per group: the dimensions, then requests, attempts, input_tokens, cached_tokens,
 --        output_tokens, cost_nusd, errors, images, audio_us, characters, search_units. A correction adds
 --        to the sums, but is no attempt.
@@ -23,5 +23,5 @@ SELECT
   coalesce(sum(characters), 0)                                           AS characters,
   coalesce(sum(search_units), 0)                                         AS search_units
 FROM entries
-WHERE at_us >= :since AND at_us < :until
+WHERE at_us >= :since AND at_us < :until{where}
 {group};

@@ -76,6 +76,24 @@ async def test_csv_for_spreadsheets(ledger: Ledger, capsys: pytest.CaptureFixtur
     ]
 
 
+async def test_a_part_of_it(ledger: Ledger, capsys: pytest.CaptureFixture) -> None:
+    """What one team's lead may see, with a total of its own."""
+    await some_usage(ledger)
+    argv = ["--by", "model", "--since", "2026-11-01", "--ledger", ledger.url]
+    assert run([*argv, "--where", "team=acme/support"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "model  requests  attempts  input  cached  output  errors     cost USD",
+        "m             1         2  1,200       0       3       1  1.500000001",
+        "total         1         2  1,200       0       3       1  1.500000001",
+    ]
+    assert run([*argv, "--where", "team=acme/support", "--where", "model=x"]) == 0
+    assert "Nothing was used" in capsys.readouterr().out
+    assert run([*argv, "--where", "colour=red"]) == 2
+    with pytest.raises(SystemExit):
+        run([*argv, "--where", "team"])
+    assert "'team': expected DIMENSION=VALUE" in capsys.readouterr().err
+
+
 async def test_nothing_is_said_in_words(ledger: Ledger, capsys: pytest.CaptureFixture) -> None:
     """An empty span is no empty table."""
     await some_usage(ledger)

@@ -6,6 +6,7 @@ import pytest
 
 from governance.exports import FIELDS, entries
 from governance.ledger import ENTRY_FIELDS
+from governance.usage import BadQuestion
 from store.sql import LedgerUnreachable
 
 Books = Any  # the fixture of this folder's conftest
@@ -24,6 +25,28 @@ async def test_a_span_holds_its_beginning_and_not_its_end(books: Books) -> None:
     assert (found[0]["at"], found[0]["cost_usd"]) == ("1970-01-01T00:00:10.000000Z", "0.000000001")
     later = list(entries(books.path, since_us=30 * SECOND_US))
     assert [entry["attempt_id"] for entry in later] == ["r0.1"]
+
+
+async def test_a_part_is_what_has_these_values(books: Books) -> None:
+    """All of them at once; a value is a value, whatever it looks like."""
+    odd = "o' OR 1=1 --"
+    await books.append("a.1", organization="acme", team="support", model="m")
+    await books.append("b.1", organization="acme", team="support", model="n")
+    await books.append("c.1", organization="acme", team="sales", model="m", user=odd)
+    await books.drain()
+
+    def found(**where: str) -> list[str | int]:
+        return [entry["request_id"] for entry in entries(books.path, since_us=0, where=where)]
+
+    assert found(team="acme/support") == ["a", "b"]
+    assert found(Team="acme/support", model="m") == ["a"]
+    assert (found(user=odd), found(user="o"), found(day="1970-01-01")) == (
+        ["c"],
+        [],
+        ["a", "b", "c"],
+    )
+    with pytest.raises(BadQuestion, match="no dimension"):
+        found(colour="red")
 
 
 def test_an_exported_entry_has_every_field_but_the_decision() -> None:
