@@ -23,6 +23,8 @@ from loadtests.shapes import HIGHEST_RATE, BadShape, read_duration_s, read_shape
 OVERLOAD = Path(__file__).with_name("overload.yaml")
 # What the vendor of overload.yaml can serve: 16 at a time, 100 ms each.
 _NARROW_RATE = 160.0
+# The exit code of Ctrl-C, as shells have it.
+_INTERRUPTED = 130
 _FAILURES = (runner.RunFailed, BenchFailed, document.NoRun)
 
 
@@ -180,7 +182,7 @@ def _hold(
     print(f"\n{guard.table(verdicts)}\nreport: {folder / document.REPORT}")
     if interrupted:
         print("interrupted: judged by what was seen until then")
-        return 130
+        return _INTERRUPTED
     if any(verdict.word == budget.BROKEN for verdict in verdicts):
         return 1
     return 3 if strict and any(verdict.word == budget.NOISY for verdict in verdicts) else 0
@@ -188,6 +190,13 @@ def _hold(
 
 def _say(words: str) -> None:
     print(words, flush=True)
+
+
+def _told(folder: Path, code: int) -> None:
+    """Say where the report is, and whether it is of a whole run."""
+    print(f"report: {folder / document.REPORT}")
+    if code == _INTERRUPTED:
+        print("interrupted: it holds what was seen until then")
 
 
 def _compare(arguments: Sequence[str]) -> int:
@@ -215,11 +224,11 @@ def _compare(arguments: Sequence[str]) -> int:
         print(f"cannot compare: {mistake}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        code = 130
+        code = _INTERRUPTED
     told = compare.summarize(wanted, gathered)
     document.write(folder, told, gathered.records)
     print(f"\n{document.table(compare.COLUMNS, told['side'])}\n")
-    print(f"report: {folder / document.REPORT}")
+    _told(folder, code)
     return code
 
 
@@ -289,13 +298,13 @@ def _capacity(arguments: Sequence[str]) -> int:
                     )
                 )
             if found[-1].limit == capacity.INTERRUPTED:
-                code = 130
+                code = _INTERRUPTED
                 break
     except _FAILURES as mistake:
         print(f"no capacity was found: {mistake}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        code = 130
+        code = _INTERRUPTED
     print()
     for one in found:
         print(one.words())
@@ -309,6 +318,8 @@ def _capacity(arguments: Sequence[str]) -> int:
     }
     document.write_json(folder / "capacity.json", told_as)
     print(f"raw: {folder / 'capacity.json'}")
+    if code == _INTERRUPTED:
+        print("interrupted: it holds what was seen until then")
     return code
 
 
@@ -384,7 +395,7 @@ def _soak(arguments: Sequence[str]) -> int:
     print(document.table(endurance.SLOPE_COLUMNS, [slope.row() for slope in slopes]))
     for words in told["warnings"]:
         print(f"warning: {words}")
-    print(f"report: {folder / document.REPORT}")
+    _told(folder, code)
     for word, said in ((endurance.GROWS, "grows"), (endurance.NOISY, "too noisy to judge")):
         if named := [slope.what for slope in slopes if slope.word == word]:
             print(f"{said}: {', '.join(named)}")
@@ -439,7 +450,7 @@ def _overload(arguments: Sequence[str]) -> int:
         )
     for words in told["warnings"]:
         print(f"warning: {words}")
-    print(f"report: {folder / document.REPORT}")
+    _told(folder, code)
     return code
 
 
@@ -463,7 +474,7 @@ def _watched(
             with watcher:
                 base = {"host": given.host, "model": given.model, "ca": given.ca, **options}
                 code = runner.run([given.scenario], base, folder, key=given.key)
-            if code not in {0, 130}:
+            if code not in {0, _INTERRUPTED}:
                 return code
         else:
             with rig.rig(with_nginx=False, config=config) as ours:
@@ -475,7 +486,7 @@ def _watched(
         print(f"cannot run: {mistake}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        code = 130
+        code = _INTERRUPTED
     made = runner.Run(folder)
     try:
         return made.document(), watcher, made.records(), code
@@ -489,7 +500,7 @@ def _measured(scenario: str, base: dict[str, str], folder: Path, options: dict[s
         runner.measure(scenario, [base], folder, quiet=False, **options)
     except KeyboardInterrupt:
         # What was seen until then is in the folder, and the watcher's series end here.
-        return 130
+        return _INTERRUPTED
     return 0
 
 

@@ -4,6 +4,7 @@ Side by side: the same scenario in turn against several bases, and one table of 
 Each base is loaded alone, in turn and repeatedly, so that no base works while another is measured and a slow minute hits all of them.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from loadtests import machine, preflight, runner, summary
+from loadtests import document, machine, preflight, runner, summary
 from loadtests.engine import Plan
 from loadtests.metrics import BadObjective, read_objectives
 from loadtests.options import ARRIVALS, OptionsWrong, read_bases
@@ -110,20 +111,26 @@ def look(comparison: Comparison) -> list[str]:
 def run(
     comparison: Comparison, folder: Path, say: Callable[[str], None], into: runner.Gathered
 ) -> None:
-    """Run everything, and put what came of it where it outlives an interruption."""
+    """Run everything, and put what came of it where it outlives an interruption, that of the base which was interrupted, too."""
     for repeat in range(1, comparison.repeats + 1):
         for base in comparison.bases:
             name = re.sub(r"\W+", "-", base["name"])
-            made = runner.measure(
-                comparison.scenario,
-                [base],
-                folder / f"{name}-{repeat}",
-                load=comparison.load,
-                duration=comparison.duration,
-                arrivals=comparison.arrivals,
-                slo=comparison.slo,
-                seed=repeat,
-            )
+            where = folder / f"{name}-{repeat}"
+            try:
+                made = runner.measure(
+                    comparison.scenario,
+                    [base],
+                    where,
+                    load=comparison.load,
+                    duration=comparison.duration,
+                    arrivals=comparison.arrivals,
+                    slo=comparison.slo,
+                    seed=repeat,
+                )
+            except KeyboardInterrupt:
+                with contextlib.suppress(document.NoRun):
+                    into.add(runner.Run(where))
+                raise
             known = len(into.warnings)
             records = into.add(made)
             for words in into.warnings[known:]:

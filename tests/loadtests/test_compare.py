@@ -2,11 +2,11 @@
 
 import pytest
 
-from loadtests import compare, runner
+from loadtests import compare, document, runner
 from loadtests.compare import BadComparison, Comparison, load, read
 from loadtests.metrics import Record
 from loadtests.runner import Gathered
-from loadtests.summary import span_of
+from loadtests.summary import span_of, summarize
 
 BASES = [
     {"name": "direct", "url": "http://a", "model": "m"},
@@ -91,6 +91,23 @@ def test_bases_take_turns(monkeypatch, tmp_path):
     assert (len(into.records), len(into.spans)) == (4, 4)
     assert {sample.at_s for sample in into.samples} == {100.5}
     assert "  gateway: late" in said
+
+
+def test_what_an_interrupted_base_has_seen_is_kept(monkeypatch, tmp_path):
+    """Locust writes it when it is told to end; a base that had not begun has nothing."""
+
+    def measure(_scenario, bases, folder, **_):
+        if bases[0]["name"] == "gateway":
+            records = [Record("gateway", "chat", "t", 0.0, 0.0, "ok", e2e_ms=1.0)]
+            document.write(folder, summarize(records, [], objectives={}, about={}), records)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "measure", measure)
+    for base, seen in zip(BASES, (0, 1), strict=True):
+        into = Gathered()
+        with pytest.raises(KeyboardInterrupt):
+            compare.run(Comparison((base,)), tmp_path, print, into)
+        assert len(into.records) == seen
 
 
 def test_the_table_sets_each_base_against_the_first():
