@@ -2,7 +2,7 @@
 What this worker learns of models and tells the others, and what it knows from the board.
 
 Beside serving, the board is read (`routing.board`) and followed from the moment on from which it holds, and every two seconds what was
-seen of answers is sent (`routing.lessons`). Only calls that a policy scored are looked at, once, when they end.
+seen of answers is sent (`routing.lessons`). Only calls that a policy scored are looked at, once, when they end; under load a sample of them.
 
 Failure stance: while the store does not answer, the last board holds for ten seconds; what could not be sent is dropped.
 """
@@ -114,7 +114,7 @@ class Learner:
         """Learn from an attempt that has ended; `end` is the end of the vendor's answer, or all of it."""
         exchange = attempt.exchange
         choice = exchange.choice
-        if choice is None or not choice.costs:
+        if choice is None or not choice.costs or not self.lessons.wants(exchange.fingerprint):
             return
         outcome = ended.outcome
         if outcome == "ok":

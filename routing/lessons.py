@@ -4,6 +4,9 @@ What calls teach of models: gathered by each replica, added up in the store, and
 A replica notes an exchange in memory and sends its sums every two seconds (`lua/teach.lua`), off the hot path.
 Sums are added, so it does not matter which replica saw what, nor in which order they arrive.
 What a replica has seen in the last two seconds is lost with it: these are statistics, not books.
+Under load a sample is enough: of many calls a replica notes every second, fourth, or eighth request, told by its hash, and counts it
+for as many. So a request that is sent again is noted again, and what is learned means the same at any load; the store keeps no more
+than the weight of some hundred calls of a model anyhow.
 
 | signal | counts as |
 |---|---|
@@ -37,6 +40,8 @@ ASKED = f"{FIRST.tag}:asked:"
 """What the hashes begin with of calls that may still be judged; one for each span of time."""
 SPAN_S = 600
 JUDGED_WITHIN_S = 3600
+ENOUGH = 500
+"""Calls that are noted between two sendings; of twice as many or more, one in so many that about these are left."""
 MOST_REMEMBERED = 400
 """Calls that a replica offers for judgement each time it sends; of more than that, the first ones."""
 AGAIN_WITHIN_S = 60.0
@@ -81,13 +86,18 @@ class _Batch:
 class Lessons:
     """What this replica has seen, until it is sent."""
 
-    __slots__ = ("_batch", "_earlier", "_recent")
+    __slots__ = ("_batch", "_earlier", "_one_in", "_recent")
 
     def __init__(self) -> None:
         self._batch = _Batch()
         # Who asked what a while ago, and which model answered; forgotten all at once, and not one by one.
         self._recent: dict[tuple[str, int], tuple[str, str, float]] = {}
         self._earlier = self._recent
+        self._one_in = 1
+
+    def wants(self, body: int) -> bool:
+        """Whether a request is to be noted and remembered; `body` is a hash of it."""
+        return body % self._one_in == 0
 
     def note(
         self, model: str, task: str, *, defect: float, tokens: int, after_first_us: int
@@ -97,15 +107,15 @@ class Lessons:
 
         Without tokens it says nothing of how long answers are.
         """
-        sums = self._of(model, task)
-        sums.calls += 1.0
-        sums.defects += defect
+        sums, weight = self._of(model, task), self._one_in
+        sums.calls += weight
+        sums.defects += defect * weight
         if tokens > 0:
-            sums.tokens += tokens
-            sums.answers += 1.0
+            sums.tokens += tokens * weight
+            sums.answers += weight
             if after_first_us > 0:
-                sums.us += after_first_us
-                sums.timed += tokens
+                sums.us += after_first_us * weight
+                sums.timed += tokens * weight
 
     def remember(
         self, request_id: str, key: str, model: str, task: str, *, body: int, at_s: float
@@ -120,7 +130,7 @@ class Lessons:
         if before is not None and at_s - before[2] < AGAIN_WITHIN_S:
             # Asked a third time it says nothing new: programs repeat themselves.
             if before[0]:
-                self._of(before[0], before[1]).defects += 0.5
+                self._of(before[0], before[1]).defects += 0.5 * self._one_in
             model = ""
         if len(recent) >= MOST_RECENT:
             self._earlier = recent
@@ -136,6 +146,8 @@ class Lessons:
     async def send(self, client: Redis, at_s: float, *, now: str = "") -> int:
         """Send what was seen, and forget it; `at_s` is the wall clock. Returns how many lessons. Raises what redis-py raises."""
         batch, self._batch = self._batch, _Batch()
+        calls = sum(sums.calls for sums in batch.sums.values())
+        self._one_in = 1 << max(int(calls / ENOUGH).bit_length() - 1, 0)
         if not batch.sums:
             return 0
         of_all: dict[tuple[str, str], Sums] = {}

@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 
 from routing.lessons import (
     ALL,
+    ENOUGH,
     MOST_RECENT,
     MOST_REMEMBERED,
     Lessons,
@@ -68,8 +69,9 @@ async def test_no_more_is_remembered_than_can_be_outweighed(
     """A model that was good for a year is found out in hundreds of calls, not in millions."""
     answered(lessons, 5000)
     await lessons.send(redis_client, AT_S, now=str(NOW))
-    answered(lessons, 400, defect=1.0)
-    await lessons.send(redis_client, AT_S, now=str(NOW))
+    other = Lessons()
+    answered(other, 400, defect=1.0)
+    await other.send(redis_client, AT_S, now=str(NOW))
     found = (await read_lessons(redis_client))["m", "coding"]
     assert found.calls == 400
     assert found.defects == pytest.approx(200)
@@ -132,3 +134,31 @@ def test_what_was_asked_lately_is_bounded(lessons: Lessons) -> None:
     lessons.remember("again", "k", "m", "t", body=2 * MOST_RECENT + 101, at_s=1)
     lessons.remember("again", "k", "m", "u", body=5, at_s=1)
     assert {task: sums.defects for (_, task), sums in lessons._batch.sums.items()} == {"t": 0.5}
+
+
+async def test_a_sample_of_many_calls_counts_for_all(redis_client: Redis, lessons: Lessons) -> None:
+    """About as many are noted as are enough, a request always or never, and the sums are those of all calls."""
+    for _ in range(3):
+        noted = [body for body in range(16 * ENOUGH) if lessons.wants(body)]
+        for body in noted:
+            lessons.note("m", "coding", defect=0.25, tokens=10, after_first_us=5)
+            lessons.remember(f"r{body}", "k", "m", "coding", body=body, at_s=0)
+        sums = lessons._batch.sums["m", "coding"]
+        assert (sums.calls, sums.answers) == (16 * ENOUGH, 16 * ENOUGH)
+        assert (sums.tokens, sums.us, sums.timed) == tuple(n * 16 * ENOUGH for n in (10, 5, 10))
+        await lessons.send(redis_client, AT_S)
+    assert len(noted) == ENOUGH
+    await lessons.send(redis_client, AT_S)
+    assert all(lessons.wants(body) for body in range(64))
+
+
+async def test_a_request_that_is_sent_again_is_seen_in_a_sample_too(
+    redis_client: Redis, lessons: Lessons
+) -> None:
+    """Half a defect of the answer before, for every request that the one stands for."""
+    answered(lessons, 4 * ENOUGH)
+    await lessons.send(redis_client, AT_S)
+    again = next(body for body in range(100) if lessons.wants(body))
+    for _ in range(2):
+        lessons.remember("r", "k", "m", "coding", body=again, at_s=0)
+    assert lessons._batch.sums["m", "coding"].defects == 0.5 * 4
