@@ -59,11 +59,17 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
     exchange.tie = tie = crc32(exchange.request_id.encode())
     task, complexity, needs = policy.task or "chat", 0.5, NOTHING
     if policy.scores:
-        needs = _needs(body)
+        if not seen.only_words:
+            needs = _needs(body)
         exchange.fingerprint = hash(body)
         if exchange.endpoint.generates:
             found, complexity = classify(
-                body, seen.cuts, frame, tokens=tokens, messages=seen.messages
+                body,
+                seen.cuts,
+                frame,
+                tokens=tokens,
+                messages=seen.messages,
+                only_words=seen.only_words,
             )
             task = policy.task or found
     facts = exchange.edge.learner.facts
@@ -77,7 +83,7 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
         rounded_complexity(complexity),
         needs,
         _pressure(exchange, offer, facts.pressures) if facts.pressures else 0.0,
-        policy.explores(tie),
+        tie < choices.explores_below,
         choices.sets_effort and _says_effort(frame),
     )
     try:

@@ -36,12 +36,17 @@ class Choices:
     Those of `resort` stand behind them, and serve only when none of them can.
     """
 
-    __slots__ = ("_facts", "_made", "_most", "field", "resort", "sets_effort")
+    __slots__ = (
+        *("_facts", "_made", "_most"),
+        *("explores_below", "field", "resort", "sets_effort"),
+    )
 
     def __init__(self, field: Field, resort: Field | None = None) -> None:
         self.field = field
         self.resort = resort
         self.sets_effort = field.policy.sets_effort
+        # The tie of a request, of 32 bits, below which it is led to a model that was seen little.
+        self.explores_below = int(field.policy.explore * 2**32)
         self._most = max(KEPT_MODELS // max(len(field.contenders), 1), 16)
         self._made: dict[Call, Choice] = {}
         self._facts: Facts | None = None

@@ -55,9 +55,10 @@ LONG_TOKENS: Final = 32_000
 """From so many input tokens on, the length is what makes a call hard."""
 
 # A sum for each outcome and for the complexity; then how many words begin with a digit, are common in English, and elsewhere.
-_SUMS: Final = Struct(f"<{len(OUTCOMES) + 1}I3H")
+_TASKS: Final = len(OUTCOMES)
+_SUMS: Final = Struct(f"<{_TASKS + 1}I3H")
 _BITS: Final = 32
-_A_NUMBER: Final = 1 << (_BITS * (len(OUTCOMES) + 1))
+_A_NUMBER: Final = 1 << (_BITS * (_TASKS + 1))
 _ENGLISH: Final = _A_NUMBER << 16
 _FOREIGN: Final = _ENGLISH << 16
 # What is added to every weight, and to every bias, so that no sum is ever below 0.
@@ -98,8 +99,6 @@ _FORMATS: Final = (
     b'"format":"json"',
     b'"format": "json"',
 )
-# One of these is in each of them.
-_FORMAT_CUES: Final = (b"format", b"json", b"Schema")
 
 # Marks of which the presence is a feature of its own; as they stand inside JSON.
 _MARKS: Final = (
@@ -120,20 +119,13 @@ _MARKS: Final = (
     (b"</", b"#markup"),
     (b"\\\\boxed", b"#boxed"),
 )
-# A mark is looked for where its rarest sign is; few texts have any of these.
-_CUES: Final = b"`()\\$=^?<"
-_CUED: Final = {
-    cue: tuple(
-        (mark, feature)
-        for mark, feature in _MARKS
-        if next((code for code in mark if code in _CUES), None) == cue
-    )
-    for cue in _CUES
+# A mark that has one of these signs is looked for only where it stands: few texts have any.
+_SIGNS: Final = b"`()\\$=^?<"
+_BY_SIGN: Final = {
+    sign: tuple((mark, feature) for mark, feature in _MARKS if sign in mark) for sign in _SIGNS
 }
-_NO_CUES: Final = bytes(set(range(256)).difference(_CUES))
-_PLAIN_MARKS: Final = tuple(
-    (mark, feature) for mark, feature in _MARKS if not set(mark).intersection(_CUES)
-)
+_UNSIGNED: Final = tuple((mark, feature) for mark, feature in _MARKS if not set(mark) & set(_SIGNS))
+_ONLY_SIGNS: Final = bytes(code if code in _SIGNS else 32 for code in range(256))
 _SIZES: Final = tuple(b"#size%d" % bits for bits in range(64))
 _ZEROS: Final = tuple(b"#zeros%d" % bits for bits in range(64))
 
@@ -184,20 +176,26 @@ class Weights(dict[bytes, int]):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self._buckets = [_packed(row, _BIAS) for row in model.weights]
+        self._common = {
+            word: self._weight(word)
+            + (_ENGLISH if word in _COMMON["en"] else 0)
+            + (_FOREIGN if word in _COMMON_ELSEWHERE else 0)
+            for word in _COMMON["en"] | _COMMON_ELSEWHERE
+        }
+        self.update(self._common)
         self.begin = _packed(model.bias, _BASE)
         self.spread = model.spread
 
-    def __missing__(self, feature: bytes) -> int:
+    def _weight(self, feature: bytes) -> int:
         packed = self._buckets[crc32(feature) & (BUCKETS - 1)]
-        if feature[0] == _ZERO:
-            packed += _A_NUMBER
-        if feature in _COMMON["en"]:
-            packed += _ENGLISH
-        if feature in _COMMON_ELSEWHERE:
-            packed += _FOREIGN
+        return packed + _A_NUMBER if feature[0] == _ZERO else packed
+
+    def __missing__(self, feature: bytes) -> int:
+        packed = self._weight(feature)
         if len(feature) <= _LONGEST_KNOWN:
             if len(self) >= _MOST_KNOWN:
                 self.clear()
+                self.update(self._common)
             self[feature] = packed
         return packed
 
@@ -225,54 +223,61 @@ def classify(
     tokens: int,
     messages: int = 1,
     weights: Weights | None = None,
+    only_words: bool = False,
 ) -> tuple[str, float]:
     """
     Return the task of a call (one of `routing.listing.TASKS`) and its complexity, 0 to 1.
 
     `body` is the request as it came, `frame` and `cuts` are as the look at it found them: the body without its large
     members, and (offset in the frame, length) for each. `tokens` are the estimated input tokens. `weights` are the shipped
-    ones unless others are given.
+    ones unless others are given. `only_words`: the look has found that the conversation is all that was cut out, and that
+    neither tools nor a format are in the frame.
     """
-    text = window(body, cuts, frame)
+    text = _ends(body, *(cuts[0] if only_words else _conversation(body, cuts, frame)))
     words, marks = _words(text), _marks(text)
     if weights is None:
         weights = _shipped()
-    weight = weights.__getitem__
-    total = weights.begin + sum(map(weight, words)) + sum(map(weight, marks))
+    total = sum(map(weights.__getitem__, words), weights.begin)
+    for mark in marks:
+        total += weights[mark]
     total += weights[_ZEROS[(total // _A_NUMBER & 0xFFFF).bit_length()]]
-    *scores, hard, _, english, foreign = _SUMS.unpack(total.to_bytes(_SUMS.size, "little"))
-    task = OUTCOMES[scores.index(max(scores))]
-    is_plain = text.isascii() and b"\\u" not in text and not _is_foreign(english, foreign)
-    hard -= _BASE + _BIAS * (len(words) + len(marks) + 1)
-    off = max(-6.0, min(6.0, hard / weights.spread))
-    complexity = 0.5 + 2.0 * LEXICAL * (1.0 / (1.0 + exp(-_STRETCH * off)) - 0.5)
+    sums = _SUMS.unpack(total.to_bytes(_SUMS.size, "little"))
+    task = OUTCOMES[sums.index(max(sums[:_TASKS]))]
+    off = (sums[_TASKS] - _BASE - _BIAS * (len(words) + len(marks) + 1)) / weights.spread
+    complexity = 0.5 + LEXICAL * (2.0 / (1.0 + exp(-_STRETCH * max(-6.0, min(6.0, off)))) - 1.0)
     if tokens > 1024:
         complexity += 0.03 * log2(tokens / 1024)
     if messages > 3:
         complexity += 0.01 * min(messages - 3, 10)
-    formal = _by_form(task, frame or body, tokens)
+    formal = _by_form(task, b"" if only_words else frame or body, tokens)
     # The words of the model are English; code and formulas speak for themselves in any language.
-    if not (formal or is_plain or task in _IN_ANY_LANGUAGE) and language(text, words) != "en":
+    if (
+        not formal
+        and (_is_foreign(*sums[-2:]) or b"\\u" in text or not text.isascii())
+        and task not in _IN_ANY_LANGUAGE
+        and language(text, words) != "en"
+    ):
         formal = "multilingual"
     return formal or task, max(0.02, min(0.98, complexity))
 
 
 def _by_form(task: str, frame: bytes, tokens: int) -> str:
     """Return the task that the form of a call says, whose words say another one; empty where it says none."""
-    if _TOOLS[0] in frame or _TOOLS[1] in frame:
+    if frame and any(mark in frame for mark in _TOOLS):
         return "tools"
     if tokens >= LONG_TOKENS:
         return "long-context"
-    if task == "chat":
-        for cue in _FORMAT_CUES:
-            if cue in frame:
-                return "extraction" if any(mark in frame for mark in _FORMATS) else ""
+    if frame and task == "chat" and any(mark in frame for mark in _FORMATS):
+        return "extraction"
     return ""
 
 
 def window(body: bytes, cuts: Sequence[tuple[int, int]] = (), frame: bytes = b"") -> bytes:
     """Return what is looked at of a body: how its conversation begins, and how it ends."""
-    start, length = _conversation(body, cuts, frame)
+    return _ends(body, *_conversation(body, cuts, frame))
+
+
+def _ends(body: bytes, start: int, length: int) -> bytes:
     if length <= HEAD + TAIL:
         return body[start : start + length]
     return body[start : start + HEAD] + b" " + body[start + length - TAIL : start + length]
@@ -310,11 +315,11 @@ def _words(text: bytes) -> set[bytes]:
 def _marks(text: bytes) -> set[bytes]:
     """Return the features of a text that are no words, but for the count of its numbers."""
     found = {_SIZES[len(text).bit_length()]}
-    for mark, feature in _PLAIN_MARKS:
+    for mark, feature in _UNSIGNED:
         if mark in text:
             found.add(feature)
-    for cue in set(text.translate(None, _NO_CUES)):
-        for mark, feature in _CUED[cue]:
+    for sign in set(b"".join(text.translate(_ONLY_SIGNS).split())):
+        for mark, feature in _BY_SIGN[sign]:
             if mark in text:
                 found.add(feature)
     return found

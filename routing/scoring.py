@@ -178,10 +178,6 @@ class Policy:
         """Whether it looks at quality and cost at all."""
         return self.name != "declared"
 
-    def explores(self, tie: int) -> bool:
-        """Whether it is the turn of a request to be led to a model that was seen little; `tie` is the request's, of 32 bits."""
-        return tie < self.explore * 2**32
-
     @property
     def sets_effort(self) -> bool:
         """Whether it says how much models think."""

@@ -38,7 +38,7 @@ def prompts(count: int, seed: int = 1) -> Iterator[str]:
     draw = Random(seed)
     words = _Words(draw)
     for number in range(count):
-        yield f"{draw.choice(_ASKED).format_map(words)} [{number}]"
+        yield f"{draw.choice(_ASKED).format_map(words)} Case {number}."
 
 
 class _Words(dict[str, str]):

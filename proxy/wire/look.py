@@ -155,6 +155,8 @@ class Look(msgspec.Struct, gc=False):
     sold: Sold | None = None
     # Of a form, its boundary; then the one cut is where the model's name lies.
     form: bytes = b""
+    # Nothing but words is sent and asked for: no media, no tools, no format. False also where nobody has looked.
+    only_words: bool = False
 
 
 # What a member that is not there decodes to; msgspec has no unions with Raw.

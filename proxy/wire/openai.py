@@ -239,7 +239,8 @@ def look_chat(body: bytes) -> Look:
 
     text = length
     media = 0, 0
-    if body.find(_BRACKET, at + 1, end) < 0:
+    only_words = body.find(_BRACKET, at + 1, end) < 0
+    if only_words:
         count = len(inner(_PLAIN_MESSAGES, raw, "messages", "an array of message objects"))
     else:
         count, cut, media = _measure(raw)
@@ -250,10 +251,14 @@ def look_chat(body: bytes) -> Look:
     if len(doc.tools):
         text += len(doc.tools)
         bound += TOOLS_BOUND
+        only_words = False
     if len(doc.functions):
         text += len(doc.functions)
         bound += TOOLS_BOUND
-    text += len(doc.response_format)
+        only_words = False
+    if len(doc.response_format):
+        text += len(doc.response_format)
+        only_words = False
     saved = escape_surplus(body)
     if saved:
         text = max(text - saved, 0)
@@ -279,6 +284,7 @@ def look_chat(body: bytes) -> Look:
         caps,
         options is not UNSET,
         ("service_tier", doc.service_tier) if doc.service_tier in DEARER_TIERS else None,
+        only_words=only_words,
     )
 
 

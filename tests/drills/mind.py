@@ -224,7 +224,7 @@ class Fleet:
         call = one.call._replace(
             input_tokens=rounded_tokens(one.call.input_tokens),
             complexity=rounded_complexity(one.call.complexity),
-            explores=offer.choices.field.policy.explores(tie),
+            explores=tie < offer.choices.explores_below,
         )
         choice = offer.choices.choose(call, self._facts[replica], one.call.input_tokens)
         self._numbers[replica][0] += 1
