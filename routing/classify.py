@@ -177,7 +177,7 @@ class Weights(dict[bytes, int]):
         super().__init__()
         self._buckets = [_packed(row, _BIAS) for row in model.weights]
         self._common = {
-            word: self._weight(word)
+            word: self._buckets[crc32(word) & (BUCKETS - 1)]
             + (_ENGLISH if word in _COMMON["en"] else 0)
             + (_FOREIGN if word in _COMMON_ELSEWHERE else 0)
             for word in _COMMON["en"] | _COMMON_ELSEWHERE
@@ -186,12 +186,10 @@ class Weights(dict[bytes, int]):
         self.begin = _packed(model.bias, _BASE)
         self.spread = model.spread
 
-    def _weight(self, feature: bytes) -> int:
-        packed = self._buckets[crc32(feature) & (BUCKETS - 1)]
-        return packed + _A_NUMBER if feature[0] == _ZERO else packed
-
     def __missing__(self, feature: bytes) -> int:
-        packed = self._weight(feature)
+        packed = self._buckets[crc32(feature) & (BUCKETS - 1)]
+        if feature[0] == _ZERO:
+            packed += _A_NUMBER
         if len(feature) <= _LONGEST_KNOWN:
             if len(self) >= _MOST_KNOWN:
                 self.clear()

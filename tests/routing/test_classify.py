@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from proxy.wire.openai import look_chat
 from routing.classify import (
+    _MARKS,
     HEAD,
     LEXICAL,
     TAIL,
+    _shipped,
     classify,
     features,
     language,
@@ -28,7 +30,11 @@ def judged(*texts: str, **more: object) -> tuple[str, float]:
     """Classify a request the way that the edge does."""
     data = body(*texts, **more)
     seen = look_chat(data)
-    return classify(data, seen.cuts, seen.frame, tokens=seen.input_estimate, messages=seen.messages)
+    sizes = {"tokens": seen.input_estimate, "messages": seen.messages}
+    found = classify(data, seen.cuts, seen.frame, **sizes, only_words=seen.only_words)
+    # It only spares the search for what the look has not found.
+    assert found == classify(data, seen.cuts, seen.frame, **sizes)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -174,3 +180,38 @@ def test_escaped_text_is_not_taken_for_english() -> None:
     text = json.dumps("今日の天気はどうですか、明日は").encode()
     assert text.isascii()
     assert language(text) == "other"
+
+
+def test_what_is_said_does_not_depend_on_what_was_said_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Words are remembered, and forgotten when they are too many; neither changes anything."""
+    bodies = [
+        body(text) for text in ("hi", "fix this bug in x1", "Wie komme ich und was ist das 7")
+    ]
+    first = [classify(data, tokens=10) for data in bodies]
+    known = _shipped()
+    most = len(known) + 50
+    monkeypatch.setattr("routing.classify._MOST_KNOWN", most)
+    for n in range(100):
+        classify(b"w%d" % n + b" and more" + b"e" * n, tokens=10)
+        assert len(known) <= most
+    assert b"more" in known
+    assert b"more" + b"e" * 90 not in known
+    assert b"fix" not in known
+    assert [classify(data, tokens=10) for data in bodies] == first
+
+
+@given(
+    st.text(
+        st.sampled_from("abAd0 `()=;{}$^?<>/.\\nSELECTdef frac"),
+        max_size=200,
+    )
+)
+def test_every_mark_is_found_however_it_is_looked_for(text: str) -> None:
+    """As by looking for each of them."""
+    data = text.encode()
+    marks = {feature for mark, feature in _MARKS if mark in data}
+    found, words = features(data)
+    others = {each for each in found - words if not each.startswith((b"#size", b"#zeros"))}
+    assert others == marks
