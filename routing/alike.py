@@ -2,7 +2,7 @@
 Choices that were made before, for calls that are alike.
 
 A choice is a pure function of the call and of what is known of models, which changes a few times in a second at most.
-So what matters of a call is rounded, its size to eighths of a power of two and its complexity to twentieths, and what is equal then is
+So what matters of a call is rounded, its size to eighths of a power of two and its complexity to tenths, and what is equal then is
 chosen once for as long as the facts hold.
 Every replica rounds alike, so that it does not matter which of them has made a choice before.
 
@@ -25,8 +25,8 @@ def rounded_tokens(tokens: int) -> int:
 
 
 def rounded_complexity(complexity: float) -> float:
-    """Return a complexity to the twentieth: what it is worth is all there; by tenths, choices on public tables cost more."""
-    return int(complexity * 20.0 + 0.5) / 20.0
+    """Return a complexity to the tenth: it is a rough guess."""
+    return int(complexity * 10.0 + 0.5) / 10.0
 
 
 class Choices:

@@ -101,8 +101,8 @@ def test_a_size_is_rounded_up_by_little(tokens: int) -> None:
 
 
 def test_few_sizes_and_complexities_are_told_apart() -> None:
-    """Eight sizes for each doubling, and twenty-one complexities in their order."""
+    """Eight sizes for each doubling, and eleven complexities in their order."""
     assert len({rounded_tokens(tokens) for tokens in range(4096, 8192)}) <= 9
     complexities = [rounded_complexity(n / 1000) for n in range(1001)]
     assert all(left <= right for left, right in pairwise(complexities))
-    assert len(set(complexities)) == 21
+    assert len(set(complexities)) == 11
