@@ -25,6 +25,7 @@ from console.operating import (
     tell_change,
 )
 from console.parser import Parser
+from console.tables import money
 
 __all__ = ["run"]
 
@@ -188,7 +189,7 @@ def _print(quotas: Sequence[dict[str, Any]]) -> None:
                 [
                     each["scope"],
                     f"USD per {budget['per']}, {budget['mode']}" + _raised(budget),
-                    f"{budget['usd']:,.2f}",
+                    _amount(budget["usd"]),
                     _usd(budget["remaining_usd"]) + held,
                     f"at {budget['resets_at']}" if budget["resets_at"] else "never",
                 ]
@@ -206,7 +207,12 @@ def _print(quotas: Sequence[dict[str, Any]]) -> None:
 def _raised(budget: dict[str, Any]) -> str:
     if budget["raised_usd"] is None:
         return ""
-    return f", {budget['raised_usd']:,.2f} until {budget['raised_until']}"
+    return f", {_amount(budget['raised_usd'])} until {budget['raised_until']}"
+
+
+def _amount(usd: float) -> str:
+    """Return an amount that somebody has set, to the last digit of it."""
+    return money([round(usd * 10**9)])[0]
 
 
 def _usd(text: str) -> str:

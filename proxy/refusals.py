@@ -79,7 +79,8 @@ def denied_error(denied: Denied) -> GatewayError:
 
 
 def _spent(denied: Denied, scope: str) -> str:
-    amount = f"{denied.limit / 1e9:.2f} USD"
+    whole, part = divmod(denied.limit, 10**9)
+    amount = f"{whole}.{f'{part:09d}'.rstrip('0').ljust(2, '0')} USD"
     if denied.period == "total":
         return f"The whole budget of {scope} ({amount}) is spent or reserved."
     said = f"The budget of {scope} for this {denied.period} ({amount}) is spent or reserved."

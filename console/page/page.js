@@ -134,7 +134,7 @@ async function quotas() {
   const used = (row) => Number(row.spent_usd) + Number(row.held_usd);
   table("budgets", [
     ["scope", (row) => row.scope],
-    ["budget in USD", (row) => `${usd(amount(row))} per ${row.per}, ${row.mode}${row.raised_usd === null ? "" : ", raised"}`],
+    ["budget in USD", (row) => `${usd(amount(row), 6)} per ${row.per}, ${row.mode}${row.raised_usd === null ? "" : ", raised"}`],
     ["used", (row) => meter(used(row), amount(row))],
     ["spent", (row) => usd(row.spent_usd, 6), "number"],
     ["held", (row) => usd(row.held_usd, 6), "number"],
@@ -196,7 +196,7 @@ async function events() {
     ["scope", (row) => row.scope],
     ["reached", (row) => `${row.percent} %`, "number", (row) => (row.percent >= 100 ? "bad" : "odd")],
     ["spent", (row) => usd(row.spent_usd, 6), "number"],
-    ["of USD", (row) => `${usd(row.amount_usd)} per ${row.per}, ${row.mode}`],
+    ["of USD", (row) => `${usd(row.amount_usd, 6)} per ${row.per}, ${row.mode}`],
   ], said.events, "None.");
 }
 

@@ -1,5 +1,6 @@
 """Laws of `penstock quota`: what is named changes, what is not stays, and what is held is shown."""
 
+import re
 from typing import Any
 
 import msgpack
@@ -82,6 +83,12 @@ async def test_a_budget_is_raised_for_a_time(operator: Api) -> None:
         0,
         3 * 10**9,
     )
+
+
+async def test_a_budget_below_a_cent_is_shown_as_it_is(operator: Api) -> None:
+    """It is not 0.00."""
+    shown = (await typed("quota set team:acme/support budget=0.0002/day")).out
+    assert re.search(r"USD per day, soft +0\.0002 ", shown)
 
 
 async def test_that_nothing_happened_is_said(operator: Api) -> None:

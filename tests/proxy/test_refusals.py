@@ -49,6 +49,13 @@ def refusal(  # noqa: PLR0917 - a table is made of it
             *(429, "request_too_large", "900 of its tokens per minute", None),
         ),
         (
+            refusal("budget", 200_000, 86_400_000_000, "day"),
+            402,
+            "budget_exhausted",
+            "day (0.0002 USD) is spent or reserved. It begins anew at 2024-01-02T00:00:00Z.",
+            None,
+        ),
+        (
             refusal("budget", 2_500_000_000, 86_400_000_000, "month"),
             402,
             "budget_exhausted",
