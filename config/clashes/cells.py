@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from config.clashes.clash import Clash
-from config.node import Node, items, members, whole
+from config.node import Node, given, items, members, whole
 from config.outline import organizations_in
 from config.problems import Path
 from config.section import MOST_CELLS
@@ -13,7 +13,7 @@ _OF_TOKENS = frozenset({"tpm", "tpd", "itpm", "itpd", "otpm", "otpd"})
 
 def check(root: Node) -> Iterator[Clash]:
     """Check where tenants lie, and that what all of them use can be divided."""
-    said = root.get("store", "cells")
+    said = given(root.get("store", "cells"))
     count = 1 if said is None else whole(said) or 0
     if not 1 <= count <= MOST_CELLS:
         return
@@ -51,7 +51,7 @@ def _shared_in(root: Node) -> Iterator[tuple[Path, Node, int]]:
 def _too_small(path: Path, scope: Node, count: int, context: int) -> Iterator[Clash]:
     """Warn where a call that the model can take may not fit into a cell's share of its tokens."""
     for name, entry in members(scope, "limits"):
-        amount = whole(scope.get("limits", "burst", name) or entry.node)
+        amount = whole(given(scope.get("limits", "burst", name)) or entry.node)
         if name in _OF_TOKENS and amount is not None and count <= amount < count * context:
             yield Clash(
                 (*path, "limits", name),
@@ -64,7 +64,7 @@ def _too_small(path: Path, scope: Node, count: int, context: int) -> Iterator[Cl
 
 
 def _undividable(path: Path, scope: Node, count: int) -> Iterator[Clash]:
-    budget = scope.get("budget")
+    budget = given(scope.get("budget"))
     if budget is not None:
         yield Clash(
             (*path, "budget"),

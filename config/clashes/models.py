@@ -39,8 +39,8 @@ def check(root: Node) -> Iterator[Clash]:
 
 
 def _too_much_output(path: Path, model: Node) -> Iterator[Clash]:
-    context, most = whole(model.get("context")), whole(model.get("max_output"))
-    if context and most and most > context:
+    context, most = whole(model.get("context")) or 0, whole(model.get("max_output")) or 0
+    if 0 < context < most:
         yield Clash(
             (*path, "max_output"),
             model.get("max_output") or model,

@@ -44,9 +44,9 @@ def _bursts(path: Path, scope: Node) -> Iterator[Clash]:
             message = f"there is no {rate} whose burst this could be"
             yield Clash(place, entry, message, f"add {rate}, or take this out")
             continue
-        per_window, burst = whole(limit), whole(entry.node)
-        window_s = _WINDOWS_S.get(rate[-1:])
-        if burst and per_window and window_s and burst * window_s > _LONGEST_REFILL_S * per_window:
+        per_window, burst = whole(limit) or 0, whole(entry.node) or 0
+        window_s = _WINDOWS_S.get(rate[-1:], 0)
+        if per_window > 0 and burst * window_s > _LONGEST_REFILL_S * per_window:
             yield Clash(
                 place,
                 entry,

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import document
+from config.changes import Draft
 from config.loader import (
     ConfigError,
     Problem,
@@ -441,6 +442,20 @@ def test_anything_anywhere_is_taken_or_refused_with_problems(path: Path, value: 
     for problem in check(as_yaml(data)):
         assert problem.line > 0
         assert problem.path
+
+
+@pytest.mark.parametrize("word", ["nan", "-1", "1e999999999"])
+def test_an_odd_number_anywhere_is_taken_or_refused_with_problems(word: str) -> None:
+    """At every place where one may stand, whatever it is compared with; and briefly."""
+    route = "  auto: {models: [gpt-4.1, qwen]"
+    within = ", levels: {economy: {within: {low: 0.2, high: 0.1}}}"
+    assert route in FULL
+    text = FULL.replace(route, route + within)
+    for path in every_place(Draft(text, ENVIRON).root):
+        if path:
+            draft = Draft(text, ENVIRON)
+            draft.set(path, Node("scalar", 0, 0, word, plain=True))
+            assert all(len(str(problem)) < 1000 for problem in check(draft.text())), path
 
 
 @given(st.sampled_from([path for path in EVERYWHERE if is_private(path)]), ANYTHING)

@@ -107,3 +107,10 @@ def test_with_one_cell_nothing_of_this_is_asked() -> None:
     """Small limits and budgets of models are as they were."""
     text = BASE.replace("cells: 3", "cells: 1").replace("cell: 2, ", "").replace("rpm: 3", "rpm: 1")
     assert problems(text.replace("m: {limits", "m: {budget: {usd: 9, per: day}, limits")) == []
+
+
+def test_an_empty_value_is_as_if_it_were_not_there() -> None:
+    """No budget, and one cell: there is no third."""
+    assert problems(BASE.replace("m: {limits", "m: {budget: ~, limits")) == []
+    [said] = problems(BASE.replace("cells: 3", "cells: ~"))
+    assert said.startswith("f:7: organizations.o.cell: there is no cell 2: store.cells is 1")
