@@ -155,13 +155,6 @@ def test_references_and_anchors_are_allowed_by_the_schema() -> None:
     assert wrong({"edge": {"listen": "127.0.0.1:${PORT}"}}, SCHEMA) == []
 
 
-def test_the_files_in_docs_are_made_from_these_models() -> None:
-    """`python -m config.schema` was run after the last change of a setting."""
-    docs = CHECKOUT / "docs"
-    assert (docs / schema.SCHEMA_FILE).read_text(encoding="utf-8") == schema_text()
-    assert (docs / schema.PAGE_FILE).read_text(encoding="utf-8") == page_text()
-
-
 def test_the_page_and_the_schema_describe_every_setting() -> None:
     """Each field of each section has a row with its description, and so has its schema."""
     page = page_text()

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from console.admin import routes
-from console.openapi import FILE, text
+from console.openapi import text
 from console.page_routes import PATHS
 
 Api = Any  # the fixture of this folder's conftest
@@ -28,11 +28,6 @@ def everything_in(value: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(value, list):
         for inner in value:
             yield from everything_in(inner)
-
-
-def test_the_file_is_in_step() -> None:
-    """`python -m console.openapi` writes it."""
-    assert FILE.read_text(encoding="utf-8") == text(routes())
 
 
 async def test_it_is_served_behind_the_token(api: Api, said: Any) -> None:

@@ -1,15 +1,17 @@
 """The docs: whatever an operator can set, type, call or watch is described, and what is described is true of the tree."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
 
+from config import schema
 from config.loader import check_text
 from config.models import Config
+from console import admin, openapi
 from console.cli import COMMANDS
 from loadtests.drills.faults import FAULTS as DRILLED
 from proxy.observe import METRICS, AccessLine
@@ -94,6 +96,20 @@ def launcher_verbs() -> list[str]:
     found = re.search(r'^verbs="([^"]+)"', launcher, re.MULTILINE)
     assert found
     return [verb for verb in found[1].split() if verb not in {"help", "version"}]
+
+
+@pytest.mark.parametrize(
+    ("file", "module", "made"),
+    [
+        (schema.DOCS / schema.SCHEMA_FILE, "config.schema", schema.schema_text),
+        (schema.DOCS / schema.PAGE_FILE, "config.schema", schema.page_text),
+        (openapi.FILE, "console.openapi", lambda: openapi.text(admin.routes())),
+    ],
+    ids=lambda each: each.name if isinstance(each, Path) else "",
+)
+def test_what_is_made_is_in_step(file: Path, module: str, made: Callable[[], str]) -> None:
+    """The module was run after the last change of a setting or a route."""
+    assert file.read_text(encoding="utf-8") == made(), f"run python -m {module}"
 
 
 def test_every_command_can_be_typed() -> None:
