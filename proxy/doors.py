@@ -16,7 +16,7 @@ from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
 from proxy.exchange import NO_LIMITS, Exchange, serve
 from proxy.files import Errand
 from proxy.live import Live
-from proxy.reading import caller_of
+from proxy.reading import caller_of, path_of
 from proxy.realtime import Session
 from proxy.server import Request, Written
 from proxy.wire.endpoints import (
@@ -90,10 +90,7 @@ class Doors:
         message = request.message
         methods = self._routes.get(message.path)
         if methods is None:
-            path = message.path.partition("?")[0]
-            if path[:1] != "/" and path != "*":
-                # The absolute form, which proxies are asked in; servers have to take it (RFC 9112, 3.2.2).
-                path = message.url.raw_path
+            path = path_of(request)
             methods = self._routes.get(path)
             if methods is None:
                 methods = self._named(path, message.path, message.method)
@@ -116,7 +113,8 @@ class Doors:
         """Find the route of a path that names a model; None where there is none."""
         kept = _KEPT.fullmatch(path)
         if kept is not None:
-            return self._kept.get(path.replace(kept["id"], "{id}", 1))
+            begin, end = kept.span("id")
+            return self._kept.get(f"{path[:begin]}{{id}}{path[end:]}")
         found = _model_in(path)
         if found is None:
             return None
@@ -273,7 +271,7 @@ def _model_in(path: str) -> tuple[str, str] | None:
 def _spoken_by(request: Request) -> Protocol:
     """Say which protocol a request is in that no row of the table tells: by its path, or by what its client sends along."""
     message = request.message
-    path = message.path
+    path = path_of(request)
     if path.startswith("/v1/messages") or "anthropic-version" in message.headers:
         return ANTHROPIC
     if path.startswith("/api/"):
@@ -285,7 +283,7 @@ def _spoken_by(request: Request) -> Protocol:
     if (
         path.startswith("/v1beta")
         or "x-goog-api-key" in message.headers
-        or "key=" in path.partition("?")[2]
+        or "key=" in message.path.partition("?")[2]
     ):
         return GEMINI
     return OPENAI

@@ -32,7 +32,7 @@ from proxy.declared import level_of
 from proxy.documents import PIECE_BYTES, read_document
 from proxy.errors import BadRequest, GatewayError, NotFound, StoreGone, UpstreamFailed
 from proxy.exchange import Exchange
-from proxy.reading import caller_of
+from proxy.reading import caller_of, path_of
 from proxy.refusals import denied_error, nobody_error
 from proxy.relay import Attempt
 from proxy.settlement import finish
@@ -114,7 +114,7 @@ class Errand(Exchange):
                 code="files_not_configured",
             )
         message = self.request.message
-        found = _PATH.fullmatch(message.path.partition("?")[0])
+        found = _PATH.fullmatch(path_of(self.request))
         assert found is not None
         kind, id_, verb = found.groups()
         try:

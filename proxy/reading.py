@@ -1,7 +1,7 @@
 """
-What every route that asks for a key reads of a request: who is calling, and the body.
+What every route reads of a request: its path, who is calling, and the body.
 
-Both raise errors as callers get them, in words that repeat nothing of what was sent.
+Errors are raised as callers get them, in words that repeat nothing of what was sent.
 """
 
 from aiohttp.web_protocol import RequestPayloadError
@@ -11,7 +11,14 @@ from proxy.errors import BadRequest, Unauthorized
 from proxy.server import Request, read_body
 from proxy.wire.endpoints import Protocol
 
-__all__ = ["body_of", "caller_of"]
+__all__ = ["body_of", "caller_of", "path_of"]
+
+
+def path_of(request: Request) -> str:
+    """Return the path of what is asked for; also of the absolute form, which servers have to take (RFC 9112, 3.2.2)."""
+    message = request.message
+    path = message.path.partition("?")[0]
+    return path if path[:1] == "/" or path == "*" else message.url.raw_path
 
 
 async def body_of(request: Request, most: int, deadline_s: float, setting: str = "") -> bytes:

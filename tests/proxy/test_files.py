@@ -101,6 +101,18 @@ BUDGET = {"budget": {"usd": 1, "per": "month"}}
 STRICT = {"budget": {"usd": 1, "per": "month", "mode": "strict"}}
 
 
+async def test_whatever_form_a_target_has_it_is_found(edge: Edge) -> None:
+    """The absolute form as well, and an id that is a word of the path."""
+    rig = await edge(models={"m": [SIM]}, keeper="mock")
+    file_id = (await upload(rig, calls(1))).json["id"]
+    for host in ("", "http://penstock.test"):
+        assert [one["id"] for one in (await get(rig, host + FILES)).json["data"]] == [file_id]
+        assert (await get(rig, f"{host}{FILES}/{file_id}?x=1")).json["id"] == file_id
+        for nobody in ("v1", "files", "id"):
+            answer = await get(rig, f"{host}{FILES}/{nobody}")
+            assert (answer.status, answer.error["code"]) == (404, "not_found")
+
+
 @pytest.mark.parametrize("team", [BUDGET, STRICT], ids=["soft", "strict"])
 async def test_a_batch_costs_what_its_output_says(edge: Edge, team: dict[str, Any]) -> None:
     """It is charged in advance, and the difference is settled once, however often anybody looks."""
