@@ -13,6 +13,7 @@ import pytest
 from tests.proxy.edge_rig import Rig, eventually
 from tests.proxy.partners import (
     DONE,
+    Caller,
     Line,
     at,
     chat,
@@ -48,6 +49,13 @@ async def asked(rig: Rig, vendor: str) -> Line:
     return line
 
 
+async def both_asked(rig: Rig) -> tuple[Caller, Line, Line]:
+    """Ask for a stream, and wait until it is late and both vendors are asked."""
+    caller = await rig.caller()
+    await caller.send(request(chat(stream=True)))
+    return caller, await asked(rig, "a"), await asked(rig, "b")
+
+
 async def booked(rig: Rig) -> dict[str, tuple[str, str]]:
     """Give how the attempt at each vendor ended, and why it was made."""
     return {one.provider: (one.outcome, one.reason) for one in await rig.entries()}
@@ -56,10 +64,7 @@ async def booked(rig: Rig) -> dict[str, tuple[str, str]]:
 async def test_whoever_speaks_first_has_the_call(edge: Edge) -> None:
     """The second one here: the caller hears it alone, the first vendor is hung up on, and both are in the books."""
     rig = await edge(**pair())
-    caller = await rig.caller()
-    await caller.send(request(chat(stream=True)))
-    first = await asked(rig, "a")
-    second = await asked(rig, "b")
+    caller, first, second = await both_asked(rig)
     await second.says(*STREAM)
     answer = await caller.answer()
     assert answer.complete
@@ -78,10 +83,7 @@ async def test_whoever_speaks_first_has_the_call(edge: Edge) -> None:
 async def test_the_first_one_may_still_win(edge: Edge) -> None:
     """It was late, and is quicker all the same."""
     rig = await edge(**pair())
-    caller = await rig.caller()
-    await caller.send(request(chat(stream=True)))
-    first = await asked(rig, "a")
-    second = await asked(rig, "b")
+    caller, first, second = await both_asked(rig)
     await first.says(*STREAM)
     answer = await caller.answer()
     assert answer.header("x-penstock-deployment") == "m/a"
@@ -147,10 +149,7 @@ async def test_a_whole_answer_is_not_asked_for_twice(edge: Edge) -> None:
 async def test_a_second_attempt_saves_a_first_one_that_fails(edge: Edge) -> None:
     """Whoever is left has the call."""
     rig = await edge(**pair())
-    caller = await rig.caller()
-    await caller.send(request(chat(stream=True)))
-    first = await asked(rig, "a")
-    second = await asked(rig, "b")
+    caller, first, second = await both_asked(rig)
     await first.says(whole(b"{}", status=b"500 Oh"))
     refused = rig.edge.metrics.counter("penstock_attempts_total", "m", "m/a", "upstream_refused")
     await eventually(lambda: refused.value == 1)
@@ -162,10 +161,7 @@ async def test_a_second_attempt_saves_a_first_one_that_fails(edge: Edge) -> None
 async def test_when_both_fail_the_caller_is_told_so(edge: Edge) -> None:
     """Nobody is left to try."""
     rig = await edge(**pair())
-    caller = await rig.caller()
-    await caller.send(request(chat(stream=True)))
-    first = await asked(rig, "a")
-    second = await asked(rig, "b")
+    caller, first, second = await both_asked(rig)
     await first.says(whole(b"{}", status=b"500 Oh"))
     await second.says(whole(b"{}", status=b"503 Oh"))
     answer = await caller.answer()
@@ -176,10 +172,7 @@ async def test_when_both_fail_the_caller_is_told_so(edge: Edge) -> None:
 async def test_a_caller_who_leaves_ends_both(edge: Edge) -> None:
     """Each vendor is hung up on, each attempt is settled."""
     rig = await edge(**pair())
-    caller = await rig.caller()
-    await caller.send(request(chat(stream=True)))
-    first = await asked(rig, "a")
-    second = await asked(rig, "b")
+    caller, first, second = await both_asked(rig)
     await caller.leave()
     await first.left()
     await second.left()
