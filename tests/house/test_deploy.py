@@ -1,5 +1,6 @@
 """The examples of `deploy/`: what they start, set, ask and watch is there."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -131,16 +132,41 @@ def anchors(page: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
+KNOWN = {row.name: {*row.labels, "le"} for row in (*METRICS, *CONTROL_METRICS)}
+
+
+def watches(expression: str, words: str) -> None:
+    """Require that metrics and labels exist: those asked for, grouped by, and told in `words`."""
+    asked = re.findall(r"(penstock_\w+)(?:\{(\w+))?", expression)
+    assert asked
+    grouped = re.findall(r"by \(([^)]*)\)", expression)
+    told = re.findall(r"(?:\$labels\.|\{\{)(\w+)", words)
+    for name, filtered in asked:
+        labels = KNOWN[name.removesuffix("_bucket")]
+        assert {filtered, *told, *", ".join(grouped).split(", ")} - {""} <= labels
+
+
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
 def test_an_alert_watches_what_is_counted(alert: dict[str, Any]) -> None:
     """Metrics and labels that exist, and a page to read on."""
-    known = {row.name: {*row.labels, "le"} for row in (*METRICS, *CONTROL_METRICS)}
-    asked = re.findall(r"(penstock_\w+)(?:\{(\w+))?", alert["expr"])
-    assert asked
-    grouped = re.findall(r"by \(([^)]*)\)", alert["expr"])
-    told = re.findall(r"\$labels\.(\w+)", alert["annotations"]["summary"])
-    for name, filtered in asked:
-        labels = known[name.removesuffix("_bucket")]
-        assert {*filter(None, [filtered]), *told, *", ".join(grouped).split(", ")} - {""} <= labels
+    watches(alert["expr"], alert["annotations"]["summary"].replace("{{ ", ""))
     page, _, part = alert["annotations"]["read"].partition("#")
     assert not part or part in anchors(page)
+
+
+def test_the_dashboard_shows_what_is_counted() -> None:
+    """Every panel says what it is, from the one source that is chosen, and none lies on another."""
+    panels = json.loads(read("dashboard.json"))["panels"]
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        assert panel["description"]
+        assert panel["datasource"]["uid"] == "${source}"
+        for target in panel["targets"]:
+            watches(target["expr"], target["legendFormat"])
+        place = panel["gridPos"]
+        cells = {
+            (place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])
+        }
+        assert not cells & taken
+        taken |= cells
+    assert len({panel["id"] for panel in panels}) == len(panels)
