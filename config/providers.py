@@ -67,7 +67,7 @@ class HealthProbe(Section):
         description="`models` asks for its list of models, `connect` only for a connection, `call`"
         " each deployment for 16 tokens at most, which costs what it costs and stands in the ledger under"
         " the key `probe`; `off` probes nothing. By default `models`; but `connect` to Bedrock, Cohere,"
-        " Vertex AI, Azure with an `api_version`, and where there is a `token`: those cannot be asked.",
+        " Vertex AI, and where there is a `token`: those cannot be asked.",
     )
     interval_s: Annotated[float, Number(1, DAY_S)] = Field(
         default=30, description="Pause between two probes."

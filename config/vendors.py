@@ -103,11 +103,11 @@ def credential_of(protocol: str, dialect: str = "") -> Credential:
     return _CREDENTIALS.get((protocol, dialect), usual)
 
 
-def why_unprobed(protocol: str, dialect: str, *, versioned: bool, with_token: bool) -> str:
+def why_unprobed(protocol: str, dialect: str, *, with_token: bool) -> str:
     """
     Say why a provider cannot be asked by a probe, only be connected to; "" where it can.
 
-    `versioned` says that a version of its API was named, `with_token` that a token stands in place of a key.
+    `with_token` says that a token stands in place of a key.
     """
     if protocol not in _PROBED:
         return f"those who speak {protocol} have no such probe"
@@ -115,6 +115,4 @@ def why_unprobed(protocol: str, dialect: str, *, versioned: bool, with_token: bo
         return "its token is known to the edges only"
     if dialect == "vertex" and protocol != "openai":
         return "its paths at Vertex AI are known to the edges only"
-    if dialect == "azure" and versioned:
-        return "its paths with an api_version are known to the edges only"
     return ""

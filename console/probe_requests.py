@@ -41,7 +41,6 @@ def probe_of(provider: Provider) -> str:
     why = why_unprobed(
         provider.protocol,
         dialect_of(provider),
-        versioned=provider.api_version is not None,
         with_token=provider.token is not None,
     )
     return "connect" if why else "models"
@@ -67,8 +66,18 @@ def _ollama(provider: Provider) -> str:
     return _bare(provider).removesuffix("/api") + "/api"
 
 
+def _openai(provider: Provider, path: str, model: str = "") -> str:
+    """Return the URL of a path of OpenAI's; in Azure's older API a deployment stands in it, and a version behind it."""
+    base = provider.base_url.rstrip("/")
+    if provider.api_version is None:
+        return base + path
+    deployment = f"/deployments/{quote(model, safe='')}" if model else ""
+    bare = base.removesuffix("/openai")
+    return f"{bare}/openai{deployment}{path}?api-version={provider.api_version}"
+
+
 _MODELS: Final[dict[str, Callable[[Provider], str]]] = {
-    "openai": lambda provider: provider.base_url.rstrip("/") + "/models",
+    "openai": lambda provider: _openai(provider, "/models"),
     "anthropic": lambda provider: _bare(provider) + "/v1/models?limit=1",
     "gemini": lambda provider: _bare(provider) + "/v1beta/models?pageSize=1",
     "ollama": lambda provider: _ollama(provider) + "/tags",
@@ -84,10 +93,10 @@ def call_of(provider: Provider, model: str, *, responses_only: bool = False) -> 
     """Return the smallest call of a protocol."""
     said: dict[str, Any]
     if responses_only:
-        url = provider.base_url.rstrip("/") + "/responses"
+        url = _openai(provider, "/responses")
         said = {"model": model, "input": "Hi", "max_output_tokens": MOST_OUTPUT, "store": False}
     elif provider.protocol == "openai":
-        url = provider.base_url.rstrip("/") + "/chat/completions"
+        url = _openai(provider, "/chat/completions", model)
         cap = facts_of(provider).cap
         said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], cap: MOST_OUTPUT}
     elif provider.protocol == "anthropic":

@@ -121,7 +121,6 @@ def _unprobed(path: Path, provider: Node) -> Iterator[Clash]:
     why = why_unprobed(
         protocol,
         text(provider.get("dialect")) or word_of(host),
-        versioned=given(provider.get("api_version")) is not None,
         with_token=given(provider.get("token")) is not None,
     )
     if why:

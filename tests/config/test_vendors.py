@@ -45,24 +45,21 @@ def test_a_key_is_shown_as_a_vendor_looks_for_it(
 
 
 @pytest.mark.parametrize(
-    ("protocol", "dialect", "versioned", "with_token", "why"),
+    ("protocol", "dialect", "with_token", "why"),
     [
-        ("openai", "compatible", False, False, ""),
-        ("openai", "azure", False, False, ""),
-        # A version is Azure's alone: to others it is not said.
-        ("openai", "compatible", True, False, ""),
-        ("openai", "azure", True, False, "api_version"),
-        ("openai", "azure", False, True, "token"),
-        ("anthropic", "vertex", False, False, "Vertex AI"),
-        ("gemini", "vertex", False, False, "Vertex AI"),
-        ("bedrock", "compatible", False, False, "bedrock"),
-        ("cohere", "compatible", False, False, "cohere"),
+        ("openai", "compatible", False, ""),
+        ("openai", "azure", False, ""),
+        ("openai", "azure", True, "token"),
+        ("anthropic", "vertex", False, "Vertex AI"),
+        ("gemini", "vertex", False, "Vertex AI"),
+        ("bedrock", "compatible", False, "bedrock"),
+        ("cohere", "compatible", False, "cohere"),
     ],
 )
 def test_who_cannot_be_asked_by_a_probe_is_told_why(
-    protocol: str, dialect: str, *, versioned: bool, with_token: bool, why: str
+    protocol: str, dialect: str, *, with_token: bool, why: str
 ) -> None:
     """It is the edges that know what to say there."""
-    found = why_unprobed(protocol, dialect, versioned=versioned, with_token=with_token)
+    found = why_unprobed(protocol, dialect, with_token=with_token)
     assert why in found
     assert bool(why) == bool(found)

@@ -2,14 +2,13 @@
 
 import json
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from config.dialects import DIALECTS
 from config.loader import load_published, load_text
 from config.providers import Provider
-from console.probe_requests import call_of, judged, probe_of, used
+from console.probe_requests import call_of, judged, list_of, probe_of, used
 from proxy.wire.endpoints import ENDPOINTS
 from tests.proxy.test_live import live
 
@@ -27,7 +26,7 @@ def provider(**said: Any) -> Provider:
     [
         ("models", {"protocol": "openai"}),
         ("models", {"protocol": "openai", "dialect": "azure"}),
-        ("connect", {"protocol": "openai", "dialect": "azure", "api_version": "2024-10-21"}),
+        ("models", {"protocol": "openai", "dialect": "azure", "api_version": "2024-10-21"}),
         ("connect", {"protocol": "openai", "token": {"file": "/x"}}),
         ("connect", {"protocol": "anthropic", "dialect": "vertex"}),
         ("connect", {"protocol": "gemini", "base_url": "https://aiplatform.googleapis.com/v1"}),
@@ -50,6 +49,8 @@ def test_whom_a_probe_cannot_ask_it_only_connects_to(how: str, said: dict[str, A
             for host in ("api.groq.com", "o.openai.azure.com", "o.services.ai.azure.com", "h")
         ),
         ("openai", {"output_cap": "max_completion_tokens"}),
+        ("openai", {"dialect": "azure", "api_version": "2024-10-21", "base_url": "https://h"}),
+        ("openai", {"dialect": "azure", "api_version": "v", "base_url": "https://h/openai"}),
         ("anthropic", {"api_key": "sk-ant-oat01-0123456789"}),
         ("anthropic", {"base_url": "https://o.services.ai.azure.com/anthropic/v1"}),
         ("gemini", {"api_key": "ya29.0123456789abcdef"}),
@@ -65,7 +66,7 @@ def test_a_call_is_made_as_an_edge_makes_it(protocol: str, said: dict[str, Any])
     way = place.ways[row]
     line, *lines = way.head.write(b"").decode().split("\r\n")
     asked = call_of(provider(**made), "m")
-    assert urlsplit(asked.url).path == line.split()[1]
+    assert asked.url.removeprefix("https://").partition("/")[2] == line.split()[1][1:]
     names = {"authorization", "x-api-key", "api-key", "x-goog-api-key"}
     theirs = {name: value for name, _, value in (each.partition(": ") for each in lines)}
     assert {n: v for n, v in asked.headers.items() if n in names} == {
@@ -73,6 +74,14 @@ def test_a_call_is_made_as_an_edge_makes_it(protocol: str, said: dict[str, Any])
     }
     if protocol != "gemini":
         assert way.cap_field in json.loads(asked.body or b"")
+
+
+def test_azures_older_api_lists_its_models_under_a_version() -> None:
+    """Beside the deployments, and not below one."""
+    old = provider(
+        protocol="openai", base_url="https://h", dialect="azure", api_version="2024-10-21"
+    )
+    assert list_of(old).url == "https://h/openai/models?api-version=2024-10-21"
 
 
 def test_a_model_of_responses_only_is_called_there() -> None:

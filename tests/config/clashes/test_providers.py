@@ -65,10 +65,6 @@ from tests.config.slips import said
                     "its paths at Vertex AI are known to the edges only",
                 ),
                 (
-                    "protocol: openai, base_url: http://h, dialect: azure, api_version: v",
-                    "its paths with an api_version are known to the edges only",
-                ),
-                (
                     "protocol: openai, base_url: http://h, token: {file: /x}",
                     "its token is known to the edges only",
                 ),
