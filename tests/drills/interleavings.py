@@ -806,6 +806,7 @@ USUAL = (
     Scope(attempts=(1, 1), lives=1, faults=1),
     Scope(attempts=(2, 1), lives=1, faults=0),
     Scope(attempts=(2, 2), lives=1, faults=0),
+    Scope(attempts=(3, 2), lives=1, faults=0),
     Scope(attempts=(2, 1), lives=1, faults=0, deaths=1),
     Scope(attempts=(1, 1), lives=2, faults=0, deaths=1),
 )
