@@ -100,6 +100,7 @@ class Admission:
         observe: Observe | None,
         outage: Outage,
         caught_up: Callable[[], bool],
+        asserted: Callable[[list[str]], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lane = lane
@@ -128,6 +129,7 @@ class Admission:
             caught_up=caught_up,
             number=self._next_number,
             seed=seed,
+            asserted=asserted,
             stats=stats,
         )
 

@@ -7,7 +7,7 @@ The layouts stand in the headers of `lua/admit.lua` and `lua/settle.lua`.
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -501,6 +501,33 @@ def settle_command(
         *plans.packed,
         *rows,
     )
+
+
+def settled_by(command: Command) -> list[str]:
+    """Return the attempts that a settle command is about."""
+    return [_attempt_of(row) for row in command[_rows_at(command, 3) :]]
+
+
+def asserted_by(command: Command) -> list[str]:
+    """Return the attempts that an assert command is about."""
+    return [_attempt_of(row) for row in command[_rows_at(command, 5) :]]
+
+
+def asserting_only(command: Command, attempt_ids: Container[str]) -> Command:
+    """Return an assert command that is about some of its attempts."""
+    at = _rows_at(command, 5)
+    return (*command[:at], *(row for row in command[at:] if _attempt_of(row) in attempt_ids))
+
+
+def _rows_at(command: Command, count_at: int) -> int:
+    """Return the place of the first row, behind the plans; `count_at` is the place of their number in the arguments."""
+    at = 3 + int(command[2]) + count_at
+    return at + 1 + int(command[at])
+
+
+def _attempt_of(row: bytes | str | int) -> str:
+    name: bytes = msgpack.unpackb(row, raw=True)[1]
+    return name.decode()
 
 
 def numbered(command: Command) -> tuple[str, int]:

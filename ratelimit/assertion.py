@@ -3,6 +3,7 @@ What a replica tells a store that may have forgotten: the leases that it holds.
 
 A connection that is new may lead to another server, or to the same one without its last second.
 So before anything is asked on it, every lease of this replica is asserted there; one that is known is left as it is.
+After an outage, too: the store knows nothing of what was granted here meanwhile.
 The store says in return whether it knows what was spent (`lua/epoch.lua`).
 Until it does, strict budgets are closed: asks wait for that, as long as they wait for a store that does not answer.
 """
@@ -28,7 +29,8 @@ class Assertion:
     Whether this replica's leases are known where its lane leads.
 
     `caught_up` says whether what the store has forgotten of settlements was sent again;
-    `number` gives the next number of a sending; `seed` writes the limits of scopes by their keys.
+    `number` gives the next number of a sending; `seed` writes the limits of scopes by their keys;
+    `asserted` is told which attempts the store knows of.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Assertion:
         caught_up: Callable[[], bool],
         number: Callable[[], int],
         seed: Callable[[list[str]], Awaitable[None]],
+        asserted: Callable[[list[str]], None],
         stats: GateStats,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -47,15 +50,16 @@ class Assertion:
         self._caught_up = caught_up
         self._number = number
         self._seed = seed
+        self._asserted = asserted
         self._stats = stats
-        self._made: tuple[int, Boot] | None = None
+        self._made: tuple[int, Boot, int] | None = None
         self._again_at = 0.0
         self.script = scripts.load("ratelimit", "assert")
         self.known = False
 
     def is_due(self, boot: Boot) -> bool:
         """Whether something is to be said before anything else is asked."""
-        if self._made != (self._lane.lives, boot):
+        if self._made != (self._lane.lives, boot, self._outage.ended):
             return True
         return not self.known and monotonic() >= self._again_at
 
@@ -65,9 +69,10 @@ class Assertion:
 
         Returns None, or the answer that stood in the way: a word of the script's, a `ReplyError`, a `LaneLost`.
         """
-        life = self._lane.lives
+        life, ended = self._lane.lives, self._outage.ended
         answer: Any = None
-        held = [] if self._made == (life, boot) else list(self._outage.held_under(boot))
+        is_made = self._made == (life, boot, ended)
+        held = [] if is_made else list(self._outage.held_under(boot))
         for batch, is_last in _batches(held):
             last = is_last and self._caught_up()
             answer = await self._tell(boot, batch, last=last, partly=False)
@@ -80,7 +85,8 @@ class Assertion:
             self._stats.asserted += answer[2]
         if self._lane.lives != life:
             return LaneLost("the store closed the connection")
-        self._made = life, boot
+        self._made = life, boot, ended
+        self._asserted([ask.attempt_id for ask, _ in held])
         self.known = answer[1] == KNOWN
         self._again_at = monotonic() + AGAIN_S
         return None

@@ -100,6 +100,7 @@ class Gate:
             timeout_s=timeout_s,
             stats=self.stats,
             where=where,
+            granted=self._granted_here,
         )
         self._settling = Settling(
             settle_lane,
@@ -125,6 +126,7 @@ class Gate:
             observe=observe,
             outage=self._outage,
             caught_up=lambda: self._settling.caught_up,
+            asserted=self._settling.asserted,
         )
         self._room = WaitingRoom(self.admit)
 
@@ -231,7 +233,7 @@ class Gate:
         self._settling.hand_over()
         # The reaper takes over whatever is still held; what lies in the journal is settled late.
         life = self._life
-        is_over = not self._settling.unsettled
+        is_over = self._settling.is_over
         ends = dict.fromkeys(life.members, DEAD) if is_over else {self._boot.member: 0}
         try:
             async with asyncio.timeout(1.0):
@@ -243,6 +245,9 @@ class Gate:
             life.end()
         else:
             life.leave()
+
+    def _granted_here(self, ask: Ask, grant: Grant) -> None:
+        self._settling.granted(ask, grant)
 
     def _spawn(self, chore: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(chore)
@@ -319,6 +324,8 @@ class Gate:
                     await self._report_progress()
                 self._troubles.over("beat")
             except Exception as error:  # noqa: BLE001 - a replica that stops beating is taken for dead
+                if self._streams is not None:
+                    self._settling.streamed(self._streams())
                 self.stats.store_errors += 1
                 self._troubles.note("beat", error)
 

@@ -1,5 +1,5 @@
 """
-The journal: settlements that the store has not confirmed, kept on this machine's disk.
+The journal: settlements that the store has not confirmed, and grants that it does not know of, kept on this machine's disk.
 
 While the store answers, nothing is written here.
 When it does not, each batch of settlements is appended as it is made, and sent again, in order, when the store is back.
@@ -18,6 +18,13 @@ import msgpack
 from store.cells import FIRST, Cell
 
 Command = tuple[bytes | str | int, ...]
+# What a record begins with: a command that settles; GRANTED one that asserts what was granted without the store;
+# KNOWN the attempts of which the store knows by now; STREAMED attempts, each with the tokens that it has given so far.
+SETTLES = "EVALSHA"
+GRANTED = "GRANTED"
+KNOWN = "KNOWN"
+STREAMED = "STREAMED"
+_WORDS = frozenset({SETTLES, GRANTED, KNOWN, STREAMED})
 
 
 class Journal:
@@ -77,13 +84,13 @@ class Orphan:
         self.path = path
         self._file = file
 
-    def commands(self) -> Iterator[Command]:
+    def records(self) -> Iterator[Command]:
         """Yield its whole records, in order. Raises `ValueError` at one that is none."""
         with os.fdopen(os.dup(self._file), "rb") as stream:
             stream.seek(0)
             for record in msgpack.Unpacker(stream, raw=False, strict_map_key=False):
-                if not isinstance(record, list) or record[:1] != ["EVALSHA"]:
-                    raise ValueError("not a command")
+                if not isinstance(record, list) or not record or record[0] not in _WORDS:
+                    raise ValueError("not a record")
                 yield tuple(record)
 
     def remove(self) -> None:

@@ -61,6 +61,15 @@ class Life:
         self._file = self._path = None
 
 
+def members_of(journal: Path) -> list[str]:
+    """Return the boots of the process that left a journal."""
+    path = journal.with_name(f"{journal.name.rsplit('.', 2)[0]}.life")
+    try:
+        return path.read_text().splitlines()[1:]
+    except FileNotFoundError:
+        return []
+
+
 async def tell_of_the_dead(client: Redis, directory: Path, cell: Cell = FIRST) -> int:
     """Tell the store which boots have no process any more. Returns how many; raises what redis-py raises."""
     told = 0

@@ -29,6 +29,7 @@ class Outage:
     Whether there is one, and what runs here, whoever has admitted it.
 
     `rule` finds what a scope declares; `boot` gives the life under which asks are granted; `where` names the cell, if there are more.
+    `granted` is told of what is granted here; `ended` counts the outages that are over.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Outage:
         timeout_s: float,
         stats: GateStats,
         where: str = "",
+        granted: Callable[[Ask, Grant], None] = lambda _ask, _grant: None,
     ) -> None:
         self._sight = Sight()
         self._judge = Degraded(rule, self._sight)
@@ -46,12 +48,14 @@ class Outage:
         self._timeout_s = timeout_s
         self._stats = stats
         self._where = f" in {where}" if where else ""
+        self._note = granted
         self._live: dict[str, tuple[Ask, Grant]] = {}
         self._replicas: Replicas | None = None
         self._refused = False
         self._began_at = 0.0
         self._probe_at = 0.0
         self._granted_before = 0
+        self.ended = 0
 
     @property
     def active(self) -> bool:
@@ -89,6 +93,7 @@ class Outage:
         if not self.active:
             return
         self._judge.leave()
+        self.ended += 1
         log.warning(
             "no longer degraded%s after %.1f s; %d calls were granted here meanwhile",
             self._where,
@@ -140,6 +145,7 @@ class Outage:
         if isinstance(judged, Grant):
             stats.degraded_granted += 1
             self._live[ask.attempt_id] = ask, judged
+            self._note(ask, judged)
         else:
             stats.degraded_denied += 1
         ask.answer.set_result(judged)

@@ -8,12 +8,13 @@ Failure stance: nothing is dropped.
 A batch is repeated until the store confirms it, from the journal if need be.
 A store that comes back may have forgotten what it confirmed last (`appendfsync everysec`, a failover): after a reconnect
 it is asked for the last number that it knows, and what it has forgotten is sent again.
+What was granted while the store was away is in the journal until it has settled or the store knows of it: nobody else does.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -21,8 +22,24 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from ratelimit.asks import BATCH, UNPACKABLE, Boot, Settlement, numbered, settle_command, voided
-from ratelimit.journal import Command, Journal, Orphan, orphans
+from ratelimit.asks import (
+    BATCH,
+    UNPACKABLE,
+    Ask,
+    Boot,
+    Grant,
+    Settlement,
+    assert_command,
+    asserted_by,
+    boot_of,
+    numbered,
+    settle_command,
+    settled_by,
+    voided,
+)
+from ratelimit.inheritance import book_open
+from ratelimit.journal import GRANTED, KNOWN, STREAMED, Command, Journal, Orphan, orphans
+from ratelimit.lives import members_of
 from ratelimit.troubles import GateStats, Observe, Troubles, words
 from store import scripts
 from store.lane import Lane, LaneLost
@@ -82,7 +99,15 @@ class Settling:
         self._observe = observe
         self._is_ill = is_ill
         self._script = scripts.load("ratelimit", "settle")
+        self._assert = scripts.load("ratelimit", "assert")
         self._journal = Journal(journal_dir, boot.member.replace("/", "_"))
+        # Under which what was granted without the store is booked when this process dies: known to nobody before.
+        self._heir = boot_of(f"{boot.member}~", boot.cell)
+        # What was granted without the store and has not settled: not yet in the journal, and there.
+        self._granted: dict[str, tuple[Ask, Grant]] = {}
+        self._noted: set[str] = set()
+        # Whether something waits to be sent that must not be confirmed before it is in the journal.
+        self._pressing = False
         self._queue: deque[Settlement] = deque()
         self._batches: deque[_Batch] = deque()
         # What was confirmed of late, and the number of the connection that it went by.
@@ -104,6 +129,11 @@ class Settling:
     def unsettled(self) -> int:
         """Return how many settlements the store has not confirmed."""
         return len(self._queue) + sum(batch.size for batch in self._batches)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left for others to tell the store."""
+        return not self.unsettled and self._journal.path is None
 
     @property
     def caught_up(self) -> bool:
@@ -167,12 +197,29 @@ class Settling:
 
     async def _replay(self, orphan: Orphan) -> bool:
         """Send an orphan's commands. Returns whether all were taken; what was not must not keep us from starting."""
+        granted: dict[str, Command] = {}
+        streamed: dict[str, int] = {}
         try:
-            for command in orphan.commands():
-                # Another version of the script may have made it; its arguments are the same.
-                async with asyncio.timeout(5.0):
-                    await self._client.eval(self._script.text, int(command[2]), *command[3:])
-                self._stats.replayed += 1
+            for word, *rest in orphan.records():
+                if word == GRANTED:
+                    granted |= dict.fromkeys(asserted_by(tuple(rest)), tuple(rest))
+                    continue
+                known: list[Any] = rest
+                if word == STREAMED:
+                    streamed |= dict(zip(known[::2], known[1::2], strict=True))
+                    continue
+                if word != KNOWN:
+                    command = (word, *rest)
+                    # Another version of the script may have made it; its arguments are the same.
+                    async with asyncio.timeout(5.0):
+                        await self._client.eval(self._script.text, int(command[2]), *command[3:])
+                    self._stats.replayed += 1
+                    known = settled_by(command)
+                for name in known:
+                    granted.pop(name, None)
+            former = [boot_of(one, self._heir.cell) for one in members_of(orphan.path)]
+            async with asyncio.timeout(5.0):
+                await book_open(self._client, granted, streamed, former, self._heir.cell)
         except (ResponseError, ValueError) as error:
             log.error("the journal %s cannot be replayed: %s", orphan.path.name, words(error))
             return False
@@ -188,9 +235,50 @@ class Settling:
             # Nobody else knows of it: it must outlive this process, with those that come in this moment.
             self._noting = True
             self._loop.call_later(PAUSE_S, self._note)
+        if self._granted or self._noted:
+            self._granted.pop(settlement.attempt_id, None)
+            if settlement.attempt_id in self._noted:
+                self._noted.discard(settlement.attempt_id)
+                self._pressing = True
         if not self._flying and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._send)
+
+    def granted(self, ask: Ask, grant: Grant) -> None:
+        """Note what was granted without the store, before its caller goes on to a vendor."""
+        if not self._granted:
+            self._loop.call_soon(self._note_grants)
+        self._granted[ask.attempt_id] = ask, grant
+
+    def asserted(self, attempt_ids: list[str]) -> None:
+        """Take what the store knows of: it is no longer ours alone to remember."""
+        known = self._noted.intersection(attempt_ids)
+        for attempt_id in attempt_ids:
+            self._granted.pop(attempt_id, None)
+        if known:
+            self._noted -= known
+            self._append((KNOWN, *known))
+            self._forget()
+
+    def streamed(self, reports: Iterable[tuple[Boot, str, int]]) -> None:
+        """Note what streams have given that were granted without the store, while it cannot be told."""
+        if not self._noted:
+            return
+        told = [(name, tokens) for _, name, tokens in reports if name in self._noted]
+        if told:
+            self._append((STREAMED, *(each for row in told for each in row)))
+
+    def _append(self, record: Command) -> None:
+        """Write a record; when that fails memory still has it, and it is lost only if this process dies as well."""
+        try:
+            self._journal.append(record)
+        except OSError as error:
+            self._troubles.note("the journal", error)
+
+    def _forget(self) -> None:
+        """Clear the journal, unless there is something in it that the store does not know."""
+        if not self._noted and not any(batch.journalled for batch in self._batches if batch.size):
+            self._journal.clear()
 
     def _note(self) -> None:
         self._noting = False
@@ -204,6 +292,9 @@ class Settling:
             return
         if self._flying:
             return
+        if self._pressing:
+            # Whoever reads the journal would take it for open.
+            self._keep_in_journal()
         if self._lane_life != self._lane.lives:
             self._lane_life = self._lane.lives
             self._ask_for_numbers()
@@ -307,8 +398,8 @@ class Settling:
             self._pause_s = 0.0
             self._owed.discard(batch)
             self._keep(self._batches.popleft())
-            if batch.journalled and not (self._batches and self._batches[0].journalled):
-                self._journal.clear()
+            if batch.journalled:
+                self._forget()
             self._troubles.over("settlement")
             stats = self._stats
             stats.settle_batches += 1
@@ -354,6 +445,7 @@ class Settling:
             self._lane.drop()
 
     def _keep_in_journal(self) -> None:
+        self._pressing = False
         while self._queue:
             self._batches.append(self._next_batch())
         try:
@@ -365,3 +457,18 @@ class Settling:
         except OSError as error:
             # Memory still has them; they are lost only if this process dies as well.
             self._troubles.note("the journal", error)
+
+    def _note_grants(self) -> None:
+        """Write down what was granted without the store, as the command by which an heir asserts it."""
+        held, self._granted = list(self._granted.values()), {}
+        try:
+            for start in range(0, len(held), BATCH):
+                batch = held[start : start + BATCH]
+                self._journal.append((GRANTED, *self._asserting(batch)))
+                self._noted.update(ask.attempt_id for ask, _ in batch)
+        except (OSError, *UNPACKABLE) as error:
+            # Memory still has them; they are lost only if this process dies as well.
+            self._troubles.note("the journal", error)
+
+    def _asserting(self, held: list[tuple[Ask, Grant]]) -> Command:
+        return assert_command(self._assert.sha, self._heir, held, number=0, last=False, partly=True)

@@ -194,17 +194,13 @@ async def strike(
     finally:
         await client.aclose()
     everybody = [*load.calls, *tight.calls, *strict.calls]
-    lost = set(harm.lost)
-    if harm.edge_killed:
-        # What an edge had granted without the store, and not settled yet, it took with it.
-        lost.update(call.mark for call in everybody if call.ended in {"cut", "lost"})
     verdict = await asyncio.to_thread(verify, store.url, site.ledger)
     compared = compare(
         ledger_rows(site.ledger),
         site.served(),
         tariffs(),
         prefix=mark,
-        excused=frozenset(lost),
+        excused=harm.lost,
         reaped_stream_s=2.0 + harm.mute_s,
     )
     calls = load.calls

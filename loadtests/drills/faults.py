@@ -105,7 +105,6 @@ class Harm:
     mute_s: float = 0.0
     outage_s: float = 0.0
     learning_s: float = 0.0
-    edge_killed: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -159,7 +158,7 @@ async def edge_killed(store: Store, seconds: float, site: Site) -> Harm:
         kill(pid)
     await asyncio.sleep(seconds * 0.2)
     os.kill(store.pid, signal.SIGCONT)
-    return Harm(mute_s=seconds, outage_s=seconds, edge_killed=True)
+    return Harm(mute_s=seconds, outage_s=seconds)
 
 
 async def scripts_flushed(store: Store, seconds: float, _: Site) -> Harm:

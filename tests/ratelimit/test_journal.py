@@ -22,7 +22,7 @@ def kept(folder: Path) -> list[list[Command]]:
     """Return the commands of every orphan, and leave them where they are."""
     found = []
     for orphan in orphans(folder):
-        found.append(list(orphan.commands()))
+        found.append(list(orphan.records()))
         orphan.leave()
     return found
 
@@ -163,7 +163,7 @@ def test_nonsense_is_said_after_what_stands_before_it(tmp_path: Path, nonsense: 
     with path.open("ab") as file:
         file.write(nonsense)
     [orphan] = orphans(tmp_path)
-    found = orphan.commands()
+    found = orphan.records()
     assert next(found) == command(1)
     with pytest.raises(ValueError):
         next(found)

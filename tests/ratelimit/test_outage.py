@@ -18,6 +18,7 @@ from config.quotas import Budget, Limits
 from ratelimit.asks import Ask, Denied, Grant
 from ratelimit.gate import Gate
 from ratelimit.troubles import StoreUnavailable
+from ratelimit.upkeep import reap
 from tests.conftest import RedisServer
 from tests.ratelimit.gates import KEY, ORG, TEAM, Meddler, World, until
 from tests.store.peers import Pipe
@@ -320,6 +321,64 @@ async def test_what_is_settled_in_an_outage_is_on_disk_at_once(
     await world.settles_down(gate)
     await world.assert_books()
     assert world.journals() == []
+
+
+@pytest.mark.parametrize("what", ["open", "settled"])
+async def test_what_the_store_knows_again_is_no_longer_in_the_journal(
+    gate_of: tuple[World, RedisServer, Gate], what: str
+) -> None:
+    """Its lease is asserted when the outage ends; killed after that, it is reaped as all others are."""
+    world, server, gate = gate_of
+    with stopped(server):
+        pairs = await calls(world, gate, 4)
+        await until(lambda: bool(world.journals()))
+    await is_well(gate)
+    await until(lambda: not world.journals())
+    assert await world.leases() == 4
+    if what == "settled":
+        for ask, answer in pairs:
+            world.settle(gate, ask, answer)
+        await world.settles_down(gate)
+        await world.assert_books()
+    else:
+        await world.kill(gate)
+        await world.gate("r/1", rule=world.rule)
+        assert await reap(world.client) == 4
+        assert await world.totals() == (1 + 4, sum(world.settled) + 4 * 10)
+
+
+async def test_a_store_that_refused_is_told_what_was_granted_meanwhile(
+    world: World, meddler: Meddler
+) -> None:
+    """No connection was lost, and yet it knows nothing of it: places that are taken count."""
+    world.limits[KEY] = Limits(concurrency=4)
+    gate = await world.gate(admit_url=meddler.url, rule=world.rule)
+    await world.exchange(gate)
+    await world.settles_down(gate)
+    meddler.refusal = b"-OOM command not allowed\r\n"
+    open_ = [await world.granted(gate) for _ in range(3)]
+    assert gate.degraded
+    meddler.refusal = b""
+
+    async def admits() -> bool:
+        answer = await world.exchange(gate)
+        return isinstance(answer, Grant) and not answer.degraded
+
+    await until(admits)
+    await until_held(world, 3)
+    assert (await world.scope(KEY)).in_flight == 3
+    for pair in open_:
+        world.settle(gate, *pair)
+    await world.settles_down(gate)
+    await world.assert_books()
+    assert world.journals() == []
+
+
+async def until_held(world: World, count: int) -> None:
+    async def held() -> bool:
+        return await world.leases() == count
+
+    await until(held)
 
 
 async def test_a_crash_in_an_outage_loses_nothing_that_was_settled(world_at: WorldAt) -> None:

@@ -523,7 +523,7 @@ def world_batch(gate: Gate, world: World, pairs: list[Any]) -> Any:
 async def test_a_journal_whose_tail_was_cut_is_replayed_up_to_it(world_at: WorldAt) -> None:
     """What stands whole is booked; the rest is charged by the reaper, like everything that dies with a process."""
     world, server = world_at("--appendonly", "yes", "--appendfsync", "always")
-    gate = await world.gate(timeout_s=0.1)
+    gate = await world.gate(timeout_s=1.0)
     pairs = [await world.granted(gate) for _ in range(130)]
     server.kill()
     for pair in pairs:

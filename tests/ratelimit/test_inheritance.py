@@ -1,0 +1,89 @@
+"""What a process had granted alone and had open when it was killed: whoever replays its journal has it reaped, once."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from ratelimit.asks import Ask, Boot, Grant
+from ratelimit.gate import Gate
+from ratelimit.upkeep import reap
+from tests.conftest import RedisServer
+from tests.ratelimit.gates import World, until
+
+WorldAt = Callable[..., tuple[World, RedisServer]]
+
+
+async def alone(world: World, gate: Gate, count: int) -> list[tuple[Ask, Grant]]:
+    """Ask some times at once, and require what the gate grants without the store."""
+    asks = [world.ask() for _ in range(count)]
+    answers = await asyncio.gather(*(gate.admit(ask) for ask in asks))
+    assert all(isinstance(answer, Grant) and answer.degraded for answer in answers)
+    return list(zip(asks, answers, strict=True))
+
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+async def test_a_crash_in_an_outage_loses_no_call_that_was_open(world_at: WorldAt) -> None:
+    """What was granted here and not settled is reaped like everything that dies with a process; what was settled is not."""
+    world, server = world_at(*DURABLE)
+    gate = await world.gate(timeout_s=0.25, rule=world.rule)
+    await world.exchange(gate)
+    await world.settles_down(gate)
+    server.kill()
+    pairs = await alone(world, gate, 7)
+    await until(lambda: bool(world.journals()))
+    for ask, answer in pairs[:3]:
+        world.settle(gate, ask, answer)
+    await until(lambda: gate.stats.journalled == 3)
+    await world.kill(gate)
+    server.start()
+    for replica in ("r/1", "r/2"):
+        # Whoever comes second finds nothing more to do.
+        await world.gate(replica, timeout_s=0.25, rule=world.rule)
+        await reap(world.client)
+        assert await world.totals() == (4 + 4, sum(world.settled) + 4 * 10)
+        assert await world.leases() == 0
+        assert not any((await world.in_flight()).values())
+    assert world.journals() == []
+
+
+async def test_what_was_replayed_by_halves_is_booked_once(world_at: WorldAt) -> None:
+    """An heir that died before it could delete the journal has asserted what it read: reaped or not, it is known."""
+    world, server = world_at(*DURABLE)
+    gate = await world.gate(timeout_s=0.25, rule=world.rule)
+    await world.exchange(gate)
+    server.kill()
+    assert len(await alone(world, gate, 3)) == 3
+    await until(lambda: bool(world.journals()))
+    await world.kill(gate)
+    [journal] = world.journals()
+    written = journal.read_bytes()
+    server.start()
+    for number in range(1, 4):
+        journal.write_bytes(written)
+        await world.gate(f"r/{number}", timeout_s=0.25, rule=world.rule)
+        if number > 1:
+            await reap(world.client)
+    assert await world.totals() == (1 + 3, sum(world.settled) + 3 * 10)
+    assert await world.leases() == 0
+
+
+async def test_what_was_streamed_without_the_store_is_charged(
+    world_at: WorldAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of the last beat that failed before the kill."""
+    monkeypatch.setattr("ratelimit.gate.BEAT_S", 0.05)
+    world, server = world_at(*DURABLE)
+    streams: list[tuple[Boot, str, int]] = []
+    gate = await world.gate(timeout_s=0.25, rule=world.rule, streams=lambda: streams)
+    server.kill()
+    pairs = await alone(world, gate, 2)
+    streams += [(gate.boot, ask.attempt_id, 20) for ask, _ in pairs]
+    await until(lambda: any(b"STREAMED" in path.read_bytes() for path in world.journals()))
+    await world.kill(gate)
+    server.start()
+    await world.gate("r/1", timeout_s=0.25, rule=world.rule)
+    await reap(world.client)
+    assert await world.totals() == (2, 2 * (10 + 20))
