@@ -20,6 +20,7 @@ from proxy.wire.translate.effort import TOKENS, nearest
 from proxy.wire.translate.fields import encode
 from proxy.wire.translate.gemini.requests import thinking_config
 from proxy.wire.translate.messages.requests import EFFORTS, MIN_BUDGET, generation, lets_think
+from proxy.wire.translate.ollama.requests import think_of
 from proxy.wire.translate.responses.requests import takes_reasoning
 
 __all__ = ["with_effort"]
@@ -58,6 +59,11 @@ def _in_gemini(body: bytes, word: Effort, target: Target) -> bytes:
             old = body[start:end] if body[start:end] != b"null" else b"{}"
             return body[:start] + json_edit.edit(old, insert=said) + body[end:]
     return json_edit.edit(body, insert={"generationConfig": encode({"thinkingConfig": config})})
+
+
+def _in_ollama(body: bytes, word: Effort, target: Target) -> bytes:
+    said = think_of(Thinking(word), target.model)
+    return json_edit.edit(body, insert={"think": encode(said)})
 
 
 class _Kind(msgspec.Struct, gc=False):
@@ -129,5 +135,7 @@ _BY_PROTOCOL: Mapping[str, Callable[[bytes, Effort, Target], bytes]] = MappingPr
         "openai.responses": _in_responses,
         "gemini.generate": _in_gemini,
         "anthropic.messages": _in_messages,
+        "ollama.chat": _in_ollama,
+        "ollama.generate": _in_ollama,
     }
 )

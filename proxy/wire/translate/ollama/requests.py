@@ -25,7 +25,7 @@ from proxy.wire.translate.core import (
 from proxy.wire.translate.fields import Fields, decode_object, encode, parse_object
 from proxy.wire.translate.words import Drops
 
-__all__ = ["FAMILY", "read_generate", "read_request", "write_request"]
+__all__ = ["FAMILY", "read_generate", "read_request", "think_of", "write_request"]
 
 FAMILY = "ollama.chat"
 
@@ -394,16 +394,18 @@ def _write_options(
     if conversation.output is not None:
         schema = conversation.output.schema
         body["format"] = "json" if schema is None else schema
-    thinking = conversation.thinking
-    if thinking is not None:
-        level = effort.effort_of(thinking)
-        if thinking.off:
-            body["think"] = False
-        elif "gpt-oss" in target.model and level is not None:
-            # The one family of models that takes a word.
-            body["think"] = effort.nearest(level, ("low", "medium", "high"))
-        else:
-            body["think"] = True
+    if conversation.thinking is not None:
+        body["think"] = think_of(conversation.thinking, target.model)
     for field in ("user", "service_tier", "verbosity"):
         if getattr(conversation, field) is not None:
             drops.add(field)
+
+
+def think_of(thinking: Thinking, model: str) -> bool | str:
+    """Return how a model is told how much to think: one family of them takes a word."""
+    if thinking.off:
+        return False
+    level = effort.effort_of(thinking)
+    if "gpt-oss" in model and level is not None:
+        return effort.nearest(level, ("low", "medium", "high"))
+    return True

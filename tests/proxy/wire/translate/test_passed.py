@@ -98,6 +98,8 @@ def told(protocol: str, body: dict[str, Any], target: Target, effort: str = "low
                 }
             },
         ),
+        ("ollama.chat", {"model": "qwen3", "messages": []}, Target(model="qwen3"), {"think": True}),
+        ("ollama.generate", {"prompt": "hi"}, Target(model="gpt-oss:20b"), {"think": "low"}),
         (
             "gemini.generate",
             {"contents": [], "generation_config": None},
