@@ -31,6 +31,7 @@ _BOUNDARIES = re.compile(r"boundary[ \t]*(?:\*[0-9*]*)?[ \t]*=", re.IGNORECASE)
 _PARAMETER = re.compile(
     rb';[ \t]*([^\s;="]+)=(?:"((?:[^"\\]|\\(?!"))*)"|([^\s;"]*))[ \t]*', re.IGNORECASE
 )
+_WHOLE = re.compile(r"[0-9]{1,12}")
 # What may end a line, or go on with the one before.
 _BROKEN_LINE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\n[ \t]|\0")
 
@@ -177,7 +178,7 @@ def number(texts: Mapping[str, str], name: str, low: int, high: int) -> int | No
     text = texts.get(name, "").strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal()) or not low <= int(text[:12]) <= high:
+    if _WHOLE.fullmatch(text) is None or not low <= int(text) <= high:
         raise BadField(name, f"{name} must be a whole number from {low} to {high}")
     return int(text)
 

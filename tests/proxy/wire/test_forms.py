@@ -156,6 +156,23 @@ def test_a_boundary_is_said_once_and_stands_where_parts_begin() -> None:
         assert refused.value.code == "invalid_form"
 
 
+@pytest.mark.parametrize(
+    ("text", "found"), [("7", 7), (" 07 ", 7), ("", None), ("000000000010", 10)]
+)
+def test_a_number_is_read_whole(text: str, found: int | None) -> None:
+    """Blanks around it are none of it."""
+    assert forms.number({"n": text}, "n", 1, 10) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "11", "-1", "1.0", "1e1", "\u0661", "1_0", "0" * 11 + "19", "1" * 5000]
+)
+def test_what_is_no_number_in_its_bounds_is_refused(text: str) -> None:
+    """However many digits it has."""
+    with pytest.raises(BadField, match="from 1 to 10"):
+        forms.number({"n": text}, "n", 1, 10)
+
+
 def test_a_field_that_matters_is_no_file() -> None:
     """It would be none to us, and a name to a vendor that takes it as text."""
     form = forms.scan(write(("model", b"other", True)), TYPE)
