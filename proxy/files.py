@@ -462,10 +462,7 @@ class Errand(Exchange):
     ) -> Any:
         edge = self.edge
         provider = edge.live.config.providers[self._keeper]
-        headers = dict(provider.headers)
-        shown = edge.live.shown(self._keeper)
-        if shown is not None:
-            headers[shown[0]] = shown[1]
+        headers = edge.live.headers_to(self._keeper)
         if content_type:
             headers["content-type"] = content_type
         origin = origin_of(provider.base_url, provider.ca_file, edge.trust)

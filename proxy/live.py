@@ -404,15 +404,18 @@ class Live:
         self._offers.clear()
         log.info("%s has no %s: chat completions stand in for it", deployment, asked.route)
 
-    def shown(self, provider_name: str) -> tuple[str, str] | None:
-        """Return the header that shows a provider who asks, as it is now; None where it is shown nothing."""
+    def headers_to(self, provider_name: str) -> dict[str, str]:
+        """Return the headers of a request that is not of the hot path: the provider's own, and what shows who asks, as it is now."""
         provider = self.config.providers[provider_name]
+        headers = dict(provider.headers)
         if provider.token is not None:
             value = self._token(provider.token).value.decode("ascii")
-            return ("authorization", f"Bearer {value}") if value else None
-        if provider.api_key is None:
-            return None
-        return spoken_of(provider).protocol.credential(provider.api_key.reveal())
+            if value:
+                headers["authorization"] = f"Bearer {value}"
+        elif provider.api_key is not None:
+            name, value = spoken_of(provider).protocol.credential(provider.api_key.reveal())
+            headers[name] = value
+        return headers
 
 
 def _is_priced(rates: Rates | None, endpoint: Endpoint) -> bool:

@@ -224,10 +224,7 @@ class Session(Exchange):
     async def _dial(self, turn: Turn, beta: str) -> aiohttp.ClientWebSocketResponse:
         place = turn.place
         provider = self.edge.live.config.providers[place.provider]
-        headers = dict(provider.headers)
-        shown = self.edge.live.shown(place.provider)
-        if shown is not None:
-            headers[shown[0]] = shown[1]
+        headers = self.edge.live.headers_to(place.provider)
         for line in self.passed.decode("latin-1").split("\r\n"):
             name, colon, value = line.partition(": ")
             if colon:

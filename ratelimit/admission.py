@@ -400,10 +400,8 @@ class Admission:
         stats = self._stats
         stats.admit_batches += 1
         stats.admit_asks += len(answer)
-        seconds = monotonic() - batch.sent_at
-        stats.admit_seconds += seconds
         if self._observe is not None:
-            self._observe("admit", len(answer), seconds)
+            self._observe("admit", len(answer), monotonic() - batch.sent_at)
         if unknown:
             self._spawn(self._seed_and_ask(unknown, list(missing)))
         if self._asks:

@@ -402,12 +402,9 @@ class Settling:
                 self._forget()
             self._troubles.over("settlement")
             stats = self._stats
-            stats.settle_batches += 1
             stats.settlements += batch.size
-            seconds = monotonic() - batch.sent_at
-            stats.settle_seconds += seconds
             if self._observe is not None:
-                self._observe("settle", batch.size, seconds)
+                self._observe("settle", batch.size, monotonic() - batch.sent_at)
             self._send()
             return
         self._dropped = True

@@ -34,14 +34,11 @@ class StoreUnavailable(Exception):
 
 @dataclass(slots=True)
 class GateStats:
-    """Counters of one gate, for metrics; times in seconds."""
+    """Counters of one gate, for metrics."""
 
     admit_batches: int = 0
     admit_asks: int = 0
-    admit_seconds: float = 0.0
-    settle_batches: int = 0
     settlements: int = 0
-    settle_seconds: float = 0.0
     store_errors: int = 0
     unavailable: int = 0
     journalled: int = 0

@@ -213,17 +213,21 @@ def test_metrics_go_on_over_versions() -> None:
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ({"protocol": "openai", "api_key": "k" * 20}, ("authorization", f"Bearer {'k' * 20}")),
-        ({"protocol": "openai", "api_key": "k" * 20, "dialect": "azure"}, ("api-key", "k" * 20)),
-        ({"protocol": "gemini", "api_key": "k" * 20}, ("x-goog-api-key", "k" * 20)),
-        ({"protocol": "openai", "token": {"file": "/x"}}, ("authorization", "Bearer now")),
-        ({"protocol": "openai"}, None),
+        ({"protocol": "openai", "api_key": "k" * 20}, {"authorization": f"Bearer {'k' * 20}"}),
+        ({"protocol": "openai", "api_key": "k" * 20, "dialect": "azure"}, {"api-key": "k" * 20}),
+        ({"protocol": "gemini", "api_key": "k" * 20}, {"x-goog-api-key": "k" * 20}),
+        ({"protocol": "openai", "token": {"file": "/x"}}, {"authorization": "Bearer now"}),
+        ({"protocol": "openai"}, {}),
+        (
+            {"protocol": "openai", "headers": {"X-Team": "a"}, "api_key": "k" * 20},
+            {"authorization": f"Bearer {'k' * 20}", "X-Team": "a"},
+        ),
     ],
 )
-def test_what_a_provider_is_shown(said: dict[str, Any], shown: tuple[str, str] | None) -> None:
-    """Its key as its protocol and dialect have it, or the token of the moment."""
+def test_what_a_provider_is_shown(said: dict[str, Any], shown: dict[str, str]) -> None:
+    """Its key as its protocol and dialect have it, or the token of the moment, and its own headers."""
     made = live(providers={"p": {"base_url": "http://h"} | said})
     for token in made.tokens:
-        assert made.shown("p") is None
+        assert made.headers_to("p") == {}
         made._token(token).value = b"now"
-    assert made.shown("p") == shown
+    assert made.headers_to("p") == shown
