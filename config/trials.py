@@ -44,7 +44,7 @@ class Guards(Section):
     quality: Annotated[float, Number(0, 1)] = Field(
         default=0.05,
         description="How much lower the quality of its answers may be, as their outcomes tell it"
-        " (cut off, refused, JSON that is none); with 1 it does not matter.",
+        " (cut off, refused, of another form than was asked for); with 1 it does not matter.",
     )
 
 
