@@ -242,7 +242,8 @@ def classify(
     sums = _SUMS.unpack(total.to_bytes(_SUMS.size, "little"))
     task = OUTCOMES[sums.index(max(sums[:_TASKS]))]
     off = (sums[_TASKS] - _BASE - _BIAS * (len(words) + len(marks) + 1)) / weights.spread
-    complexity = 0.5 + LEXICAL * (2.0 / (1.0 + exp(-_STRETCH * max(-6.0, min(6.0, off)))) - 1.0)
+    off = -6.0 if off < -6.0 else min(off, 6.0)
+    complexity = 0.5 + LEXICAL * (2.0 / (1.0 + exp(-_STRETCH * off)) - 1.0)
     if tokens > 1024:
         complexity += 0.03 * log2(tokens / 1024)
     if messages > 3:
@@ -340,8 +341,9 @@ def language(text: bytes, words: set[bytes] | None = None) -> str:
     if words is None:
         words = features(text)[1]
     english = len(words & _COMMON["en"])
+    elsewhere = words & _COMMON_ELSEWHERE
     best, found = max(
-        [(len(words & common), code) for code, common in _COMMON.items() if code != "en"]
+        [(len(elsewhere & common), code) for code, common in _COMMON.items() if code != "en"]
     )
     return found if _is_foreign(english, best) else "en"
 

@@ -41,7 +41,7 @@ ASKED = f"{FIRST.tag}:asked:"
 SPAN_S = 600
 JUDGED_WITHIN_S = 3600
 ENOUGH = 500
-"""Calls that are noted between two sendings; of twice as many or more, one in so many that about these are left."""
+"""Calls that are noted between two sendings; of more than twice as many, one in so many that about these are left."""
 MOST_REMEMBERED = 400
 """Calls that a replica offers for judgement each time it sends; of more than that, the first ones."""
 AGAIN_WITHIN_S = 60.0
@@ -86,14 +86,14 @@ class _Batch:
 class Lessons:
     """What this replica has seen, until it is sent."""
 
-    __slots__ = ("_batch", "_earlier", "_one_in", "_recent")
+    __slots__ = ("_batch", "_earlier", "_noted", "_one_in", "_recent")
 
     def __init__(self) -> None:
         self._batch = _Batch()
         # Who asked what a while ago, and which model answered; forgotten all at once, and not one by one.
         self._recent: dict[tuple[str, int], tuple[str, str, float]] = {}
         self._earlier = self._recent
-        self._one_in = 1
+        self._noted, self._one_in = 0, 1
 
     def wants(self, body: int) -> bool:
         """Whether a request is to be noted and remembered; `body` is a hash of it."""
@@ -116,6 +116,10 @@ class Lessons:
             if after_first_us > 0:
                 sums.us += after_first_us * weight
                 sums.timed += tokens * weight
+        self._noted += 1
+        if self._noted >= 2 * ENOUGH:
+            # From here on each stands for twice as many.
+            self._noted, self._one_in = ENOUGH, 2 * weight
 
     def remember(
         self, request_id: str, key: str, model: str, task: str, *, body: int, at_s: float
@@ -147,7 +151,7 @@ class Lessons:
         """Send what was seen, and forget it; `at_s` is the wall clock. Returns how many lessons. Raises what redis-py raises."""
         batch, self._batch = self._batch, _Batch()
         calls = sum(sums.calls for sums in batch.sums.values())
-        self._one_in = 1 << max(int(calls / ENOUGH).bit_length() - 1, 0)
+        self._noted, self._one_in = 0, 1 << max(int(calls / ENOUGH).bit_length() - 1, 0)
         if not batch.sums:
             return 0
         of_all: dict[tuple[str, str], Sums] = {}
