@@ -142,7 +142,7 @@ async def role(
 
 
 async def opened(role: Reckoner, times: int = 1) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             if role.opened >= times:
                 return

@@ -40,7 +40,7 @@ async def test_a_chore_that_fails_is_begun_anew_ever_more_patiently(
     pauses, done = Pauses(), asyncio.Event()
     chores = Chores([failing(10, lambda: OSError("gone"), done)], pause=pauses)
     running = asyncio.ensure_future(chores.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await done.wait()
     running.cancel()
     await asyncio.wait([running])
@@ -57,7 +57,7 @@ async def test_an_unforeseen_failure_is_logged_with_its_stack(
     done = asyncio.Event()
     chores = Chores([failing(1, ZeroDivisionError, done)], pause=Pauses())
     running = asyncio.ensure_future(chores.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await done.wait()
     running.cancel()
     await asyncio.wait([running])
@@ -76,7 +76,7 @@ async def test_one_that_fails_does_not_hold_up_the_others() -> None:
         [failing(10**9, lambda: OSError("x"), done), Chore("other", finish)], pause=Pauses()
     )
     running = asyncio.ensure_future(chores.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await other.wait()
     running.cancel()
     await asyncio.wait([running])
@@ -96,7 +96,7 @@ async def test_the_owner_ends_after_its_chores() -> None:
             ended.set()
 
     running = asyncio.ensure_future(Chores([Chore("slow", work)]).run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await begun.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

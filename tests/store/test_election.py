@@ -86,7 +86,7 @@ async def test_a_lease_ends_by_itself(redis_client: Redis) -> None:
     begun = asyncio.get_running_loop().time()
     assert await first.acquire()
     assert first.stop_at() < begun + 0.1
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         for _ in range(1000):
             if await second.acquire():
                 break
@@ -118,7 +118,7 @@ async def test_a_leader_that_lost_its_lease_stops_and_stands_again(redis_client:
     """Someone else's token in the key ends the work; when the key is free, it begins anew."""
     work = Work()
     leader = asyncio.ensure_future(lead(chore(redis_client), work))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await work.begun.wait()
         await redis_client.set(KEY, b"another")
         await work.ended.wait()
@@ -153,7 +153,7 @@ async def test_what_the_work_raises_is_raised_and_frees_the_lease(redis_client: 
     async def finish() -> None:
         pass
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         with pytest.raises(ValueError, match="broken"):
             await lead(chore(redis_client, 60_000), fail)
         await lead(chore(redis_client, 60_000), finish)
