@@ -19,17 +19,23 @@ from tests.integration.processes import KEY, PRICE, Gateway, wait_until
 
 HERE = Path(__file__).parent
 NODE = HERE / "node"
-# The models, and what their vendors speak: Kimi's speaks OpenAI's protocol without its Responses.
+# The models, and what their vendors speak: Kimi's speaks OpenAI's protocol without its Responses, `pro` is known to them only.
 MODELS = {
     "gpt": "openai",
     "claude": "anthropic",
     "gemini": "gemini",
     "nova": "bedrock",
     "kimi": "kimi",
+    "pro": "responses",
 }
-DIALECTS = {"kimi": {"protocol": "openai", "dialect": "kimi"}}
+# Ollama, too; but aimock's tells neither usage nor thoughts, so that the mock vendor alone stands for it.
+JUDGED = MODELS | {"llama": "ollama"}
+DIALECTS = {
+    "kimi": {"protocol": "openai", "dialect": "kimi"},
+    "responses": {"protocol": "openai", "dialect": "openai"},
+}
 # Of these protocols the mock vendor is a vendor as well: it talks, calls a tool, fails before an answer and within one.
-MOCKED = [model for model in MODELS if model != "nova"]
+MOCKED = [model for model in JUDGED if model != "nova"]
 VARIANTS = {
     "talks": "sim;tokens=24;reasoning=2;cached=3",
     "calls": "sim;tokens=16;tools=1",
@@ -86,7 +92,7 @@ class Site(Gateway):
         providers.clear()
         models.clear()
         document["routes"].clear()
-        for protocol in {*MODELS.values(), *VECTORS.values()}:
+        for protocol in {*JUDGED.values(), *VECTORS.values()}:
             said = DIALECTS.get(protocol, {"protocol": protocol})
             end = "/v1" if said["protocol"] == "openai" else ""
             for provider, url in ((protocol, self.aimock), (f"mock-{protocol}", self.vendor_url)):
@@ -94,7 +100,7 @@ class Site(Gateway):
                     "base_url": url + end,
                     "api_key": "${INTEGRATION_KEY}",
                 }
-        for model, protocol in MODELS.items():
+        for model, protocol in JUDGED.items():
             models[model] = _model(protocol, model)
             for variant, upstream in VARIANTS.items():
                 models[f"{model}-{variant}"] = (
@@ -138,7 +144,10 @@ class Site(Gateway):
 
 
 def _model(provider: str, upstream: str) -> dict[str, Any]:
-    return {"price": PRICE, "deployments": [{"provider": provider, "name": upstream}]}
+    deployment: dict[str, Any] = {"provider": provider, "name": upstream}
+    if provider.endswith("responses"):
+        deployment["responses_only"] = True
+    return {"price": PRICE, "deployments": [deployment]}
 
 
 def _environment() -> dict[str, str]:

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.integration.clients.site import MODELS, Site, python
+from tests.integration.clients.site import JUDGED, Site, python
 from tests.integration.processes import KEY
 
 # How it names a caller's protocol, and how it is told where and who.
@@ -24,7 +24,7 @@ TOOLS = {"chat-tool-calling", "tool-calling", "anth-tool-calling", "google-tool-
 BY_NAME = {"chat-reasoning-summary", "reasoning-summary", "anth-thinking-display"}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", JUDGED)
 @pytest.mark.parametrize("caller", CALLERS)
 def test_every_caller_before_every_vendor(site: Site, caller: str, model: str) -> None:
     """Nothing fails and nothing is left out, whoever answers."""
