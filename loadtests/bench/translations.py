@@ -2,7 +2,7 @@
 What a translated stream costs, pair by pair: `penstock bench translations`.
 
 The figure of a pair is the CPU of the edge per stream, over that of the same vendor's stream passed through to a caller who speaks its protocol.
-No stream of Bedrock's passes through, since no caller speaks its protocol: beside it stands the same answer passed through in the caller's own protocol, or in OpenAI's where that has no vendor (Ollama's).
+No stream of Bedrock's passes through, since no caller speaks its protocol: beside it stands the same answer passed through in the caller's own protocol.
 Each pair runs right after its passed-through stream, so that a slow minute of the machine hits both; the figure is the median of the ratios.
 Where all 32 chunks come at once (`burst`), what is left is the translation, with nothing to wait for and little else to pay; `paced` streams have 100 chunks, 20 ms apart.
 """
@@ -38,12 +38,11 @@ CALLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemini": ("/v1beta/models/{}:streamGenerateContent?alt=sse", _GEMINI),
     "ollama": ("/api/chat", {"messages": [_TURN]}),
 }
-VENDORS = ("chat", "messages", "gemini", "bedrock")
-# Whose streams pass through, by the vendor; and OpenAI's vendors pass a second protocol.
-OWN = {"chat": "chat", "messages": "messages", "gemini": "gemini"}
+VENDORS = ("chat", "responses", "messages", "gemini", "ollama", "bedrock")
+# Whose streams no caller reads as they are.
+UNSPOKEN = {"bedrock"}
+# OpenAI's vendors pass a second protocol.
 PASSED = {("responses", "chat")}
-# A vendor for each caller whose streams pass through.
-_PASSES = {own: vendor for vendor, own in OWN.items()} | dict(PASSED)
 PAIRS = tuple(
     (caller, vendor)
     for caller in CALLERS
@@ -68,11 +67,9 @@ class Pair:
 
     @property
     def beside(self) -> tuple[str, str]:
-        """Caller and vendor of the stream that passes through: the vendor's own, else the caller's, else OpenAI's."""
-        if self.vendor in OWN:
-            return OWN[self.vendor], self.vendor
-        vendor = _PASSES.get(self.caller)
-        return ("chat", "chat") if vendor is None else (self.caller, vendor)
+        """Caller and vendor of the stream that passes through: the vendor's own, else the caller's."""
+        own = self.caller if self.vendor in UNSPOKEN else self.vendor
+        return own, own
 
     def ratios(self) -> list[float]:
         """Give the ratio of each pair of runs."""
@@ -185,7 +182,7 @@ def main(arguments: Sequence[str]) -> int:
         description="What a translated stream costs, beside the same stream passed through.",
         allow_abbrev=False,
     )
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs per pair (3)")
+    parser.add_argument("--runs", type=int, default=2, metavar="N", help="runs per pair (2)")
     parser.add_argument("--seconds", type=int, default=2, metavar="S", help="of a run (2)")
     parser.add_argument("--shape", choices=SHAPES, default="burst", help="of streams (burst)")
     parser.add_argument("--only", type=_pairs, metavar="PAIR,…", help="such as chat-messages")
