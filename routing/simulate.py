@@ -22,12 +22,13 @@ import msgspec
 from config.models import Config
 from config.routes import Route
 from config.wishes import NO_WISHES, Wishes
+from routing.alike import Choices, rounded_complexity, rounded_tokens
 from routing.catalogue import Rates, cost_nusd
 from routing.contenders import field_of, policy_of
 from routing.decision import Scored
 from routing.eligibility import Option, Pool, UnknownModel
 from routing.insight import Tokens
-from routing.scoring import LEFT_OUT, NORMAL, Call, Choice, Facts, Field, NoneFits, Policy, chosen
+from routing.scoring import LEFT_OUT, NORMAL, Call, Choice, Facts, Field, NoneFits, Policy
 
 __all__ = ["Described", "Outcome", "Simulator", "Sums", "Was", "summed"]
 
@@ -108,9 +109,7 @@ class Sums:
 @dataclass(frozen=True, slots=True)
 class _Asked:
     options: list[Option]
-    field: Field
-    resort: Field | None
-    """Those that serve only when none of the field can; they stand behind it."""
+    choices: Choices
     scoring: Field
     """The same contenders under a policy that scores, to tell what is to be expected of each."""
 
@@ -144,9 +143,14 @@ class Simulator:
             asked = self._of(call.asked, models)
         except UnknownModel as unknown:
             return Outcome("", refused=f"the model {str(unknown)!r} does not exist")
-        policy = asked.field.policy
+        policy = asked.choices.field.policy
+        # As an edge knows it: calls that are alike are chosen for once.
+        roughly = _call(call, policy.task)._replace(
+            input_tokens=rounded_tokens(call.input_tokens),
+            complexity=rounded_complexity(call.complexity),
+        )
         try:
-            choice = chosen(asked.field, asked.resort, _call(call, policy.task), self._facts)
+            choice = asked.choices.choose(roughly, self._facts, call.input_tokens)
         except NoneFits as none:
             return Outcome(policy.name, refused=str(none))
         place = self._place(choice, asked.options)
@@ -172,7 +176,9 @@ class Simulator:
             latency_us=mine.latency_us,
             delta=choice.delta,
             board=self._facts.version,
-            candidates=choice.scored() if choice.costs else _in_order(choice, expected, option),
+            candidates=_exact(choice, expected)
+            if choice.costs
+            else _in_order(choice, expected, option),
         )
 
     def knows(self, words: str, models: frozenset[str] = frozenset()) -> bool:
@@ -208,8 +214,10 @@ class Simulator:
             behind = options[len(scored) :]
             found = self._asked[key] = _Asked(
                 options,
-                field_of(scored, policy, self._most_output),
-                field_of(behind, Policy(), self._most_output) if behind else None,
+                Choices(
+                    field_of(scored, policy, self._most_output),
+                    field_of(behind, Policy(), self._most_output) if behind else None,
+                ),
                 field_of(options, scores, self._most_output),
             )
         return found
@@ -236,12 +244,25 @@ class Simulator:
             complexity=call.complexity,
         )
         try:
-            return asked.scoring.choose(_call(plain, asked.field.policy.task), self._facts).scored()
+            return asked.scoring.choose(
+                _call(plain, asked.choices.field.policy.task), self._facts
+            ).scored()
         except NoneFits:
             return ()
 
     def _quality(self, option: Option, expected: Scored) -> float | None:
         return expected.quality / 1000 if option.quality else None
+
+
+def _exact(choice: Choice, expected: tuple[Scored, ...]) -> tuple[Scored, ...]:
+    """Return what a choice was made from, with the costs of the call as it is in place of its like's."""
+    costs = {each.model: each.cost_nusd for each in expected}
+    return tuple(
+        msgspec.structs.replace(each, cost_nusd=costs.get(each.model, each.cost_nusd))
+        if each.cost_nusd
+        else each
+        for each in choice.scored()
+    )
 
 
 def _in_order(choice: Choice, expected: tuple[Scored, ...], chosen: Option) -> tuple[Scored, ...]:

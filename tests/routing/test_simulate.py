@@ -49,6 +49,20 @@ def test_a_policy_chooses_as_it_would_on_the_hot_path() -> None:
     assert premium.policy == "cost_quality"
 
 
+def test_a_call_is_known_as_roughly_as_an_edge_knows_it_and_costs_what_it_is() -> None:
+    """What is alike is chosen for once on the hot path, so it is here; costs are for the tokens that were named."""
+    ours = simulator(policy="cost_quality")
+    one, like = (ours.would(Described("r", tokens, complexity=0.51)) for tokens in (3010, 3060))
+    assert [each.quality for each in one.candidates] == [each.quality for each in like.candidates]
+    exact = ours.would(Described("r", 3010, complexity=0.5))
+    assert [each.quality for each in one.candidates] == [each.quality for each in exact.candidates]
+    assert one.cost_nusd is not None
+    assert like.cost_nusd is not None
+    price = {"big": 10_000, "small": 1_000}[one.model]
+    assert like.cost_nusd - one.cost_nusd == 50 * price
+    assert one.cost_nusd in {each.cost_nusd for each in one.candidates}
+
+
 def test_a_declared_order_is_told_with_what_is_to_be_expected_of_each() -> None:
     """Nothing is scored on the hot path, and yet one wants to know."""
     would = simulator().would(Described("r", 1000))
