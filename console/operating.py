@@ -140,7 +140,10 @@ def change(
 
 
 def _why(options: argparse.Namespace) -> str:
-    why = options.why if options.why is not None else options.typed
+    why = options.why
+    if why is None:
+        # What is wrong with what was typed is told by its own field.
+        return "".join(sign if sign.isprintable() else "?" for sign in options.typed)[:LONGEST_WHY]
     if not why.strip() or not why.isprintable() or len(why) > LONGEST_WHY:
         raise Misuse(f"--why takes one line of at most {LONGEST_WHY} printable characters")
     return str(why)

@@ -134,6 +134,15 @@ async def test_json_is_what_the_api_answers(operator: Api) -> None:
     assert (ended.json["kind"], ended.json["why"]) == ("deployment.set", "repair")
 
 
+@pytest.mark.parametrize("name", ["a\x1bb", "n" * 600])
+async def test_what_was_typed_is_judged_by_its_own_field(operator: Api, name: str) -> None:
+    """Without a reason of its own a change is noted as it was typed, which is no reason to refuse it."""
+    ended = await typed(["quota", "set", f"org:{name}", "rpm=6"])
+    assert ended.code == 2
+    assert "--why" not in ended.err
+    assert "organization" in ended.err
+
+
 async def test_why_and_who_are_noted(operator: Api) -> None:
     """What was typed where nothing is said; one printable line."""
     ended = await typed("quota set org:acme rpm=5 --json")
