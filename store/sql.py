@@ -75,10 +75,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """
     Open the database for writing, and make it and its folder if they do not exist.
 
-    The connection begins no transaction by itself. Raises `LedgerUnreachable`.
+    A new one is its owner's alone: it names users. The connection begins no transaction by itself. Raises `LedgerUnreachable`.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # SQLite gives what it writes beside a database the permissions of that.
+        path.touch(mode=0o600)
         connection = sqlite3.connect(
             path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
         )

@@ -58,6 +58,17 @@ def test_the_books_tables_are_made_once(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_a_new_ledger_is_its_owners_alone(tmp_path: Path) -> None:
+    """It names users; what SQLite writes beside it is closed to others, too, and a database that others may read stays so."""
+    path = tmp_path / "ledger.db"
+    with closing(open_writer(path)) as connection:
+        connection.execute("CREATE TABLE t (c)")
+        assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+    path.chmod(0o640)
+    open_writer(path).close()
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_writers_that_start_at_once_make_the_tables_once(tmp_path: Path) -> None:
     """Whoever comes second waits, and finds the tables made."""
     path = tmp_path / "ledger.db"
