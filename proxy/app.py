@@ -460,6 +460,8 @@ class Edge:
                 exchange.refuse(
                     ShuttingDown("This gateway worker is shutting down.", retry_after_us=0)
                 )
+                # Nor may it get one now: its caller was told to come back, and will.
+                exchange.client.force_close()
         self.server.close()
         hurrying = self.hurrying.is_set()
         await self.server.shutdown(0.1 if hurrying else 1.0)

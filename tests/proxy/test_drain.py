@@ -135,6 +135,23 @@ async def test_a_body_that_is_still_coming_is_read_in_a_drain(edge: Edge) -> Non
     assert await rig.stop() == 0
 
 
+async def test_who_was_told_to_come_back_is_not_served_any_more(edge: Edge) -> None:
+    """What would be granted to it a moment later is given back, and nobody is asked."""
+    rig = await edge(models={"m": ["sim;tokens=1"]}, store={"admit_timeout_ms": 5000})
+    await rig.redis.client_pause(5000, all=False)
+    caller = await rig.caller()
+    await caller.send(request(chat()))
+    await eventually(lambda: not rig.edge.gate.idle)
+    rig.edge.hurry()
+    answer = await caller.answer()
+    assert (answer.status, answer.error["code"]) == (503, "shutting_down")
+    await rig.redis.client_unpause()
+    await caller.closed()
+    assert await rig.stop() == 0
+    assert rig.mock.books()["totals"]["calls"] == 0
+    assert await rig._entries() == []
+
+
 async def test_new_requests_on_a_busy_connection_are_turned_away(edge: Edge) -> None:
     """What was pipelined behind a stream is not served by a worker that goes down."""
     rig = await edge(models={"m": [at()]}, scripted=["v"])
