@@ -372,7 +372,8 @@ class Field:
             overall = facts.lessons.get((c.model, ""), NO_LESSON)
             prior = c.quality.get(task, c.quality.get("", UNKNOWN_QUALITY))
             base.append(own.corrected(prior))
-            outputs.append(own.output or overall.output or float(self.policy.assumed_output))
+            output = own.output or overall.output or float(self.policy.assumed_output)
+            outputs.append(min(output, c.max_output))
             seen.append(own.calls)
         return _View(
             [1.0 - quality for quality in base],
@@ -410,7 +411,6 @@ class Field:
         for j in fit.models:
             price_in, price_out, request, context, most = self._rows[j]
             output = outputs[j]
-            output = min(output, most)
             if cap and output > cap:
                 output = cap
             quality = 1.0 - bad[j] * harder
