@@ -24,7 +24,8 @@ from store.cells import FIRST
 
 __all__ = ["AHEAD_US", "BOARD", "Live", "Read", "decode", "encode", "publish", "read", "stale"]
 
-BOARD = f"{FIRST.tag}:board"
+# Its number is that of the format: during an update replicas of two releases run beside each other.
+BOARD = f"{FIRST.tag}:board:2"
 LAST = f"{FIRST.tag}:board:last"
 KEEP_MS = 10_000
 AHEAD_US = 1_000_000
