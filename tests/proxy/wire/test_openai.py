@@ -815,3 +815,24 @@ def test_a_request_of_the_largest_size_is_looked_at() -> None:
     out = changed(body, upstream_model="up")
     assert len(out) == len(body) + 1
     assert openai.IMAGE_TOKENS[0] < seen.input_bound < 50_000
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "only"),
+    [
+        ("say hello", {}, True),
+        ('say "tools" and "image_url"', {"temperature": 1, "user": "u"}, True),
+        ([{"type": "text", "text": "hi"}], {}, False),
+        ([{"type": "image_url", "image_url": {"url": "https://a.b/c"}}], {}, False),
+        ("x[0]", {}, False),
+        ("hi", {"tools": [{"type": "function", "function": {"name": "f"}}]}, False),
+        ("hi", {"functions": [{"name": "f"}]}, False),
+        ("hi", {"response_format": {"type": "json_object"}}, False),
+    ],
+)
+def test_a_chat_of_nothing_but_words_is_known_as_one(
+    content: object, more: dict[str, object], only: bool
+) -> None:
+    """No media, no tools, no format; where it takes more than a glance to be sure, it is not said."""
+    body = {"model": "m", "messages": [{"role": "user", "content": content}], **more}
+    assert look_chat(json.dumps(body).encode()).only_words is only
