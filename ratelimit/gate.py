@@ -324,7 +324,7 @@ class Gate:
                     await self._report_progress()
                 self._troubles.over("beat")
             except Exception as error:  # noqa: BLE001 - a replica that stops beating is taken for dead
-                if self._streams is not None:
+                if self._streams is not None and self._outage.active:
                     self._settling.streamed(self._streams())
                 self.stats.store_errors += 1
                 self._troubles.note("beat", error)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from ratelimit.asks import Boot, asserted_by, asserting_only, boot_of
+from ratelimit.asks import BATCH, Boot, asserted_by, asserting_only, boot_of
 from ratelimit.journal import Command
 from ratelimit.lives import DEAD
 from ratelimit.upkeep import run
@@ -48,6 +48,9 @@ async def book_open(
             parts = [(name, streamed[name]) for name in unknown if name in streamed]
             await _assert(client, heir, asserting_only(command, unknown), parts)
             booked += len(unknown)
+    # Those that the store had granted have their leases there, unless they were reaped already.
+    for boot in former:
+        await _report(client, boot, streamed.items())
     if booked:
         log.warning("%d calls that a dead process had granted without the store are reaped", booked)
     return booked
@@ -74,9 +77,14 @@ async def _assert(
         await run(client, "beat", [beats], ["", heir.member, 0, 1])
         answer = await client.eval(script.text, int(command[2]), *command[3:])
         if answer != b"FENCED":
-            if parts:
-                flat = [each for row in parts for each in row]
-                await run(client, "progress", [heir.leases, heir.parts], flat)
+            await _report(client, heir, parts)
             await client.zadd(beats, {heir.member: DEAD}, xx=True)
             return
     raise ResponseError("a boot that has just begun is fenced")
+
+
+async def _report(client: Redis, boot: Boot, parts: Iterable[tuple[str, int]]) -> None:
+    """Say what streams under a boot had given."""
+    flat = [each for row in parts for each in row]
+    for start in range(0, len(flat), 2 * BATCH):
+        await run(client, "progress", [boot.leases, boot.parts], flat[start : start + 2 * BATCH])

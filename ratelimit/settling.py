@@ -258,15 +258,16 @@ class Settling:
         if known:
             self._noted -= known
             self._append((KNOWN, *known))
+        if self._journal.path is not None:
             self._forget()
 
     def streamed(self, reports: Iterable[tuple[Boot, str, int]]) -> None:
-        """Note what streams have given that were granted without the store, while it cannot be told."""
-        if not self._noted:
-            return
-        told = [(name, tokens) for _, name, tokens in reports if name in self._noted]
+        """Note what streams have given, while the store cannot be told."""
+        told: list[str | int] = []
+        for _, attempt_id, tokens in reports:
+            told += (attempt_id, tokens)
         if told:
-            self._append((STREAMED, *(each for row in told for each in row)))
+            self._append((STREAMED, *told))
 
     def _append(self, record: Command) -> None:
         """Write a record; when that fails memory still has it, and it is lost only if this process dies as well."""
