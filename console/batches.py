@@ -55,7 +55,7 @@ PATIENCE_S = 60 * 86_400
 # How much later than an edge's own deadline nothing more comes of a request; and how far a vendor's clock may be from ours.
 MARGIN_S = 60
 SKEW_S = 300
-PAGE = 100
+LISTED_AT_ONCE = 100
 MOST_PAGES = 200
 
 _log = logging.getLogger("penstock.batches")
@@ -220,7 +220,7 @@ class Biller:
         after = ""
         for _ in range(MOST_PAGES):
             page: _Page = _PAGE.decode(
-                await self._read(session, provider, f"/batches?limit={PAGE}{after}")
+                await self._read(session, provider, f"/batches?limit={LISTED_AT_ONCE}{after}")
             )
             last = None
             for document in page.data:

@@ -328,6 +328,9 @@ def _anthropic_list(live: Live, names: list[str]) -> dict[str, object]:
     }
 
 
+_GEMINI_METHODS = ("generateContent", "streamGenerateContent", "countTokens")
+
+
 def _gemini_card(live: Live, name: str) -> dict[str, object]:
     card = _anthropic_card(live, name)
     return {
@@ -335,7 +338,7 @@ def _gemini_card(live: Live, name: str) -> dict[str, object]:
         "displayName": name,
         "inputTokenLimit": card["max_input_tokens"],
         "outputTokenLimit": card["max_tokens"],
-        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+        "supportedGenerationMethods": _GEMINI_METHODS,
     }
 
 

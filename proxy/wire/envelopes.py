@@ -184,10 +184,13 @@ def anthropic_lines(limits: Sequence[int], request_id: str, unix_us: Callable[[]
     """
     lines = b"request-id: %b\r\n" % request_id.encode()
     requests, requests_left, requests_us, tokens, tokens_left, tokens_us = limits
+    if not requests and not tokens:
+        return lines
+    now_us = unix_us()
     if requests:
-        lines += _ANTHROPIC_REQUESTS % (requests, requests_left, _instant(unix_us(), requests_us))
+        lines += _ANTHROPIC_REQUESTS % (requests, requests_left, _instant(now_us, requests_us))
     if tokens:
-        lines += _ANTHROPIC_TOKENS % (tokens, tokens_left, _instant(unix_us(), tokens_us))
+        lines += _ANTHROPIC_TOKENS % (tokens, tokens_left, _instant(now_us, tokens_us))
     return lines
 
 
