@@ -87,11 +87,19 @@ class Gateway:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        with contextlib.ExitStack() as begun:
+            # What has begun ends, too, when the rest cannot.
+            begun.callback(self.close)
+            self.begin()
+            begun.pop_all()
+
+    # The processes.
+
+    def begin(self) -> None:
+        """Start all of them."""
         self.vendor_url = self._start_vendor()
         asyncio.run(self._publish())
         self.edge = self.start_edge()
-
-    # The processes.
 
     def start(self, *command: str, out: Any) -> subprocess.Popen[bytes]:
         """Start a program in the checkout; it is ended with the others."""

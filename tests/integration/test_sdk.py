@@ -22,6 +22,7 @@ import pytest
 from redis.asyncio import Redis
 
 from loadtests.mock import words
+from ratelimit.lives import DEAD
 from ratelimit.upkeep import reap
 from tests.integration.processes import (
     CLAUDES,
@@ -349,9 +350,9 @@ def test_a_killed_edge_leaks_nothing(own: Gateway) -> None:
     assert gateway.in_flight() > 0
 
     async def die(client: Redis) -> int:
-        # As if the ten seconds of its last heartbeat had passed.
+        # As whoever finds its life at an end tells the store, the control of its machine or the next edge.
         for member in await client.zrange("{c0}:r", 0, -1):
-            await client.zadd("{c0}:r", {member: 1})
+            await client.zadd("{c0}:r", {member: DEAD})
         return await reap(client)
 
     assert gateway.ask_store(die) == 12

@@ -69,7 +69,12 @@ class Site(Gateway):
             free.bind(("127.0.0.1", 0))
             self.aimock = f"http://127.0.0.1:{free.getsockname()[1]}"
         super().__init__(redis_url, folder, hose, **said)
-        with (folder / "aimock.log").open("ab") as out:
+
+    def begin(self) -> None:
+        """Start all of them, and aimock."""
+        super().begin()
+        log = self.folder / "aimock.log"
+        with log.open("ab") as out:
             vendor = self.start(
                 *(node(), str(NODE / "vendor.mjs")),
                 *(self.aimock.rpartition(":")[2], str(HERE / "vendor.json")),
@@ -77,7 +82,7 @@ class Site(Gateway):
             )
 
         def answers() -> bool:
-            assert vendor.poll() is None, (folder / "aimock.log").read_text()
+            assert vendor.poll() is None, log.read_text()
             try:
                 return httpx2.get(f"{self.aimock}/v1/models").status_code == 200
             except httpx2.TransportError:
