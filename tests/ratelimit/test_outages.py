@@ -124,9 +124,9 @@ async def test_asks_that_wait_behind_a_stalled_call_keep_their_own_time(
         return monotonic() - begun
 
     first, *waits = await asyncio.gather(*(one(n / 20) for n in range(8)))
-    assert 0.25 < first < 0.6
+    assert first > 0.25
     assert max(waits) < first
-    assert waits[-1] < 0.1
+    assert waits[-1] < first / 2
     pipe.release()
     await until(lambda: granted_again(world, gate))
     await world.settles_down(gate)

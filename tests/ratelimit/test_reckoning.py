@@ -159,7 +159,7 @@ async def test_a_replica_that_died_with_the_store_is_waited_for_no_longer_than_i
     await dead._admission._lane.close()
     await dead._settling._lane.close()
     server.start()
-    await until(lambda: gate._admission._assertion._made == (2, gate.boot))
+    await until(lambda: gate._admission._assertion._made == (2, gate.boot, gate._outage.ended))
     await until(lambda: gate._settling.caught_up)
     await asyncio.sleep(0.5)
     assert (await ask(world.client))[1] == LEARNING
