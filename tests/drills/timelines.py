@@ -232,6 +232,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the drill; gives 0, or 1 when a timeline differs."""
     parser = argparse.ArgumentParser(prog="python -m tests.drills.timelines", description=__doc__)
     parser.add_argument("--timelines", type=int, default=100_000, help="how many (100000)")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first: to repeat one that differed (0)"
+    )
     parser.add_argument("--draws", type=int, default=1500, help="worlds in the pools (1500)")
     parser.add_argument("--processes", type=int, default=1, help="processes, a server each (1)")
     parser.add_argument(
@@ -252,10 +255,10 @@ def main(arguments: list[str] | None = None) -> int:
                 given.seed,
                 given.draws,
                 first,
-                min(share, given.timelines - first),
+                min(share, given.first + given.timelines - first),
                 given.within,
             )
-            for first in range(0, given.timelines, share)
+            for first in range(given.first, given.first + given.timelines, share)
         ]
         for part in parts:
             found.add(part.result())
@@ -272,6 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
             {
                 "drill": "timelines",
                 "seed": given.seed,
+                "first": given.first,
                 "took_s": took_s,
                 "draws": given.draws,
                 "scripts": scripts_of(),
