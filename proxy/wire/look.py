@@ -415,7 +415,7 @@ def escape_surplus(text: bytes) -> int:
     An escape is six bytes for at most three. One right after another backslash may be no escape and is
     not counted, so the surplus is never too large.
     """
-    if _BACKSLASH not in text:
+    if _BACKSLASH not in text or b"\\u" not in text:
         return 0
     escapes = text.count(b"\\u") - text.count(b"\\\\u")
     surplus = 3 * escapes
