@@ -124,9 +124,9 @@ async def test_asks_that_wait_behind_a_stalled_call_keep_their_own_time(
         return monotonic() - begun
 
     first, *waits = await asyncio.gather(*(one(n / 20) for n in range(8)))
-    assert first > 0.25
+    assert 0.25 < first < 0.6
     assert max(waits) < first
-    assert waits[-1] < first / 2
+    assert waits[-1] < 0.1
     pipe.release()
     await until(lambda: granted_again(world, gate))
     await world.settles_down(gate)
@@ -453,17 +453,18 @@ async def test_a_server_that_is_killed_under_load_loses_no_settlement(world_at: 
 
     callers = [asyncio.ensure_future(caller(gates[n % 2])) for n in range(24)]
     for _ in range(3):
-        await more_granted(100 + dice.randrange(50))
+        await more_granted(150 + dice.randrange(50))
         server.kill()
         await asyncio.sleep(0.05)
         server.start()
-    await more_granted(100)
+    await more_granted(150)
     done.set()
     await asyncio.gather(*callers)
     for gate in gates:
         await world.settles_down(gate, within_s=20)
     await world.assert_books()
     assert set(answers) <= {Grant, StoreUnavailable}
+    assert answers[Grant] > 500
     assert sum(gate.stats.journalled for gate in gates) > 0
     assert world.journals() == []
 
