@@ -4,8 +4,8 @@ The configuration that runs: numbered versions in Redis, watched by every replic
 A version is a published document (`config.loader.Loaded.document`) with who, why and when.
 Publishing is compare-and-set in one script, so that of two operators who start from the same
 version one is told of the other. Replicas are told by pub/sub and ask every two seconds besides,
-so that neither a lost message, a restart nor a flush leaves one behind; they say which version
-they run by `acknowledge`.
+so that neither a lost message, a restart nor a flush leaves one behind; by `acknowledge` they say
+that they run it, or why they cannot.
 
 Failure stance: a replica without Redis goes on with the version that it has. After a flush there is
 no version, which changes nothing either; the next one published is taken whatever its number is.
@@ -83,7 +83,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """What a replica said last: the version it runs, and why it could not take a later one."""
+    """What a replica said last: the version it was told of, and why it could not take that one; None where it runs it."""
 
     number: int
     error: str | None
@@ -310,7 +310,7 @@ async def _other_than(client: Redis, seen: str | None) -> Version | None:
 
 
 async def acknowledge(client: Redis, replica: str, number: int, error: str | None) -> None:
-    """Say that a replica runs version `number`, and why it could not take a later one, if so."""
+    """Say that a replica runs version `number`, or why it cannot take that one and runs an earlier one."""
     script = client.register_script(scripts.load("config", "acknowledge").text)
     arguments = (replica, number, (error or "")[:LONGEST_ERROR], MOST_REPLICAS, "")
     await _reply(script(keys=[ACKNOWLEDGED_KEY], args=list(arguments)))

@@ -40,7 +40,9 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             "console.experiment_command", "list, show, stop and resume experiments"
         ),
         "usage": Command("console.usage_command", "sum tokens and cost, by model, team, key, …"),
-        "ledger": Command("console.ledger_command", "prove the books; show one exchange"),
+        "ledger": Command(
+            "console.ledger_command", "prove the books; show one exchange; export all"
+        ),
         "serve": Command("console.serve", "run the control role (the supervisor does)"),
     }
 )

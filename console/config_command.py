@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     show = verbs.add_parser(
         "show",
-        help="one provider, model, route, organization or team, or all of a kind",
+        help="one provider, model, route, experiment, organization or team, or all of a kind",
         description="Prints what is configured as JSON; secrets that were written in clear are ***.",
     )
     put = verbs.add_parser(
@@ -278,7 +278,7 @@ def _status(gateway: Gateway, options: argparse.Namespace) -> int:
             for each in answer["replicas"]
         ]
         print(f"Version {answer['version']}, by {answer['by']} at {answer['at']}")
-        print_table(["replica", "role", "live", "runs", "said", "error"], rows, left=6)
+        print_table(["replica", "role", "live", "version", "said", "error"], rows, left=6)
     return 0 if answer["everywhere"] else 1
 
 

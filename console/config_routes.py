@@ -83,8 +83,8 @@ class ReplicaShape(Shape):
     replica: str
     role: Literal["edge", "control"]
     live: bool | None = Field(description="Whether it beats; null for another control.")
-    version: int | None
-    error: str | None = Field(description="Why it could not take a version.")
+    version: int | None = Field(description="The latest that it runs, or could not take.")
+    error: str | None = Field(description="Why it could not take that version.")
     age_ms: int | None = Field(description="How long ago it said so.")
     current: bool = Field(description="Whether it runs the live version.")
 

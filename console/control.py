@@ -398,10 +398,9 @@ class Control:
                 load_published, version.document, self._environ
             )
         except ConfigError as error:
-            before = 0 if self._running is None else self._running.number
             why = "; ".join(str(problem) for problem in error.problems)
             _log.error("version %d of the configuration is refused: %s", version.number, why)
-            await live.acknowledge(self._store, self.replica, before, why)
+            await live.acknowledge(self._store, self.replica, version.number, why)
             return
         if config.store.cells != len(self._stores):
             self._refuse(

@@ -48,7 +48,7 @@ Given = TypeVar("Given")
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """What a replica said last; `version` is the one it was at, `age_us` how long ago that was."""
+    """What a replica said last: the `version` it runs, or could not take for this `error`; `age_us` is how long ago that was."""
 
     name: str
     live: bool | None

@@ -53,7 +53,7 @@ CONTROL_METRICS = (
     Row(
         "penstock_config_acknowledged_version",
         "gauge",
-        "Version of the configuration that a live replica said it runs.",
+        "Latest version of the configuration that a live replica runs, or could not take.",
         ("replica",),
     ),
     Row(

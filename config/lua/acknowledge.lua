@@ -1,9 +1,9 @@
--- Note which version of the configuration a replica runs.
+-- Note which version of the configuration a replica runs, or cannot take.
 --
 -- KEYS[1]  replicas  hash  replica -> "at_us number error"
 -- ARGV[1]  replica   who it is, with its boot
--- ARGV[2]  number    of the version that it runs
--- ARGV[3]  error     why it could not take a later one; empty when it runs the current
+-- ARGV[2]  number    of the version that it was told of last
+-- ARGV[3]  error     why it could not take that one; empty when it runs it
 -- ARGV[4]  most      how many replicas are remembered; the longest silent are forgotten first
 -- ARGV[5]  now       us since 1970; empty asks the server (tests pass a value)
 --
