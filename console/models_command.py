@@ -8,6 +8,7 @@ Exit codes are `console.operating`'s; of `import` 1 also says that records with 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,14 +16,15 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlencode
 
-from console.gateway import Gateway, Misuse
+from config.changes import Draft
+from config.document import from_data
+from console.gateway import Gateway
 from console.models_routes import BadWish, wanted
 from console.operating import (
     add_change_options,
     add_common,
     change,
     operate,
-    path_to,
     print_json,
     print_table,
 )
@@ -235,33 +237,33 @@ def _report(
 
 
 def _applying(sections: dict[str, dict[str, Any]]) -> Any:
-    """Return what puts models into the running configuration, one version for each."""
+    """Return what puts models into the running configuration: all that are new, in one version, or none."""
 
     def apply(gateway: Gateway, options: argparse.Namespace) -> int:
-        live = gateway.ask("GET", "/v1/models")
-        known = set(live["sections"])
-        if options.expected not in {None, live["version"]}:
-            raise Misuse(
-                f"version {live['version']} is live, not {options.expected}; nothing was changed"
+        # As it was exported: what is masked in it is kept by the gateway
+        live = gateway.ask("GET", "/v1/config")
+        draft = Draft(live["document"], os.environ)
+        known = set(draft.names(("models",)))
+        kept = [name for name in sections if name in known]
+        added = [name for name in sections if name not in known]
+        number, code = live["version"], 0
+        if added:
+            for name in added:
+                draft.set(("models", name), from_data(sections[name]))
+            if options.expected is None:
+                options.expected = number
+            answer, code = change(
+                gateway, options, "POST", "/v1/config/apply", document=draft.text()
             )
-        options.expected = live["version"]
-        code, done, kept = 0, [], []
-        for name, section in sections.items():
-            if name in known:
-                kept.append(name)
-                continue
-            answer, ended = change(gateway, options, "PUT", path_to("models", name), model=section)
-            options.expected = answer["version"]
-            code = max(code, ended)
-            done.append(name)
+            number = answer["version"]
         if options.json:
-            print_json({"version": options.expected, "added": done, "kept": kept})
+            print_json({"version": number, "added": added, "kept": kept})
             return code
         for name in kept:
             print(f"  {name}: there already, left as it is")
-        for name in done:
+        for name in added:
             print(f"  {name}: added")
-        print(f"Version {options.expected} is live with {len(done)} more models.")
+        print(f"Version {number} is live with {len(added)} more models.")
         return code
 
     return apply

@@ -44,6 +44,8 @@ __all__ = [
 WAIT_S = 5.0
 LONGEST_WAIT_S = 30.0
 LONGEST_WHY = 500
+# What can happen behind a change as well as before it.
+_UNSURE = frozenset({"store_unavailable", "internal"})
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -121,8 +123,12 @@ def _refused(prog: str, no: No, options: argparse.Namespace, source: str) -> int
             print(f"  {_difference(each)}", file=sys.stderr)
     if no.status == 401:
         print("Set PENSTOCK_ADMIN_TOKEN, or name a --token-file.", file=sys.stderr)
-    if "why" in options and no.error.get("code") != "published_not_seeded":
-        print("Nothing was changed.", file=sys.stderr)
+    code = no.error.get("code")
+    if "why" in options and code != "published_not_seeded":
+        said = "Nothing was changed."
+        if code in _UNSURE:
+            said = "It may have been changed all the same: ./penstock config history tells."
+        print(said, file=sys.stderr)
     if no.status == 503:
         return 3
     return 2 if no.status in {400, 404, 409, 413, 415, 422} else 1

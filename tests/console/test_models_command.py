@@ -106,21 +106,29 @@ async def test_what_is_no_catalogue_is_refused(nowhere: None, tmp_path: Path) ->
 
 
 async def test_models_are_put_into_the_running_configuration(operator: Api, theirs: Path) -> None:
-    """Those that are there already are left as they are; a second time changes nothing."""
+    """In one version, so that the history is not filled; those that are there already are left, and a second time changes nothing."""
+    before = await operator.done("GET", "/v1/config")
     asked = ["models", "import", str(theirs), "--provider", "beta", "--apply", "--wait", "0"]
     ended = await typed(asked)
     assert "acme/one: added" in ended.out, ended.err
     live = await operator.done("GET", "/v1/models")
     assert live["sections"]["acme/two"]["price"] == {"input": 1, "output": 2}
+    assert live["version"] == before["version"] + 1
+    changed = await operator.done("GET", f"/v1/config/versions/{live['version']}")
+    assert [each["path"] for each in changed["changes"]] == ["models.acme/one", "models.acme/two"]
     again = await typed(asked)
     assert "acme/one: there already, left as it is" in again.out
     assert (await operator.done("GET", "/v1/models"))["version"] == live["version"]
 
 
 async def test_a_provider_that_is_none_changes_nothing(operator: Api, theirs: Path) -> None:
-    """What the configuration refuses is said in its words."""
+    """What the configuration refuses is said in its words; nor does a version that is live no longer."""
     before = await operator.everything()
     ended = await typed(["models", "import", str(theirs), "--apply", "--wait", "0"])
     assert ended.code == 2
     assert 'no provider named "openrouter"' in ended.err
+    good = ["--provider", "beta", "--expected", "7"]
+    ended = await typed(["models", "import", str(theirs), "--apply", "--wait", "0", *good])
+    assert ended.code == 2
+    assert "Nothing was changed." in ended.err
     assert await operator.everything() == before

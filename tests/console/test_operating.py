@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.exceptions import RedisError
 
 from console.gateway import Misuse
 from console.operating import budget_of, limit_of, path_to, seconds, version
@@ -123,6 +124,22 @@ async def test_what_is_not_there_is_answered_with_what_there_is(
     assert first.startswith(f"penstock {words.split(maxsplit=1)[0]}: ")
     assert said in first
     assert "GET" not in ended.err
+
+
+async def test_what_may_have_been_done_is_not_denied(
+    operator: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store went away behind a change: only the history tells whether it is there."""
+
+    async def gone(*_: object) -> None:
+        raise RedisError("it is gone")
+
+    monkeypatch.setattr("config.live._reach_a_replica", gone)
+    ended = await typed("quota set org:acme rpm=1")
+    assert (ended.code, ended.out) == (3, "")
+    assert "Nothing was changed" not in ended.err
+    assert "./penstock config history" in ended.err
+    assert (await operator.done("GET", "/v1/config"))["version"] == 2
 
 
 async def test_json_is_what_the_api_answers(operator: Api) -> None:
