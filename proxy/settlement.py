@@ -40,7 +40,6 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
     """Settle, count, and say so: the one end of an attempt."""
     if attempt.ended is not None:
         return
-    attempt.ended = ended
     exchange = attempt.exchange
     edge = exchange.edge
     offer = exchange.offer
@@ -139,6 +138,8 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
             ),
         )
     )
+    # Not before: what a fault of ours keeps from the books is settled by whoever hears of it, as "internal".
+    attempt.ended = ended
     exchange.cost_nusd += cost
     exchange.usage = usage
     if exchange.choice is not None:

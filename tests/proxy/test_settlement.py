@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from proxy import settlement
 from tests.proxy.edge_rig import Rig
 from tests.proxy.partners import (
     EMBEDDINGS,
@@ -72,6 +73,24 @@ async def test_a_count_that_no_vendor_can_mean_breaks_nothing(edge: Edge, kind: 
         assert (await rig.ask(chat())).status == 200
     assert {entry.outcome for entry in await rig.entries()} == {"ok"}
     assert max(entry.cost_nusd for entry in await rig.entries()) == 1 << 52
+
+
+async def test_what_cannot_be_judged_is_settled_all_the_same(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours on the way to the books: the lease does not outlive its call."""
+
+    def fail(*_: object) -> float:
+        raise RuntimeError("a fault of ours")
+
+    rig = await edge(
+        models={"a": [at("mock")], "b": [at("mock")]},
+        experiments={"luna": {"asked": "a", "canary": {"model": "b", "steps": [100]}}},
+    )
+    rig.expected_alarms = 1
+    monkeypatch.setattr(settlement, "defect_seen", fail)
+    assert (await rig.ask(chat("a"))).status == 200
+    assert await rig.outcomes() == ["internal"]
 
 
 async def test_tokens_of_every_kind_reach_the_books(edge: Edge) -> None:

@@ -81,6 +81,7 @@ def test_words_that_combine_schemas(schema: Any, fits: Any, fails: Any) -> None:
         {"type": "thing"},
         {"type": 7},
         {"enum": 7},
+        {"enum": "abc"},
         {"required": "a"},
         {"properties": 3},
         {"$ref": "#/nowhere"},
@@ -93,3 +94,16 @@ def test_words_that_combine_schemas(schema: Any, fits: Any, fails: Any) -> None:
 def test_a_schema_that_cannot_be_followed_forbids_nothing(schema: Any) -> None:
     """Nor does one that leads round in circles; nobody is blamed for it."""
     assert conforms({"a": [1]}, schema)
+
+
+@pytest.mark.parametrize(
+    ("value", "schema"),
+    [
+        ("x", {"allOf": [{"$ref": "#"}] * 50}),
+        ([["x"] * 200] * 200, {"items": {"items": {"allOf": [{"type": "string"}] * 200}}}),
+        (["x"] * 20_000, {"items": {"enum": [*range(20_000), "x"]}}),
+    ],
+)
+def test_a_schema_that_takes_long_is_given_up(value: Any, schema: Any) -> None:
+    """It is the caller's, and followed on the loop that serves everybody: whoever writes one that multiplies stops nobody."""
+    assert conforms(value, schema)
