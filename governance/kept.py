@@ -16,7 +16,7 @@ A record lasts for `KEEP_S` after it was last written; lists forget with it.
 Failure stance: whoever cannot read this table answers 503; nothing is passed on whose owner is not known.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,8 @@ __all__ = [
 KEEP_S = 366 * 86_400
 """How long a record outlives its last change."""
 
+# How many are read at once, where few are asked for and some may not fit.
+_LOOK = 100
 _OPEN = f"{FIRST.tag}:kb"
 _WANTED = f"{FIRST.tag}:kw"
 
@@ -139,9 +141,16 @@ async def forget(client: Redis, kept: Kept) -> None:
 
 
 async def listed(
-    client: Redis, owner: str, kind: str, *, after: str, limit: int, newest_first: bool
+    client: Redis,
+    owner: str,
+    kind: str,
+    *,
+    after: str,
+    limit: int,
+    newest_first: bool,
+    fits: Callable[[Kept], bool] = lambda _: True,
 ) -> tuple[list[Kept], bool]:
-    """Return up to `limit` of an owner's, behind the one that is named by `after`; and whether there are more."""
+    """Return up to `limit` of an owner's that fit, behind the one that is named by `after`; and whether there are more."""
     index = _index(owner, kind)
     start = 0
     if after:
@@ -149,14 +158,21 @@ async def listed(
         if rank is None:
             return [], False
         start = rank + 1
-    ids: Any = await client.zrange(index, start, start + limit, desc=newest_first)
-    names = [one.decode() for one in ids[:limit]]
-    reading: Any = client.pipeline(transaction=False)
-    async with reading:
-        for name in names:
-            reading.hgetall(_key(name))
-        found = map(_read, names, await reading.execute())
-    return [one for one in found if one is not None], len(ids) > limit
+    found: list[Kept] = []
+    while len(found) <= limit:
+        end = start + max(limit, _LOOK)
+        names: Any = await client.zrange(index, start, end, desc=newest_first)
+        if not names:
+            break
+        start = end + 1
+        ids = [name.decode() for name in names]
+        reading: Any = client.pipeline(transaction=False)
+        async with reading:
+            for id_ in ids:
+                reading.hgetall(_key(id_))
+            read = map(_read, ids, await reading.execute())
+        found += [one for one in read if one is not None and fits(one)]
+    return found[:limit], len(found) > limit
 
 
 async def outputs(client: Redis, batch: Kept, document: bytes, at_s: int) -> None:

@@ -8,14 +8,12 @@ Files and batches: what callers keep at one provider, passed through, and govern
     the rest  reads, lists, deletions and cancellations spend nothing: whose it is is asked, and nothing is admitted
 
 Lists are those of the store, because the vendor's hold what others keep.
-aiohttp's client asks the provider: none of this is the hot path.
+How the provider is asked stands in `proxy.keeper`; none of this is the hot path.
 """
 
 import asyncio
-import io
 import re
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
@@ -27,30 +25,24 @@ from redis.exceptions import RedisError
 from governance import kept as shelf
 from governance.batches import ENDED, Bill, write_bill
 from governance.kept import Kept, Wanted
-from proxy.attempts import OF_THE_CALLER, Attempts, Ended, outcome_of
+from proxy.attempts import Attempts, Ended
 from proxy.declared import level_of
-from proxy.documents import PIECE_BYTES, read_document
-from proxy.errors import BadRequest, GatewayError, NotFound, StoreGone, UpstreamFailed
+from proxy.documents import PIECE_BYTES
+from proxy.errors import BadRequest, GatewayError, NotFound, StoreGone
 from proxy.exchange import Exchange
+from proxy.keeper import ID, Keeper, Step, read_object, unreached
 from proxy.reading import caller_of, path_of
 from proxy.refusals import denied_error, nobody_error
-from proxy.relay import Attempt
-from proxy.settlement import finish
-from proxy.upstream.tls import origin_of
 from proxy.wire import batches, forms
 from proxy.wire.endpoints import ENDPOINTS
 from proxy.wire.look import BadField, Look, uncapped
-from proxy.wire.meter import Units, Usage
+from proxy.wire.meter import Units
 from proxy.wire.units import Sold
 from ratelimit.asks import Denied, Grant, boot_of
-from routing.catalogue import Rates, bound
+from routing.catalogue import bound
 
-# Most of an answer that is a document.
-MOST_ANSWER: Final = 16 << 20
 MOST_LISTED: Final = 10_000
 MOST_OF_A_PAGE: Final = 100
-# What a vendor may say of the caller's own request.
-PASSED_ON: Final = OF_THE_CALLER | {404}
 # What a batch may ask, and how each is looked at.
 ROWS: Final = {
     row.route: row
@@ -59,7 +51,6 @@ ROWS: Final = {
 }
 LOOKS: Final = {route: row.look for route, row in ROWS.items()}
 _PATH = re.compile(r"/v1/(files|batches)(?:/([^/]+)(?:/(content|cancel))?)?")
-_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class _NewBatch(msgspec.Struct):
@@ -67,52 +58,26 @@ class _NewBatch(msgspec.Struct):
     endpoint: str
 
 
-class _Object(msgspec.Struct):
-    id: str = ""
-    status: str = ""
-
-
 _NEW_BATCH = msgspec.json.Decoder(_NewBatch)
-_OBJECT = msgspec.json.Decoder(_Object)
 _FACTS = msgspec.json.Decoder(batches.Input)
-
-
-class Step(Attempt):
-    """
-    What is asked of the provider once, and what it is charged.
-
-    `charged_nusd` is what is charged in advance for what the provider begins; `unsure` says that it may have begun it and did not say so.
-    """
-
-    __slots__ = ("charged_nusd", "unsure")
-
-    charged_nusd: int
-    unsure: bool
-
-    def conclude(self, ended: Ended, cost_nusd: int = 0) -> None:
-        """Settle it with this cost and no tokens."""
-        version = self.place.rates.version
-        rates = Rates(0, 0, 0, 0, 0, 0, 0, request_nusd=cost_nusd, version=version)
-        self.place = replace(self.place, rates=rates)
-        self.status = ended.status
-        finish(self, ended, Usage(units=Units()))
 
 
 class Errand(Exchange):
     """One request about files or batches."""
 
-    __slots__ = ("_caller", "_fee", "_keeper")
+    __slots__ = ("_caller", "_fee", "_keeper", "_live")
 
     async def run(self) -> None:
         """Tell the story up to the end of the answer. Raises `GatewayError` before the first byte."""
-        live = self.edge.live
+        self._live = live = self.edge.live
         self._caller = caller = caller_of(self.request, self.endpoint.protocol, live.callers)
-        self._keeper = live.keeper_of(caller)
-        if not self._keeper:
+        name = live.keeper_of(caller)
+        if not name:
             raise BadRequest(
                 "No provider keeps files for this key (set `files` on it, or on one provider).",
                 code="files_not_configured",
             )
+        self._keeper = Keeper(self.edge, live, name)
         message = self.request.message
         found = _PATH.fullmatch(path_of(self.request))
         assert found is not None
@@ -180,8 +145,10 @@ class Errand(Exchange):
         await _to_the_end(self._new_file(step, whole, content_type, learned))
 
     async def _new_file(self, step: Step, body: bytes, content_type: str, facts: bytes) -> None:
-        status, answer = await self._ask("POST", "/files", step, body, content_type=content_type)
-        made = Kept(_object(answer).id, self._caller.tenant, self._keeper, "file", answer, facts)
+        status, answer = await self._keeper.ask("POST", "/files", step, body, content_type)
+        made = Kept(
+            read_object(answer).id, self._caller.tenant, self._keeper.name, "file", answer, facts
+        )
         await shelf.keep(self.edge.store, made, self._now_s())
         step.conclude(Ended("ok", status, committed=True))
         self._answer(status, answer)
@@ -220,7 +187,7 @@ class Errand(Exchange):
         wanted = Wanted(
             attempt_id=step.attempt_id,
             owner=tenant,
-            provider=self._keeper,
+            provider=self._keeper.name,
             input_file_id=asked.input_file_id,
             endpoint=asked.endpoint,
             at_s=self._now_s(),
@@ -230,14 +197,14 @@ class Errand(Exchange):
         # Written down before the vendor knows of it: should this worker die meanwhile, the control asks what became of it.
         await shelf.want(store, wanted)
         try:
-            status, answer = await self._ask(
-                "POST", "/batches", step, body, content_type="application/json"
+            status, answer = await self._keeper.ask(
+                "POST", "/batches", step, body, "application/json"
             )
         except GatewayError:
             if not step.unsure:
                 await shelf.settled(store, step.attempt_id)
             raise
-        made = Kept(_object(answer).id, tenant, self._keeper, "batch", answer, bill=bill)
+        made = Kept(read_object(answer).id, tenant, self._keeper.name, "batch", answer, bill=bill)
         try:
             # First what the settlement finds, then the word that there is something to settle.
             graves = boot_of(f"batch.{made.id}", plan.cell).graves
@@ -263,10 +230,10 @@ class Errand(Exchange):
             model_asked=self.offer.asked,
             model=step.place.model,
             deployment=step.place.id,
-            provider=self._keeper,
+            provider=self._keeper.name,
             charged_nusd=step.charged_nusd,
             lines=lines,
-            percent=self.edge.live.config.providers[self._keeper].batch_percent,
+            percent=self._keeper.batch_percent,
             plan=plan.packed,
             keys=plan.keys,
             users=plan.users,
@@ -297,8 +264,7 @@ class Errand(Exchange):
         dearest_input, dearest_output = bound(place.rates, facts.longest)
         nusd = -(-(read * dearest_input + written * dearest_output) // 1000)
         nusd += facts.lines * place.rates.request_nusd
-        percent = self.edge.live.config.providers[self._keeper].batch_percent
-        return -(-nusd * percent // 100)
+        return -(-nusd * self._keeper.batch_percent // 100)
 
     async def _held(self, step: Step) -> Any:
         """Return what each budget holds for the step, as its lease says; None where the store was away."""
@@ -315,30 +281,35 @@ class Errand(Exchange):
 
     async def _own(self, id_: str, kind: str) -> Kept:
         """Return what is known of an id. Raises `NotFound` for what is nobody's, or somebody else's."""
-        record = await shelf.find(self.edge.store, id_) if _ID.fullmatch(id_) else None
-        known = self.edge.live.config.providers
+        record = await shelf.find(self.edge.store, id_) if ID.fullmatch(id_) else None
         if (
             record is None
             or record.owner != self._caller.tenant
             or record.kind != kind
-            or record.provider not in known
+            or record.provider not in self._live.config.providers
         ):
             raise NotFound(f"There is no such {kind} here.", code="not_found", param="id")
-        self._keeper = record.provider
+        self._keeper = Keeper(self.edge, self._live, record.provider)
         return record
 
     async def _pass(self, record: Kept, kind: str, method: str, verb: str | None) -> None:
         """Ask the vendor about one thing that is kept."""
         path = f"/{kind}/{record.id}" + (f"/{verb}" if verb else "")
-        status, answer = await self._ask(method, path)
         store, now_s = self.edge.store, self._now_s()
+        try:
+            status, answer = await self._keeper.ask(method, path)
+        except BadRequest as refused:
+            if method == "DELETE" and refused.http_status == 404:
+                # It is gone there: no list of ours is to show it for another year.
+                await shelf.forget(store, record)
+            raise
         if method == "DELETE":
             await shelf.forget(store, record)
         else:
             await shelf.renew(store, record.id, answer)
         if record.kind == "batch":
             await shelf.outputs(store, record, answer, now_s)
-            if record.bill and _object(answer).status in ENDED:
+            if record.bill and read_object(answer).status in ENDED:
                 # Its output is there: the control bills it now, not when its turn comes.
                 await shelf.look_at(store, record.id, 0)
         self._answer(status, answer)
@@ -347,9 +318,9 @@ class Errand(Exchange):
         """Pass a file's content as it comes; a slow caller stops the vendor."""
         path = f"/files/{record.id}/content"
         try:
-            async with self._asking("GET", path) as answer:
+            async with self._keeper.asking("GET", path) as answer:
                 if answer.status != 200:
-                    raise self._refusal(answer.status, await read_document(answer, MOST_ANSWER))
+                    raise await self._keeper.refusal(answer)
                 type_ = answer.headers.get("content-type", "application/octet-stream")
                 self.status = 200
                 self.begin_chunks(self._head(200, type_), b"", last=False)
@@ -359,7 +330,7 @@ class Errand(Exchange):
                 self.end_chunks(b"")
         except (aiohttp.ClientError, OSError) as error:  # OSError: TimeoutError too
             if not self.status:
-                raise _unreached(error) from None
+                raise unreached(error) from None
             # Its framing must not look complete.
             self.close = True
             if self.client.transport is not None:
@@ -378,6 +349,11 @@ class Errand(Exchange):
             raise BadRequest(
                 f"limit must be from 1 to {most}.", code="invalid_value", param="limit"
             )
+        purpose = query.get("purpose")
+
+        def fits(one: Kept) -> bool:
+            return purpose is None or msgspec.json.decode(one.document).get("purpose") == purpose
+
         found, more = await shelf.listed(
             self.edge.store,
             self._caller.tenant,
@@ -385,10 +361,9 @@ class Errand(Exchange):
             after=query.get("after", ""),
             limit=int(said),
             newest_first=query.get("order", "desc") != "asc",
+            fits=fits,
         )
-        purpose = query.get("purpose")
-        documents = [msgspec.json.decode(one.document) for one in found]
-        data = [one for one in documents if purpose is None or one.get("purpose") == purpose]
+        data = [msgspec.json.decode(one.document) for one in found]
         page = {
             "object": "list",
             "data": data,
@@ -402,15 +377,15 @@ class Errand(Exchange):
 
     async def _admitted(self, model: str, fee: Callable[[int], int] | None = None) -> Step:
         """Admit one request at the provider's deployment of a model. Raises `GatewayError`."""
-        live, caller = self.edge.live, self._caller
+        caller = self._caller
         self.level = level_of(caller, self.request.message.headers, None)
         self.user = caller.user
         self.seen = _look(model)
-        self.offer = offer = live.offer(
+        self.offer = offer = self._live.offer(
             caller, model, self.endpoint, stream=False, input_bound=0, alone=True
         )
         self.attempts = attempts = Attempts(len(offer.places), 1)
-        ours = [at for at, place in enumerate(offer.places) if place.provider == self._keeper]
+        ours = [at for at, place in enumerate(offer.places) if place.provider == self._keeper.name]
         if not ours:
             raise BadRequest(
                 f"The provider that keeps files for this key does not serve '{offer.asked}'.",
@@ -442,10 +417,9 @@ class Errand(Exchange):
 
     def _any_model(self) -> str:
         """Return a model of the provider's that the key may ask for: what counts the request of an upload that is for none."""
-        for placed in self.edge.live.config.deployments.values():
-            if placed.deployment.provider == self._keeper and self._caller.may_ask_for(
-                placed.model
-            ):
+        for placed in self._live.config.deployments.values():
+            of_keeper = placed.deployment.provider == self._keeper.name
+            if of_keeper and self._caller.may_ask_for(placed.model):
                 return placed.model
         raise BadRequest(
             "This key may ask for no model of the provider that keeps files for it.",
@@ -454,99 +428,6 @@ class Errand(Exchange):
 
     def _now_s(self) -> int:
         return int(self.edge.unix_time())
-
-    # Asking the provider...
-
-    def _asking(
-        self, method: str, path: str, body: bytes | None = None, content_type: str = ""
-    ) -> Any:
-        edge = self.edge
-        provider = edge.live.config.providers[self._keeper]
-        headers = edge.live.headers_to(self._keeper)
-        if content_type:
-            headers["content-type"] = content_type
-        origin = origin_of(provider.base_url, provider.ca_file, edge.trust)
-        return edge.outside.request(
-            method,
-            provider.base_url.rstrip("/") + path,
-            data=None if body is None else io.BytesIO(body),
-            headers=headers,
-            ssl=origin.ssl_context or True,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(
-                total=provider.total_timeout_s,
-                connect=provider.connect_timeout_s,
-                sock_read=provider.first_byte_timeout_s,
-            ),
-        )
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        step: Step | None = None,
-        body: bytes | None = None,
-        content_type: str = "",
-    ) -> tuple[int, bytes]:
-        """
-        Ask, and return a document. Raises `GatewayError` for what is none; the step is settled then.
-
-        It costs nothing where the provider has refused, or was never reached; else what is charged in advance stays,
-        until the control knows what became of it.
-        """
-        ended, unsure = Ended("internal"), True
-        try:
-            async with self._asking(method, path, body, content_type) as answer:
-                said = await read_document(answer, MOST_ANSWER)
-                status: int = answer.status
-            if 200 <= status < 300:
-                _object(said)
-                step = None
-                return status, said
-            ended, unsure = Ended(outcome_of(status), status), status >= 500
-            raise self._refusal(status, said)
-        except asyncio.CancelledError:
-            ended = Ended("client_left")
-            raise
-        except msgspec.MsgspecError:
-            ended = Ended("bad_answer", 200)
-            raise UpstreamFailed(
-                "The provider's answer cannot be understood.", code="bad_answer"
-            ) from None
-        except (aiohttp.ClientError, OSError) as error:  # OSError: TimeoutError too
-            unsure = not isinstance(error, aiohttp.ClientConnectorError)
-            failed = _unreached(error)
-            ended = Ended(failed.code)
-            raise failed from None
-        finally:
-            if step is not None:
-                step.unsure = unsure
-                step.conclude(ended, step.charged_nusd if unsure else 0)
-
-    def _refusal(self, status: int, said: bytes) -> BadRequest | UpstreamFailed:
-        """Return what a vendor's refusal means for the caller: its own words where they are about the request."""
-        provider = self.edge.live.config.providers[self._keeper]
-        try:
-            error = msgspec.json.decode(said)["error"]
-            words, code, param = str(error["message"]), error.get("code"), error.get("param")
-        except (msgspec.MsgspecError, KeyError, TypeError, AttributeError):
-            words, code, param = f"The provider answered {status}.", None, None
-        if status not in PASSED_ON:
-            return UpstreamFailed(
-                f"The provider that keeps files answered {status}.",
-                code="upstream_refused",
-                status=429 if status == 429 else 502,
-            )
-        for secret in (provider.api_key, *provider.headers.values()):
-            text = secret if isinstance(secret, str) else secret.reveal() if secret else ""
-            if len(text) >= 12:
-                words = words.replace(text, "***")
-        return BadRequest(
-            words[:1000],
-            code=code if isinstance(code, str) else "upstream_refused",
-            param=param if isinstance(param, str) else None,
-            status=status,
-        )
 
     # Answering...
 
@@ -590,23 +471,6 @@ def _named(url: str, upstream_name: str) -> Callable[[bytes, Look], bytes]:
         )
 
     return rename
-
-
-def _object(said: bytes) -> _Object:
-    """Read the id and the status of an object. Raises `msgspec.MsgspecError` for what is none."""
-    found: _Object = _OBJECT.decode(said)
-    if not _ID.fullmatch(found.id):
-        raise msgspec.ValidationError("an object without an id")
-    return found
-
-
-def _unreached(error: Exception) -> UpstreamFailed:
-    """Return what a provider that gave no answer means for the caller."""
-    if isinstance(error, TimeoutError):
-        return UpstreamFailed(
-            "The provider gave no answer in time.", code="total_timed_out", status=504
-        )
-    return UpstreamFailed("The provider cannot be reached.", code="connect_failed")
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

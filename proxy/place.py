@@ -5,7 +5,7 @@ A `Place` is made once per configuration; a request only picks one, and the way 
 """
 
 import ssl
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from time import time_ns
 from urllib.parse import quote, urlsplit
@@ -27,7 +27,17 @@ from proxy.wire.vendors import Spoken, by_responses, spoken_by
 from routing.catalogue import Rates
 from routing.eligibility import Option
 
-__all__ = ["UNPRICED", "USER_AGENT", "Place", "Way", "place_of", "source_of", "spoken_of"]
+__all__ = [
+    "UNPRICED",
+    "USER_AGENT",
+    "Place",
+    "Way",
+    "place_of",
+    "secrets_of",
+    "source_of",
+    "spoken_of",
+    "without",
+]
 
 USER_AGENT = "penstock/0.1.0"
 # What chat completions can stand in for, in OpenAI's family.
@@ -119,16 +129,18 @@ class Place:
 
     def without_secrets(self, text: bytes) -> bytes:
         """Return words of the vendor's in which nothing that we sent it is repeated."""
-        token = self.token
-        if token is not None:
-            if token.value:
-                text = text.replace(token.value, b"***")
-            if token.key is not None and token.key.token:
-                text = text.replace(token.key.token.encode(), b"***")
-        for secret in self.secrets:
-            if secret in text:
-                text = text.replace(secret, b"***")
-        return text
+        return without(self.secrets, self.token, text)
+
+
+def without(secrets: Iterable[bytes], token: Token | None, text: bytes) -> bytes:
+    """Return a text in which no secret is repeated, nor a token as it is now."""
+    if token is not None:
+        session = "" if token.key is None else token.key.token or ""
+        secrets = (*secrets, token.value, session.encode())
+    for secret in secrets:
+        if secret and secret in text:
+            text = text.replace(secret, b"***")
+    return text
 
 
 def place_of(
@@ -146,8 +158,6 @@ def place_of(
         spoken = by_responses(spoken)
     source = source_of(provider)
     token = None if source is None else token_of(source)
-    secrets = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
-    secrets += [secret.reveal() for secret in provider.secrets()]
     return Place(
         id=placed.id,
         model=placed.model,
@@ -170,7 +180,7 @@ def place_of(
         first_token=provider.first_token_timeout,
         context=option.context or 0,
         effort=option.effort,
-        secrets=tuple(secret.encode() for secret in secrets),
+        secrets=secrets_of(provider),
         tally=Tally(metrics, placed.model, placed.id),
         token=token,
     )
@@ -273,6 +283,13 @@ def _translated(way: Way, caller: translate.Vendor) -> Way:
     assert vendor is not None
     assert isinstance(caller, translate.Protocol)
     return replace(way, translation=Translation(caller=caller, vendor=vendor, target=way.target))
+
+
+def secrets_of(provider: Provider) -> tuple[bytes, ...]:
+    """Return what is sent to a provider and shown to nobody: its keys, and the values of its own headers."""
+    said = [value for value in provider.headers.values() if len(value) >= SECRET_CHARS]
+    said += [secret.reveal() for secret in provider.secrets()]
+    return tuple(secret.encode() for secret in said)
 
 
 def source_of(provider: Provider) -> Source | None:

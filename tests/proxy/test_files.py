@@ -20,7 +20,7 @@ from governance.kept import Kept, find, keep
 from governance.ledger import Entry
 from store.cells import FIRST
 from tests.proxy.edge_rig import Rig, eventually
-from tests.proxy.partners import PROMPT, Answer, Line, answer_head, at, request, whole
+from tests.proxy.partners import PROMPT, Answer, Line, always, answer_head, at, request, whole
 from tests.proxy.test_media import form
 
 Edge = Callable[..., Awaitable[Rig]]
@@ -280,6 +280,28 @@ async def test_lists_have_pages(edge: Edge) -> None:
         assert (refused.status, refused.error["param"]) == (400, "limit")
 
 
+async def test_a_page_is_full_of_what_is_asked_for(edge: Edge) -> None:
+    """What is kept for another purpose takes nobody's place on it."""
+    rig = await edge(models={"m": [SIM]}, keeper="mock")
+    wanted = [(await upload(rig, calls(1))).json["id"] for _ in range(2)]
+    for _ in range(2):
+        await upload(rig, b"x", "assistants")
+    page = (await get(rig, f"{FILES}?limit=1&purpose=batch")).json
+    assert ([one["id"] for one in page["data"]], page["has_more"]) == ([wanted[1]], True)
+    page = (await get(rig, f"{FILES}?limit=1&purpose=batch&after={wanted[1]}")).json
+    assert ([one["id"] for one in page["data"]], page["has_more"]) == ([wanted[0]], False)
+
+
+async def test_what_the_vendor_has_lost_can_be_deleted(edge: Edge) -> None:
+    """Its owner is told that it is not there, and no list shows it for another year."""
+    rig = await edge(models={"m": [SIM]}, scripted=["v"], keeper="v")
+    rig.vendors["v"].habit = always(whole(b"{}", status=b"404 Not Found"))
+    await keep(rig.redis, Kept("file-1", "acme/support", "v", "file", b'{"id":"file-1"}'), 0)
+    for method, left in (("GET", 1), ("DELETE", 0)):
+        assert (await get(rig, f"{FILES}/file-1", method=method)).status == 404
+        assert len((await get(rig, FILES)).json["data"]) == left
+
+
 async def test_what_is_deleted_is_gone(edge: Edge) -> None:
     """Here and there."""
     rig = await edge(models={"m": [SIM]}, keeper="mock")
@@ -457,23 +479,6 @@ async def test_content_that_is_cut_is_no_whole_file(edge: Edge) -> None:
     rig.vendors["v"].habit = cut
     answer = await get(rig, f"{FILES}/file-1/content")
     assert (answer.status, answer.complete) == (200, False)
-
-
-@pytest.mark.parametrize("answer", [b"{}", b'{"id":""}', b'{"id":"a/b"}', b"[]", b"<html>"])
-async def test_an_answer_that_is_no_object_is_none(edge: Edge, answer: bytes) -> None:
-    """Nothing is written down that nobody could ask for."""
-    rig = await edge(models={"m": [at("v")]}, scripted=["v"], keeper="v")
-
-    async def garble(line: Line) -> None:
-        while True:
-            await line.gets()
-            await line.says(whole(answer))
-
-    rig.vendors["v"].habit = garble
-    refused = await upload(rig, b"x", "assistants")
-    assert (refused.status, refused.error["code"]) == (502, "bad_answer")
-    assert await rig.outcomes() == ["bad_answer"]
-    assert [key async for key in rig.redis.scan_iter(match="{c0}:k:*")] == []
 
 
 async def test_an_upload_is_a_request(edge: Edge) -> None:
