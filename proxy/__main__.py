@@ -214,7 +214,7 @@ def _edge(options: argparse.Namespace) -> int:
     if not url:
         print("penstock edge: give --redis URL, or set REDIS_URL", file=sys.stderr)  # noqa: T201
         return 2
-    end_with_parent(os.environ)
+    alone = not end_with_parent(os.environ)
     from proxy.process import run_edge  # noqa: PLC0415  (the supervisor has no use for it)
 
     return run_edge(
@@ -224,6 +224,7 @@ def _edge(options: argparse.Namespace) -> int:
             run_dir=options.run_dir,
             worker=options.worker,
             metrics=options.metrics,
+            alone=alone,
         )
     )
 

@@ -10,7 +10,7 @@ class EdgeOptions:
     The command line of one edge.
 
     `redis` is the store's URL, `listen` the shared data port, `run_dir` where `edge-<worker>.sock` goes, and `metrics`
-    an address for its own metrics where no control collects them.
+    an address for its own metrics where no control collects them. `alone` says that no supervisor started it.
     """
 
     redis: str = field(repr=False)
@@ -18,3 +18,4 @@ class EdgeOptions:
     run_dir: Path
     worker: int = 0
     metrics: str | None = None
+    alone: bool = False

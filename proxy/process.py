@@ -1,17 +1,24 @@
-"""One edge as a process of its own: its log, its limits, its signals, its memory."""
+"""One edge as a process of its own: its log, its limits, its signals, its memory, and who sees it die."""
 
+import asyncio
+import contextlib
 import gc
 import logging
 import os
 import resource
 import signal
+import subprocess
 import sys
+from collections.abc import AsyncIterator
+from functools import partial
 
 import uvloop
 
 from config.keys import BadKeySecret
 from proxy.app import Edge
 from proxy.options import EdgeOptions
+from store.chores import Chore, Chores
+from store.places import CHECKOUT, places
 
 __all__ = ["raise_file_limit", "run_edge"]
 
@@ -58,7 +65,45 @@ async def _main(options: EdgeOptions) -> int:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         edge.loop.add_signal_handler(signum, stop)
-    return await edge.run(on_serving=_settle_memory)
+    async with _witnessed(edge) if options.alone else contextlib.nullcontext():
+        return await edge.run(on_serving=_settle_memory)
+
+
+@contextlib.asynccontextmanager
+async def _witnessed(edge: Edge) -> AsyncIterator[None]:
+    """Keep a witness for as long as the context lasts, whatever happens to it (`ratelimit.witness`)."""
+    chores = asyncio.ensure_future(Chores((Chore("witness", partial(_keep_witness, edge)),)).run())
+    try:
+        yield
+    finally:
+        chores.cancel()
+        await asyncio.wait([chores])
+
+
+async def _keep_witness(edge: Edge) -> None:
+    """Call a witness. Raises `OSError` when it has ended; ends it when cancelled."""
+    await edge.configured.wait()
+    witness = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ratelimit.witness", edge.replica),
+        *(str(places(os.environ).journal), str(edge.live.config.store.cells)),
+        # Its other end is ours alone, and never written to.
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        # What a terminal, or whoever ends a group of processes, says is meant for us.
+        start_new_session=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONSAFEPATH": "1",
+            "REDIS_URL": edge.options.redis,
+        },
+    )
+    try:
+        raise OSError(f"the witness has ended ({await witness.wait()})")
+    finally:
+        if witness.returncode is None:
+            witness.kill()
+            await witness.wait()
 
 
 def _settle_memory() -> None:

@@ -34,7 +34,8 @@ from ratelimit.asks import (
     calls_of,
 )
 from ratelimit.degraded import Replicas, Rule
-from ratelimit.lives import DEAD, Life, tell_of_the_dead
+from ratelimit.inheritance import inherit
+from ratelimit.lives import DEAD, Life
 from ratelimit.outage import PROBE_S, Outage
 from ratelimit.settling import Settling
 from ratelimit.troubles import GateStats, Observe, StoreUnavailable, Troubles
@@ -104,7 +105,6 @@ class Gate:
         )
         self._settling = Settling(
             settle_lane,
-            client,
             boot=self._boot,
             journal_dir=journal_dir,
             timeout_s=timeout_s,
@@ -197,9 +197,7 @@ class Gate:
                 await self._settling.load()
                 await self._be_born()
                 await self._look_around(monotonic())
-            await self._settling.replay_orphans()
-            async with asyncio.timeout(5.0):
-                await tell_of_the_dead(self._client, self._journal_dir, self._cell)
+            self.stats.replayed += await inherit(self._client, self._journal_dir, self._cell)
         except (RedisError, OSError, hiredis.HiredisError) as error:
             raise StoreUnavailable(f"cannot reach the store: {error}") from error
         calls = calls_of(self._replica, self._cell)

@@ -1,29 +1,116 @@
 """
-What a process had granted while the store was away, and had open when it died: booked by whoever replays its journal.
+What dead processes of this machine leave, and whoever finds it takes over: the next edge that starts, or a witness.
 
-Nobody but the dead knew of these calls.
+Settlements in a journal are sent.
+What was granted while the store was away, and was open at the end, is booked: nobody but the dead knew of these calls.
 They get the leases that they would have had, under a boot of their own, and the word that its process is dead: so the reaper
 frees and charges them like all others whose replica died.
+Then the store is told who is dead.
 """
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from ratelimit.asks import BATCH, Boot, asserted_by, asserting_only, boot_of
-from ratelimit.journal import Command
-from ratelimit.lives import DEAD
+from ratelimit.asks import BATCH, Boot, asserted_by, asserting_only, boot_of, settled_by
+from ratelimit.journal import GRANTED, KNOWN, STREAMED, Command, Orphan, journal_of, orphans
+from ratelimit.lives import DEAD, members_of, tell_of_the_dead
+from ratelimit.troubles import words
 from ratelimit.upkeep import run
-from store import scripts
-from store.cells import FIRST, Cell
+from store import scripts, topology
+from store.cells import FIRST, Cell, cell
 
 # The reaper may come between the word that a boot lives and what is asserted under it.
 _TRIES: Final = 3
+_ANSWERS_WITHIN_S: Final = 5.0
+_PAUSE_S: Final = 1.0
+_GIVES_UP_AFTER_S: Final = 3600.0
 
 log = logging.getLogger("penstock.gate")
+
+
+async def inherit(client: Redis, directory: Path, cell: Cell = FIRST) -> int:
+    """
+    Take over what dead processes have left in the directory of a cell's journals.
+
+    What cannot be read is said in the log and left there. Returns how many batches were sent; raises what redis-py raises.
+    """
+    sent = 0
+    for orphan in orphans(directory):
+        done = False
+        try:
+            sent += await _replay(client, orphan, cell)
+            done = True
+        except (ResponseError, ValueError) as error:
+            log.error("the journal %s cannot be replayed: %s", orphan.path.name, words(error))
+        finally:
+            if done:
+                orphan.remove()
+            else:
+                orphan.leave()
+    async with asyncio.timeout(_ANSWERS_WITHIN_S):
+        await tell_of_the_dead(client, directory, cell)
+    return sent
+
+
+async def inherit_all(url: str, journal: Path, cells: int, *, hurried: Callable[[], bool]) -> None:
+    """
+    Take over in every cell, and try again until the store has answered: for an hour, since nothing stays reserved for longer.
+
+    `hurried` asks whether there is no time for another try. Raises `store.topology.BadStoreUrl`.
+    """
+    give_up_at = monotonic() + _GIVES_UP_AFTER_S
+
+    async def in_one(where: Cell) -> None:
+        async with contextlib.aclosing(topology.client(url, cell=where)) as client:
+            while True:
+                try:
+                    await inherit(client, journal_of(journal, where), where)
+                except (RedisError, OSError) as error:
+                    log.warning("the store cannot be told who is dead: %s", words(error))
+                else:
+                    return
+                if hurried() or monotonic() > give_up_at:
+                    return
+                await asyncio.sleep(_PAUSE_S)
+
+    await asyncio.gather(*(in_one(cell(number)) for number in range(cells)))
+
+
+async def _replay(client: Redis, orphan: Orphan, cell: Cell) -> int:
+    """Send an orphan's commands, and book what it had open. Returns how many were sent."""
+    script = scripts.load("ratelimit", "settle")
+    granted: dict[str, Command] = {}
+    streamed: dict[str, int] = {}
+    sent = 0
+    for word, *rest in orphan.records():
+        if word == GRANTED:
+            granted |= dict.fromkeys(asserted_by(tuple(rest)), tuple(rest))
+            continue
+        known: list[Any] = rest
+        if word == STREAMED:
+            streamed |= dict(zip(known[::2], known[1::2], strict=True))
+            continue
+        if word != KNOWN:
+            command = (word, *rest)
+            # Another version of the script may have made it; its arguments are the same.
+            async with asyncio.timeout(_ANSWERS_WITHIN_S):
+                await client.eval(script.text, int(command[2]), *command[3:])
+            sent += 1
+            known = settled_by(command)
+        for name in known:
+            granted.pop(name, None)
+    former = [boot_of(one, cell) for one in members_of(orphan.path)]
+    async with asyncio.timeout(_ANSWERS_WITHIN_S):
+        await book_open(client, granted, streamed, former, cell)
+    return sent
 
 
 async def book_open(

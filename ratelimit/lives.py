@@ -3,8 +3,9 @@ Whether a process that fell silent is dead: it keeps a file locked for as long a
 
 A replica whose beats stay away may be dead, suspended or cut off, and the store cannot tell which (`lua/lives.lua`).
 The kernel can: it gives up a process's locks when that process ends, however it ends, and never before.
-So each gate writes its boots into a file beside the journal and holds its lock; whoever finds the file unlocked, the next
-gate that starts there or the control of that machine, tells the store that these boots are dead, and deletes it.
+So each gate writes its boots into a file beside the journal and holds its lock; whoever finds the file unlocked tells the
+store that these boots are dead, and deletes it: the next gate that starts there, the control of that machine, or the witness
+of an edge that runs alone.
 
 A life whose journal still lies there has something to settle yet, and is left alone.
 One that was written on another machine, in a directory that machines share, is not believed: their locks need not meet.

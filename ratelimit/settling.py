@@ -19,9 +19,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
-
 from ratelimit.asks import (
     BATCH,
     UNPACKABLE,
@@ -30,17 +27,13 @@ from ratelimit.asks import (
     Grant,
     Settlement,
     assert_command,
-    asserted_by,
     boot_of,
     numbered,
     settle_command,
-    settled_by,
     voided,
 )
-from ratelimit.inheritance import book_open
-from ratelimit.journal import GRANTED, KNOWN, STREAMED, Command, Journal, Orphan, orphans
-from ratelimit.lives import members_of
-from ratelimit.troubles import GateStats, Observe, Troubles, words
+from ratelimit.journal import GRANTED, KNOWN, STREAMED, Command, Journal
+from ratelimit.troubles import GateStats, Observe, Troubles
 from store import scripts
 from store.lane import Lane, LaneLost
 
@@ -77,7 +70,6 @@ class Settling:
     def __init__(
         self,
         lane: Lane,
-        client: Redis,
         *,
         boot: Boot,
         journal_dir: Path,
@@ -90,7 +82,6 @@ class Settling:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lane = lane
-        self._client = client
         self._journal_dir = journal_dir
         self._timeout_s = timeout_s
         self._stats = stats
@@ -182,48 +173,6 @@ class Settling:
             self._lane.drop()
         if self._lane_life != self._lane.lives and not self._flying:
             self._send()
-
-    async def replay_orphans(self) -> None:
-        """Send what dead processes have left in their journals."""
-        for orphan in orphans(self._journal_dir):
-            done = False
-            try:
-                done = await self._replay(orphan)
-            finally:
-                if done:
-                    orphan.remove()
-                else:
-                    orphan.leave()
-
-    async def _replay(self, orphan: Orphan) -> bool:
-        """Send an orphan's commands. Returns whether all were taken; what was not must not keep us from starting."""
-        granted: dict[str, Command] = {}
-        streamed: dict[str, int] = {}
-        try:
-            for word, *rest in orphan.records():
-                if word == GRANTED:
-                    granted |= dict.fromkeys(asserted_by(tuple(rest)), tuple(rest))
-                    continue
-                known: list[Any] = rest
-                if word == STREAMED:
-                    streamed |= dict(zip(known[::2], known[1::2], strict=True))
-                    continue
-                if word != KNOWN:
-                    command = (word, *rest)
-                    # Another version of the script may have made it; its arguments are the same.
-                    async with asyncio.timeout(5.0):
-                        await self._client.eval(self._script.text, int(command[2]), *command[3:])
-                    self._stats.replayed += 1
-                    known = settled_by(command)
-                for name in known:
-                    granted.pop(name, None)
-            former = [boot_of(one, self._heir.cell) for one in members_of(orphan.path)]
-            async with asyncio.timeout(5.0):
-                await book_open(self._client, granted, streamed, former, self._heir.cell)
-        except (ResponseError, ValueError) as error:
-            log.error("the journal %s cannot be replayed: %s", orphan.path.name, words(error))
-            return False
-        return True
 
     # Sending.
 

@@ -67,6 +67,31 @@ def wait_until(so: Callable[[], object], why: str, *, seconds: float = 20) -> No
         time.sleep(0.01)
 
 
+def processes_of(var: Path) -> dict[int, str]:
+    """
+    Return every process of an installation: pid and command line.
+
+    They are known by the directory in their environment, or (a server that overwrote its own) in their title.
+    """
+    found = {}
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                environ = (process / "environ").read_bytes().split(b"\0")
+                # One that has ended and waits for its parent has no command line any more.
+                if command and (f"PENSTOCK_VAR={var}".encode() in environ or str(var) in command):
+                    found[int(process.name)] = command
+    return found
+
+
+def pid_of(var: Path, words: str) -> int:
+    """Return the one process whose command line holds these words."""
+    found = [pid for pid, command in processes_of(var).items() if words in command]
+    assert len(found) == 1, processes_of(var)
+    return found[0]
+
+
 class Gateway:
     """An edge and a mock vendor as processes, over a store of their own."""
 

@@ -5,7 +5,6 @@ The laws: it comes up and serves; what dies is replaced; what was promised to a 
 """
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
@@ -23,6 +22,7 @@ import pytest
 from loadtests.mock.server import Mock, serve
 from proxy.__main__ import main
 from store.places import CHECKOUT
+from tests.integration.processes import pid_of, processes_of
 
 KEY = "integration-test-key"
 CONFIG = """
@@ -83,31 +83,6 @@ class Up:
                 if len(found) >= count:
                     return list(found)
                 await asyncio.sleep(0.05)
-
-
-def processes_of(var: Path) -> dict[int, str]:
-    """
-    Return every process of an installation: pid and command line.
-
-    They are known by the directory in their environment, or (a server that overwrote its own) in their title.
-    """
-    found = {}
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            with contextlib.suppress(OSError):
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                environ = (process / "environ").read_bytes().split(b"\0")
-                # One that has ended and waits for its parent has no command line any more.
-                if command and (f"PENSTOCK_VAR={var}".encode() in environ or str(var) in command):
-                    found[int(process.name)] = command
-    return found
-
-
-def pid_of(var: Path, words: str) -> int:
-    """Return the one process whose command line holds these words."""
-    found = [pid for pid, command in processes_of(var).items() if words in command]
-    assert len(found) == 1, processes_of(var)
-    return found[0]
 
 
 async def until(condition: Callable[[], bool], within_s: float = 30) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from ratelimit.asks import Ask, Boot, Grant
 from ratelimit.gate import Gate
+from ratelimit.inheritance import inherit_all
 from ratelimit.upkeep import reap
 from tests.conftest import RedisServer
 from tests.ratelimit.gates import World, until
@@ -88,3 +89,28 @@ async def test_what_was_streamed_without_the_store_is_charged(
     await world.gate("r/1", timeout_s=0.25, rule=world.rule)
     await reap(world.client)
     assert await world.totals() == (3, 3 * (10 + 20))
+
+
+async def test_who_witnesses_a_death_in_an_outage_tells_of_it_when_the_store_is_back(
+    world_at: WorldAt,
+) -> None:
+    """What was granted without the store is booked then, and nothing stays held."""
+    world, server = world_at(*DURABLE)
+    gate = await world.gate(timeout_s=0.25, rule=world.rule)
+    await world.exchange(gate)
+    await world.settles_down(gate)
+    server.kill()
+    await alone(world, gate, 3)
+    await until(lambda: bool(world.journals()))
+    await world.kill(gate)
+    await inherit_all(server.url, world.journal, 1, hurried=lambda: True)
+    assert world.journals()
+    telling = asyncio.ensure_future(
+        inherit_all(server.url, world.journal, 1, hurried=lambda: False)
+    )
+    server.start()
+    await telling
+    await reap(world.client)
+    assert await world.totals() == (1 + 3, sum(world.settled) + 3 * 10)
+    assert await world.leases() == 0
+    assert list(world.journal.iterdir()) == []

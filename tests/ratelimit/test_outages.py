@@ -8,6 +8,7 @@ A settlement that was handed over is booked exactly once, by this process or by 
 import asyncio
 import os
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -424,7 +425,9 @@ async def test_loss_and_return_are_each_said_once(
     await until(lambda: granted_again(world, gate))
     assert await gate.drain(5)
     lines = [line.partition(" after")[0] for line in told(caplog)]
-    assert sorted(line for line in lines if "beat" not in line and "dead" not in line) == [
+    # Whether a beat, or seeding what the server has forgotten, meets it while it is away is chance.
+    by_chance = re.compile("beat|dead|seeding")
+    assert sorted(line for line in lines if not by_chance.search(line)) == [
         "degraded: the store did not answer in time; rates are held at 1 / 1 on each replica, strict budgets closed",
         "no longer degraded",
         "the store fails at admission: no connection",
