@@ -3,6 +3,7 @@ What this worker learns of models and tells the others, and what it knows from t
 
 Beside serving, the board is read (`routing.board`) and followed from the moment on from which it holds, and every two seconds what was
 seen of answers is sent (`routing.lessons`). Only calls that a policy scored are looked at, once, when they end; under load a sample of them.
+Whether the form of a stream will be judged is said when it begins (`Learner.keeps`), so that it is kept for that, and no other is.
 
 Failure stance: while the store does not answer, the last board holds for ten seconds; what could not be sent is dropped.
 """
@@ -17,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy.attempts import Ended
-from proxy.validity import looks_malformed
+from proxy.validity import asks_form, looks_malformed
 from proxy.wire.meter import Usage
 from routing import board
 from routing.classify import classify
@@ -25,6 +26,7 @@ from routing.lessons import Lessons
 from routing.scoring import NO_FACTS, Facts
 
 if TYPE_CHECKING:
+    from proxy.exchange import Exchange
     from proxy.relay import Attempt
 
 __all__ = ["LOOKED_AT", "Learner", "defect_of", "defect_seen"]
@@ -34,6 +36,10 @@ SEND_EVERY_S: Final = 2.0
 STALE_S: Final = 10.0
 LOOKED_AT: Final = 1024
 """Bytes of an answer's end that are looked at."""
+MOST_KEPT: Final = 64
+"""Streams that are kept at once for their form to be judged."""
+ENOUGH_READ: Final = 4 << 20
+"""Bytes that are read to judge the form of streams, between two sendings: some 25 ms of work."""
 SPOILT: Final = frozenset({"upstream_lost", "bad_answer", "idle_timed_out"})
 """Outcomes that are a defect of the answer; all other failures are a matter of health."""
 
@@ -62,6 +68,9 @@ class Learner:
         self._read_at = 0.0
         self._coming: Facts | None = None
         self._holds_at = 0.0
+        # Streams that are kept, and what was read of such since lessons were sent.
+        self._kept = 0
+        self._read = 0
 
     async def run(self, client: Redis) -> None:
         """Read the board, change to it when it holds, and send lessons, for as long as it is let."""
@@ -105,23 +114,51 @@ class Learner:
 
     async def send(self, client: Redis) -> None:
         """Send what was seen."""
+        self._read = 0
         try:
             await self.lessons.send(client, time_ns() / 1e9)
         except (RedisError, OSError):
             log.debug("lessons were dropped", exc_info=True)
 
-    def note(self, attempt: "Attempt", ended: Ended, usage: Usage, end: bytes, now: float) -> None:
-        """Learn from an attempt that has ended; `end` is the end of the vendor's answer, or all of it."""
+    def wants(self, exchange: "Exchange") -> bool:
+        """Whether anything is learned from a call: a policy scored it, and it is in the sample."""
+        choice = exchange.choice
+        return (
+            choice is not None and bool(choice.costs) and self.lessons.wants(exchange.fingerprint)
+        )
+
+    def keeps(self, attempt: "Attempt") -> bool | None:
+        """
+        Whether a stream that begins now is kept for its form to be judged; None where nobody is to judge it.
+
+        One that is kept is let go with `let_go`. Beyond a bound none is kept, and then nobody knows of its form.
+        """
+        exchange = attempt.exchange
+        led = exchange.offer.experiments[attempt.grant.candidate]
+        if not (led or self.wants(exchange)) or not asks_form(exchange):
+            return None
+        if self._kept >= MOST_KEPT or self._read >= ENOUGH_READ:
+            return False
+        self._kept += 1
+        return True
+
+    def let_go(self, read: int) -> None:
+        """Make room for another stream: one that was kept has ended, of which so many bytes will be read."""
+        self._kept -= 1
+        self._read += read
+
+    def note(
+        self, attempt: "Attempt", ended: Ended, usage: Usage, defect: float | None, now: float
+    ) -> None:
+        """Learn from an attempt of a call that is wanted; `defect` is as `defect_seen` says, if it came to its end."""
         exchange = attempt.exchange
         choice = exchange.choice
-        if choice is None or not choice.costs or not self.lessons.wants(exchange.fingerprint):
-            return
+        assert choice is not None
         outcome = ended.outcome
-        if outcome == "ok":
-            defect = defect_seen(attempt, end)
-        elif outcome in SPOILT:
-            defect = 1.0
-        else:
+        if outcome in SPOILT:
+            # Where the form of answers is not known, how many broke off must not stand alone.
+            defect = None if attempt.kept is False else 1.0
+        elif outcome != "ok":
             return
         after_first_us = 0
         if attempt.meter is not None and attempt.reads > 1 and outcome == "ok":
@@ -145,14 +182,21 @@ class Learner:
             )
 
 
-def defect_seen(attempt: "Attempt", end: bytes) -> float:
-    """Return what is wrong with the answer that an attempt got, from 0 to 1; `end` is its end, or all of it."""
+def defect_seen(attempt: "Attempt") -> float | None:
+    """Return what is wrong with the answer that an attempt got, from 0 to 1; None where nobody knows, of a stream that was not kept."""
+    meter = attempt.meter
+    end = attempt.tail if meter is None else meter.tail
     # A model is not to blame for a cap that its caller, a budget or a policy has set.
     capped = attempt.exchange.seen.output_cap is not None or attempt.cap > 0
     defect = defect_of(end, capped=capped)
+    if attempt.kept is False:
+        # Whatever is known of some of them: alone it would say that all are like these.
+        return None
     if defect is not None:
         return defect
-    return 1.0 if attempt.meter is None and looks_malformed(attempt, end) else 0.0
+    if meter is None:
+        return float(looks_malformed(attempt, end))
+    return float(attempt.kept is True and looks_malformed(attempt, meter.whole))
 
 
 def defect_of(end: bytes, *, capped: bool) -> float | None:

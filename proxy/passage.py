@@ -112,6 +112,11 @@ class Passing:
         spoken = attempt.way.endpoint.translation
         return None if spoken is None else spoken.read_answer(body, None)
 
+    def read_stream(self, attempt: "Attempt", events: bytes) -> Any:
+        """Give the answer that a whole stream told, as `read` does; `events` are as they were metered."""
+        spoken = attempt.way.endpoint.translation
+        return None if spoken is None else translate.collected(spoken.reader(None), events)
+
     def refusal(self, attempt: "Attempt") -> tuple[int, bytes, bytes]:
         """Give the provider's own words about the request: status, header lines, body."""
         return attempt.status, self.lines(attempt), attempt.refusal
@@ -196,6 +201,11 @@ class ArrayStream:
         return self._meter.tail
 
     @property
+    def whole(self) -> bytes:
+        """The stream as the provider sent it, see `StreamMeter`."""
+        return self._meter.whole
+
+    @property
     def finished(self) -> bool:
         """Whether the answer came to its end."""
         return self._meter.finished
@@ -223,6 +233,10 @@ class PassingLines(Passing):
     def stream(self, attempt: "Attempt", meter: StreamMeter) -> "LineStream":  # type: ignore[override]
         """Give what looks at each read of a stream, and gives its lines."""
         return LineStream(meter)
+
+    def read_stream(self, attempt: "Attempt", events: bytes) -> Any:
+        """Give the answer that a whole stream told, in words of no protocol."""
+        return super().read_stream(attempt, as_lines(events))
 
 
 PASSING_LINES: Final = PassingLines()
@@ -308,6 +322,11 @@ class Translating:
     def read(self, attempt: "Attempt", body: bytes) -> Any:
         """Give a whole answer in words of no protocol, or the failure that it tells of. Raises `translate.BadAnswer`."""
         return self._translation.vendor.read_answer(body, self._written.renamed)
+
+    def read_stream(self, attempt: "Attempt", events: bytes) -> Any:
+        """Give the answer that a whole stream told, or the failure that it ended with; `events` are as they were metered."""
+        reader = self._translation.vendor.reader(self._written.renamed)
+        return translate.collected(reader, events)
 
     def refusal(self, attempt: "Attempt") -> tuple[int, bytes, bytes]:
         """Give the provider's words about the request in the caller's envelope: status, header lines, body."""
@@ -412,6 +431,11 @@ class TranslatedStream:
     def tail(self) -> bytes:
         """The end of the stream as the provider sent it."""
         return self._meter.tail
+
+    @property
+    def whole(self) -> bytes:
+        """The stream as the provider sent it, see `StreamMeter`."""
+        return self._meter.whole
 
     @property
     def finished(self) -> bool:

@@ -25,9 +25,10 @@ from proxy.settlement import OPAQUE, REFUSED, STREAM, WAITING, WHOLE, finish
 from proxy.upstream.connection import Connection, Headers
 from proxy.upstream.errors import BadAnswer, ConnectFailed, UpstreamError
 from proxy.upstream.first_token import adapted
+from proxy.validity import MOST_BYTES
 from proxy.wire import translate
 from proxy.wire.faults import fault_of
-from proxy.wire.meter import StreamMeter, error_in
+from proxy.wire.meter import KEPT_BYTES, StreamMeter, error_in
 from proxy.wire.sse import DamagedStream, Splitter, decode
 from proxy.wire.vendor_limits import Left, cooldown_us, is_scarce, left_of, should_retry
 from ratelimit.asks import Grant
@@ -65,6 +66,7 @@ class Attempt:
         "grant",
         "headers",
         "held_bytes",
+        "kept",
         "left",
         "left_at",
         "meter",
@@ -115,6 +117,8 @@ class Attempt:
         self.reads = 0
         self.added_us = 0
         self.reported = False
+        # Whether a stream is kept, with its request, for its form to be judged; None where nobody is to judge it.
+        self.kept: bool | None = None
         self.meter: StreamMeter | TranslatedStream | ArrayStream | None = None
         self.splitter: Splitter | None = None
         self._held: list[bytes] = []
@@ -236,12 +240,16 @@ class Attempt:
         ):
             self.mode = STREAM
             self.splitter = self.way.endpoint.grammar.splitter()
+            exchange = self.exchange
+            if exchange.choice is not None or exchange.offer.experiments[self.grant.candidate]:
+                self.kept = exchange.edge.learner.keeps(self)
             self.meter = self.passage.stream(
                 self,
                 StreamMeter(
                     self.way.endpoint.grammar,
-                    keep_usage=self.exchange.seen.asked_usage or not self.passage.in_pieces,
-                    choices=self.exchange.seen.n,
+                    keep_usage=exchange.seen.asked_usage or not self.passage.in_pieces,
+                    choices=exchange.seen.n,
+                    kept=MOST_BYTES if self.kept else KEPT_BYTES,
                 ),
             )
         else:
@@ -538,7 +546,8 @@ class Attempt:
         head = self.answer_head(self.status)
         self.committed = True
         # Nobody will be asked again: a large request need not stay for as long as its answer takes.
-        exchange.body = b""
+        if not self.kept:
+            exchange.body = b""
         exchange.status = self.status
         exchange.begin_chunks(head, first, last=last)
         if not last and self.mode == STREAM:

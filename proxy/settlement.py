@@ -52,6 +52,8 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
     if meter is not None:
         edge.streams.discard(attempt)
         usage = meter.usage
+        if attempt.kept:
+            edge.learner.let_go(len(exchange.body) + len(meter.whole))
     if usage is None or (outcome != "ok" and meter is not None):
         usage, source = _estimate(attempt, ended, usage)
     sold = exchange.seen.sold
@@ -73,9 +75,8 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
     request_id = exchange.request_id
     attempt_id = f"{request_id}.{attempt.number}"
     caller = offer.caller
-    label, defect = offer.experiments[grant.candidate], 0
-    if label and outcome == "ok":
-        defect = round(1000 * defect_seen(attempt, attempt.tail if meter is None else meter.tail))
+    label = offer.experiments[grant.candidate]
+    defect = defect_seen(attempt) if label and outcome == "ok" else 0.0
     edge.gate.settle(
         Settlement(
             offer.plan,
@@ -133,7 +134,7 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
                     decided(exchange, grant, attempt.effort),
                     *(units_of(usage) if usage.units is not None else NO_UNITS),
                     label,
-                    defect,
+                    round(1000 * (defect or 0.0)),
                 )
             ),
         )
@@ -142,9 +143,10 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
     attempt.ended = ended
     exchange.cost_nusd += cost
     exchange.usage = usage
-    if exchange.choice is not None:
-        end = attempt.tail if meter is None else meter.tail
-        edge.learner.note(attempt, ended, usage, end, now)
+    if exchange.choice is not None and edge.learner.wants(exchange):
+        if outcome == "ok" and not label:
+            defect = defect_seen(attempt)
+        edge.learner.note(attempt, ended, usage, defect, now)
     tally = place.tally
     if outcome == "ok":
         tally.ok.value += 1

@@ -100,16 +100,17 @@ class Lessons:
         return body % self._one_in == 0
 
     def note(
-        self, model: str, task: str, *, defect: float, tokens: int, after_first_us: int
+        self, model: str, task: str, *, defect: float | None, tokens: int, after_first_us: int
     ) -> None:
         """
         Note an answer: its defect from 0 to 1, and its output tokens, which took so long after the first byte.
 
-        Without tokens it says nothing of how long answers are.
+        Without tokens it says nothing of how long answers are, without a defect nothing of how good.
         """
         sums, weight = self._of(model, task), self._one_in
-        sums.calls += weight
-        sums.defects += defect * weight
+        if defect is not None:
+            sums.calls += weight
+            sums.defects += defect * weight
         if tokens > 0:
             sums.tokens += tokens * weight
             sums.answers += weight

@@ -28,6 +28,7 @@ from msgspec import Struct
 from proxy.wire import sse
 
 __all__ = [
+    "KEPT_BYTES",
     "Grammar",
     "StreamMeter",
     "Units",
@@ -189,12 +190,15 @@ class StreamMeter:
         "usage",
     )
 
-    def __init__(self, grammar: Grammar, *, keep_usage: bool, choices: int = 1) -> None:
+    def __init__(
+        self, grammar: Grammar, *, keep_usage: bool, choices: int = 1, kept: int = KEPT_BYTES
+    ) -> None:
         """
         Meter from the first event on.
 
         `keep_usage`: the caller asked for usage, so that nothing is left out. `choices`: how many answers
-        it asked for, each of which comes to an end of its own.
+        it asked for, each of which comes to an end of its own. `kept`: the bytes up to which the whole
+        stream is at hand when it has ended.
         """
         self._grammar = grammar
         self._key = grammar.usage_key
@@ -202,7 +206,7 @@ class StreamMeter:
         # Whether `usage` counts the output, and not the input alone.
         self._counts_output = False
         self._reads: list[bytes] = []
-        self._compact_at = KEPT_BYTES
+        self._compact_at = kept
         self._choices = choices
         # Of what is no longer kept: its events, whether one had a finish reason, and, where that is not
         # the same, the choices that had.
@@ -272,6 +276,12 @@ class StreamMeter:
     def tail(self) -> bytes:
         """The end of the stream as it came, or all of a short one."""
         return b"".join(self._reads)
+
+    @property
+    def whole(self) -> bytes:
+        """The stream as it came, empty where it was longer than what is kept."""
+        text = b"".join(self._reads)
+        return text if len(text) == self.bytes else b""
 
     @property
     def finished(self) -> bool:

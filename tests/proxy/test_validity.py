@@ -6,20 +6,24 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.passage import PASSING
+from proxy import learning
+from proxy.passage import PASSING, PASSING_LINES
 from proxy.relay import Attempt
 from proxy.validity import MOST_BYTES, looks_malformed
+from proxy.wire import sse, translate
 from proxy.wire.endpoints import ENDPOINTS
-from routing.lessons import ALL, read_lessons
+from routing.lessons import ALL, Lessons, read_lessons
 from tests.proxy.edge_rig import Rig
-from tests.proxy.partners import at, chat, request
+from tests.proxy.partners import DONE, at, chat, delta, piece, request, sse_head
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 SAID = [{"role": "user", "content": "hi"}]
 
 
-def attempt_of(word: str, asked: dict[str, Any]) -> Attempt:
+def attempt_of(word: str, asked: dict[str, Any], *, streamed: bool = False) -> Attempt:
     """Return as much of an attempt as is looked at, of a call that passes."""
     endpoint = next(row for row in ENDPOINTS if row.word == word)
     body = json.dumps(asked).encode()
@@ -27,7 +31,18 @@ def attempt_of(word: str, asked: dict[str, Any]) -> Attempt:
         endpoint=endpoint, seen=endpoint.look(body), body=body, conversation=None
     )
     way = SimpleNamespace(endpoint=endpoint)
-    return cast("Attempt", SimpleNamespace(exchange=exchange, way=way, passage=PASSING))
+    meter = SimpleNamespace() if streamed else None
+    return cast(
+        "Attempt", SimpleNamespace(exchange=exchange, way=way, passage=PASSING, meter=meter)
+    )
+
+
+def streamed_as(word: str, answer: dict[str, Any]) -> bytes:
+    """Write the stream that tells a whole answer of a protocol."""
+    protocol = translate.PROTOCOLS[word]
+    told = protocol.read_answer(json.dumps(answer).encode(), None)
+    reply = translate.Reply(id="req_1", model="m", created_s=1)
+    return protocol.writer(reply).write([*translate.play(told)])
 
 
 def in_chat(text: str | None, arguments: str = "", name: str = "f", stop: str = "stop") -> Any:
@@ -126,15 +141,16 @@ PROTOCOLS = {
 }
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("word", PROTOCOLS)
-def test_a_form_that_was_asked_for_is_missed(word: str) -> None:
+def test_a_form_that_was_asked_for_is_missed(word: str, streamed: bool) -> None:
     """Text that is no JSON or not by the schema, a tool that was not offered, arguments that are not its own; what was cut has no form."""
     write, plain, formed, tooled = PROTOCOLS[word]
 
     def missed(asked: dict[str, Any], *said: Any, **more: Any) -> bool:
-        return looks_malformed(
-            attempt_of(word, plain | asked), json.dumps(write(*said, **more)).encode()
-        )
+        answer = write(*said, **more)
+        body = streamed_as(word, answer) if streamed else json.dumps(answer).encode()
+        return looks_malformed(attempt_of(word, plain | asked, streamed=streamed), body)
 
     assert not missed(formed, '{"city": "Rome"}')
     assert missed(formed, '{"city": 7}')
@@ -170,6 +186,16 @@ def test_what_cannot_be_read_says_nothing(body: bytes) -> None:
     assert not looks_malformed(odd, json.dumps(in_chat("no")).encode())
 
 
+def test_a_stream_that_broke_off_or_was_not_kept_says_nothing() -> None:
+    """Who judges it is told nothing of a stream that was longer than what is kept."""
+    _, plain, formed, _ = PROTOCOLS["openai.chat"]
+    attempt = attempt_of("openai.chat", plain | formed, streamed=True)
+    told = streamed_as("openai.chat", in_chat("no JSON"))
+    assert looks_malformed(attempt, told)
+    for events in (b"", told[: len(told) // 3], b"data: {\n\n", b'data: {"error": {}}\n\n'):
+        assert not looks_malformed(attempt, events)
+
+
 def test_long_ones_are_not_looked_at() -> None:
     """It is done on the loop that serves."""
     _, plain, formed, _ = PROTOCOLS["openai.chat"]
@@ -177,10 +203,11 @@ def test_long_ones_are_not_looked_at() -> None:
     assert not looks_malformed(attempt_of("openai.chat", plain | formed), body)
 
 
+@pytest.mark.parametrize("stream", [False, True])
 async def test_a_form_that_is_missed_counts_against_the_model(
-    edge: Callable[..., Awaitable[Rig]],
+    edge: Callable[..., Awaitable[Rig]], stream: bool
 ) -> None:
-    """Where answers pass and where they are translated; the mock vendors speak of the weather, whatever is asked."""
+    """Where answers pass and where they are translated, as a whole and in streams; the mock vendors speak of the weather, whatever is asked."""
     rig = await edge(
         models={
             "passed": {"tags": ["chat"], "deployments": [at("mock")]},
@@ -189,14 +216,128 @@ async def test_a_form_that_is_missed_counts_against_the_model(
         routes={"smart": {"models": ["passed", "translated"], "policy": "cost_quality"}},
     )
     caller = await rig.caller()
-    _, _, formed, _ = PROTOCOLS["openai.chat"]
+    _, _, formed, tooled = PROTOCOLS["openai.chat"]
     for model in ("passed", "translated"):
-        for more in ({}, formed):
+        for more in ({}, formed, tooled):
             # Of users of their own: nobody asks for the same once more, which would count as well.
-            await caller.send(request(chat("smart", user=model, **more), f"x-pin: {model}"))
+            body = chat("smart", user=model, stream=stream, **more)
+            await caller.send(request(body, f"x-pin: {model}"))
             assert (await caller.answer()).status == 200
+    await rig.at_rest()
     await rig.edge.learner.send(rig.redis)
     lessons = await read_lessons(rig.redis)
     for model in ("passed", "translated"):
         found = lessons[model, ALL]
-        assert (found.calls, found.defects) == pytest.approx((2, 1), rel=1e-3)
+        assert (found.calls, found.defects) == pytest.approx((3, 1), rel=1e-3)
+
+
+async def test_a_stream_in_an_experiment_is_judged_whoever_learns(
+    edge: Callable[..., Awaitable[Rig]],
+) -> None:
+    """A canary's guard of quality is told of it; where nothing of form is asked, nothing is kept."""
+    rig = await edge(
+        models={"a": [at("mock")], "b": [at("mock")]},
+        experiments={"luna": {"asked": "a", "canary": {"model": "b", "steps": [100]}}},
+    )
+    _, _, formed, tooled = PROTOCOLS["openai.chat"]
+    for more in (formed, tooled, {}):
+        await rig.ask(chat("a", stream=True, **more))
+    await rig.ask(chat("b", stream=True, **formed))
+    assert [entry.defect for entry in await rig.entries()] == [1000, 0, 0, 0]
+
+
+async def test_only_a_stream_that_will_be_judged_is_kept(
+    edge: Callable[..., Awaitable[Rig]],
+) -> None:
+    """A call that asks for no form, and one that nobody scores, lets go of its request when its answer begins."""
+    _, _, formed, tooled = PROTOCOLS["openai.chat"]
+    rig = await edge(
+        models={"m": {"tags": ["chat"], "deployments": [at()]}},
+        routes={"smart": {"models": ["m"], "policy": "cost_quality"}, "plain": ["m"]},
+        scripted=["v"],
+    )
+    for name, more, kept in (
+        ("smart", formed, True),
+        ("smart", tooled, True),
+        ("smart", {}, None),
+        ("plain", formed, None),
+    ):
+        body = chat(name, user=str(more), stream=True, **more)
+        caller = await rig.caller()
+        await caller.send(request(body))
+        line = await rig.vendors["v"].line()
+        await line.gets()
+        await line.says(sse_head(), piece(delta("{")))
+        await caller.head()
+        assert b'"{"' in await caller.chunk()
+        (exchange,) = rig.edge.exchanges
+        assert exchange.current is not None
+        assert (exchange.current.kept, bool(exchange.body)) == (kept, bool(kept))
+        await line.says(piece(delta("", "stop") + DONE) + piece(b""))
+        while await caller.chunk():
+            pass
+        await caller.leave()
+        line.closes()
+
+
+def test_lines_that_pass_are_read_as_lines() -> None:
+    """The meter reads them as events; whoever judges them reads the answer that they told."""
+    endpoint = next(row for row in ENDPOINTS if row.word == "ollama.chat")
+    assert endpoint.grammar is not None
+    attempt = cast("Attempt", SimpleNamespace(way=SimpleNamespace(endpoint=endpoint)))
+    call = {"function": {"name": "f", "arguments": {"city": "Rome"}}}
+    lines = b"".join(
+        json.dumps({"model": "m", "message": message} | more).encode() + b"\n"
+        for message, more in (
+            ({"role": "assistant", "content": "so"}, {"done": False}),
+            ({"role": "assistant", "content": "", "tool_calls": [call]}, {"done": False}),
+            ({"role": "assistant", "content": ""}, {"done": True, "done_reason": "stop"}),
+        )
+    )
+    told = PASSING_LINES.read_stream(attempt, endpoint.grammar.splitter().feed(lines))
+    text, called = told.choices[0].parts
+    assert (text.text, called.name, json.loads(called.arguments)) == ("so", "f", {"city": "Rome"})
+
+
+async def test_of_a_stream_for_which_there_is_no_room_nothing_is_learned_of_its_quality(
+    edge: Callable[..., Awaitable[Rig]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many are kept at once, and so many bytes read between two sendings; how long their answers are is learned all the same."""
+    rig = await edge(
+        models={"m": {"tags": ["chat"], "deployments": [at("mock")]}},
+        routes={"smart": {"models": ["m"], "policy": "cost_quality"}},
+    )
+    learner = rig.edge.learner
+    _, _, formed, _ = PROTOCOLS["openai.chat"]
+
+    async def learned(user: str) -> tuple[float, float, float]:
+        learner.lessons = Lessons()
+        assert (await rig.ask(chat("smart", user=user, stream=True, **formed))).status == 200
+        await rig.at_rest()
+        sums = next(iter(learner.lessons._batch.sums.values()))
+        return sums.calls, sums.defects, sums.answers
+
+    with monkeypatch.context() as full:
+        full.setattr(learning, "MOST_KEPT", 0)
+        assert await learned("a") == (0, 0, 1)
+    assert await learned("b") == (1, 1, 1)
+    monkeypatch.setattr(learning, "ENOUGH_READ", 1)
+    await learner.send(rig.redis)
+    assert await learned("c") == (1, 1, 1)
+    assert await learned("d") == (0, 0, 1)
+    await learner.send(rig.redis)
+    assert await learned("e") == (1, 1, 1)
+    assert learner._kept == 0
+
+
+@given(st.data())
+def test_whatever_a_vendor_streams_judging_it_does_not_fail(data: st.DataObject) -> None:
+    """Events that are missing, cut, twice there or out of order."""
+    word = data.draw(st.sampled_from([*PROTOCOLS]))
+    write, plain, _, tooled = PROTOCOLS[word]
+    told = streamed_as(word, write("I look.", '{"city": "Rome"}'))
+    events = [*sse.split(told)]
+    drawn = data.draw(st.lists(st.sampled_from(events), max_size=2 * len(events)))
+    cut = data.draw(st.integers(0, 40))
+    attempt = attempt_of(word, plain | tooled, streamed=True)
+    looks_malformed(attempt, b"".join(drawn)[cut:] if cut < 20 else b"".join(drawn))

@@ -65,6 +65,7 @@ from proxy.wire.translate.events import (
     StreamReader,
     StreamWriter,
     UsageSeen,
+    collected,
     play,
 )
 from proxy.wire.translate.failures import WrittenError
@@ -119,6 +120,7 @@ __all__ = [
     "Written",
     "WrittenError",
     "addressed",
+    "collected",
     "of_count",
     "of_one",
     "play",

@@ -47,6 +47,7 @@ __all__ = [
     "ToolCallEnded",
     "ToolCallStarted",
     "UsageSeen",
+    "collected",
     "lost",
     "play",
 ]
@@ -334,6 +335,14 @@ class Collector:
                 self._ended = True
             case _:
                 pass
+
+
+def collected(reader: StreamReader, data: bytes) -> Answer | Failure:
+    """Give the answer that a stream told of which all is at hand, or the failure that it ended with."""
+    collector = Collector()
+    collector.add(reader.feed(data))
+    collector.add(reader.eof())
+    return collector.answer() if collector.failure is None else collector.failure
 
 
 def play(answer: Answer) -> Iterator[Event]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.wire import sse
 from proxy.wire.meter import (
+    KEPT_BYTES,
     StreamMeter,
     Usage,
     VendorError,
@@ -511,3 +512,17 @@ def test_progress_tells_what_the_estimate_will_say() -> None:
         b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":7}}\n\n'
     )
     assert meter.progress() == 7
+
+
+def test_a_whole_stream_is_at_hand_up_to_what_is_kept() -> None:
+    """Byte by byte as it came; of a longer one nothing is, and its end is where it always is."""
+    events = [event(chunk("word" * 50)) for _ in range(100)]
+    size = sum(map(len, events))
+    assert size > KEPT_BYTES
+    for kept, whole in ((size, b"".join(events)), (size - 1, b""), (KEPT_BYTES, b"")):
+        meter = StreamMeter(CHUNKS, keep_usage=False, kept=kept)
+        for one in events:
+            meter.look(one)
+        assert meter.whole == whole
+        assert meter.events == 100
+        assert meter.tail.endswith(events[-1])
