@@ -358,7 +358,8 @@ class Session(Exchange):
         give_up = monotonic() + WAIT_S
         asks = 0
         self.wait_until = 0.0
-        await self._booked()
+        # So that a budget which it has spent is seen to be.
+        await self.edge.gate.confirmed(BOOKED_WITHIN_S)
         while not isinstance(answer := await self.admit(), Grant):
             asks += 1
             for_ever = isinstance(answer, Denied) and answer.what in {"budget", "too_large"}
@@ -371,13 +372,6 @@ class Session(Exchange):
         self._turn = self.current = turn = Turn(self, answer, candidate, "session")
         turn.begin()
         self._may_speak.set()
-
-    async def _booked(self) -> None:
-        """Wait until the store knows what was settled, so that a budget which it has spent is seen to be; not for ever."""
-        gate = self.edge.gate
-        give_up = monotonic() + BOOKED_WITHIN_S
-        while gate.unsettled and monotonic() < give_up:  # noqa: ASYNC110 - it is not worth an event per settlement
-            await asyncio.sleep(0.002)
 
     def _refusal(self, answer: Denied | Nobody) -> GatewayError:
         if isinstance(answer, Denied):

@@ -90,6 +90,10 @@ class Gates:
         done = await asyncio.gather(*(gate.drain(timeout_s) for gate in self._gates))
         return all(done)
 
+    async def confirmed(self, within_s: float) -> None:
+        """Wait for what was settled so far, as `Gate.confirmed`."""
+        await asyncio.gather(*(gate.confirmed(within_s) for gate in self._gates))
+
     async def close(self) -> None:
         """Give up every boot, as `Gate.close`."""
         await asyncio.gather(*(gate.close() for gate in self._gates))

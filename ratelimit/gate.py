@@ -214,6 +214,10 @@ class Gate:
         """Wait until every settlement is confirmed; what is not is left in the journal. Returns whether it was."""
         return await self._settling.drain(timeout_s)
 
+    async def confirmed(self, within_s: float) -> None:
+        """Wait until the store has confirmed what was settled so far, or the time is up; what comes after is not waited for."""
+        await self._settling.confirmed(within_s)
+
     async def close(self) -> None:
         """
         Stop beating and give up this boot at once, so that nothing waits for its expiry.
@@ -314,6 +318,7 @@ class Gate:
             )
 
     async def _beating(self) -> None:
+        note_at = 0.0
         while True:
             await self._pause()
             try:
@@ -322,7 +327,10 @@ class Gate:
                     await self._report_progress()
                 self._troubles.over("beat")
             except Exception as error:  # noqa: BLE001 - a replica that stops beating is taken for dead
-                if self._streams is not None and self._outage.active:
+                now = monotonic()
+                if self._streams is not None and self._outage.active and now >= note_at:
+                    # Not as often as the store is tried: an outage may last, and the journal with it.
+                    note_at = now + BEAT_S
                     self._settling.streamed(self._streams())
                 self.stats.store_errors += 1
                 self._troubles.note("beat", error)

@@ -19,7 +19,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from ratelimit.asks import BATCH, Boot, asserted_by, asserting_only, boot_of, settled_by
+from ratelimit.asks import BATCH, Boot, asserted_by, asserting_only, boot_of, numbered, settled_by
 from ratelimit.journal import GRANTED, KNOWN, STREAMED, Command, Orphan, journal_of, orphans
 from ratelimit.lives import DEAD, members_of, tell_of_the_dead
 from ratelimit.troubles import words
@@ -84,33 +84,52 @@ async def inherit_all(url: str, journal: Path, cells: int, *, hurried: Callable[
     await asyncio.gather(*(in_one(cell(number)) for number in range(cells)))
 
 
+class _Left:
+    """What a dead process has left: commands that settle, and attempts that are open for all that it has written."""
+
+    def __init__(self) -> None:
+        self.settling: list[Command] = []
+        self.streamed: dict[Any, Any] = {}
+        self._granted: dict[str, Command] = {}
+        self._known: set[Any] = set()
+
+    def take(self, record: Command) -> None:
+        """Take the next record of its journal."""
+        word, rest = record[0], record[1:]
+        if word == GRANTED:
+            self._granted |= dict.fromkeys(asserted_by(rest), rest)
+        elif word == KNOWN:
+            self._known.update(rest)
+        elif word == STREAMED:
+            self.streamed |= dict(zip(rest[::2], rest[1::2], strict=True))
+        else:
+            self.settling.append(record)
+            self._known.update(settled_by(record))
+
+    @property
+    def open(self) -> dict[str, Command]:
+        """The attempts that nobody else knows of, each with the command that asserts it."""
+        return {name: one for name, one in self._granted.items() if name not in self._known}
+
+
 async def _replay(client: Redis, orphan: Orphan, cell: Cell) -> int:
     """Send an orphan's commands, and book what it had open. Returns how many were sent."""
     script = scripts.load("ratelimit", "settle")
-    granted: dict[str, Command] = {}
-    streamed: dict[str, int] = {}
-    sent = 0
-    for word, *rest in orphan.records():
-        if word == GRANTED:
-            granted |= dict.fromkeys(asserted_by(tuple(rest)), tuple(rest))
-            continue
-        known: list[Any] = rest
-        if word == STREAMED:
-            streamed |= dict(zip(known[::2], known[1::2], strict=True))
-            continue
-        if word != KNOWN:
-            command = (word, *rest)
+    left = _Left()
+    try:
+        for record in orphan.records():
+            left.take(record)
+    finally:
+        # What stands before something odd is whole. A store takes no number behind a higher one, and what it had forgotten
+        # was written behind what came later.
+        for command in sorted(left.settling, key=numbered):
             # Another version of the script may have made it; its arguments are the same.
             async with asyncio.timeout(_ANSWERS_WITHIN_S):
                 await client.eval(script.text, int(command[2]), *command[3:])
-            sent += 1
-            known = settled_by(command)
-        for name in known:
-            granted.pop(name, None)
     former = [boot_of(one, cell) for one in members_of(orphan.path)]
     async with asyncio.timeout(_ANSWERS_WITHIN_S):
-        await book_open(client, granted, streamed, former, cell)
-    return sent
+        await book_open(client, left.open, left.streamed, former, cell)
+    return len(left.settling)
 
 
 async def book_open(

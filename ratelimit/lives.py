@@ -41,13 +41,13 @@ class Life:
         self.members: list[str] = []
 
     def begin(self, member: str) -> None:
-        """Write a boot down before the store hears of it. Raises `OSError`."""
+        """Write a boot down before the store hears of it. Raises `OSError`; that it is over can be said all the same."""
+        self.members.append(member)
         if self._file is None:
             path = self._directory / f"{self._name}.life"
             self._file, self._path = locked(path), path
             os.write(self._file, f"{_machine()}\n".encode())
         os.write(self._file, f"{member}\n".encode())
-        self.members.append(member)
 
     def end(self) -> None:
         """Forget it: everything that was to be said of its boots has been said."""
@@ -97,7 +97,7 @@ def _dead(directory: Path) -> Iterator[tuple[Path, int, list[str]]]:
         except FileNotFoundError:
             continue
         if is_orphan(path, file):
-            where, *members = os.read(file, _MOST).decode().splitlines() or [""]
+            where, *members = os.read(file, _MOST).decode(errors="replace").splitlines() or [""]
             if not where or _is_here(where):
                 yield path, file, members
             else:

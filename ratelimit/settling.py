@@ -56,7 +56,7 @@ class _Batch:
         self.command = command
         self.size = size
         self.kept = kept
-        self.journalled = kept is not None
+        self.journalled = False
         self.sent_at = 0.0
 
 
@@ -99,8 +99,12 @@ class Settling:
         self._noted: set[str] = set()
         # Whether something waits to be sent that must not be confirmed before it is in the journal.
         self._pressing = False
+        # How many settlements the store has not confirmed.
+        self.unsettled = 0
         self._queue: deque[Settlement] = deque()
         self._batches: deque[_Batch] = deque()
+        # Those of them that are not in the journal, in the same order.
+        self._unwritten: deque[_Batch] = deque()
         # What was confirmed of late, and the number of the connection that it went by.
         self._kept: deque[_Batch] = deque()
         self._lane_life = lane.lives
@@ -115,11 +119,6 @@ class Settling:
         self._drained = asyncio.Event()
         self._drained.set()
         self._closing = False
-
-    @property
-    def unsettled(self) -> int:
-        """Return how many settlements the store has not confirmed."""
-        return len(self._queue) + sum(batch.size for batch in self._batches)
 
     @property
     def is_over(self) -> bool:
@@ -152,6 +151,14 @@ class Settling:
             return False
         return True
 
+    async def confirmed(self, within_s: float) -> None:
+        """Wait until the store has confirmed what was handed over so far, or the time is up; what comes after is not waited for."""
+        stats = self._stats
+        due = stats.settlements + self.unsettled
+        give_up = monotonic() + within_s
+        while stats.settlements < due and monotonic() < give_up:  # noqa: ASYNC110 - it is not worth an event per settlement
+            await asyncio.sleep(0.002)
+
     def close(self) -> None:
         """Send nothing any more."""
         self._closing = True
@@ -179,6 +186,7 @@ class Settling:
     def settle(self, settlement: Settlement) -> None:
         """Hand over the truth about an attempt; it reaches the store exactly once, sooner or later."""
         self._queue.append(settlement)
+        self.unsettled += 1
         self._drained.clear()
         if self._is_ill() and not self._noting:
             # Nobody else knows of it: it must outlive this process, with those that come in this moment.
@@ -227,7 +235,7 @@ class Settling:
 
     def _forget(self) -> None:
         """Clear the journal, unless there is something in it that the store does not know."""
-        if not self._noted and not any(batch.journalled for batch in self._batches if batch.size):
+        if not self._noted and not any(batch.journalled for batch in self._batches):
             self._journal.clear()
 
     def _note(self) -> None:
@@ -249,7 +257,7 @@ class Settling:
             self._lane_life = self._lane.lives
             self._ask_for_numbers()
         if not self._batches and self._queue:
-            self._batches.append(self._next_batch())
+            self._make_batch()
         if not self._batches:
             self._drained.set()
             return
@@ -299,12 +307,16 @@ class Settling:
             batch.journalled = False
         if lost:
             log.warning("the store has forgotten %d batches of settlements", len(lost))
-            self._stats.recalled += sum(batch.size for batch in lost)
+            number = sum(batch.size for batch in lost)
+            self._stats.recalled += number
+            self.unsettled += number
             self._kept = known_still
             self._batches.extendleft(reversed(lost))
+            self._unwritten.extendleft(reversed(lost))
             self._owed.update(lost)
 
-    def _next_batch(self) -> _Batch:
+    def _make_batch(self) -> None:
+        """Make the next batch of what waits."""
         queue = self._queue
         first = queue.popleft()
         boot = first.boot
@@ -318,7 +330,9 @@ class Settling:
         except UNPACKABLE:
             settlements = [self._sendable(one) for one in settlements]
             command = settle_command(self._script.sha, boot, number, settlements)
-        return _Batch(command, len(settlements))
+        batch = _Batch(command, len(settlements))
+        self._batches.append(batch)
+        self._unwritten.append(batch)
 
     def _sendable(self, settlement: Settlement) -> Settlement:
         """Return it, or what at least frees its lease when it cannot be packed (a number beyond 64 bits)."""
@@ -348,8 +362,11 @@ class Settling:
             self._pause_s = 0.0
             self._owed.discard(batch)
             self._keep(self._batches.popleft())
+            self.unsettled -= batch.size
             if batch.journalled:
                 self._forget()
+            else:
+                self._unwritten.popleft()
             self._troubles.over("settlement")
             stats = self._stats
             stats.settlements += batch.size
@@ -394,13 +411,14 @@ class Settling:
     def _keep_in_journal(self) -> None:
         self._pressing = False
         while self._queue:
-            self._batches.append(self._next_batch())
+            self._make_batch()
         try:
-            for batch in self._batches:
-                if not batch.journalled:
-                    self._journal.append(batch.command)
-                    batch.journalled = True
-                    self._stats.journalled += batch.size
+            while self._unwritten:
+                batch = self._unwritten[0]
+                self._journal.append(batch.command)
+                batch.journalled = True
+                self._unwritten.popleft()
+                self._stats.journalled += batch.size
         except OSError as error:
             # Memory still has them; they are lost only if this process dies as well.
             self._troubles.note("the journal", error)

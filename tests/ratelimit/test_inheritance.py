@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from ratelimit.asks import Ask, Boot, Grant
+from ratelimit.asks import Ask, Boot, Grant, settle_command
 from ratelimit.gate import Gate
 from ratelimit.inheritance import inherit_all
+from ratelimit.journal import Journal
 from ratelimit.upkeep import reap
 from tests.conftest import RedisServer
 from tests.ratelimit.gates import World, until
@@ -114,3 +115,36 @@ async def test_who_witnesses_a_death_in_an_outage_tells_of_it_when_the_store_is_
     assert await world.totals() == (1 + 3, sum(world.settled) + 3 * 10)
     assert await world.leases() == 0
     assert list(world.journal.iterdir()) == []
+
+
+async def test_streams_are_noted_at_the_pace_of_beats(
+    world_at: WorldAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the store is tried meanwhile: an outage may last for hours."""
+    world, server = world_at(*DURABLE)
+    streams: list[tuple[Boot, str, int]] = []
+    gate = await world.gate(timeout_s=0.25, rule=world.rule, streams=lambda: streams)
+    monkeypatch.setattr("ratelimit.gate.PROBE_S", 0.01)
+    server.kill()
+    ((ask, _),) = await alone(world, gate, 1)
+    streams.append((gate.boot, ask.attempt_id, 20))
+    # From here on no other beat is due than those that look for the store.
+    monkeypatch.setattr("ratelimit.gate.BEAT_S", 3600)
+    errors = gate.stats.store_errors
+    await until(lambda: gate.stats.store_errors > errors + 9)
+    [journal] = world.journals()
+    assert journal.read_bytes().count(b"STREAMED") <= 1
+
+
+async def test_a_journal_is_replayed_in_the_order_of_its_numbers(world: World) -> None:
+    """A batch that a store had forgotten is written behind later ones, behind which no store would take it."""
+    gate = await world.gate()
+    pairs = [await world.granted(gate) for _ in range(2)]
+    journal = Journal(world.journal, "r_9")
+    sha = gate._settling._script.sha
+    for number, pair in ((2, pairs[1]), (1, pairs[0])):
+        journal.append(settle_command(sha, gate.boot, number, [world.settlement(*pair)]))
+    journal.close()
+    await world.gate("r/1")
+    assert await world.totals() == (2, 1 + 2)
+    assert await world.leases() == 0

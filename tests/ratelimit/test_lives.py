@@ -96,17 +96,23 @@ async def test_who_has_something_to_settle_yet_is_left_alone(
     ("where", "told"),
     [
         ("elsewhere 0b2c", 0),
+        ("elsewhere \udcff", 0),
         (f"{os.uname().nodename} of-an-earlier-start", 1),
         ("", 0),
     ],
-    ids=["another machine", "this machine, before it started anew", "killed before it wrote"],
+    ids=[
+        "another machine",
+        "nonsense",
+        "this machine, before it started anew",
+        "killed before it wrote",
+    ],
 )
 async def test_a_lock_of_another_machine_is_not_believed(
     redis_client: redis.asyncio.Redis, tmp_path: Path, where: str, told: int
 ) -> None:
     """In a directory that machines share, it may be held there and free here."""
     path = tmp_path / "r_0.1.life"
-    path.write_text(f"{where}\n{MEMBER}\n" if where else "")
+    path.write_bytes(os.fsencode(f"{where}\n{MEMBER}\n" if where else ""))
     assert await tell_of_the_dead(redis_client, tmp_path) == told
     assert path.exists() == where.startswith("elsewhere")
 
@@ -123,6 +129,14 @@ async def test_a_gate_that_ends_well_is_dead_at_once(world: World) -> None:
     assert await reap(world.client) == 1
     assert await world.client.exists(FIRST.beats) == 0
     assert (await world.scope(KEY)).budgets["day"].held_nusd == 0
+
+
+async def test_a_gate_that_could_not_write_its_life_down_ends_as_well(world: World) -> None:
+    """That it is over it knows itself."""
+    world.journal.write_text("no folder")
+    gate = await world.gate()
+    await gate.close()
+    assert await beats(world.client) == {gate.boot.member: DEAD}
 
 
 async def test_what_was_killed_is_told_of_by_the_next_that_starts(world: World) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from ratelimit.upkeep import reap
 from tests.ratelimit.gates import World
+from tests.store.peers import Pipe
 
 
 async def test_a_settlement_that_cannot_be_packed_frees_its_lease(
@@ -39,6 +40,28 @@ async def test_what_is_settled_after_the_end_is_left_to_the_next_process(world: 
     assert cost == sum(world.settled)
     assert entries >= 3
     assert world.journals() == []
+
+
+async def test_what_was_settled_so_far_is_waited_for_and_nothing_that_came_after(
+    world: World, pipe: Pipe
+) -> None:
+    """On a busy worker something is always unsettled."""
+    gate = await world.gate(settle_url=pipe.url, timeout_s=30)
+    pairs = [await world.granted(gate) for _ in range(2)]
+    pipe.hold()
+    world.settle(gate, *pairs[0])
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(gate.confirmed(30))
+        await asyncio.sleep(0)
+        world.settle(gate, *pairs[1])
+        await gate.confirmed(0.0)
+        assert (gate.unsettled, waiting.done()) == (2, False)
+        pipe.release(once=True)
+    assert gate.unsettled == 1
+    pipe.release()
+    await gate.confirmed(30)
+    await world.settles_down(gate)
+    await world.assert_books()
 
 
 async def test_nothing_is_written_to_disk_while_the_store_answers(world: World) -> None:
