@@ -14,9 +14,9 @@ Failure stance: a provider that cannot be asked is asked again; a batch stays ch
 """
 
 import asyncio
+import contextlib
 import logging
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from time import time_ns
 from typing import Any
@@ -30,6 +30,8 @@ from redis.asyncio import Redis
 from config.models import Config
 from config.providers import Provider
 from config.vendors import credential_of, dialect_of
+from console.stores import all_ended
+from console.trust import Trust
 from governance import kept as shelf
 from governance.batches import ENDED, Bill, LineUsage, read_bill, usage_of, write_bill
 from governance.kept import Kept, Wanted
@@ -109,6 +111,7 @@ class Biller:
         self._replica = replica
         self._entries = entries
         self._unix_s = unix_s
+        self._trust = Trust()
         self.billed = 0
 
     async def run(self) -> None:
@@ -128,21 +131,40 @@ class Biller:
         if not due and not wanted:
             return
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-            for late in wanted:
-                try:
-                    await self._find_out(session, config, late)
-                except (*_LATER, LedgerUnreachable) as error:
-                    _log.warning(
-                        "what became of batch %s is not known yet: %s",
-                        late.attempt_id,
-                        type(error).__name__,
-                    )
-            for one in due:
-                await shelf.look_at(self._store, one.id, now_s + LOOK_EVERY_S)
-                try:
-                    await self._look(session, config, one)
-                except _LATER as error:
-                    _log.warning("batch %s is not billed yet: %s", one.id, type(error).__name__)
+            # One after the other at each provider: who is slow keeps nobody waiting but its own
+            await all_ended(
+                self._poll_at(
+                    session,
+                    config,
+                    [late for late in wanted if late.provider == name],
+                    [one for one in due if one.provider == name],
+                )
+                for name in {late.provider for late in wanted} | {one.provider for one in due}
+            )
+
+    async def _poll_at(
+        self,
+        session: aiohttp.ClientSession,
+        config: Config,
+        wanted: Sequence[Wanted],
+        due: Sequence[Kept],
+    ) -> None:
+        """Look at what is due at one provider."""
+        for late in wanted:
+            try:
+                await self._find_out(session, config, late)
+            except (*_LATER, LedgerUnreachable) as error:
+                _log.warning(
+                    "what became of batch %s is not known yet: %s",
+                    late.attempt_id,
+                    type(error).__name__,
+                )
+        for one in due:
+            await shelf.look_at(self._store, one.id, self._unix_s() + LOOK_EVERY_S)
+            try:
+                await self._look(session, config, one)
+            except _LATER as error:
+                _log.warning("batch %s is not billed yet: %s", one.id, type(error).__name__)
 
     async def _look(self, session: aiohttp.ClientSession, config: Config, one: Kept) -> None:
         bill = read_bill(one.bill)
@@ -259,7 +281,6 @@ class Biller:
         total, thousandths, shares = LineUsage(reported=True), 0, 0
         path = f"/files/{file_id}/content"
         async with self._asking(session, provider, path, OUTPUT_WITHIN_S) as answer:
-            answer.raise_for_status()
             async for line in _lines(answer.content):
                 one = usage_of(line)
                 if one is None or not one.served:
@@ -337,24 +358,25 @@ class Biller:
 
     async def _read(self, session: aiohttp.ClientSession, provider: Provider, path: str) -> bytes:
         async with self._asking(session, provider, path, ANSWER_WITHIN_S) as answer:
-            answer.raise_for_status()
             return bytes(await answer.read())
 
-    def _asking(
+    @contextlib.asynccontextmanager
+    async def _asking(
         self, session: aiohttp.ClientSession, provider: Provider, path: str, within_s: float
-    ) -> Any:
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = dict(provider.headers)
         if provider.api_key is not None:
             shown = credential_of(provider.protocol, dialect_of(provider))
             headers.update([shown(provider.api_key.reveal())])
-        context = ssl.create_default_context(cafile=provider.ca_file) if provider.ca_file else True
-        return session.get(
+        async with session.get(
             provider.base_url.rstrip("/") + path,
             headers=headers,
-            ssl=context,
+            ssl=await self._trust.of(provider),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=within_s),
-        )
+        ) as answer:
+            answer.raise_for_status()
+            yield answer
 
 
 def _deadline_s(provider: Provider) -> int:
@@ -375,13 +397,16 @@ _SUMMED = (
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """Yield the lines of a file, which may be longer than what a reader takes at once."""
-    held = b""
+    held = bytearray()
     async for piece in content.iter_chunked(256 * 1024):
-        *whole, held = (held + piece).split(b"\n")
-        for line in whole:
+        *ends, begin = piece.split(b"\n")
+        for end in ends:
+            line = bytes(held) + end
+            held.clear()
             if line.strip():
                 yield line
+        held += begin
         if len(held) > MOST_LINE:
             raise aiohttp.ClientPayloadError("a line is too long")
     if held.strip():
-        yield held
+        yield bytes(held)

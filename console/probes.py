@@ -17,7 +17,6 @@ Failure stance: what cannot be told to the store is told by the next probe; a ve
 import asyncio
 import logging
 import secrets
-import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -34,6 +33,7 @@ from config.models import Config, PlacedDeployment
 from config.providers import Provider
 from console.probe_requests import Asked, call_of, judged, list_of, probe_of, used
 from console.stores import Stores, in_each
+from console.trust import Trust
 from governance.ledger import Entry, encode
 from ratelimit.reports import OFFLINE_AFTER, STATES, Finding, Standing, read_standings, report
 from routing.catalogue import Rates, cost_nusd
@@ -67,7 +67,7 @@ class Prober:
         self._running = running
         self._replica = replica
         self._due: dict[str, float] = {}
-        self._trust: dict[str, ssl.SSLContext] = {}
+        self._trust = Trust()
         self._slots = asyncio.Semaphore(AT_ONCE)
         # Whose last probes have not ended yet: a vendor that is slow keeps nobody else waiting.
         self._busy: set[str] = set()
@@ -229,7 +229,7 @@ class Prober:
                     headers=asked.headers,
                     data=asked.body,
                     allow_redirects=False,
-                    ssl=await self._context(provider),
+                    ssl=await self._trust.of(provider),
                 ) as answer,
             ):
                 status = answer.status
@@ -255,7 +255,7 @@ class Prober:
                 _, writer = await asyncio.open_connection(
                     where.hostname,
                     where.port or (443 if secure else 80),
-                    ssl=await self._context(provider) if secure else None,
+                    ssl=await self._trust.of(provider) if secure else None,
                 )
                 writer.transport.abort()
         except TimeoutError:
@@ -263,15 +263,6 @@ class Prober:
         except OSError:
             return Finding(fine=False, why="no_connection", took_us=_since(begun))
         return Finding(fine=True, why="connected", took_us=_since(begun))
-
-    async def _context(self, provider: Provider) -> ssl.SSLContext:
-        """Return the trust that a provider asks for; reading it takes long enough to be done beside the loop."""
-        file = provider.ca_file or ""
-        if file not in self._trust:
-            self._trust[file] = await asyncio.to_thread(
-                ssl.create_default_context, cafile=provider.ca_file
-            )
-        return self._trust[file]
 
 
 def _priced(

@@ -7,7 +7,7 @@ when all of them have been asked.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from store.cells import Cell
 __all__ = [
     "CannotMove",
     "Stores",
+    "all_ended",
     "as_one",
     "in_each",
     "move",
@@ -53,7 +54,12 @@ class CannotMove(Exception):
 
 async def in_each(stores: Stores, do: Callable[[Cell, Redis], Awaitable[_Given]]) -> list[_Given]:
     """Do something in every cell at once; what went wrong in one is raised when all have ended."""
-    done = await asyncio.gather(*(do(*one) for one in stores.items()), return_exceptions=True)
+    return await all_ended(do(*one) for one in stores.items())
+
+
+async def all_ended(begun: Iterable[Awaitable[_Given]]) -> list[_Given]:
+    """Do several things at once; what went wrong in one is raised when all have ended."""
+    done = await asyncio.gather(*begun, return_exceptions=True)
     found: list[_Given] = []
     for each in done:
         if isinstance(each, BaseException):

@@ -27,7 +27,10 @@ def config(url: str) -> Config:
     return load_text(
         json.dumps(
             {
-                "providers": {"v": {"protocol": "openai", "base_url": url, "files": True}},
+                "providers": {
+                    name: {"protocol": "openai", "base_url": f"{url}/{name}", "files": True}
+                    for name in ("v", "slow")
+                },
                 "models": {
                     "m": {
                         "price": {"input": 1, "output": 2},
@@ -73,12 +76,16 @@ class Vendor:
         self.asked: list[str] = []
         self.begun: list[dict[str, Any]] = []
         self.charged: int | None = 0
+        self.quick = asyncio.Event()
 
     async def entries(self, request_id: str) -> list[dict[str, str | int]]:
         return [] if self.charged is None else [{"attempt_id": "r.1", "cost_nusd": self.charged}]
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
+        if request.path.startswith("/slow"):
+            await self.quick.wait()
+        self.quick.set()
         if request.path.endswith("/batches"):
             after = request.query.get("after", "")
             at = [one["id"] for one in self.begun].index(after) + 1 if after else 0
@@ -98,7 +105,7 @@ async def run(redis: Redis, vendor: Vendor, *bills: Bill) -> Biller:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         biller = Biller(
             redis,
             {FIRST: redis},
@@ -123,16 +130,16 @@ async def entries(redis: Redis) -> list[Any]:
 
 
 async def test_an_output_is_summed_line_by_line(redis_client: Redis) -> None:
-    """At the prices of now and the provider's percent; what is no line is nothing."""
+    """At the prices of now and the provider's percent; a line may be long, and what is none is nothing."""
     vendor = Vendor()
     vendor.batch = {"status": "completed", "output_file_id": "f"}
     used = {"prompt_tokens": 10, "completion_tokens": 5}
-    good = {"response": {"status_code": 200, "body": {"usage": used}}}
+    good = {"response": {"status_code": 200, "body": {"said": "x" * (1 << 20), "usage": used}}}
     bad = {"response": {"status_code": 400, "body": {}}}
     vendor.output = b"\n".join(json.dumps(one).encode() for one in (good, bad, good)) + b"\n{\n"
     biller = await run(redis_client, vendor, bill())
     assert biller.billed == 1
-    assert vendor.asked == ["/v1/batches/batch_0", "/v1/files/f/content"]
+    assert vendor.asked == ["/v/batches/batch_0", "/v/files/f/content"]
     (entry,) = await entries(redis_client)
     assert (entry.input_tokens, entry.output_tokens, entry.protocol) == (20, 10, "openai.batches")
     assert entry.cost_nusd == (20 * 1000 + 10 * 2000) // 2
@@ -161,6 +168,16 @@ async def test_one_that_cannot_be_read_holds_up_no_other(redis_client: Redis) ->
     assert biller.billed == 1
     (entry,) = await entries(redis_client)
     assert (entry.cost_nusd, entry.model) == (0, "gone")
+
+
+async def test_a_slow_provider_keeps_nobody_waiting_but_its_own(redis_client: Redis) -> None:
+    """It answers when another one has been asked."""
+    vendor = Vendor()
+    vendor.batch = {"status": "failed"}
+    async with asyncio.timeout(30):
+        biller = await run(redis_client, vendor, bill(provider="slow"), bill())
+    assert biller.billed == 2
+    assert sorted(vendor.asked) == ["/slow/batches/batch_0", "/v/batches/batch_1"]
 
 
 async def test_a_batch_that_nobody_knows_any_more_stays_charged(redis_client: Redis) -> None:
