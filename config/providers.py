@@ -195,7 +195,8 @@ class Provider(Section):
     )
     files: Annotated[bool, Flag()] = Field(
         default=False,
-        description="Whether callers may keep files and run batches there; it has to speak `openai`.",
+        description="Whether callers may keep files and run batches there; it has to speak `openai`, without"
+        " `api_version` and `token`.",
     )
     batch_percent: Annotated[int, Whole(0, 100)] = Field(
         default=50, description="What a call in a batch costs there, in percent of its usual price."

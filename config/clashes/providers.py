@@ -1,4 +1,4 @@
-"""What providers say: the headers that are sent to them, what shows them who asks, and how they are probed."""
+"""What providers say: the headers that are sent to them, what shows them who asks, how they are probed, and what they keep."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -31,6 +31,7 @@ def check(root: Node) -> Iterator[Clash]:
         if text(provider.node.get("protocol")) == "bedrock":
             yield from _signed(path, provider)
         yield from _unprobed(path, provider.node)
+        yield from _unkept(path, provider.node)
         yield from _headers(path, provider.node)
 
 
@@ -130,6 +131,24 @@ def _unprobed(path: Path, provider: Node) -> Iterator[Clash]:
             f"a probe cannot ask this provider: {why}",
             "write connect or off",
         )
+
+
+def _unkept(path: Path, provider: Node) -> Iterator[Clash]:
+    """See that files are kept where the edges can ask for them, and the control for what became of batches."""
+    files, protocol = provider.get("files"), text(provider.get("protocol"))
+    if files is None or not is_true(files):
+        return
+    if protocol not in {None, "openai"}:
+        why, remedy = "this is for providers that speak openai", "leave it out"
+    elif given(provider.get("api_version")) is not None:
+        why = "files have no place in Azure's API by deployment"
+        remedy = "leave api_version out, and let base_url end with /openai/v1"
+    elif given(provider.get("token")) is not None:
+        why = "the control, which bills batches, has no token to ask with"
+        remedy = "write an api_key in place of the token"
+    else:
+        return
+    yield Clash((*path, "files"), files, why, remedy)
 
 
 def _host(provider: Node) -> str | None:

@@ -70,6 +70,31 @@ from tests.config.slips import said
                 ),
             )
         ),
+        *(
+            (
+                "p: {protocol: openai, base_url: http://h}",
+                f"p: {{base_url: http://h, files: true, {provider}}}",
+                [f"f:4: providers.p.files: {said}"] if said else [],
+            )
+            for provider, said in (
+                ("protocol: openai", ""),
+                ("protocol: cohere", "this is for providers that speak openai; leave it out"),
+                (
+                    "protocol: openai, api_version: '1'",
+                    (
+                        "files have no place in Azure's API by deployment; leave api_version out, and"
+                        " let base_url end with /openai/v1"
+                    ),
+                ),
+                (
+                    "protocol: openai, token: {file: /x}",
+                    (
+                        "the control, which bills batches, has no token to ask with; write an api_key in"
+                        " place of the token"
+                    ),
+                ),
+            )
+        ),
         (
             'api_key: "${KEY}"}',
             'api_key: "${KEY}", health: {probe: connect}}',
