@@ -42,7 +42,7 @@ class ArmSums:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is known of an experiment since a moment: its arms by label, `experiment/arm`, and the last row that was read."""
+    """What is known of an experiment since a moment: its arms by label, `experiment/arm`, and the row after which nothing was read."""
 
     since_us: int
     arms: Mapping[str, ArmSums]
@@ -60,10 +60,11 @@ def look(path: Path, name: str, since_us: int, before: Look | None = None) -> Lo
     index = "NOT INDEXED" if before.after else "INDEXED BY entries_by_experiment"
     text = statement("governance", "arms").replace("{index}", index)
     asked = {"name": name, "since": since_us, "after": before.after}
-    arms, last = dict(before.arms), before.after
+    arms = dict(before.arms)
     with open_reader(path) as connection:
         connection.create_function("ln", 1, math.log, deterministic=True)
-        for label, *sums, row in connection.execute(text, asked):
+        # Of the whole ledger: an experiment whose calls pause does not read the others' again and again
+        (last,) = connection.execute(statement("governance", "last_entry")).fetchone()
+        for label, *sums in connection.execute(text, asked):
             arms[label] = arms.get(label, ArmSums()) + ArmSums(*sums)
-            last = max(last, row)
     return Look(since_us, arms, last)

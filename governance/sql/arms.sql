@@ -5,14 +5,13 @@
 --        The function ln is given by governance/arms.py.
 -- Gives  one row per arm as `experiment/arm`: tries, errors among them, then count, sum and sum of
 --        squares of the logarithm of the first-byte time in us, and of the cost in nano-USD, of the
---        tries that its own places answered; the sum of what was wrong with those answers (0 to 1); and the number of the last row.
+--        tries that its own places answered; and the sum of what was wrong with those answers (0 to 1).
 --        A call that went to the last resort at once is a try that failed: the arm's own places could
 --        not take it. One that went there after a try of the arm's has been counted as that.
 --        What went down with a gateway of ours tells nothing of an arm, and a correction is no try.
 
 WITH tries AS (
   SELECT
-    rowid                                                                 AS number,
     CASE WHEN experiment LIKE '%/%/fallback'
          THEN substr(experiment, 1, length(experiment) - length('/fallback'))
          ELSE experiment END                                              AS arm,
@@ -39,7 +38,6 @@ SELECT
   total(CASE WHEN outcome = 'ok' AND NOT resort THEN cost_nusd END)       AS cost_sum,
   total(CASE WHEN outcome = 'ok' AND NOT resort
         THEN 1.0 * cost_nusd * cost_nusd END)                             AS cost_squares,
-  total(CASE WHEN outcome = 'ok' AND NOT resort THEN defect / 1000.0 END) AS defect_sum,
-  max(number)                                                             AS last
+  total(CASE WHEN outcome = 'ok' AND NOT resort THEN defect / 1000.0 END) AS defect_sum
 FROM tries
 GROUP BY arm;

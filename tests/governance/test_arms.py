@@ -44,7 +44,7 @@ async def test_each_arm_is_summed_and_what_is_none_of_its_tries_is_left_out(book
 
 
 async def test_a_look_goes_on_where_the_one_before_ended(books: Books) -> None:
-    """And begins anew with another moment."""
+    """Behind all that was entered, be it of others; and begins anew with another moment."""
     before = None
     for number in range(4):
         await books.append(
@@ -53,8 +53,10 @@ async def test_a_look_goes_on_where_the_one_before_ended(books: Books) -> None:
         await books.drain()
         before = look(books.path, "luna", AT_US, before)
         assert before.arms == look(books.path, "luna", AT_US).arms
+    await books.append("x.1", at_us=AT_US)
+    await books.drain()
     again = look(books.path, "luna", AT_US, before)
-    assert (again.arms, again.after) == (before.arms, before.after)
+    assert (again.arms, again.after) == (before.arms, before.after + 1)
     assert look(books.path, "luna", AT_US + 2, before).arms["luna/canary"].tries == 2
 
 
