@@ -8,7 +8,6 @@ schema for editors and the documentation, so that the three cannot disagree.
 import types
 from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -28,27 +27,22 @@ def written_fields(section: type[Section]) -> dict[str, FieldInfo]:
     }
 
 
-@cache
-def _known_fields(section: type[Section]) -> Mapping[str, FieldInfo]:
-    """Give what `written_fields` gives, made once: documents have hundreds of thousands of values."""
-    return MappingProxyType(written_fields(section))
-
-
 def section_at(path: Path) -> type[Section] | None:
     """Give the section at a path from the root, or None where there is no section."""
-    found = annotation_at(path)
-    return found if isinstance(found, type) and issubclass(found, Section) else None
+    return _place_at(path).section
+
+
+def annotation_at(path: Path) -> Any:
+    """Give the type of what stands at a path from the root, None where nothing may stand."""
+    return _place_at(path).annotation
 
 
 def is_private(path: Path) -> bool:
     """Say whether a path is, or lies within, a value that is never shown (a secret, a header)."""
-    annotation: Any = Config
+    place = _ROOT
     for step in path:
-        section = bare(annotation)
-        if section is Provider and step == "headers":
-            return True
-        annotation = _into(section, step)
-        if bare(annotation) is Secret:
+        place = place.into(step)
+        if place.is_private:
             return True
     return False
 
@@ -67,22 +61,48 @@ def bare(annotation: Any) -> Any:
             return annotation
 
 
-def annotation_at(path: Path) -> Any:
-    """Give the type of what stands at a path from the root, None where nothing may stand."""
-    annotation: Any = Config
-    for step in path:
-        annotation = _into(bare(annotation), step)
-    return bare(annotation)
+# The walk...
 
 
-def _into(annotation: Any, step: str | int) -> Any:
-    if get_origin(annotation) is tuple:
-        element = get_args(annotation)[0]
+class _Place:
+    """What may stand at a place. Made once for each, and not for each walk: documents have hundreds of thousands of values."""
+
+    __slots__ = ("_each", "_is_list", "annotation", "is_private", "section")
+
+    def __init__(self, annotation: Any, *, is_private: bool = False) -> None:
+        found = bare(annotation)
+        self.annotation = found
+        self.is_private = is_private or found is Secret
+        self.section = found if isinstance(found, type) and issubclass(found, Section) else None
+        kind = get_origin(found)
+        self._is_list = kind is tuple
+        # What every name of a mapping leads to, and every index of a list
+        self._each = _Place(get_args(found)[kind is dict]) if kind in {dict, tuple} else None
+
+    def into(self, step: str | int) -> "_Place":
+        """Give what stands there by a name or an index."""
+        if self.section is not None:
+            return _places(self.section).get(str(step), _NOTHING)
+        if self._each is None:
+            return _NOTHING
         # One budget may stand where a list of them may: then there is no index in the path
-        return element if isinstance(step, int) else _into(bare(element), step)
-    if get_origin(annotation) is dict:
-        return get_args(annotation)[1]
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        field = _known_fields(annotation).get(str(step))
-        return field.annotation if field is not None else None
-    return None
+        return self._each.into(step) if self._is_list and isinstance(step, str) else self._each
+
+
+@cache
+def _places(section: type[Section]) -> Mapping[str, _Place]:
+    return {
+        name: _Place(field.annotation, is_private=section is Provider and name == "headers")
+        for name, field in written_fields(section).items()
+    }
+
+
+def _place_at(path: Path) -> _Place:
+    place = _ROOT
+    for step in path:
+        place = place.into(step)
+    return place
+
+
+_NOTHING = _Place(None)
+_ROOT = _Place(Config)
