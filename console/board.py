@@ -8,7 +8,7 @@ some seconds, long before it matters, since what must not be overspent is held b
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -17,7 +17,8 @@ from config.cells import cell_of, tenant_of
 from config.models import Config
 from console.quotas import period_ids
 from governance.periods import period_of
-from ratelimit.limits import PERIODS, BudgetState, ScopeState, declared, decode_scope, key_of
+from ratelimit.limits import PERIODS, BudgetState, ScopeState, declared
+from ratelimit.upkeep import read_scopes
 from routing import board
 from routing.lessons import read_lessons
 from store.cells import FIRST, Cell
@@ -117,23 +118,14 @@ class Keeper:
         for cell in dict.fromkeys(cell for cell, _ in places):
             here = [place for place in places if place[0] is cell]
             try:
-                rows = await _rows(self._stores[cell], here)
+                names = [scope for _, scope in here]
+                states = await read_scopes(self._stores[cell], names, cell)
             except (RedisError, OSError):
                 if cell is FIRST:
                     raise
                 continue
-            for place, (limits, state) in zip(here, rows, strict=True):
-                found[place] = None if limits is None else decode_scope(limits, state)
+            found |= zip(here, states, strict=True)
         return [found.get(place) for place in places]
-
-
-async def _rows(store: Redis, places: Sequence[tuple[Cell, str]]) -> list[Any]:
-    pipe: Any = store.pipeline(transaction=False)
-    async with pipe:
-        for cell, scope in places:
-            pipe.hmget(key_of(scope, cell), ["l2", "s2"])
-        rows: list[Any] = await pipe.execute()
-    return rows
 
 
 def _watched(config: Config, number: int) -> _Watched:

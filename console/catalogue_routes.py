@@ -6,7 +6,7 @@ single settings are tuned.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from console.answers import Refused, json_answer
 from console.calls import Call, Handler, Route
 from console.desk import Desk, refusals
 from console.shapes import Change, Changed, Limits, Replacement, Shape, section_of
-from console.stores import scope_state
+from console.stores import as_one, scope_states
 from store import clock
 from store.clock import EPOCH_US
 
@@ -174,11 +174,14 @@ def _name(call: Call) -> str:
 
 # Deployments...
 
+_Placed = tuple[str, str, dict[str, Any]]
+"""A deployment's id, its model, and its settings."""
+
 
 async def _deployments(call: Call) -> web.Response:
     version = await Desk(call.door).current()
 
-    def found() -> list[tuple[str, str, dict[str, Any]]]:
+    def found() -> list[_Placed]:
         draft = Draft(version.document, call.door.environ)
         return [
             (name, str(path[1]), as_data(draft.at(path), path, resolved=True))
@@ -186,8 +189,7 @@ async def _deployments(call: Call) -> web.Response:
         ]
 
     placed = await asyncio.to_thread(refusals, found)
-    now_us = await clock.now_us(call.door.client) - EPOCH_US
-    rows = [await _deployment_row(call, *each, now_us) for each in placed]
+    rows = await _deployment_rows(call, placed)
     return json_answer(200, {"version": version.number, "deployments": rows})
 
 
@@ -195,32 +197,37 @@ async def _deployment(call: Call) -> web.Response:
     version = await Desk(call.door).current()
     name = call.names["id"]
 
-    def found() -> tuple[str, dict[str, Any]]:
+    def found() -> _Placed:
         draft = Draft(version.document, call.door.environ)
         path = deployment_place(draft, name)
-        return str(path[1]), as_data(draft.at(path), path, resolved=True)
+        return name, str(path[1]), as_data(draft.at(path), path, resolved=True)
 
-    model, settings = await asyncio.to_thread(refusals, found)
-    now_us = await clock.now_us(call.door.client) - EPOCH_US
-    row = await _deployment_row(call, name, model, settings, now_us)
+    (row,) = await _deployment_rows(call, [await asyncio.to_thread(refusals, found)])
     return json_answer(200, {"version": version.number, **row}, {"ETag": f'"{version.number}"'})
 
 
-async def _deployment_row(
-    call: Call, name: str, model: str, settings: dict[str, Any], now_us: float
-) -> dict[str, Any]:
-    state = await scope_state(call.door.cells, f"deployment:{name}")
-    return {
-        "id": name,
-        "model": model,
-        "settings": settings,
-        "drained": settings.get("drained", False),
-        "weight": settings.get("weight", 1),
-        "in_flight": 0 if state is None else state.in_flight,
-        "failures": 0 if state is None else state.failures,
-        "cooling": state is not None and state.cooling_until_us > now_us,
-        "throttled": state is not None and state.throttled_until_us > now_us,
-    }
+async def _deployment_rows(call: Call, placed: Sequence[_Placed]) -> list[dict[str, Any]]:
+    scopes = [f"deployment:{name}" for name, _, _ in placed]
+    found = await scope_states(call.door.cells, scopes)
+    now_us = await clock.now_us(call.door.client) - EPOCH_US
+    states = [
+        as_one(call.door.cells, scope, held, now_us)
+        for scope, held in zip(scopes, found, strict=True)
+    ]
+    return [
+        {
+            "id": name,
+            "model": model,
+            "settings": settings,
+            "drained": settings.get("drained", False),
+            "weight": settings.get("weight", 1),
+            "in_flight": 0 if state is None else state.in_flight,
+            "failures": 0 if state is None else state.failures,
+            "cooling": state is not None and state.cooling_until_us > now_us,
+            "throttled": state is not None and state.throttled_until_us > now_us,
+        }
+        for (name, model, settings), state in zip(placed, states, strict=True)
+    ]
 
 
 async def _patch_deployment(call: Call) -> web.Response:

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -254,16 +255,22 @@ async def _one(call: Call, document: str) -> dict[str, Any]:
     return said
 
 
-async def quotas_of(door: Door, scopes: Iterable[Shown]) -> list[dict[str, Any]]:
+async def quotas_of(door: Door, scopes: Sequence[Shown]) -> list[dict[str, Any]]:
     """Return what scopes may and hold."""
+    states = await scope_states(door.cells, [each.scope for each in scopes])
     at = await clock.now(door.client)
-    found = []
-    for each in scopes:
-        states = await scope_states(door.cells, each.scope)
-        state = await as_one(door.cells, each.scope, states)
-        said = quota(each.scope, each.settings, state, at, each.time_zone)
-        found.append(said | {"shares": shares_of(door.cells, each.scope, states)})
-    return found
+    at_us = (at - clock.EPOCH) / timedelta(microseconds=1)
+    return [
+        quota(
+            each.scope,
+            each.settings,
+            as_one(door.cells, each.scope, held, at_us),
+            at,
+            each.time_zone,
+        )
+        | {"shares": shares_of(door.cells, each.scope, held)}
+        for each, held in zip(scopes, states, strict=True)
+    ]
 
 
 def _scopes(draft: Draft) -> Iterator[tuple[str, Path]]:

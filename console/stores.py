@@ -7,7 +7,7 @@ when all of them have been asked.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +21,7 @@ from governance.drain import LedgerWriter
 from ratelimit.limits import ScopeState, merged, records
 from ratelimit.lives import STAYING
 from ratelimit.rebalancing import Overtaken, divide, divided_in
-from ratelimit.upkeep import living, read_scope, reap, seed
-from store import clock
+from ratelimit.upkeep import living, read_scopes, reap, seed
 from store.cells import Cell
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "in_each",
     "move",
     "put_limits",
-    "scope_state",
     "scope_states",
     "shares_of",
 ]
@@ -98,26 +96,26 @@ async def put_limits(stores: Stores, config: Config, version: int) -> int:
     return written
 
 
-async def scope_states(stores: Stores, scope: str) -> dict[Cell, ScopeState]:
-    """Return what a scope holds now in every cell that knows it."""
+async def scope_states(stores: Stores, scopes: Sequence[str]) -> list[dict[Cell, ScopeState]]:
+    """Return what each of some scopes holds now in every cell that knows it."""
 
-    async def read(cell: Cell, store: Redis) -> tuple[Cell, ScopeState | None]:
-        return cell, await read_scope(store, scope, cell)
+    async def read(cell: Cell, store: Redis) -> list[ScopeState | None]:
+        return await read_scopes(store, scopes, cell)
 
-    return {cell: state for cell, state in await in_each(stores, read) if state is not None}
+    each = await in_each(stores, read)
+    return [
+        {cell: state for cell, state in zip(stores, states, strict=True) if state is not None}
+        for states in zip(*each, strict=True)
+    ]
 
 
-async def scope_state(stores: Stores, scope: str) -> ScopeState | None:
-    """Return what a scope holds now, in all cells together; None when none knows it."""
-    return await as_one(stores, scope, await scope_states(stores, scope))
-
-
-async def as_one(stores: Stores, scope: str, found: Mapping[Cell, ScopeState]) -> ScopeState | None:
-    """Return what cells hold of a scope as if it were one; None where none knows it."""
+def as_one(
+    stores: Stores, scope: str, found: Mapping[Cell, ScopeState], at_us: float
+) -> ScopeState | None:
+    """Return what cells hold of a scope at a moment (us since 2024-01-01) as if it were one; None where none knows it."""
     if not found:
         return None
     if len(stores) > 1 and is_shared(scope):
-        at_us = await clock.now_us(next(iter(stores.values()))) - clock.EPOCH_US
         return merged(list(found.values()), at_us)
     # Where a tenant lay before, what was known of it then may still be there.
     return max(found.values(), key=lambda state: state.version)

@@ -4,7 +4,7 @@ The upkeep of scopes and leases, off the hot path: seeding limits, reading scope
 Everything goes through redis-py; whoever calls decides what to do when the store is out of reach.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, cast
 
 import msgpack
@@ -17,6 +17,7 @@ from store.cells import FIRST, Cell
 from store.clock import EPOCH_US
 
 BATCH = 64
+READ_AT_ONCE = 500
 
 
 async def run(client: Redis, name: str, keys: list[str], args: Iterable[bytes | str | int]) -> Any:
@@ -50,19 +51,42 @@ async def _seed_batch(client: Redis, batch: list[tuple[str, bytes]], version: in
 
 async def read_scope(client: Redis, scope: str, cell: Cell = FIRST) -> ScopeState | None:
     """Return what a scope (`team:acme/support`, `deployment:<id>`) holds now, None when the store does not know it."""
-    limits, state = cast(
-        "list[bytes | None]", await client.hmget(key_of(scope, cell), ["l2", "s2"])
-    )
+    (found,) = await read_scopes(client, [scope], cell)
+    return found
+
+
+async def read_scopes(
+    client: Redis, scopes: Sequence[str], cell: Cell = FIRST
+) -> list[ScopeState | None]:
+    """Return what each of some scopes holds now, in their order; read in portions."""
+    found: list[ScopeState | None] = []
+    for begin in range(0, len(scopes), READ_AT_ONCE):
+        some = scopes[begin : begin + READ_AT_ONCE]
+        organizations = {_organization_of_user(scope): None for scope in some}
+        pipe: Any = client.pipeline(transaction=False)
+        async with pipe:
+            for scope in some:
+                pipe.hmget(key_of(scope, cell), ["l2", "s2"])
+            for organization in organizations:
+                pipe.hget(scope_key(f"users:{organization}", cell), "l2")
+            replies = await pipe.execute()
+        of_all = dict(zip(organizations, replies[len(some) :], strict=True))
+        for scope, (limits, state) in zip(some, replies, strict=False):
+            common = of_all[_organization_of_user(scope)]
+            # Who has no limits of his own, or none any more, has those of all.
+            known = common if _is_older(limits, common) else limits
+            found.append(None if known is None else decode_scope(known, state))
+    return found
+
+
+def _organization_of_user(scope: str) -> str:
+    """Return whose users' limits hold for a scope, empty for what is no user."""
     kind, _, name = scope.partition(":")
-    if kind == "user":
-        # Who has no limits of his own, or none any more, has those of all.
-        common = cast(
-            "bytes | None",
-            await client.hget(scope_key(f"users:{name.partition('#')[0]}", cell), "l2"),
-        )
-        if limits is None or (common is not None and version_of(limits) < version_of(common)):
-            limits = common
-    return None if limits is None else decode_scope(limits, state)
+    return name.partition("#")[0] if kind == "user" else ""
+
+
+def _is_older(limits: bytes | None, than: bytes | None) -> bool:
+    return than is not None and (limits is None or version_of(limits) < version_of(than))
 
 
 def version_of(limits: bytes) -> int:

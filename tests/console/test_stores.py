@@ -19,17 +19,18 @@ from console import stores
 from console.reckoner import sums_of
 from console.stores import (
     CannotMove,
+    as_one,
     in_each,
     move,
     put_limits,
-    scope_state,
     scope_states,
     shares_of,
 )
 from governance.reconcile import verify
-from ratelimit.limits import key_of
+from ratelimit.limits import ScopeState, key_of
 from ratelimit.reckoning import TOLD, ask
 from ratelimit.upkeep import read_scope, run
+from store import clock
 from store.cells import FIRST, Cell, cell
 from store.clock import EPOCH_US
 
@@ -44,6 +45,12 @@ organizations:
   here: {HEREbudget: {usd: 5, per: total, mode: strict}}
   there: {THEREbudget: {usd: 5, per: total, mode: strict}, limits: {rpm: 7}}
 """
+
+
+async def held(stores: dict[Cell, Redis], scope: str) -> ScopeState | None:
+    """Return what a scope holds now, in all cells together."""
+    (found,) = await scope_states(stores, [scope])
+    return as_one(stores, scope, found, await clock.now_us(stores[FIRST]) - EPOCH_US)
 
 
 def config(cells: int = 2, here: str = "cell: 0, ", there: str = "cell: 1, ") -> Config:
@@ -82,20 +89,20 @@ async def test_each_cell_gets_its_tenants_and_its_shares(both: dict[Cell, Redis]
             assert found.version == 3
             if shares:
                 assert (found.limit("tpm"), found.concurrency) == (shares[number], 5)
-    together = await scope_state(both, "deployment:m/p")
+    together = await held(both, "deployment:m/p")
     assert together is not None
     assert (together.limit("tpm"), together.concurrency) == (1000, 10)
     assert together.rates["tpm"].remaining("tpm", 2**50) == 1000
-    states = await scope_states(both, "deployment:m/p")
+    states, theirs = await scope_states(both, ["deployment:m/p", "org:there"])
     share = {"tpm": 500, "concurrency": 5}
     assert shares_of(both, "deployment:m/p", states) == [
         {"cell": name, "limits": share, "in_flight": 0} for name in ("c0", "c1")
     ]
-    assert shares_of(both, "org:there", await scope_states(both, "org:there")) == []
-    there = await scope_state(both, "org:there")
+    assert shares_of(both, "org:there", theirs) == []
+    there = await held(both, "org:there")
     assert there is not None
     assert there.limit("rpm") == 7
-    assert await scope_state(both, "org:nobody") is None
+    assert await held(both, "org:nobody") is None
 
 
 async def test_what_is_held_in_all_cells_is_told_as_one(both: dict[Cell, Redis]) -> None:
@@ -110,7 +117,7 @@ async def test_what_is_held_in_all_cells_is_told_as_one(both: dict[Cell, Redis])
         # One bucket is empty, and an hour behind; the other is full.
         state = [shape, 2 + number, 0, 0, number, 0, 0, ahead if number else 0]
         await redis.hset(key_of("deployment:m/p", each), "s2", msgpack.packb(state))
-    found = await scope_state(both, "deployment:m/p")
+    found = await held(both, "deployment:m/p")
     assert found is not None
     assert (found.in_flight, found.failures) == (5, 1)
     now = seconds * 1_000_000 - EPOCH_US

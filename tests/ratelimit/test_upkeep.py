@@ -8,7 +8,7 @@ import redis.asyncio
 from config.quotas import Limits
 from ratelimit.asks import admit_command, boot_of
 from ratelimit.limits import pack_limits, scope_key
-from ratelimit.upkeep import read_scope, reap, run, seed
+from ratelimit.upkeep import read_scope, read_scopes, reap, run, seed
 from store import scripts
 from store.cells import FIRST
 from tests.ratelimit.gates import World
@@ -17,7 +17,7 @@ MANY = 1000
 
 
 async def test_seeding_writes_what_is_missing_or_older(redis_client: redis.asyncio.Redis) -> None:
-    """In portions, however many there are; what is newer is left, and counted out."""
+    """In portions, as they are read, however many there are; what is newer is left, and counted out."""
     rows = [(scope_key(f"key:o/t/{n}"), pack_limits(2, Limits(rpm=n + 1))) for n in range(MANY)]
     assert await seed(redis_client, iter(rows), 2) == MANY
     assert await seed(redis_client, rows[:300], 1) == 0
@@ -27,6 +27,10 @@ async def test_seeding_writes_what_is_missing_or_older(redis_client: redis.async
     assert found is not None
     assert found.limit("rpm") == MANY
     assert await read_scope(redis_client, "key:o/t/unknown") is None
+    names = [f"key:o/t/{n}" for n in range(MANY + 1)]
+    *known, unknown = await read_scopes(redis_client, names)
+    assert [each and each.limit("rpm") for each in known] == [n + 1 for n in range(MANY)]
+    assert unknown is None
 
 
 async def test_a_deployment_is_read_by_its_id(world: World) -> None:
