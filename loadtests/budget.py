@@ -4,6 +4,7 @@ The latency budget: a YAML file of bounds with units, read completely before any
 A verdict compares the median of interleaved repeats with its bound.
 `broken` needs more than a high median, for a noisy machine must not cry wolf.
 What a bare native proxy in the same runs (`beside`) did not keep either is `too noisy`.
+So is a percentile beyond which no more calls lay than chance may bring (`Tail`): the p99 of a few hundred calls is its two or three worst.
 On a machine that was busy with something else, every repeat must exceed twice the bound, and where that took more than half of its cores
 (`hopeless`) nothing is said at all.
 Shares of errors are not a matter of noise, and break at once.
@@ -13,6 +14,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
@@ -38,6 +40,8 @@ _UNITS: dict[str, dict[str, float]] = {
 _SHOWN = {"time": "ms", "share": "%", "ratio": "x", "memory": "KB"}
 _PLAIN = {"errors": "share", "cpu": "ratio", "memory": "memory", "goodput": "share"}
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*(\S+)")
+# Of a normal distribution, beyond which one in twenty lies.
+_ONE_IN_TWENTY = 1.645
 KEPT, BROKEN, NOISY, UNKNOWN = "kept", "broken", "too noisy", "not measured"
 
 
@@ -57,6 +61,12 @@ class Bound:
     def exceeded(self, value: float, factor: float = 1.0) -> bool:
         """Whether a value lies beyond this bound, or beyond a multiple of it."""
         return value < self.value / factor if self.floor else value > self.value * factor
+
+    @property
+    def percentile(self) -> float:
+        """The share of values that its percentile is of: 0.99 of `added.ttft.p99`, 0 where it is of none."""
+        last = self.row.rpartition(".")[2]
+        return int(last[1:]) / 100 if last in PERCENTILES else 0.0
 
     def words(self) -> str:
         """Write the bound with its unit."""
@@ -193,6 +203,28 @@ class Verdict:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How many values lay beyond a percentile's bound, of how many."""
+
+    beyond: int = 0
+    of: int = 0
+
+    def __add__(self, other: "Tail") -> "Tail":
+        """Take two repeats together."""
+        return Tail(self.beyond + other.beyond, self.of + other.of)
+
+    def certain(self, percentile: float) -> bool:
+        """
+        Whether more lay beyond than a percentile at its bound leaves there, and than chance adds once in twenty times.
+
+        Source: the normal approximation of the binomial distribution.
+        """
+        share = 1 - percentile
+        expected = self.of * share
+        return self.beyond > expected + _ONE_IN_TWENTY * sqrt(expected * percentile)
+
+
 def judge(
     scenario: Scenario,
     values: Mapping[str, Sequence[float]],
@@ -201,12 +233,13 @@ def judge(
     missing: str = "",
     beside: Mapping[str, Sequence[float]] = MappingProxyType({}),
     hopeless: bool = False,
+    tails: Mapping[str, Tail] = MappingProxyType({}),
 ) -> list[Verdict]:
     """
     Judge every bound of a scenario by the values of its repeats.
 
     `noise` says why the machine was too busy to trust latencies, `missing` why a row may have no values; empty is neither.
-    `beside` are the values of a bare proxy in the same repeats, by the same rows.
+    `beside` are the values of a bare proxy in the same repeats, by the same rows, `tails` what lay beyond the bounds of percentiles.
     """
     verdicts = []
     for bound in scenario.bounds:
@@ -221,6 +254,12 @@ def judge(
             word = BROKEN
         elif others and bound.exceeded(median(others)):
             word, why = NOISY, f"nginx did not keep it either: {plain(median(others))} {bound.unit}"
+        elif (
+            (share := bound.percentile)
+            and (tail := tails.get(bound.row))
+            and not tail.certain(share)
+        ):
+            word, why = NOISY, f"{tail.beyond} of {tail.of} lay beyond it, which may be chance"
         elif not noise:
             word = BROKEN
         elif not hopeless and all(bound.exceeded(value, 2.0) for value in got):

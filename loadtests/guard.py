@@ -2,7 +2,8 @@
 The guard: hold a gateway to its latency budget.
 
 Each repeat asks all bases in turn within one run, the same questions of each (see `engine`), so that what is added is the percentile through the
-gateway minus the percentile straight to the same mock vendor, in the same seconds; CPU is taken per call and set against nginx's.
+gateway minus the percentile straight to the same mock vendor, in the same seconds; CPU is taken per call, while calls are open, and set
+against nginx's.
 The median over the repeats is judged, and a machine that was busy with something else is said to be too noisy rather than the gateway too slow;
 nginx, which adds next to nothing, shows it.
 
@@ -23,7 +24,8 @@ from loadtests import budget, document, machine, rig, runner, summary
 from loadtests.bench import usage
 from loadtests.bench.held import HeldStreams, request
 from loadtests.bench.measure import Contestant, Watch, body_of
-from loadtests.budget import ADDED, PERCENTILES, Scenario, Verdict
+from loadtests.budget import ADDED, PERCENTILES, Scenario, Tail, Verdict
+from loadtests.meter import Meter
 from loadtests.metrics import Record, meets, read_objectives
 from loadtests.rig import DIRECT, NGINX, OURS, Rig
 
@@ -78,6 +80,7 @@ class Found:
 
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     beside: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    tails: dict[str, Tail] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     others: list[float] = field(default_factory=list)
     direct_p50: list[float] = field(default_factory=list)
@@ -134,31 +137,32 @@ class Guard:
         self, scenario: Scenario, repeat: int, ours: Rig | None, foreign: Foreign | None
     ) -> None:
         bases = ours.bases(scenario.model) if ours else foreign.bases() if foreign else []
-        before: dict[str, float] = {}
         watch = None
+        meter = Meter(ours.cpu_by_base if ours else dict)
         if ours is not None:
             ours.ground.settle(give_up_s=10)
-            before = {name: ours.cpu_s(name) for name in ours.pids}
             watch = Watch(ours.ground)
-        run = runner.measure(
-            scenario.name,
-            bases,
-            self._folder / f"{scenario.name}-{repeat}",
-            load=scenario.load * len(bases),
-            duration=f"{self._effort.seconds}s",
-            slo=scenario.slo,
-            seed=repeat,
-            title=f"{scenario.name}, repeat {repeat}",
-        )
+        with meter:
+            run = runner.measure(
+                scenario.name,
+                bases,
+                self._folder / f"{scenario.name}-{repeat}",
+                load=scenario.load * len(bases),
+                duration=f"{self._effort.seconds}s",
+                slo=scenario.slo,
+                seed=repeat,
+                title=f"{scenario.name}, repeat {repeat}",
+            )
         records = self.gathered.add(run)
         found = self.found[scenario.name]
         found.warnings += run.document()["warnings"]
-        if ours is not None and watch is not None:
+        if watch is not None:
             found.others.append(watch.told()[1])
-            ours.ground.settle(give_up_s=10)
-            used = {name: ours.cpu_s(name) - before[name] for name in before}
-            if ratio := cpu_ratio(records, used):
-                found.values["cpu"].append(ratio)
+        span = summary.span_of(records)
+        if span and (ratio := cpu_ratio(records, meter.used(span.begin_s, span.end_s))):
+            found.values["cpu"].append(ratio)
+        for row, tail in tails(records, scenario).items():
+            found.tails[row] = found.tails.get(row, Tail()) + tail
         for base, rows in ((OURS, found.values), (NGINX, found.beside)):
             for row, value in wire_values(records, scenario.slo, base).items():
                 rows[row].append(value)
@@ -183,6 +187,7 @@ class Guard:
                 missing=missing,
                 beside=found.beside,
                 hopeless=found.hopeless,
+                tails=found.tails,
             )
         ]
 
@@ -252,6 +257,21 @@ def wire_values(records: Sequence[Record], slo: str, base: str = OURS) -> dict[s
         values["errors"] = 100 * sum(not record.fine for record in every) / len(every)
         values["goodput"] = 100 * sum(meets(record, objectives) for record in every) / len(every)
     return values
+
+
+def tails(records: Sequence[Record], scenario: Scenario) -> dict[str, Tail]:
+    """Give, for each bound on what is added, how many of the gateway's values exceed the direct percentile by more than that."""
+    found = {}
+    for bound in scenario.bounds:
+        if not bound.percentile:
+            continue
+        metric = ADDED[bound.row.split(".")[1]]
+        through = summary.values_of(of(records, OURS), metric)
+        without = sorted(summary.values_of(of(records, DIRECT), metric))
+        if through and without:
+            most = summary.percentile(without, bound.percentile) + bound.value
+            found[bound.row] = Tail(sum(value > most for value in through), len(through))
+    return found
 
 
 def cpu_ratio(records: Sequence[Record], used: Mapping[str, float]) -> float | None:

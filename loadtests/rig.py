@@ -43,6 +43,10 @@ class Rig:
         """Give the CPU seconds that a proxy used so far, all its workers together."""
         return sum(usage.precise_cpu_s(pid) for pid in self.pids[base])
 
+    def cpu_by_base(self) -> dict[str, float]:
+        """Give those of every proxy."""
+        return {base: self.cpu_s(base) for base in self.pids}
+
 
 @contextlib.contextmanager
 def rig(

@@ -67,6 +67,15 @@ class Run:
         return document.read_records(self.folder)
 
 
+def samples_of(told: Mapping[str, Any]) -> list[Health]:
+    """Give the generator's samples from the document of a run, in seconds of the wall clock again."""
+    return [
+        Health(**{**row, "process": process, "at_s": round(row["at_s"] + told["begin_s"], 3)})
+        for process, rows in told["health"].items()
+        for row in rows
+    ]
+
+
 @dataclass(slots=True)
 class Gathered:
     """What several runs gave together, for one document of them all."""
@@ -81,10 +90,7 @@ class Gathered:
         told, records = run.document(), run.records()
         self.records += records
         self.warnings += told["warnings"]
-        for process, rows in told["health"].items():
-            for row in rows:
-                at_s = round(row["at_s"] + told["begin_s"], 3)
-                self.samples.append(Health(**{**row, "process": process, "at_s": at_s}))
+        self.samples += samples_of(told)
         if span := span_of(records):
             self.spans.append(span)
         return records

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from loadtests import budget
-from loadtests.budget import BROKEN, KEPT, NOISY, UNKNOWN, BadBudget, judge, read
+from loadtests.budget import BROKEN, KEPT, NOISY, UNKNOWN, BadBudget, Tail, judge, read
 
 GOOD = {
     "scenarios": {
@@ -131,6 +131,24 @@ def test_a_machine_that_others_have_more_of_says_nothing():
     assert word([9.0, 9.0, 9.0], "busy", hopeless=True) == NOISY
     assert word([0.1, 0.1, 0.1], "busy", hopeless=True) == KEPT
     assert word([2.0], "busy", row="errors", hopeless=True) == BROKEN
+
+
+def test_a_percentile_breaks_by_more_than_chance():
+    """A handful of the worst calls says little of p99; what most calls do, everything."""
+    p99, p50 = "added.total.p99", "added.total.p50"
+
+    def judged(row, beyond, of, **how):
+        return word([90.0, 90.0, 90.0], row=row, tails={row: Tail(beyond, of)}, **how)
+
+    assert judged(p99, 4, 495) == NOISY
+    assert judged(p99, 8, 495) == NOISY
+    assert judged(p99, 9, 495) == BROKEN, "one run in twenty has so many by chance"
+    assert judged(p99, 495, 495) == BROKEN
+    assert judged(p99, 4, 495, noise="busy") == NOISY
+    assert judged(p50, 260, 495) == NOISY
+    assert judged(p50, 270, 495) == BROKEN
+    assert judged("cpu", 0, 495) == BROKEN, "CPU is no percentile of calls"
+    assert Tail(1, 10) + Tail(2, 20) == Tail(3, 30)
 
 
 def test_errors_break_whatever_the_noise():

@@ -18,6 +18,7 @@ from loadtests.capacity import (
     scaling,
     search,
 )
+from loadtests.engine import Health
 from loadtests.metrics import Record
 
 
@@ -82,14 +83,18 @@ def test_an_interrupted_search_tells_what_held_until_then():
     assert found.words() == "1 worker: at least 200 calls/s (interrupted)"
 
 
-def records(count=100, e2e=10.0, outcome="ok"):
+def records(count=100, e2e=10.0, outcome="ok", late=0.0):
     return [
-        Record("penstock", "chat", "t", at / 10, 0.0, outcome, e2e_ms=e2e) for at in range(count)
+        Record("penstock", "chat", "t", at / 10, late, outcome, e2e_ms=e2e) for at in range(count)
     ]
 
 
-def judged(found, warnings=()):
-    return judge(100, found, warnings, direct_p99_ms=8.0, limits=Limits(5.0, 0.01))
+def generator(cpu):
+    return [Health("g", at / 2, cpu, 0.0, 1, 0) for at in range(10)]
+
+
+def judged(found, samples=()):
+    return judge(100, found, samples, direct_p99_ms=8.0, limits=Limits(5.0, 0.01))
 
 
 def test_a_rate_holds_while_errors_and_added_latency_are_within():
@@ -107,13 +112,23 @@ def test_calls_that_do_not_end_break_a_rate():
     """However fast the others were; what the generator could not begin in time is its own."""
     hung = records(90) + records(10, None, "unfinished")
     assert (judged(hung).word, judged(hung).why) == (BROKE, "10.0% of the calls did not end")
-    assert judged(hung, ["late"]).word == GENERATOR
+    assert judged(hung, generator(1.0)).word == GENERATOR
+    late = records(90, late=30.0, e2e=40.0) + records(10, None, "unfinished")
+    assert judged(late).word == GENERATOR
 
 
-def test_latency_of_a_generator_that_was_late_is_its_own():
+def test_latency_of_a_generator_that_had_no_time_is_its_own():
     """Errors are not."""
-    assert judged(records(e2e=20.0), ["late"]).word == GENERATOR
-    assert judged(records(outcome="lost"), ["late"]).word == BROKE
+    assert judged(records(e2e=20.0), generator(1.0)).word == GENERATOR
+    assert judged(records(e2e=20.0), generator(0.5)).word == BROKE
+    assert judged(records(outcome="lost"), generator(1.0)).word == BROKE
+
+
+def test_a_late_start_excuses_what_it_explains_and_no_more():
+    """Thousands of calls that wait for the gateway make a generator a little late, too."""
+    assert judged(records(e2e=40.0, late=30.0)).word == GENERATOR
+    slow = judged(records(e2e=4000.0, late=30.0))
+    assert (slow.word, slow.why) == (BROKE, "p99 3992 ms above direct calls")
 
 
 def test_a_machine_that_was_full_takes_the_blame():

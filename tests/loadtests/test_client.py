@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import re
+import socket
 import ssl
 
 import pytest
@@ -119,6 +120,29 @@ async def test_a_slow_reader_reads_slowly_to_the_end():
     assert (record.outcome, record.chunks) == ("ok", 20)
     assert set(slept) == {0.1}
     assert len(slept) > record.bytes // 300
+
+
+async def test_an_answer_is_acknowledged_as_it_comes(monkeypatch):
+    """Of every call anew: the kernel goes back to late acknowledgements with each request, and a server may pace itself by them."""
+    asked = []
+
+    class Noting(socket.socket):
+        def setsockopt(self, *option):
+            asked.append(option)
+            super().setsockopt(*option)
+
+    def connect(address, timeout):
+        sock = Noting(socket.AF_INET, socket.SOCK_STREAM)
+        sock.settimeout(timeout)
+        sock.connect(address)
+        return sock
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    async with serve() as mock:
+        await called(mock.url, *[chat("sim", stream=False)] * 3)
+        assert mock.books()["totals"]["connections"] == 1
+    quick = getattr(socket, "TCP_QUICKACK", None)
+    assert asked.count((socket.IPPROTO_TCP, quick, 1)) == (0 if quick is None else 3)
 
 
 async def test_connections_are_used_again():

@@ -10,8 +10,8 @@ import pytest
 
 from loadtests import __main__ as main
 from loadtests import document, guard, rig
-from loadtests.budget import read
-from loadtests.guard import Found, Guard, cpu_ratio, wire_values
+from loadtests.budget import Tail, read
+from loadtests.guard import Found, Guard, cpu_ratio, tails, wire_values
 from loadtests.metrics import Record
 
 # Bounds that nothing exceeds: what is tested is the plumbing, not the machine.
@@ -144,6 +144,21 @@ def test_what_is_added_is_a_percentile_minus_a_percentile():
     assert values["goodput"] == pytest.approx(300 / 12)
     nginx = [record("nginx", 10.5 + at) for at in range(10)]
     assert wire_values([*records, *nginx], "e2e:15", "nginx")["added.total.p50"] == 0.5
+
+
+def test_what_lies_beyond_a_bound_is_counted_call_by_call():
+    """Beyond the direct percentile and the bound together."""
+    bounds = {"added": {"total": {"p50": "5 ms", "p99": "5 ms"}, "ttft": {"p99": "1 ms"}}}
+    (scenario,) = read({"scenarios": {"chat": {"model": "bench", "load": 1, **bounds}}})
+    records = [
+        *(record("direct", 10.0 + at) for at in range(10)),
+        *(record("penstock", 12.0 + 2 * at) for at in range(10)),
+        record("penstock", None, outcome="http_503"),
+    ]
+    assert tails(records, scenario) == {
+        "added.total.p50": Tail(6, 10),
+        "added.total.p99": Tail(3, 10),
+    }
 
 
 def test_cpu_is_per_call_and_over_nginx():
