@@ -12,6 +12,7 @@ Led: one control does it at a time, and two would only repeat each other, as cha
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,6 +37,7 @@ LOOK_EVERY_S = 2.0
 
 _log = logging.getLogger("penstock.canaries")
 _NOTHING = ArmSums()
+_WORDS = {Begin: "begin", Raise: "raise", Stop: "rollback"}
 
 
 class Canaries:
@@ -65,6 +67,8 @@ class Canaries:
         self._every_s = every_s
         self._now = now
         self._looks: dict[str, Look] = {}
+        # What this watch has done, by the canary and the word for it.
+        self._moves: Counter[tuple[str, str]] = Counter()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -74,6 +78,21 @@ class Canaries:
             except LedgerUnreachable as error:
                 _log.warning("canaries are not judged: %s", error)
             await asyncio.sleep(self._every_s)
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """
+        Return how often each canary was begun, raised and taken back here, by its name and the word for it.
+
+        What was not done yet is 0 and not absent: of a count that begins with 1 nobody sees it grow.
+        """
+        running = self._running()
+        canaries = (
+            [name for name, each in running[0].experiments.items() if each.canary is not None]
+            if running is not None
+            else []
+        )
+        none = {(name, word): 0 for name in canaries for word in _WORDS.values()}
+        return none | self._moves
 
     async def look(self) -> None:
         """Look at every running canary once, and do what is to be done."""
@@ -134,7 +153,7 @@ class Canaries:
         loaded = await asyncio.to_thread(
             checked, version.document, _edit(name, move, at), self._environ
         )
-        kinds = {Begin: "experiment.begin", Raise: "experiment.raise", Stop: "experiment.rollback"}
+        word = _WORDS[type(move)]
         try:
             await live.publish(
                 self._store,
@@ -142,11 +161,12 @@ class Canaries:
                 by=self._by,
                 why=why,
                 expected=number,
-                kind=kinds[type(move)],
+                kind=f"experiment.{word}",
                 key_id=loaded.key_id,
             )
         except live.VersionConflict:
             return True
+        self._moves[name, word] += 1
         _log.log(logging.WARNING if isinstance(move, Stop) else logging.INFO, "%s", why)
         return True
 

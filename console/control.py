@@ -33,6 +33,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import orjson
@@ -59,6 +60,7 @@ from ratelimit.lives import tell_of_the_dead
 from ratelimit.rebalancing import Overtaken, divide, divided_in
 from ratelimit.reports import STATES, Standing
 from ratelimit.upkeep import living, reap
+from routing.experiments import compiled
 from store.cells import FIRST, Cell
 from store.chores import Chore, Chores
 from store.election import Lease, lead
@@ -122,7 +124,9 @@ class Control:
         self._running: live.Version | None = None
         self._config: tuple[Config, int] | None = None
         keeper = Keeper(self._stores, lambda: self._config)
-        canaries = Canaries(store, writer.path, lambda: self._config, environ, by=self.replica)
+        self._canaries = Canaries(
+            store, writer.path, lambda: self._config, environ, by=self.replica
+        )
         self._prober = Prober(self._stores, lambda: self._config, replica=self.replica)
         self._alone = alone
         self._journal = journal
@@ -149,7 +153,7 @@ class Control:
                 *(chore for each in self._writers for chore in self._chores_of(each)),
                 *(dividing if others else ()),
                 Chore("board", lambda: self._led("board", keeper.run)),
-                Chore("canaries", lambda: self._led("canaries", canaries.run)),
+                Chore("canaries", lambda: self._led("canaries", self._canaries.run)),
                 Chore("probes", lambda: self._led("probes", self._prober.run)),
                 Chore("batches", lambda: self._led("batches", self._biller.run)),
                 Chore("metrics", self._ask),
@@ -237,8 +241,16 @@ class Control:
             counts["penstock_chore_failures_total", name] = failures
         for (provider, outcome), count in self._prober.counts.items():
             counts["penstock_probes_total", provider, outcome] = count
+        for (experiment, word), count in self._canaries.counts().items():
+            counts["penstock_canary_moves_total", experiment, word] = count
         for name, leading in self._leading.items():
             counts["penstock_chore_leading", name] = int(leading)
+        if self._config is not None:
+            # By our own clock, as each edge goes by its own.
+            now_us = time_ns() // 1000
+            for trial in compiled(self._config[0]).values():
+                for label, share in trial.shares(now_us).items():
+                    counts["penstock_experiment_share", *label.split("/", 1)] = share
         try:
             async with asyncio.timeout(_STORE_WITHIN_S):
                 alive = {member.rpartition(".")[0] for member in await living(self._store)}

@@ -21,7 +21,7 @@ from console.desk import Desk, refusals
 from console.shapes import Change, Changed, Shape
 from governance.arms import ArmSums, look
 from routing.canary import next_move
-from routing.experiments import SHADOW, compiled, share_at
+from routing.experiments import compiled
 from store import clock
 from store.sql import LedgerUnreachable
 
@@ -112,25 +112,14 @@ def _kind(found: Experiment) -> str:
     return next((kind for kind in kinds if getattr(found, kind) is not None), "arms")
 
 
-def _shares(config: Config, name: str, now_us: int) -> dict[str, float | None]:
+def _shares(config: Config, name: str, now_us: int) -> dict[str, float]:
     """Return the share of each arm by its label, as it would be if the experiment ran."""
     running = config.experiments[name].model_copy(update={"stopped": None})
     trial = compiled(config.model_copy(update={"experiments": {name: running}}))[running.asked]
-    if trial.shadow is not None:
-        return {f"{name}/{SHADOW}": trial.shadow.share}
-    split = trial.split
-    assert split is not None
-    if split.schedule:
-        new = share_at(split.schedule, now_us)
-        return {split.arms[0].label: new, split.arms[1].label: 1 - new}
-    begins = (0.0, *split.ends[:-1])
-    return {
-        arm.label: end - begin
-        for arm, begin, end in zip(split.arms, begins, split.ends, strict=True)
-    }
+    return trial.shares(now_us)
 
 
-def _arm(name: str, share: float | None, sums: ArmSums) -> dict[str, Any]:
+def _arm(name: str, share: float, sums: ArmSums) -> dict[str, Any]:
     """Return what an arm did: the geometric mean of its first bytes, the mean of its costs."""
     timed, billed = sums.ttft_count, sums.cost_count
     return {

@@ -74,6 +74,18 @@ CONTROL_METRICS = (
         "Active probes that this process made; outcome is fine or failed.",
         ("provider", "outcome"),
     ),
+    Row(
+        "penstock_experiment_share",
+        "gauge",
+        "Share of the calls that an arm of a running experiment has, from 0 to 1.",
+        ("experiment", "arm"),
+    ),
+    Row(
+        "penstock_canary_moves_total",
+        "counter",
+        "What this process has done with canaries; move is begin, raise or rollback.",
+        ("experiment", "move"),
+    ),
     Row("penstock_ledger_waiting_entries", "gauge", "Entries in the stream, not yet deleted."),
     Row("penstock_ledger_entries_total", "counter", "Entries that this process entered."),
     Row(

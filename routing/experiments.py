@@ -90,6 +90,17 @@ class Split:
                 return arm
         return self.arms[-1]
 
+    def shares(self, unix_us: int) -> dict[str, float]:
+        """Return the share of the calls that each arm has, from 0 to 1, by its label."""
+        if self.schedule:
+            new = share_at(self.schedule, unix_us)
+            return {self.arms[0].label: new, self.arms[1].label: 1 - new}
+        begins = (0.0, *self.ends[:-1])
+        return {
+            arm.label: end - begin
+            for arm, begin, end in zip(self.arms, begins, self.ends, strict=True)
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Copying:
@@ -118,6 +129,13 @@ class Trial:
 
     split: Split | None = None
     shadow: Copying | None = None
+
+    def shares(self, unix_us: int) -> dict[str, float]:
+        """Return the share of each arm by its label, the shadow's among them."""
+        found = {} if self.split is None else self.split.shares(unix_us)
+        if self.shadow is not None:
+            found[self.shadow.arm.label] = self.shadow.share
+        return found
 
 
 def compiled(config: Config) -> Mapping[str, Trial]:

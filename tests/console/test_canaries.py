@@ -105,6 +105,11 @@ async def test_a_canary_that_does_harm_is_taken_back(watch: Watch) -> None:
     assert watch.canary.stopped == stopped.why.partition(": ")[2]
     watch.now += timedelta(days=1)
     assert (await watch.look()).number == stopped.number
+    assert watch.canaries.counts() == {
+        ("luna", "begin"): 1,
+        ("luna", "raise"): 0,
+        ("luna", "rollback"): 1,
+    }
 
 
 async def test_a_canary_that_does_none_rises_to_its_last_step(watch: Watch) -> None:

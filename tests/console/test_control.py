@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack
 import pytest
+import yaml
 from redis.asyncio import Redis
 
 from config import live
@@ -362,3 +363,29 @@ async def test_limits_that_wait_for_a_cell_are_not_forgotten_for_an_earlier_vers
 async def was_put(put: list[int], *versions: int) -> bool:
     """Tell whether these versions were put so far."""
     return put[: len(versions)] == list(versions)
+
+
+async def test_experiments_are_told_where_they_stand(role: Control, ledger: Ledger) -> None:
+    """The share of every arm, and what was done with canaries: from 0 on, so that each move is seen."""
+    await eventually(lambda: runs(role, 1))
+    version = await live.current(ledger.redis)
+    assert version is not None
+    document = yaml.safe_load(version.document)
+    document["models"]["next"] = document["models"]["demo"]
+    luna = {"asked": "demo", "canary": {"model": "next", "steps": [10]}}
+    document["experiments"] = {"luna": luna}
+    await live.publish(ledger.redis, json.dumps(document), by="t", why="t", expected=1)
+
+    async def told() -> bool:
+        page = (await role.page()).decode()
+        return all(
+            line in page
+            for line in (
+                'penstock_experiment_share{arm="canary",experiment="luna"} 0.1',
+                'penstock_experiment_share{arm="control",experiment="luna"} 0.9',
+                'penstock_canary_moves_total{experiment="luna",move="begin"} 1.0',
+                'penstock_canary_moves_total{experiment="luna",move="rollback"} 0.0',
+            )
+        )
+
+    await eventually(told)

@@ -129,6 +129,26 @@ def test_a_migration_is_where_its_schedule_is() -> None:
     assert share(2) == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_shares_of_all_arms_are_told() -> None:
+    """Of an A/B test, of a canary at its step, of a migration at its moment, and of what is copied."""
+    half = {"at": "2026-12-01", "percent": 0}, {"at": "2026-12-03", "percent": 100}
+    trials = compiled(
+        configured(
+            ab={"asked": "auto", "arms": {"x": {"weight": 3}, "y": {"weight": 1, "model": "b"}}},
+            luna={"asked": "a", "canary": {"model": "b", "steps": [10, 50], "step": 1}},
+            off={"asked": "b", "migration": {"model": "a", "schedule": [*half]}},
+            dark={
+                "asked": "b",
+                "shadow": {"model": "a", "percent": 5, "budget": {"usd": 1, "per": "day"}},
+            },
+        )
+    )
+    at_us = int(datetime(2026, 12, 2, tzinfo=UTC).timestamp() * 1e6)
+    assert trials["auto"].shares(at_us) == {"ab/x": 0.75, "ab/y": 0.25}
+    assert trials["a"].shares(at_us) == {"luna/canary": 0.5, "luna/control": 0.5}
+    assert trials["b"].shares(at_us) == {"off/new": 0.5, "off/old": 0.5, "dark/shadow": 0.05}
+
+
 def test_what_is_stopped_leads_nobody() -> None:
     """And leaves its name to another one."""
     arms = {"x": {}, "y": {"model": "b"}}
