@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from proxy import feedback
-from proxy.errors import BadRequest, GatewayError, NotFound, Unauthorized
+from proxy.errors import GatewayError, NotFound
 from proxy.exchange import NO_LIMITS, Exchange, serve
 from proxy.files import Errand
 from proxy.live import Live
 from proxy.reading import caller_of, path_of
 from proxy.realtime import Session
+from proxy.refusals import retry_lines
 from proxy.server import Request, Written
 from proxy.wire.endpoints import (
     ANTHROPIC,
@@ -161,7 +162,7 @@ class Doors:
         live = self._edge.live
         try:
             document = body(live, live.names_for(caller_of(request, protocol, live.callers)))
-        except (Unauthorized, BadRequest, NotFound) as error:
+        except GatewayError as error:
             return self._error(request, error)
         return self._say(request, 200, document)
 
@@ -203,7 +204,7 @@ class Doors:
             request,
             error.http_status,
             body,
-            _again(error) + headers,
+            retry_lines(error) + headers,
             request_id=request_id,
         )
 
@@ -242,14 +243,6 @@ class Doors:
         if transport is not None:
             transport.write(whole)
         return edge.server.closing if close else edge.server.kept
-
-
-def _again(error: GatewayError) -> bytes:
-    """Say whether to ask again, and when."""
-    us = error.retry_after_us
-    if not error.should_retry or us is None:
-        return b"x-should-retry: false\r\n"
-    return b"x-should-retry: true\r\nretry-after: %d\r\n" % -(-us // 1_000_000)
 
 
 # What is told by another story than a call that is answered at once.

@@ -44,7 +44,7 @@ from proxy.live import Offer
 from proxy.observe import AccessLine
 from proxy.place import Place
 from proxy.reading import body_of, caller_of
-from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error
+from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error, retry_lines
 from proxy.relay import Attempt
 from proxy.server import Request, Written
 from proxy.trials import session_of, unit_of
@@ -554,13 +554,7 @@ class Exchange:
         headers = b"x-request-id: %b\r\n" % self.request_id.encode()
         if error.degraded:
             headers += degraded_line(error.degraded)
-        headers += b"x-should-retry: %b\r\n" % (b"true" if error.should_retry else b"false")
-        if error.retry_after_us is not None and error.should_retry:
-            us = max(error.retry_after_us, 1000)
-            headers += b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (
-                -(-us // 1_000_000),
-                -(-us // 1000),
-            )
+        headers += retry_lines(error)
         protocol = self.endpoint.protocol
         headers += protocol.lines(error.limits or NO_LIMITS, self.request_id, edge.unix_us)
         body = protocol.error(

@@ -210,6 +210,10 @@ class Session(Exchange):
             except (aiohttp.ClientError, OSError) as error:
                 ended = Ended("connect_failed")
                 self.failure = str(error)
+            except Exception:
+                last.sent_at = 0.0
+                last.conclude(Ended("internal"))
+                raise
             else:
                 last.begin()
                 return vendor

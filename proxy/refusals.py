@@ -33,6 +33,19 @@ def degraded_line(share: str) -> bytes:
     return b"x-penstock-degraded: %b\r\n" % share.encode()
 
 
+def retry_lines(error: GatewayError) -> bytes:
+    """Return the header lines that say whether to ask again, and when."""
+    if not error.should_retry:
+        return b"x-should-retry: false\r\n"
+    if error.retry_after_us is None:
+        return b"x-should-retry: true\r\n"
+    us = max(error.retry_after_us, 1000)
+    return b"x-should-retry: true\r\nretry-after: %d\r\nretry-after-ms: %d\r\n" % (
+        -(-us // 1_000_000),
+        -(-us // 1000),
+    )
+
+
 def scope_words(scope: str) -> str:
     """Return a scope as it is said to callers: `user ann of acme`, `team acme/support`."""
     kind, _, name = scope.partition(":")

@@ -91,11 +91,15 @@ class Tokens:
         for source in [source for source in self._tokens if source not in wanted]:
             del self._tokens[source]
 
+    def _all(self) -> list[Token]:
+        # At once: another thread may add one meanwhile.
+        return list(self._tokens.values())
+
     async def had(self) -> None:
         """Wait until each token that is wanted was fetched, or at least tried; not for long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
-                while any(not token.due_s for token in self._tokens.values()):
+                while any(not token.due_s for token in self._all()):
                     self._tried.clear()
                     self._changed.set()
                     await self._tried.wait()
@@ -107,10 +111,10 @@ class Tokens:
             while True:
                 self._changed.clear()
                 now = self._clock()
-                due = [token for token in self._tokens.values() if token.due_s <= now]
+                due = [token for token in self._all() if token.due_s <= now]
                 await asyncio.gather(*(self._renew(token, session) for token in due))
                 self._tried.set()
-                next_s = min((token.due_s for token in self._tokens.values()), default=now + 3600)
+                next_s = min((token.due_s for token in self._all()), default=now + 3600)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(next_s - self._clock(), 0.05)):
                         await self._changed.wait()

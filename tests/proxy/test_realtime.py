@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 
+from proxy.realtime import Session
 from proxy.wire.realtime import KEY_PREFIX
 from tests.proxy.edge_rig import Rig, eventually
 from tests.proxy.partners import CALLER_KEY, PATIENCE_S, VENDOR_KEY, at
@@ -208,6 +209,25 @@ async def test_a_session_opens_elsewhere_when_its_provider_fails(edge: Edge) -> 
     served = [entry for entry in entries if entry.outcome == "ok"]
     assert [entry.cost_nusd for entry in served] == [TURN_NUSD] * 2
     assert {entry.cost_nusd for entry in entries if entry.outcome != "ok"} <= {0}
+
+
+async def test_a_fault_while_a_session_opens_holds_no_lease(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was asked, and nothing is charged."""
+
+    async def fail(*_: object) -> None:
+        raise LookupError("a fault of ours")
+
+    monkeypatch.setattr(Session, "_dial", fail)
+    rig = await edge(models=sold(SIM))
+    rig.expected_alarms = 1
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        async with session(rig):
+            pass
+    assert refused.value.status == 500
+    (entry,) = await rig.entries()
+    assert (entry.outcome, entry.cost_nusd) == ("internal", 0)
 
 
 async def test_a_session_holds_its_place(edge: Edge) -> None:
