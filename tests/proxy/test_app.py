@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import ClientSession, UnixConnector
@@ -15,6 +16,7 @@ from config.live import acknowledgements, publish
 from proxy.app import Edge
 from proxy.options import EdgeOptions
 from ratelimit.lives import DEAD
+from store.lane import Lane
 from tests.proxy.edge_rig import Rig, eventually
 from tests.proxy.partners import CALLER_KEY, at, chat, delta, piece, request, sse_head
 
@@ -205,11 +207,19 @@ async def test_without_a_configuration_it_waits(
     assert await acknowledgements(redis_client) == {}
 
 
-async def test_without_a_store_it_waits(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It says so once, and ends when it is told."""
+async def test_without_a_store_it_waits(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so once, however often it tries, and ends when it is told."""
+    tries = Mock(side_effect=Lane.start)
+
+    async def start(lane: Lane, *, timeout_s: float) -> None:
+        await tries(lane, timeout_s=timeout_s)
+
+    monkeypatch.setattr(Lane, "start", start)
     with caplog.at_level(logging.WARNING):
         made, running = await alone(f"unix://{folder}/nobody.sock", folder)
-        await asyncio.sleep(0.35)
+        await eventually(lambda: tries.call_count > 2)
         assert not running.done()
         made.stop()
         async with asyncio.timeout(5):

@@ -20,7 +20,7 @@ import pytest
 
 from config.quotas import Limits
 from ratelimit.asks import BATCH, Grant, settle_command
-from ratelimit.gate import Gate
+from ratelimit.gate import WATCH_S, Gate
 from ratelimit.journal import Journal
 from ratelimit.settling import LONGEST_PAUSE_S
 from ratelimit.troubles import StoreUnavailable
@@ -134,19 +134,26 @@ async def test_asks_that_wait_behind_a_stalled_call_keep_their_own_time(
 
 
 async def test_a_slow_store_does_not_stretch_the_patience_of_those_who_queue(
-    world: World, pipe: Pipe
+    world: World, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches that take most of the timeout each: whoever stands in the third is refused when its own time is over."""
     gate = await world.gate(admit_url=pipe.url, timeout_s=0.3)
     await world.exchange(gate)
     await world.settles_down(gate)
     pipe.hold()
-    begun = monotonic()
-    asks = [gate.admit(world.ask()) for _ in range(2 * BATCH + 10)]
-    await asyncio.sleep(0.2)
-    pipe.release(once=True)
-    await asyncio.wait(asks)
-    assert monotonic() - begun < 0.45
+    now = monotonic()
+    with monkeypatch.context() as clock:
+        for module in ("gate", "admission"):
+            clock.setattr(f"ratelimit.{module}.monotonic", lambda: now)
+        asks = [gate.admit(world.ask()) for _ in range(2 * BATCH + 10)]
+        now += 0.2
+        pipe.release(once=True)
+        await asyncio.wait(asks[:BATCH])
+        now += 0.09
+        await asyncio.sleep(2 * WATCH_S)
+        assert not any(ask.done() for ask in asks[BATCH:])
+        now += 0.02
+        await asyncio.wait(asks)
     kinds = Counter(type(ask.exception() or ask.result()) for ask in asks)
     assert kinds == {Grant: BATCH, StoreUnavailable: BATCH + 10}
     pipe.release()
@@ -345,10 +352,12 @@ async def test_a_settlement_that_is_refused_waits_longer_each_time(
     gate = await world.gate(settle_url=meddler.url)
     pairs = [await world.granted(gate) for _ in range(3)]
     meddler.refusal = f"-{refusal}\r\n".encode()
+    begun = monotonic()
     for pair in pairs:
         world.settle(gate, *pair)
-    await asyncio.sleep(0.5)
-    assert 2 <= meddler.refused <= 7
+    await until(lambda: meddler.refused >= 5)
+    # Pauses of 40, 80 and 160 ms at least.
+    assert monotonic() - begun > 0.28
     assert gate.unsettled == 3
     assert len(world.journals()) == 1
     lines = told(caplog)

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from types import SimpleNamespace
 
 import msgpack
 import pytest
@@ -48,13 +49,18 @@ async def test_a_store_that_was_ill_is_well_again(name: str, store: faults.Store
     assert await written(store, "after", "x") == b"x"
 
 
-async def test_a_lost_tail_loses_the_last_second(store: faults.Store):
+async def test_a_lost_tail_loses_the_last_second(
+    store: faults.Store, monkeypatch: pytest.MonkeyPatch
+):
     """And nothing older."""
     await written(store, "old", "1")
-    striking = asyncio.ensure_future(faults.lost_tail(store, 0, Site.__new__(Site)))
-    await asyncio.sleep(0.3)
-    await written(store, "new", "2")
-    harm = await striking
+
+    async def a_second(_: float):
+        await written(store, "new", "2")
+
+    time = SimpleNamespace(sleep=a_second, to_thread=asyncio.to_thread)
+    monkeypatch.setattr(faults, "asyncio", time)
+    harm = await faults.lost_tail(store, 0, Site.__new__(Site))
     assert harm.lost_tail
     assert harm.notes["bytes_cut"] > 0
     assert await written(store, "old") == b"1"
