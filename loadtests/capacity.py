@@ -3,7 +3,7 @@ The capacity: the highest rate at which the gateway keeps its budget.
 
 A bounded search: the rate doubles until the budget breaks, then the gap between the highest that held and the lowest that broke is halved.
 Each probe is an open loop, so that a gateway that falls behind shows it as latency and not as a lower rate.
-Where the generator is the bottleneck first, or the cores that all processes share, the answer is "at least", and says so: for that each probe
+Where the generator is the bottleneck below that, or the cores that all processes share, the answer is "at least", and says so: for that each probe
 tells where the machine's cores went.
 Workers that may use a part of a core only (`bench.quota`) end before a small machine does, and show how it scales by their rates.
 Otherwise it is still told by what does not depend on whose turn it is: the CPU of one call, with one worker and with several, and how
@@ -32,7 +32,6 @@ MACHINE = "the machine was busy, and no worker was"
 _FULL_WORKER = 0.85
 _FULL_MACHINE = 0.9
 _WORKER = "worker"
-_NOT_OURS = (GENERATOR, MACHINE)
 INTERRUPTED = "interrupted"
 # What the rig calls the gateway's workers: edge, edge1, ...
 _EDGE = re.compile(r"edge\d*")
@@ -132,9 +131,7 @@ def search(
                 if rate >= most:
                     break
                 rate = min(rate * 2, most)
-        # A generator that cannot go on says nothing of the gateway, and halving would only find the generator's limit; so with the machine.
-        while broke and halvings and probes[-1].word not in _NOT_OURS and held:
-            halvings -= 1
+        for _ in range(halvings if held and broke else 0):
             rate = (held + broke) / 2
             probes.append(probe(rate))
             if probes[-1].word == HELD:
@@ -143,7 +140,8 @@ def search(
                 broke, limit = rate, f"{probes[-1].why} at {rate:,.0f}/s"
     except KeyboardInterrupt:
         return Capacity(workers, held, False, tuple(probes), INTERRUPTED)
-    bounded = bool(broke) and not any(one.word in _NOT_OURS for one in probes)
+    # What generator or machine could not do says nothing of the gateway, unless it broke below that by itself.
+    bounded = any(one.rate == broke and one.word == BROKE for one in probes)
     return Capacity(workers, held, bounded, tuple(probes), limit)
 
 

@@ -4,6 +4,8 @@ Long and hard runs: a soak that shows what grows, an overload that shows what is
 While load runs, a thread of this process looks at the gateway from outside: memory and descriptors of its processes, and the gauges of its
 admin port (exchanges in flight, settlements waiting, connections, tasks).
 An open lease is an exchange in flight or one whose settlement the store has not confirmed, so their sum is the leases that are open.
+Descriptors and tasks come and go with connections and calls, by more than a leak of ten minutes; so those that belong to neither are judged
+where the gauges tell them apart ("other descriptors", "other tasks").
 """
 
 import re
@@ -14,8 +16,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, sqrt
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,17 +34,29 @@ _WATCHED = {
     "penstock_upstream_connections": "upstream connections",
     "penstock_tasks": "tasks",
 }
-# What may grow per hour before it is called a leak; the first tenth of a run fills caches and pools.
+# What may grow per hour before it is called a leak.
 TOLERATED = {
     "memory MB": 12.0,
     "descriptors": 20.0,
     "leases": 20.0,
     "tasks": 20.0,
+    "upstream connections": 20.0,
+    "other descriptors": 20.0,
+    "other tasks": 20.0,
 }
-GROWS, NOISY = "grows", "too noisy"
+# What is made of what, without which parts.
+_OTHER = {
+    "other descriptors": ("descriptors", ("client connections", "upstream connections")),
+    "other tasks": ("tasks", ("client connections", "in flight")),
+}
+STEADY, GROWS, NOISY = "steady", "grows", "too noisy"
 JUDGED_FROM_S = 240.0
+# Of a run: it fills caches and pools.
 _WARM = 0.25
-_SLOPES_FROM = 400
+# What is left is cut into so many, and the middle of each counts: looks a second apart say nearly the same, and an interval of them little.
+_BLOCKS = 24
+# Of a normal distribution, between whose negative and which 95 % lie.
+_NINETEEN_IN_TWENTY = 1.96
 Series = dict[str, list[tuple[float, float]]]
 
 
@@ -105,6 +120,9 @@ class Watcher:
             except (OSError, urllib.error.URLError):
                 # A busy admin port misses a look, not the run.
                 pass
+        for name, (whole, parts) in _OTHER.items():
+            if whole in seen and all(part in seen for part in parts):
+                seen[name] = seen[whole] - sum(seen[part] for part in parts)
         return seen
 
     def _run(self) -> None:
@@ -115,24 +133,47 @@ class Watcher:
             self._stop.wait(self._every_s)
 
 
-def slope_per_hour(points: Sequence[tuple[float, float]]) -> float | None:
-    """
-    Give the slope of a series per hour, without its beginning, or `None` of too little.
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """How fast a series grows per hour, and between which bounds that lies in 95 of 100 cases."""
 
-    Theil and Sen's estimator, the median of the slopes of all pairs, which peaks do not sway.
+    per_hour: float
+    low: float
+    high: float
+
+
+def trend_of(points: Sequence[tuple[float, float]]) -> Trend | None:
+    """
+    Give the trend of a series of (seconds, value) without its beginning, `None` of too little.
+
+    Theil and Sen's estimator, the median of the slopes of all pairs, which peaks do not sway, with Sen's interval ("Estimates of the
+    Regression Coefficient Based on Kendall's Tau", 1968).
     """
     kept = [point for point in points if point[0] >= points[-1][0] * _WARM] if points else []
     if len(kept) < 4:
         return None
-    step = -(-len(kept) // _SLOPES_FROM)
-    kept = kept[::step]
-    slopes = [
-        (later[1] - earlier[1]) / (later[0] - earlier[0])
-        for at, earlier in enumerate(kept)
-        for later in kept[at + 1 :]
+    width = ceil(len(kept) / _BLOCKS)
+    blocks = [kept[at : at + width] for at in range(0, len(kept), width)]
+    middles = [tuple(map(_middle, zip(*block, strict=True))) for block in blocks]
+    slopes = sorted(
+        (later[1] - earlier[1]) / (later[0] - earlier[0]) * 3600
+        for at, earlier in enumerate(middles)
+        for later in middles[at + 1 :]
         if later[0] > earlier[0]
-    ]
-    return median(slopes) * 3600 if slopes else None
+    )
+    if not slopes:
+        return None
+    count = len(middles)
+    spread = _NINETEEN_IN_TWENTY * sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    low = max(0, int((len(slopes) - spread) / 2))
+    high = min(len(slopes) - 1, ceil((len(slopes) + spread) / 2))
+    return Trend(median(slopes), slopes[low], slopes[high])
+
+
+def _middle(values: Sequence[float]) -> float:
+    """Give the mean of the middle half."""
+    quarter = len(values) // 4
+    return fmean(sorted(values)[quarter : len(values) - quarter])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +183,18 @@ class Slope:
     what: str
     first: float
     last: float
-    per_hour: float | None
+    trend: Trend | None
     word: str
 
     def row(self) -> dict[str, Any]:
         """Write it for the table."""
-        grown = "-" if self.per_hour is None else f"{self.per_hour:+,.1f}"
+        trend = self.trend
         return {
             "what": self.what,
             "first": round(self.first, 1),
             "last": round(self.last, 1),
-            "slope": grown,
+            "slope": "-" if trend is None else f"{trend.per_hour:+,.1f}",
+            "between": "-" if trend is None else f"{trend.low:+,.1f} to {trend.high:+,.1f}",
             "verdict": self.word,
         }
 
@@ -162,6 +204,7 @@ SLOPE_COLUMNS = (
     ("first", "at the beginning"),
     ("last", "at the end"),
     ("slope", "per hour"),
+    ("between", "95 % between"),
     ("verdict", "verdict"),
 )
 
@@ -174,21 +217,28 @@ def slopes(
 
     What grew while the generator could not keep up (`noisy`) may be nothing but calls that took longer.
     """
+    told_apart = {whole for name, (whole, _) in _OTHER.items() if name in series}
     found = []
     for what, points in series.items():
-        per_hour = slope_per_hour(points)
+        trend = trend_of(points)
         word = ""
-        if what in TOLERATED:
-            if per_hour is None or points[-1][0] < JUDGED_FROM_S:
+        if what in TOLERATED and what not in told_apart:
+            if trend is None or points[-1][0] < JUDGED_FROM_S:
                 word = "too short"
             else:
-                grown = NOISY if noisy else GROWS
-                word = grown if per_hour > TOLERATED[what] else "steady"
+                word = _word(trend, TOLERATED[what], noisy=noisy)
         edge = max(1, len(points) // 10)
         first = median(value for _, value in points[:edge])
         last = median(value for _, value in points[-edge:])
-        found.append(Slope(what, first, last, per_hour, word))
+        found.append(Slope(what, first, last, trend, word))
     return found
+
+
+def _word(trend: Trend, tolerated: float, *, noisy: bool) -> str:
+    """Say what is certain: that it grows by more than is tolerated, or that it does not; `NOISY` where neither is."""
+    if trend.high <= tolerated:
+        return STEADY
+    return GROWS if trend.per_hour > tolerated and trend.low > 0 and not noisy else NOISY
 
 
 # Overload...

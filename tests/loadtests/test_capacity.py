@@ -56,11 +56,17 @@ def test_a_gateway_that_always_holds_is_at_least_the_most_that_was_tried():
     assert "at least 1,000 calls/s" in found.words()
 
 
-def test_a_generator_that_cannot_go_on_ends_the_search():
-    """What held before is a lower bound."""
+def test_what_a_generator_could_not_do_bounds_nothing():
+    """What held is a lower bound, unless the gateway broke by itself below that."""
     probe, tried = up_to(500, GENERATOR)
     found = find(probe)
-    assert (found.rate, found.bounded, tried) == (400, False, [100, 200, 400, 800])
+    assert (found.rate, found.bounded, tried) == (500, False, [100, 200, 400, 800, 600, 500, 550])
+
+    def both(rate):
+        return Probe(rate, HELD if rate <= 450 else BROKE if rate <= 700 else GENERATOR, "slow")
+
+    found = find(both)
+    assert (found.rate, found.bounded, found.limit) == (450, True, "slow at 500/s")
 
 
 def test_a_gateway_that_breaks_at_once_has_no_capacity():
@@ -141,8 +147,8 @@ def test_a_machine_that_was_full_takes_the_blame():
     assert blame(replace(slow, others_cores=0.3), 8).word == MACHINE
     assert blame(replace(full, cores={**full.cores, "worker 1": 0.9}), 2).word == BROKE
     assert blame(replace(full, word=HELD), 2).word == HELD
-    probe, tried = up_to(500, MACHINE)
-    assert (find(probe).bounded, tried) == (False, [100, 200, 400, 800])
+    probe, _ = up_to(500, MACHINE)
+    assert not find(probe).bounded
 
 
 def test_cores_are_told_by_what_runs_on_them():

@@ -5,10 +5,12 @@ import os
 import sys
 import threading
 import time
+from random import Random
 
 import pytest
 
 from loadtests.endurance import (
+    Trend,
     Watcher,
     is_shed,
     load_of,
@@ -16,8 +18,8 @@ from loadtests.endurance import (
     phases,
     read_gauges,
     recovery_s,
-    slope_per_hour,
     slopes,
+    trend_of,
 )
 from loadtests.metrics import Record
 from loadtests.shapes import read_shape
@@ -27,6 +29,8 @@ penstock_in_flight 3.0
 penstock_unsettled 2.0
 penstock_upstream_connections{state="idle"} 4.0
 penstock_upstream_connections{state="busy"} 1.0
+penstock_client_connections 1.0
+penstock_tasks 9.0
 penstock_requests_total{status="200"} 99.0
 """
 
@@ -37,6 +41,8 @@ def test_gauges_are_summed_over_labels_and_make_the_open_leases():
         "in flight": 3,
         "unsettled": 2,
         "upstream connections": 5,
+        "client connections": 1,
+        "tasks": 9,
         "leases": 5,
     }
 
@@ -51,15 +57,17 @@ def line(slope, seconds=600, peaks=()):
 @pytest.mark.parametrize("slope", [0, 60, -30])
 def test_a_slope_is_that_of_the_line_whatever_its_peaks(slope):
     """Theil and Sen: a garbage collection is no leak."""
-    assert slope_per_hour(line(slope, peaks=(200, 300, 595))) == pytest.approx(slope, abs=0.5)
+    trend = trend_of(line(slope, peaks=(200, 300, 595)))
+    assert trend.per_hour == pytest.approx(slope, abs=0.5)
+    assert trend.low <= trend.per_hour <= trend.high
 
 
 def test_the_beginning_is_not_a_slope():
     """Caches and pools fill."""
     points = [(at, min(value, 100.0)) for at, value in line(0)]
     filling = [(at, at if at < 100 else value) for at, value in points]
-    assert slope_per_hour(filling) == 0
-    assert slope_per_hour([(0.0, 1.0), (1.0, 2.0)]) is None
+    assert trend_of(filling) == Trend(0, 0, 0)
+    assert trend_of([(0.0, 1.0), (1.0, 2.0)]) is None
 
 
 def test_what_grows_is_named_and_a_short_run_says_nothing():
@@ -80,6 +88,43 @@ def test_what_grows_is_named_and_a_short_run_says_nothing():
         "descriptors": "steady",
         "tasks": "too short",
         "client connections": "",
+    }
+
+
+def noise(height, slope=0.0):
+    random = Random(1)
+    return [(at, value + random.uniform(-height, height)) for at, value in line(slope)]
+
+
+def test_an_interval_holds_the_slope_and_grows_with_the_noise():
+    """Whoever reads a slope of ten minutes has to know what it is worth."""
+    for height in (1.0, 30.0):
+        trend = trend_of(noise(height, slope=60.0))
+        assert trend.low < 60.0 < trend.high
+    quiet, loud = trend_of(noise(1.0)), trend_of(noise(30.0))
+    assert quiet.high - quiet.low < (loud.high - loud.low) / 10
+
+
+def test_only_what_is_certain_is_called_steady_or_growing():
+    """What moves by more than a leak of the run's length is too noisy to judge."""
+    found = slopes(
+        {"leases": noise(30.0), "tasks": noise(1.0), "descriptors": noise(1.0, slope=80)}
+    )
+    assert [one.word for one in found] == ["too noisy", "steady", "grows"]
+    assert found[1].row()["between"].startswith("-")
+
+
+def test_what_belongs_to_connections_and_calls_is_no_leak_of_descriptors_or_tasks():
+    """Where the gauges tell it apart, what is left is judged; else all of it."""
+    seen = {"descriptors": line(500), "tasks": line(500)}
+    assert [one.word for one in slopes(seen)] == ["grows", "grows"]
+    apart = {**seen, "other descriptors": line(0), "other tasks": line(500)}
+    words = {one.what: one.word for one in slopes(apart)}
+    assert words == {
+        "descriptors": "",
+        "tasks": "",
+        "other descriptors": "steady",
+        "other tasks": "grows",
     }
 
 
@@ -116,7 +161,9 @@ def test_a_watcher_sees_processes_and_gauges_and_survives_their_end():
     thread.join(10)
     assert [value for _, value in watcher.series["leases"]][:3] == [5, 5, 5]
     assert watcher.series["memory MB"][0][1] > 10
+    assert watcher.series["other tasks"][0][1] == 9 - 1 - 3
     assert ("descriptors" in watcher.series) == (sys.platform == "linux")
+    assert ("other descriptors" in watcher.series) == (sys.platform == "linux")
     assert Watcher([2**22 + 1], "http://127.0.0.1:1").look() == {}
 
 
