@@ -10,7 +10,10 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Delay:
@@ -37,33 +40,39 @@ class Delay:
         except OSError:
             writer.transport.abort()
             return
-        ways = (
-            asyncio.ensure_future(self._pass(reader, theirs[1], held=False)),
-            asyncio.ensure_future(self._pass(theirs[0], writer, held=True)),
-        )
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for one in (writer, theirs[1]):
-                one.transport.abort()
+        await relay((reader, writer), theirs, self._hold)
 
-    async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, held: bool
+    async def _hold(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await self._quick.wait()
+
+
+async def relay(ours: Streams, theirs: Streams, hold: Callable[[], Awaitable[None]]) -> None:
+    """Carry bytes both ways until either side closes; what they say waits for `hold`."""
+
+    async def carry(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, held: bool
     ) -> None:
         with contextlib.suppress(OSError):
-            while True:
-                data = await reader.read(1 << 16)
-                if not data:
-                    return
-                if held and not self._quick.is_set():
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(self._seconds):
-                            await self._quick.wait()
+            while data := await reader.read(1 << 16):
+                if held:
+                    await hold()
                 writer.write(data)
                 await writer.drain()
+
+    ways = (
+        asyncio.ensure_future(carry(ours[0], theirs[1], held=False)),
+        asyncio.ensure_future(carry(theirs[0], ours[1], held=True)),
+    )
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for _, writer in (ours, theirs):
+            writer.transport.abort()
 
 
 async def serve(listen: Path, to: Path, seconds: float) -> None:

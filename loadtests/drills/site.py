@@ -177,12 +177,13 @@ class Site(Ground):
         self.end(self.up)
         return count
 
-    def stop_gateway(self) -> int:
-        """End it in good order; returns its exit code."""
+    def stop_gateway(self) -> list[str]:
+        """End it in good order; returns what is wrong with its end."""
         self.up.process.send_signal(signal.SIGTERM)
         code = self.up.process.wait(_END_S)
         self.end(self.up)
-        return code
+        left = wait_until_gone(self.var)
+        return [f"the gateway ended with {code} and left {left}"] if code or left else []
 
 
 def processes(var: Path) -> dict[int, str]:
