@@ -44,7 +44,7 @@ from proxy.live import Offer
 from proxy.observe import AccessLine
 from proxy.place import Place
 from proxy.reading import body_of, caller_of
-from proxy.refusals import degraded_line, denied_error, failed_error, nobody_error, retry_lines
+from proxy.refusals import degraded_line, failed_error, refused_error, retry_lines
 from proxy.relay import Attempt
 from proxy.server import Request, Written
 from proxy.trials import session_of, unit_of
@@ -293,9 +293,7 @@ class Exchange:
             if not isinstance(answer, Grant):
                 if last is not None:
                     break
-                if isinstance(answer, Denied):
-                    raise denied_error(answer)
-                raise nobody_error(offer, answer)
+                raise refused_error(offer, answer)
             if last is None:
                 edge.retries.count(self.read_at)
             attempts.begin(answer.candidate)

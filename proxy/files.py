@@ -32,13 +32,13 @@ from proxy.errors import BadRequest, GatewayError, NotFound, StoreGone
 from proxy.exchange import Exchange
 from proxy.keeper import ID, Keeper, Step, read_object, unreached
 from proxy.reading import caller_of, path_of
-from proxy.refusals import denied_error, nobody_error
+from proxy.refusals import refused_error
 from proxy.wire import batches, forms
 from proxy.wire.endpoints import ENDPOINTS
 from proxy.wire.look import BadField, Look, uncapped
 from proxy.wire.meter import Units
 from proxy.wire.units import Sold
-from ratelimit.asks import Denied, Grant, boot_of
+from ratelimit.asks import Grant, boot_of
 from routing.catalogue import bound
 
 MOST_LISTED: Final = 10_000
@@ -399,9 +399,7 @@ class Errand(Exchange):
         self._fee = fee
         answer = await self.admit()
         if not isinstance(answer, Grant):
-            raise (
-                denied_error(answer) if isinstance(answer, Denied) else nobody_error(offer, answer)
-            )
+            raise refused_error(offer, answer)
         attempts.begin(answer.candidate)
         place, way = offer.places[answer.candidate], offer.ways[answer.candidate]
         self.current = step = Step(self, answer, place, way, "keeper")

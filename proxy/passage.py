@@ -155,19 +155,47 @@ class PassingArray(Passing):
 PASSING_ARRAY: Final = PassingArray()
 
 
-class ArrayStream:
-    """A stream of events on its way to a caller who reads one array; it looks like a `StreamMeter` to the attempt."""
+class _Metered:
+    """A stream that is written as its caller reads it; to the attempt it looks like the `StreamMeter` of what the provider sends."""
 
-    __slots__ = ("_begun", "_frames", "_meter")
+    __slots__ = ("_meter",)
 
     def __init__(self, meter: StreamMeter) -> None:
         self._meter = meter
-        self._frames = SseFrames(TRANSLATED_BYTES)
-        self._begun = False
 
     def first(self, data: bytes) -> VendorError | None:
         """Say which error the stream's first event is, if it is one."""
         return self._meter.first(data)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider reported so far."""
+        return self._meter.usage
+
+    @property
+    def tail(self) -> bytes:
+        """The end of the stream as the provider sent it."""
+        return self._meter.tail
+
+    @property
+    def output_tokens(self) -> int:
+        """The output so far, see `StreamMeter`."""
+        return self._meter.output_tokens
+
+    def progress(self) -> int:
+        """Return the output so far, for a report while the stream goes on."""
+        return self._meter.progress()
+
+
+class ArrayStream(_Metered):
+    """A stream of events on its way to a caller who reads one array."""
+
+    __slots__ = ("_begun", "_frames")
+
+    def __init__(self, meter: StreamMeter) -> None:
+        super().__init__(meter)
+        self._frames = SseFrames(TRANSLATED_BYTES)
+        self._begun = False
 
     def look(self, data: bytes) -> bytes:
         """Look at whole events; give what the caller gets, which may be nothing."""
@@ -186,19 +214,9 @@ class ArrayStream:
         return b"]"
 
     @property
-    def usage(self) -> Usage | None:
-        """What the provider reported so far."""
-        return self._meter.usage
-
-    @property
     def done(self) -> bool:
         """Whether nothing is left to be written: never before it is closed."""
         return False
-
-    @property
-    def tail(self) -> bytes:
-        """The end of the stream as the provider sent it."""
-        return self._meter.tail
 
     @property
     def whole(self) -> bytes:
@@ -214,15 +232,6 @@ class ArrayStream:
     def error(self) -> VendorError | None:
         """The error that the stream ended with, if it did."""
         return self._meter.error
-
-    @property
-    def output_tokens(self) -> int:
-        """The output so far, see `StreamMeter`."""
-        return self._meter.output_tokens
-
-    def progress(self) -> int:
-        """Return the output so far, for a report while the stream goes on."""
-        return self._meter.progress()
 
 
 class PassingLines(Passing):
@@ -368,15 +377,15 @@ class Translating:
         )
 
 
-class TranslatedStream:
+class TranslatedStream(_Metered):
     """
     A stream on its way into another protocol: metered as the provider sent it, written as the caller reads it.
 
-    It looks like a `StreamMeter` to the attempt. Nothing goes out before the answer has begun to say something, so that
+    Nothing goes out before the answer has begun to say something, so that
     a provider that fails until then can be left for another one.
     """
 
-    __slots__ = ("_begun", "_ended", "_meter", "_prelude", "_reader", "_writer")
+    __slots__ = ("_begun", "_ended", "_prelude", "_reader", "_writer")
 
     def __init__(
         self,
@@ -384,16 +393,12 @@ class TranslatedStream:
         reader: translate.StreamReader,
         writer: translate.StreamWriter,
     ) -> None:
-        self._meter = meter
+        super().__init__(meter)
         self._reader = reader
         self._writer = writer
         self._prelude: list[Event] = []
         self._begun = False
         self._ended = False
-
-    def first(self, data: bytes) -> VendorError | None:
-        """Say which error the stream's first event is, if it is one."""
-        return self._meter.first(data)
 
     def look(self, data: bytes) -> bytes:
         """Look at whole events; give what the caller gets, which may be nothing. Raises `StreamRefused`."""
@@ -418,19 +423,9 @@ class TranslatedStream:
         return self._reader.dropped + self._writer.dropped
 
     @property
-    def usage(self) -> Usage | None:
-        """What the provider reported so far."""
-        return self._meter.usage
-
-    @property
     def done(self) -> bool:
         """Whether the answer is complete, and all of it written."""
         return self._ended
-
-    @property
-    def tail(self) -> bytes:
-        """The end of the stream as the provider sent it."""
-        return self._meter.tail
 
     @property
     def whole(self) -> bytes:
@@ -446,15 +441,6 @@ class TranslatedStream:
     def error(self) -> VendorError | None:
         """None: an error within the stream is raised as it comes."""
         return None
-
-    @property
-    def output_tokens(self) -> int:
-        """The output so far, see `StreamMeter`."""
-        return self._meter.output_tokens
-
-    def progress(self) -> int:
-        """Return the output so far, for a report while the stream goes on."""
-        return self._meter.progress()
 
     def _write(self, events: Sequence[Event]) -> bytes:
         if not events:

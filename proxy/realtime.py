@@ -30,7 +30,7 @@ from proxy.declared import level_of, models_of, patience_s, wishes_of
 from proxy.errors import BadRequest, GatewayError
 from proxy.exchange import Exchange
 from proxy.reading import caller_of
-from proxy.refusals import denied_error, failed_error, nobody_error
+from proxy.refusals import failed_error, refused_error
 from proxy.relay import Attempt
 from proxy.settlement import finish
 from proxy.upstream.errors import UpstreamError
@@ -38,7 +38,7 @@ from proxy.wire.look import BadField, Look, check_model, uncapped
 from proxy.wire.meter import StreamMeter, Units
 from proxy.wire.realtime import TurnMeter, error_event, presented
 from proxy.wire.units import Sold
-from ratelimit.asks import Denied, Grant, Nobody, voided
+from ratelimit.asks import Denied, Grant, voided
 
 # Most of a frame: OpenAI takes 15 MiB of audio at once.
 MOST_FRAME: Final = 16 << 20
@@ -188,9 +188,7 @@ class Session(Exchange):
             if not isinstance(answer, Grant):
                 if last is not None:
                     break
-                if isinstance(answer, Denied):
-                    raise denied_error(answer)
-                raise nobody_error(self.offer, answer)
+                raise refused_error(self.offer, answer)
             attempts.begin(answer.candidate)
             self.current = self._turn = last = Turn(
                 self, answer, answer.candidate, why or why_of(self.choice, answer)
@@ -368,7 +366,7 @@ class Session(Exchange):
             asks += 1
             for_ever = isinstance(answer, Denied) and answer.what in {"budget", "too_large"}
             if monotonic() > give_up or (for_ever and asks >= BUDGET_ASKS):
-                raise self._refusal(answer)
+                raise refused_error(self.offer, answer)
             # What frees by itself is waited for; between two turns another call may have taken the place.
             wait_s = PAUSE_S if for_ever else answer.retry_us / 1e6
             await asyncio.sleep(min(max(wait_s, PAUSE_S), 1.0))
@@ -376,11 +374,6 @@ class Session(Exchange):
         self._turn = self.current = turn = Turn(self, answer, candidate, "session")
         turn.begin()
         self._may_speak.set()
-
-    def _refusal(self, answer: Denied | Nobody) -> GatewayError:
-        if isinstance(answer, Denied):
-            return denied_error(answer)
-        return nobody_error(self.offer, answer)
 
     # Ending...
 

@@ -60,6 +60,11 @@ def rate_words(rate: str) -> str:
     return f"{counted[rate[:-2]]} per {WINDOW_WORDS[rate[-1]]}"
 
 
+def refused_error(offer: Offer, answer: Denied | Nobody) -> GatewayError:
+    """Return the error for a call that was not admitted."""
+    return denied_error(answer) if isinstance(answer, Denied) else nobody_error(offer, answer)
+
+
 def denied_error(denied: Denied) -> GatewayError:
     """Return the error for a limit of the caller's: which one binds, and when it frees."""
     scope = scope_words(denied.scope)
