@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from loadtests.drills.company import Cluster, SentinelSet
 from ratelimit.reckoning import Sum, reckon
 from tests.servers import RedisServer, server_binary
+from tests.store.peers import Pipe
 
 __all__ = ["RedisServer"]
 
@@ -138,3 +139,12 @@ async def open_strict_budgets(client: redis.asyncio.Redis) -> None:
         return ()
 
     await reckon(client, nobody_holds=nobody_holds, sums=nothing)
+
+
+@pytest.fixture
+async def pipe(redis_server: RedisServer) -> AsyncIterator[Pipe]:
+    """Stand between a lane and the shared server, and fail as told."""
+    one = Pipe(redis_server.socket)
+    await one.start()
+    yield one
+    await one.close()

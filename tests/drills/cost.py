@@ -26,7 +26,7 @@ from ratelimit import asks, limits
 from store import scripts
 from store.cells import FIRST
 from tests.drills.server import scripts_of, server
-from tests.ratelimit.cell import entry_of
+from tests.ratelimit.cell import ask_of, entry_of, truth_of
 
 BATCHES = (1, 4, 16, 64)
 SCOPES = tuple(range(1, 9))
@@ -146,37 +146,19 @@ class Bench:
 
     def _wish(self, plan: limits.Plan) -> asks.Ask:
         number = next(self._numbers)
-        return asks.Ask(
-            plan,
-            f"req_0123456789{number:06x}.1",
-            input=100,
-            bound=200,
-            cap=256,
-            assumed=256,
-            n=1,
-            first=True,
-            excluded=(),
-            tie=number,
-            user="",
-        )
+        attempt_id = f"req_0123456789{number:06x}.1"
+        return ask_of(plan, attempt_id, 100, bound=200, cap=256, assumed=256, n=1, tie=number)
 
     @staticmethod
     def _truth(plan: limits.Plan, boot: asks.Boot, attempt: str) -> asks.Settlement:
-        return asks.Settlement(
+        return truth_of(
             plan,
             boot,
             attempt,
-            candidate=0,
             input_tokens=100,
             output_tokens=200,
             cost_nusd=500,
-            health=1,
             ttft_us=200_000,
-            cool_us=0,
-            streamed=False,
-            entry=msgpack.packb(
-                entry_of(attempt, input=100, output=200, cost=500), use_bin_type=False
-            ),
         )
 
 

@@ -45,7 +45,7 @@ from routing.scoring import NO_FACTS, Call, Facts
 from store import scripts
 from store.cells import FIRST
 from tests.drills.server import scripts_of, server
-from tests.ratelimit.cell import entry_of
+from tests.ratelimit.cell import ask_of, truth_of
 
 REPLICAS = (1, 8)
 BEGIN_US = 90_000_000_000_000
@@ -228,18 +228,13 @@ class Fleet:
         )
         choice = offer.choices.choose(call, self._facts[replica], one.call.input_tokens)
         self._numbers[replica][0] += 1
-        ask = asks.Ask(
+        ask = ask_of(
             offer.plan,
             f"{request_id}.1",
-            input=one.call.input_tokens,
-            bound=one.call.input_tokens,
-            cap=0,
+            one.call.input_tokens,
             assumed=500,
             n=1,
-            first=True,
-            excluded=(),
             tie=tie,
-            user="",
             level=call.level,
             tiers=choice.tiers,
         )
@@ -258,23 +253,15 @@ class Fleet:
         offer, boot = self._offers[replica], self._boots[replica]
         self._in_flight[where] -= 1
         names = [candidate.deployment for candidate in offer.plan.candidates]
-        attempt = f"req_{number:06x}.1"
-        truth = asks.Settlement(
+        truth = truth_of(
             offer.plan,
             boot,
-            attempt,
+            f"req_{number:06x}.1",
             candidate=names.index(where),
             input_tokens=one.call.input_tokens,
             output_tokens=one.tokens,
             cost_nusd=1,
-            health=1,
             ttft_us=one.ttft_us,
-            cool_us=0,
-            streamed=False,
-            entry=msgpack.packb(
-                entry_of(attempt, input=one.call.input_tokens, output=one.tokens, cost=1),
-                use_bin_type=False,
-            ),
         )
         self._numbers[replica][1] += 1
         command = asks.settle_command(

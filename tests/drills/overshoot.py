@@ -47,7 +47,7 @@ from ratelimit import asks, limits, upkeep
 from store import scripts
 from store.cells import FIRST
 from tests.drills.server import FIELDS, scripts_of, server
-from tests.ratelimit.cell import PLACES, entry_of
+from tests.ratelimit.cell import PLACES, ask_of, truth_of
 from tests.ratelimit.oracle import DEAD, STAYING
 
 CLIENTS = 8
@@ -306,19 +306,8 @@ class Rogue:
         return self.found
 
     def _small(self, offer: Offer) -> asks.Ask:
-        return asks.Ask(
-            offer.plan,
-            f"d{self._number}x{next(self._ids)}.1",
-            input=20,
-            bound=20,
-            cap=4096,
-            assumed=64,
-            n=1,
-            first=True,
-            excluded=(),
-            tie=0,
-            user="",
-        )
+        attempt_id = f"d{self._number}x{next(self._ids)}.1"
+        return ask_of(offer.plan, attempt_id, 20, cap=4096, assumed=64, n=1)
 
     def _end(self, how: str, *, is_dead: bool) -> None:
         """Leave everything as it is, and go on under another boot; the reaper finds it."""
@@ -351,10 +340,10 @@ class Rogue:
         rng = self._rng
         offer = rng.choice(rng.choice(self._free if rng.random() < FREE_SHARE else self._offers))
         size = rng.choice((0, 1, 20, 100))
-        return asks.Ask(
+        return ask_of(
             offer.plan,
             f"d{self._number}x{next(self._ids)}.1",
-            input=size,
+            size,
             bound=size + rng.choice((0, 0, 50)),
             cap=rng.choice((0, 0, 1, 16, 300, 4000, 10**9)),
             assumed=rng.choice((1, 64, 1024)),
@@ -440,7 +429,7 @@ class Rogue:
         ) + candidate.request
         self.found.settled += 1
         self.found.cost_nusd += cost
-        return asks.Settlement(
+        return truth_of(
             ask.plan,
             boot,
             ask.attempt_id,
@@ -448,13 +437,6 @@ class Rogue:
             input_tokens=used,
             output_tokens=output,
             cost_nusd=cost,
-            health=1,
-            ttft_us=1000,
-            cool_us=0,
-            streamed=False,
-            entry=msgpack.packb(
-                entry_of(ask.attempt_id, input=used, output=output, cost=cost), use_bin_type=False
-            ),
         )
 
     def _send(

@@ -150,16 +150,11 @@ def whole(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
 # What is answered...
 
 
-@dataclass
-class Answer:
-    """An answer as a caller reads it; `complete` says whether its framing came to its end."""
+class _Message:
+    """What an answer and a request have in common."""
 
-    status: int
     headers: list[tuple[str, str]]
-    body: bytes = b""
-    chunks: list[bytes] = field(default_factory=list)
-    complete: bool = False
-    interim: list[int] = field(default_factory=list)
+    body: bytes
 
     def header(self, name: str) -> str | None:
         """Give a header that stands there once; None when it does not."""
@@ -171,6 +166,18 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON."""
         return json.loads(self.body)
+
+
+@dataclass
+class Answer(_Message):
+    """An answer as a caller reads it; `complete` says whether its framing came to its end."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    chunks: list[bytes] = field(default_factory=list)
+    complete: bool = False
+    interim: list[int] = field(default_factory=list)
 
     @property
     def error(self) -> dict[str, Any]:
@@ -322,23 +329,12 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Asked(_Message):
     """A request as a vendor gets it."""
 
     line: str
     headers: list[tuple[str, str]]
     body: bytes
-
-    def header(self, name: str) -> str | None:
-        """Give a header that stands there once; None when it does not."""
-        found = [value for known, value in self.headers if known.lower() == name]
-        assert len(found) <= 1, f"{name} stands {len(found)} times"
-        return found[0] if found else None
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
 
 
 class Line:

@@ -38,6 +38,41 @@ def entry_of(attempt_id: str, **places: Any) -> tuple[Any, ...]:
 PLACES = {"input": 14, "output": 17, "cost": 21, "outcome": 25}
 
 
+def ask_of(plan: limits.Plan, attempt_id: str, tokens: int, **wish: Any) -> asks.Ask:
+    """Return the first ask of a call for so many tokens, of nobody in particular."""
+    plain = {"input": tokens, "bound": tokens, "cap": 0, "assumed": 0, "n": 0, "first": True}
+    return asks.Ask(plan, attempt_id, **plain | {"excluded": (), "tie": 0, "user": ""} | wish)
+
+
+def truth_of(
+    plan: limits.Plan,
+    boot: Boot,
+    attempt_id: str,
+    *,
+    input_tokens: int,
+    output_tokens: int = 0,
+    cost_nusd: int = 0,
+    entry: bytes = b"",
+    **more: Any,
+) -> asks.Settlement:
+    """Return the settlement of an attempt that went well; its `entry` says the same, unless the test gives another one."""
+    plain = {"candidate": 0, "health": 1, "ttft_us": 1000, "cool_us": 0, "streamed": False}
+    return asks.Settlement(
+        plan,
+        boot,
+        attempt_id,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cost_nusd=cost_nusd,
+        entry=entry
+        or msgpack.packb(
+            entry_of(attempt_id, input=input_tokens, output=output_tokens, cost=cost_nusd),
+            use_bin_type=False,
+        ),
+        **plain | more,
+    )
+
+
 class Cell:
     """One cell, through plain EVALSHA."""
 

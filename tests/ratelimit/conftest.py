@@ -14,7 +14,6 @@ import uvloop
 from tests.conftest import RedisServer
 from tests.ratelimit.cell import Cell
 from tests.ratelimit.gates import Meddler, World
-from tests.store.peers import Pipe
 
 WATCHED = {
     "test_admission.py",
@@ -81,15 +80,6 @@ async def world_at(make_redis: Any) -> AsyncIterator[Callable[..., tuple[World, 
     yield make
     for one in made:
         await one.close()
-
-
-@pytest.fixture
-async def pipe(redis_server: RedisServer) -> AsyncIterator[Pipe]:
-    """Stand between a lane and the shared server, and fail as told."""
-    one = Pipe(redis_server.socket)
-    await one.start()
-    yield one
-    await one.close()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from store import topology
 from store.cells import FIRST
 from store.lane import Lane
 from tests.conftest import RedisServer
-from tests.ratelimit.cell import entry_of
+from tests.ratelimit.cell import ask_of, entry_of, truth_of
 from tests.store.peers import FakeRedis
 
 Answer = Grant | Denied | Nobody | StoreUnavailable
@@ -163,19 +163,18 @@ class World:
     def ask(self, **wish: Any) -> Ask:
         """Return the next attempt's ask."""
         self.made += 1
-        plain = {"input": 10, "bound": 10, "cap": 90, "assumed": 90, "n": 1, "first": True}
-        plain |= {"excluded": (), "tie": self.made, "user": "u"} | wish
-        return Ask(plain.pop("plan", self.plan), f"q{self.made}.1", **plain)
+        plain = {"cap": 90, "assumed": 90, "n": 1, "tie": self.made, "user": "u"} | wish
+        return ask_of(plain.pop("plan", self.plan), f"q{self.made}.1", 10, **plain)
 
     def settlement(
         self, ask: Ask, grant: Grant, cost: int | None = None, **changes: Any
     ) -> Settlement:
         """Return the truth about a grant: a cost of its own for each, so that sums show what is missing."""
         cost = int(ask.attempt_id[1:-2]) if cost is None else cost
-        plain = {"input_tokens": 10, "output_tokens": 20, "cost_nusd": cost, "health": 1}
-        plain |= {"ttft_us": 1000, "cool_us": 0, "streamed": False, "candidate": grant.candidate}
-        plain["entry"] = msgpack.packb(entry_of(ask.attempt_id, input=10, output=20, cost=cost))
-        return Settlement(ask.plan, grant.boot, ask.attempt_id, **plain | changes)
+        entry = msgpack.packb(entry_of(ask.attempt_id, input=10, output=20, cost=cost))
+        plain = {"input_tokens": 10, "output_tokens": 20, "cost_nusd": cost, "entry": entry}
+        plain["candidate"] = grant.candidate
+        return truth_of(ask.plan, grant.boot, ask.attempt_id, **plain | changes)
 
     async def granted(self, gate: Gate, **wish: Any) -> tuple[Ask, Grant]:
         """Ask, and require a grant."""

@@ -30,7 +30,7 @@ from store import topology
 from store.cells import FIRST, Cell
 from store.lane import Lane
 from tests.conftest import RedisServer
-from tests.ratelimit.cell import entry_of
+from tests.ratelimit.cell import ask_of, entry_of, truth_of
 from tests.ratelimit.gates import until
 
 VENDOR = "deployment:m/p"
@@ -132,19 +132,7 @@ class Installation:
     def ask(self, cell: int) -> Ask:
         """Return the next ask of the tenant of a cell, for ten tokens."""
         self.made += 1
-        return Ask(
-            self.plans[cell],
-            f"q{self.made}.1",
-            input=10,
-            bound=10,
-            cap=0,
-            assumed=0,
-            n=0,
-            first=True,
-            excluded=(),
-            tie=0,
-            user="",
-        )
+        return ask_of(self.plans[cell], f"q{self.made}.1", 10)
 
     async def call(self, gates: Gates, cell: int, *, seconds: float = 0.0) -> Answer:
         """Ask, be served for a while, and settle; count what runs at the vendor."""
@@ -163,20 +151,7 @@ class Installation:
 
     def settlement(self, ask: Ask, grant: Grant) -> Settlement:
         """Return the truth about a grant."""
-        return Settlement(
-            ask.plan,
-            grant.boot,
-            ask.attempt_id,
-            candidate=0,
-            input_tokens=10,
-            output_tokens=0,
-            cost_nusd=1,
-            health=1,
-            ttft_us=1000,
-            cool_us=0,
-            streamed=False,
-            entry=msgpack.packb(entry_of(ask.attempt_id, input=10, cost=1)),
-        )
+        return truth_of(ask.plan, grant.boot, ask.attempt_id, input_tokens=10, cost_nusd=1)
 
     async def close(self) -> None:
         """End everything, the latest first."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from config.quotas import Burst, Limits
 from ratelimit import rebalancing
-from ratelimit.asks import GRANTED, Ask, Settlement, admit_command, boot_of, settle_command
+from ratelimit.asks import GRANTED, Ask, admit_command, boot_of, settle_command
 from ratelimit.limits import (
     Candidate,
     Declared,
@@ -31,7 +31,7 @@ from ratelimit.shares import floors
 from ratelimit.upkeep import read_scope, run, seed
 from store import scripts
 from store.cells import Cell, cell
-from tests.ratelimit.cell import entry_of
+from tests.ratelimit.cell import ask_of, entry_of, truth_of
 
 MINUTE = 60_000_000
 VENDOR = "deployment:d"
@@ -116,19 +116,7 @@ class Tenants:
     async def ask(self, at: int, tokens: int) -> Ask | None:
         """Ask in a cell; return what was granted."""
         self.made += 1
-        ask = Ask(
-            self.plans[at],
-            f"q{self.made}.1",
-            input=tokens,
-            bound=tokens,
-            cap=0,
-            assumed=0,
-            n=0,
-            first=True,
-            excluded=(),
-            tie=0,
-            user="",
-        )
+        ask = ask_of(self.plans[at], f"q{self.made}.1", tokens)
         command = admit_command(
             self.shas["admit"], self.boots[at], [ask], number=self.made, now=str(self.now)
         )
@@ -138,20 +126,7 @@ class Tenants:
     async def settle(self, at: int, ask: Ask, tokens: int) -> None:
         """Say what an attempt really used."""
         self.settled[at] += 1
-        truth = Settlement(
-            self.plans[at],
-            self.boots[at],
-            ask.attempt_id,
-            candidate=0,
-            input_tokens=tokens,
-            output_tokens=0,
-            cost_nusd=0,
-            health=1,
-            ttft_us=1,
-            cool_us=0,
-            streamed=False,
-            entry=msgpack.packb(entry_of(ask.attempt_id)),
-        )
+        truth = truth_of(self.plans[at], self.boots[at], ask.attempt_id, input_tokens=tokens)
         command = settle_command(
             self.shas["settle"], self.boots[at], self.settled[at], [truth], now=str(self.now)
         )

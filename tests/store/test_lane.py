@@ -79,15 +79,6 @@ async def fake() -> AsyncIterator[Make]:
         await one.close()
 
 
-@pytest.fixture
-async def pipe(redis_server: RedisServer) -> AsyncIterator[Pipe]:
-    """Stand between a lane and the shared server."""
-    one = Pipe(redis_server.socket)
-    await one.start()
-    yield one
-    await one.close()
-
-
 class Calls:
     """Calls made on a lane, and what became of them in the order in which it became known."""
 
