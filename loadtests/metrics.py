@@ -91,7 +91,8 @@ class Timeline:
         return (self.last_ns - self.first_ns) / 1e6 / (self.tokens - 1)
 
 
-class Record(msgspec.Struct, omit_defaults=True):
+# There are as many as calls, and none refers to another: the collector of garbage need not look at them.
+class Record(msgspec.Struct, omit_defaults=True, gc=False):
     """
     One call, after its end: a line of `records.jsonl.gz`.
 

@@ -18,6 +18,7 @@ A prompt's token is counted as four bytes, as the mock vendor counts; answers ar
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import exp, log
 from random import Random
 from typing import Any, NamedTuple
@@ -115,11 +116,17 @@ class Draw:
 
     def text(self, tokens: int) -> str:
         """Make a text of so many tokens, four bytes each."""
-        words = self.random.choices(_WORDS, k=max(1, tokens))
-        return " ".join(words)[: 4 * tokens]
+        book, size = _book(), 4 * tokens
+        begin = self.random.randrange(len(book) - size)
+        return book[begin : begin + size]
 
 
-# Four letters with their blank are a word of five bytes; the cut in `text` makes the bytes exact.
+@cache
+def _book() -> str:
+    """Give the text that all others are cut from: to choose their words one by one took a generator more time than to send them."""
+    return " ".join(Random(1).choices(_WORDS, k=1 << 16))
+
+
 _WORDS = (
     *("lake", "gate", "pipe", "flow", "head", "fall", "mill", "dam", "weir", "pond", "rain"),
     *("stone", "wheel", "valve", "spill", "river", "creek", "shaft", "crest", "basin", "level"),

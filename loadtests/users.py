@@ -17,6 +17,7 @@ Locust's statistics show a call as several rows of one name, told apart by their
 Importing this imports Locust, and with it gevent's patches: nothing but the locustfile does.
 """
 
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -152,6 +153,9 @@ class Site:
             kept.clear()
         self._ended.clear()
         self._written = False
+        # What is there by now stays: to look through it again and again would make calls late.
+        gc.collect()
+        gc.freeze()
         self._begun = time.monotonic()
         runner = self.environment.runner
         if isinstance(runner, MasterRunner):
