@@ -326,7 +326,7 @@ class Errand(Exchange):
                 self.begin_chunks(self._head(200, type_), b"", last=False)
                 async for piece in answer.content.iter_chunked(PIECE_BYTES):
                     self.chunk(piece)
-                    await self.request.writer.drain()
+                    await self.client.drained()
                 self.end_chunks(b"")
         except (aiohttp.ClientError, OSError) as error:  # OSError: TimeoutError too
             if not self.status:

@@ -23,6 +23,7 @@ from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp.http import StreamWriter
 
 from proxy.attempts import Attempts, Ended, outcome_of
 from proxy.choosing import choose, why_of
@@ -121,8 +122,8 @@ class Session(Exchange):
             request.message,
             request.content,
             request.client,
-            request.writer,
-            request._task,  # noqa: SLF001 - what aiohttp itself hands to it
+            StreamWriter(request.client, edge.loop),
+            cast("asyncio.Task[None]", asyncio.current_task()),
             edge.loop,
         )
         if not ws.can_prepare(theirs).ok:

@@ -1,12 +1,13 @@
 """
 The side that callers connect to: aiohttp's low-level server, with deadlines and our own answers.
 
-aiohttp owns the connection: its parser (llhttp), keep-alive, pipelining and limits.
-What is added here: an absolute deadline for a request's head, one for its body, backpressure towards the upstream, and errors in the caller's protocol where aiohttp would answer in HTML.
-An answer is written straight onto the transport by `Answer`; the object that a handler returns only tells aiohttp whether the connection may serve again.
+aiohttp owns the connection: its parser (llhttp), the bodies, pipelining and limits.
+Ours are the loop that answers one request after the other, an absolute deadline for a request's head, one for its body, backpressure towards the upstream, and errors in the caller's protocol where aiohttp would answer in HTML.
+An answer is written straight onto the transport by whoever makes it; the object that a handler returns only tells whether the connection may serve again.
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -14,7 +15,6 @@ from http import HTTPStatus
 from typing import Any, Protocol, cast
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import (
     BadHttpMethod,
@@ -55,25 +55,18 @@ class Request:
     """
     One request as the handlers see it, as light as it can be.
 
-    It stands in for aiohttp's `BaseRequest`, of which the connection needs `_cancel`, `_finish`, `_task` and `writer`.
+    It stands in for aiohttp's `BaseRequest`, of which the connection needs `_cancel` and `_finish`.
     """
 
-    __slots__ = ("_task", "client", "content", "message", "transport", "writer")
+    __slots__ = ("client", "content", "message", "transport")
 
     def __init__(
-        self,
-        message: RawRequestMessage,
-        content: StreamReader,
-        client: RequestHandler,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
+        self, message: RawRequestMessage, content: StreamReader, client: "ClientConnection"
     ) -> None:
         self.message = message
         self.content = content
-        self.client = cast("ClientConnection", client)
+        self.client = client
         self.transport = client.transport
-        self.writer = writer
-        self._task = task
 
     @property
     def headers(self) -> Any:
@@ -145,6 +138,82 @@ class ClientConnection(RequestHandler):
         self.deadline = self._loop.time() + self._edge.head_timeout_s
         super().connection_made(transport)
 
+    async def start(self) -> None:
+        """
+        Answer one request after the other, until the connection ends.
+
+        It stands in for aiohttp's own loop, which makes a task, a writer and three coroutines for each request.
+        """
+        loop = self._loop
+        messages = self._messages
+        while not self._ends():
+            if not messages:
+                self._waiter = loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, content = messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            try:
+                if isinstance(message, RawRequestMessage):
+                    written = await self._answer(Request(message, content, self))
+                else:
+                    written = await self._refuse_head(message.exc, message.message or "")
+                if not content.is_eof():
+                    await self._linger(content)
+            except asyncio.CancelledError:
+                self.force_close()
+                raise
+            if self._ends() or not written.keep_alive:
+                break
+            self._next_keepalive_close_time = close_at = loop.time() + self._keepalive_timeout
+            if self._keepalive_handle is None:
+                self._keepalive_handle = loop.call_at(close_at, self._process_keepalive)
+            if messages:
+                # Whoever sends many at once has them answered in turn with everybody else's.
+                await asyncio.sleep(0)
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    def _ends(self) -> bool:
+        return self._close or self._force_close
+
+    async def _answer(self, request: Request) -> "Written":
+        theirs = cast("Any", request)
+        self._current_request = theirs
+        self._request_in_progress = True
+        self._edge.requests_count += 1
+        try:
+            written = await self._edge.answering(request)
+            if self._upgraded:
+                # An upgrade that was declined: what came behind it are requests again.
+                await self.finish_response(theirs, written, None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its caller gets an answer and the connection ends
+            return self._fail(error)
+        else:
+            return written
+        finally:
+            self._current_request = None
+            self._request_in_progress = False
+            if self._handler_waiter is not None:
+                # Of `shutdown`, which waits for this request.
+                self._handler_waiter.set_result(None)
+
+    async def _linger(self, content: StreamReader) -> None:
+        """Read on for a while what nobody read of a body: a close before it has come would be a reset (RFC 9112, 9.6)."""
+        with contextlib.suppress(TimeoutError, RequestPayloadError, ConnectionError):
+            async with asyncio.timeout(self._lingering_time):
+                while not self._force_close and not content.is_eof():
+                    await content.readany()
+        if not content.is_eof():
+            self.close()
+
     @property
     def is_idle(self) -> bool:
         """Whether it waits for a request: none was begun on it, or all that came are answered."""
@@ -193,9 +262,13 @@ class ClientConnection(RequestHandler):
         self.behind = True
         self._unsent = -1
         try:
-            await self._drain_helper()
+            await self.drained()
         finally:
             self.behind = False
+
+    async def drained(self) -> None:
+        """Wait until the client has read nearly all that is here for it. Raises `ConnectionError` when it has gone."""
+        await self._drain_helper()
 
     def overdue(self, now: float) -> None:
         """End what takes too long: a head with 408 and a close, a body with an error that its reader sees."""
@@ -222,24 +295,32 @@ class ClientConnection(RequestHandler):
             if request is not None:
                 request._cancel(TimeoutError("body"))  # noqa: SLF001 - aiohttp's own way in
 
-    def _make_error_handler(self, err_info: Any) -> Callable[[Any], Awaitable[web.StreamResponse]]:
-        refuse = super()._make_error_handler(err_info)
+    async def _refuse_head(self, error: BaseException, message: str) -> "Written":
+        """Answer what the parser refused, in the caller's protocol; the connection ends."""
+        status, words = refusal_of(error, message)
+        body = openai_error(
+            status, f"Malformed HTTP request: {words}.", "invalid_request_error", "bad_http"
+        )
+        # A close while more is on its way would be a reset, which takes the answer away (RFC 9112, 9.6).
+        self._close = True
+        if self.transport is not None:
+            self.transport.write(self._edge.refusal(status, body))
+            self.transport.write_eof()
+            await asyncio.sleep(self._lingering_time)
+        return self._edge.closing
 
-        async def refuse_and_linger(request: Any) -> web.StreamResponse:
-            written = await refuse(request)
-            # A close while more is on its way would be a reset, which takes the answer away (RFC 9112, 9.6).
-            self._close = True
-            if self.transport is not None:
-                self.transport.write_eof()
-                await asyncio.sleep(self._lingering_time)
-            return written
+    def _fail(self, error: Exception) -> "Written":
+        """Answer a request whose handler let something escape."""
+        self.logger.error("a handler failed", exc_info=error)
+        body = openai_error(500, "The gateway failed; see its log.", "api_error", "internal")
+        if self.transport is not None:
+            self.transport.write(self._edge.refusal(500, body))
+        return self._edge.closing
 
-        return refuse_and_linger
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log what escaped a handler; a body that breaks when it has been refused already is no news."""
-        if not isinstance(kw.get("exc_info"), RequestPayloadError):
-            super().log_exception(*args, **kw)
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on reading where it was paused; aiohttp asks for it with every body, and would parse nothing each time."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def flush_overdue(self, now: float, transport: asyncio.Transport) -> None:
         """Give up a connection whose client no longer reads, where we would wait for it for ever: to close, or to go on."""
@@ -249,26 +330,6 @@ class ClientConnection(RequestHandler):
             self._stuck_at = now
         elif now - self._stuck_at > self._edge.flush_timeout_s:
             transport.abort()
-
-    def handle_error(
-        self,
-        request: Any,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what the parser refused, or what a handler let escape, in the caller's protocol."""
-        if status < 500:
-            status, words = refusal_of(exc, message or "")
-            body = openai_error(
-                status, f"Malformed HTTP request: {words}.", "invalid_request_error", "bad_http"
-            )
-        else:
-            self.logger.error("a handler failed", exc_info=exc)
-            body = openai_error(status, "The gateway failed; see its log.", "api_error", "internal")
-        if self.transport is not None:
-            self.transport.write(self._edge.refusal(status, body))
-        return self._edge.closing
 
 
 class EdgeServer(web.Server):
@@ -286,7 +347,6 @@ class EdgeServer(web.Server):
     ) -> None:
         super().__init__(
             cast("Any", handler),
-            request_factory=cast("Any", Request),
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=idle_timeout_s,
@@ -296,6 +356,7 @@ class EdgeServer(web.Server):
             lingering_time=2.0,
             read_bufsize=256 * 1024,
         )
+        self.answering: Handler = handler
         self.head_timeout_s = head_timeout_s
         self.body_timeout_s = body_timeout_s
         self.max_body = max_body

@@ -32,7 +32,7 @@ def asked(*headers: tuple[str, str], path: str = "/") -> Request:
         "POST", path, HttpVersion11, fields, (), False, None, False, False, URL(path)
     )
     client = cast("Any", type("Client", (), {"transport": None}))
-    return Request(message, *[cast("Any", None)], client, *[cast("Any", None)] * 2)
+    return Request(message, cast("Any", None), client)
 
 
 def caller(request: Request, protocol: Protocol = OPENAI, key: str = "") -> Caller | str:

@@ -294,6 +294,54 @@ async def test_new_limits_hold_for_the_next_request() -> None:
         assert (await caller.answer()).status == 408
 
 
+# One after the other...
+
+
+async def test_who_sends_many_requests_at_once_is_answered_in_turn_with_others() -> None:
+    """Between two of them everybody else has a turn, also where no answer has to be waited for."""
+    served: list[str] = []
+
+    async def answer(asked: Request) -> Written:
+        served.append(asked.message.path)
+        assert asked.transport is not None
+        asked.transport.write(whole(b"{}"))
+        return asked.client._edge.kept
+
+    async with desk(answer) as made:
+        callers = [await made.caller(), await made.caller()]
+        await eventually(lambda: len(made.server.connections) == len(callers))
+        many, one = (client for client in made.server.connections)
+        head = b"GET %b HTTP/1.1\r\nhost: a\r\n\r\n"
+        many.data_received(b"".join(head % path for path in (b"/1", b"/2", b"/3")))
+        one.data_received(head % b"/other")
+        await eventually(lambda: len(served) == 4)
+        assert served == ["/1", "/other", "/2", "/3"]
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_body_that_nobody_read_is_awaited_before_the_next_request(arrives: bool) -> None:
+    """The rest of it is read and dropped; where it does not come the connection ends."""
+    served: list[str] = []
+
+    async def answer(asked: Request) -> Written:
+        served.append(asked.message.path)
+        assert asked.transport is not None
+        asked.transport.write(whole(b"{}"))
+        return asked.client._edge.kept
+
+    async with desk(answer) as made:
+        caller = await made.caller()
+        await caller.send(b"POST /1 HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nGE")
+        made.client._lingering_time = PATIENCE_S if arrives else 0.01
+        await caller.answer()
+        if not arrives:
+            await caller.closed()
+            return
+        await caller.send(b"T GET /2 HTTP/1.1\r\nhost: a\r\n\r\n".replace(b"T ", b"T\n", 1))
+        await caller.answer()
+        assert served == ["/1", "/2"]
+
+
 # Ends...
 
 
