@@ -49,8 +49,14 @@ WISHES: Final = (
 LONGEST_DEADLINE_MS: Final = 86_400_000
 MOST_LISTED: Final = 32
 _HEADERS: Final = tuple((f"x-{name}", name) for name in WISHES)
+_ALL: Final = frozenset((LEVEL_HEADER, MODELS_HEADER, *(header for header, _ in _HEADERS)))
 _SHOWN: Final = 40
 _NAMES = msgspec.json.Decoder(list[str])
+
+
+def declares(headers: "CIMultiDictProxy[str]") -> bool:
+    """Whether any header declares something: nearly none does, and one look is cheaper than ten."""
+    return not headers.keys().isdisjoint(_ALL)
 
 
 def level_of(caller: Caller, headers: "CIMultiDictProxy[str]", hints: "Hints | None") -> int:

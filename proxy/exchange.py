@@ -24,6 +24,8 @@ from aiohttp.http import HttpVersion11
 from proxy.attempts import Attempts
 from proxy.choosing import choose, why_of
 from proxy.declared import (
+    LEVELS,
+    declares,
     level_of,
     listed_models,
     models_of,
@@ -222,14 +224,15 @@ class Exchange:
             raise BadRequest(
                 f"user is longer than {MAX_USER} characters", code="invalid_value", param="user"
             )
-        headers = self.request.message.headers
+        headers = request.message.headers
         self.kind = TOOLS if b'"tools"' in seen.frame else STREAM if seen.stream else WHOLE
-        self.level = level_of(caller, headers, seen.hints)
-        wishes = wishes_of(caller, headers, seen.hints)
+        said = seen.hints is not None or declares(headers)
+        self.level = level_of(caller, headers, seen.hints) if said else LEVELS[caller.biz_level]
+        wishes = wishes_of(caller, headers, seen.hints) if said else caller.wishes
         patience = patience_s(live.config.edge.queue_timeout_ms / 1000, wishes)
         self.wait_until = self.started_at + patience
         self.passed += edge.request_headers[protocol].block(request.message.raw_headers)
-        asked = models_of(seen.model, headers, self.models)
+        asked = models_of(seen.model, headers, self.models) if said or self.models else seen.model
         trial = live.trials.get(asked) if live.trials else None
         try:
             self.offer = offer = live.offer(
@@ -586,36 +589,45 @@ class Exchange:
                 str(status),
             ).value += 1
         if edge.access.wanted:
-            usage = self.usage
-            line = AccessLine(
-                at_us=edge.unix_us(),
-                request_id=self.request_id,
-                protocol=self.endpoint.word,
-                status=status,
-                outcome=self.refusal,
-                duration_us=int(duration * 1_000_000),
-                bytes=self.bytes_out,
+            edge.access.add(self._access_line(status, int(duration * 1_000_000), last, offer))
+
+    def _access_line(
+        self, status: int, duration_us: int, last: Attempt | None, offer: Offer | None
+    ) -> AccessLine:
+        at_us, word = self.edge.unix_us(), self.endpoint.word
+        if offer is None:
+            return AccessLine(
+                at_us, self.request_id, word, status, self.refusal, duration_us, self.bytes_out
             )
-            if offer is not None:
-                caller = offer.caller
-                line.organization = caller.organization
-                line.team = caller.team
-                line.key = caller.key
-                line.application = caller.application
-                line.model_asked = offer.asked
-                line.stream = self.seen.stream
-                line.attempts = self.attempts.made
-            if last is not None:
-                line.outcome = "internal" if last.ended is None else last.ended.outcome
-                line.model = last.place.model
-                line.deployment = last.place.id
-                line.reason = last.why
-                line.input_tokens = 0 if usage is None else usage.input_tokens
-                line.output_tokens = 0 if usage is None else usage.output_tokens
-                line.cost_nusd = self.cost_nusd
-                line.ttft_us = int((last.first_at - last.sent_at) * 1e6) if last.first_at else 0
-                line.added_us = last.added_us
-            edge.access.add(line)
+        caller = offer.caller
+        line = AccessLine(
+            at_us,
+            self.request_id,
+            word,
+            status,
+            self.refusal,
+            duration_us,
+            self.bytes_out,
+            caller.organization,
+            caller.team,
+            caller.key,
+            caller.application,
+            offer.asked,
+            self.seen.stream,
+            self.attempts.made,
+        )
+        if last is not None:
+            usage = self.usage
+            line.outcome = "internal" if last.ended is None else last.ended.outcome
+            line.model = last.place.model
+            line.deployment = last.place.id
+            line.reason = last.why
+            line.input_tokens = 0 if usage is None else usage.input_tokens
+            line.output_tokens = 0 if usage is None else usage.output_tokens
+            line.cost_nusd = self.cost_nusd
+            line.ttft_us = int((last.first_at - last.sent_at) * 1e6) if last.first_at else 0
+            line.added_us = last.added_us
+        return line
 
     def cut(self, error: UpstreamError) -> None:
         """End it now: the gateway is going down."""

@@ -301,6 +301,7 @@ class AccessLine(msgspec.Struct, gc=False):
     status: int
     outcome: str
     duration_us: int
+    bytes: int
     organization: str | UnsetType = UNSET
     team: str | UnsetType = UNSET
     key: str | UnsetType = UNSET
@@ -316,7 +317,6 @@ class AccessLine(msgspec.Struct, gc=False):
     cost_nusd: int | UnsetType = UNSET
     ttft_us: int | UnsetType = UNSET
     added_us: int | UnsetType = UNSET
-    bytes: int | UnsetType = UNSET
 
 
 class AccessLog:

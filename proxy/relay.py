@@ -69,6 +69,7 @@ class Attempt:
         "kept",
         "left",
         "left_at",
+        "lines",
         "meter",
         "mode",
         "number",
@@ -107,6 +108,8 @@ class Attempt:
         self.committed = False
         self.status = 0
         self.headers: Headers = []
+        # Those of them that the caller may see, as it gets them.
+        self.lines = b""
         self.refusal = b""
         self.cool_us = 0
         # What the vendor said that it still lets pass, and when.
@@ -212,20 +215,13 @@ class Attempt:
         """Take the answer's head, and see what kind of answer it begins."""
         self.status = status
         self.headers = headers
+        self.lines, content_type, encoded, few = self.exchange.edge.answer_headers.read(headers)
         if not 200 <= status < 300:
             self.mode = REFUSED
             self._note_left()
             return
-        content_type = b""
-        encoded = False
-        for name, value in headers:
-            size = len(name)
-            if size == 12 and name.lower() == b"content-type":
-                content_type = value
-            elif size == 16 and name.lower() == b"content-encoding":
-                encoded = value.strip().lower() != b"identity"
-            elif size > 20 and is_scarce(name, value):
-                self._note_left()
+        if few and any(is_scarce(name, value) for name, value in headers):
+            self._note_left()
         if (encoded and self.passage.in_pieces) or (
             self.way.endpoint.opaque
             and content_type[:16].lower() != b"application/json"

@@ -68,7 +68,8 @@ class Pool:
         self.opened_total = 0
         self.reused_total = 0
         self._connections: set[Connection] = set()
-        self._shelves: dict[Origin, dict[Connection, None]] = {}
+        # By the key of their origin.
+        self._shelves: dict[str, dict[Connection, None]] = {}
         # What has been said of an origin, and since when it is out of reach.
         self._unreachable: dict[Origin, tuple[set[str], float]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -87,7 +88,7 @@ class Pool:
 
     def take(self, origin: Origin) -> Connection | None:
         """Give the freshest idle connection to `origin`, or None; the dead and the old are dropped."""
-        shelf = self._shelves.get(origin)
+        shelf = self._shelves.get(origin.key)
         if not shelf:
             return None
         oldest = self.wheel.clock() - self.max_idle_s
@@ -107,7 +108,7 @@ class Pool:
         """
         if self._closed:
             raise ConnectFailed("the pool is closed")
-        shelf = self._shelves.setdefault(origin, {})
+        shelf = self._shelves.setdefault(origin.key, {})
         try:
             connection = await self._dial_within(timeout_s, origin, shelf)
             self._keep(connection, origin)

@@ -23,7 +23,7 @@ class Origin:
 
     `trust` is the digest of the CA file ("" = the system's authorities): two origins are the same
     when it is, whichever `SSLContext` object they carry, so that reloading the configuration
-    keeps the pooled connections.
+    keeps the pooled connections. `key` is all of that in one string: what a dictionary finds without asking us.
     """
 
     scheme: str
@@ -32,14 +32,11 @@ class Origin:
     trust: str = ""
     server_hostname: str | None = None
     ssl_context: ssl.SSLContext | None = field(default=None, compare=False, repr=False)
-    _hash: int = field(default=0, init=False, compare=False, repr=False)
+    key: str = field(default="", init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         key = (self.scheme, self.host, self.port, self.trust, self.server_hostname)
-        object.__setattr__(self, "_hash", hash(key))
-
-    def __hash__(self) -> int:
-        return self._hash
+        object.__setattr__(self, "key", repr(key))
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

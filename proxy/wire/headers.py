@@ -18,6 +18,8 @@ Header = tuple[bytes, bytes]
 MAX_REMEMBERED = 1_024
 MAX_REMEMBERED_NAME = 64
 MAX_PASSED_VALUE = 2_048
+# Of a number that remains: with more of them there is plenty.
+FEW_DIGITS = 4
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _UNSAFE = re.compile(rb"[\x00\r\n]")
@@ -100,41 +102,66 @@ _FRAMING = frozenset(
 )
 
 
+# What a header of a vendor's is to the gateway itself.
+_NOTHING, _TYPE, _ENCODING, _REMAINING, _CONNECTION = range(5)
+
+_KINDS = {
+    b"content-type": _TYPE,
+    b"content-encoding": _ENCODING,
+    b"connection": _CONNECTION,
+}
+
+
 class AnswerHeaders:
-    """Writes the vendor's headers that the caller may see; one for each worker, as it remembers."""
+    """Reads a vendor's headers, and writes those that the caller may see; one for each worker, as it remembers."""
 
     __slots__ = ("_remembered",)
 
     def __init__(self) -> None:
-        # A name as it is spelled -> what to write before the value; None when it does not pass.
-        self._remembered: dict[bytes, bytes | None] = {}
+        # A name as it is spelled -> what to write before the value (None when it does not pass), and what it is to us.
+        self._remembered: dict[bytes, tuple[bytes | None, int]] = {}
+
+    def read(self, headers: Sequence[Header]) -> tuple[bytes, bytes, bool, bool]:
+        """
+        Read the head of an answer, all of it in one pass.
+
+        Gives the lines that pass, each as ``name: value CR LF``, in order; the content type; whether the body is encoded;
+        and whether one of the numbers that remain (``…-remaining…``) has few digits.
+        """
+        remembered = self._remembered
+        lines: list[bytes] = []
+        content_type = b""
+        encoded = few = named = False
+        for name, value in headers:
+            try:
+                prefix, kind = remembered[name]
+            except KeyError:
+                prefix, kind = self._decide(name)
+            if kind:
+                if kind == _TYPE:
+                    content_type = value
+                elif kind == _ENCODING:
+                    encoded = value.strip().lower() != b"identity"
+                elif kind == _REMAINING:
+                    few = few or len(value) <= FEW_DIGITS
+                elif value.lower() not in {b"keep-alive", b"close"}:
+                    named = True
+            if prefix is not None:
+                lines.append(prefix + value)
+        count = len(lines)
+        lines.append(b"")
+        block = b"\r\n".join(lines)
+        if named:
+            block = self.block(_without_named(headers))
+        elif block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
+            block = self.block([pair for pair in headers if _UNSAFE.search(pair[1]) is None])
+        return block, content_type, encoded, few
 
     def block(self, headers: Sequence[Header]) -> bytes:
         """Write the headers that pass, each as ``name: value CR LF``, in order."""
-        remembered = self._remembered
-        lines: list[bytes] = []
-        for name, value in headers:
-            try:
-                prefix = remembered[name]
-            except KeyError:
-                prefix = self._decide(name)
-            if prefix is not None:
-                lines.append(prefix)
-                lines.append(value)
-                lines.append(b"\r\n")
-            elif (
-                len(name) == len(b"connection")
-                and name.lower() == b"connection"
-                and value.lower() not in {b"keep-alive", b"close"}
-            ):
-                return self._without_named(headers)
-        block = b"".join(lines)
-        count = len(lines) // 3
-        if block.count(b"\n") == count and block.count(b"\r") == count and b"\0" not in block:
-            return block
-        return self.block([pair for pair in headers if _UNSAFE.search(pair[1]) is None])
+        return self.read(headers)[0]
 
-    def _decide(self, name: bytes) -> bytes | None:
+    def _decide(self, name: bytes) -> tuple[bytes | None, int]:
         lower = name.lower()
         prefix: bytes | None = None
         if (
@@ -143,18 +170,20 @@ class AnswerHeaders:
             and _TOKEN.fullmatch(name)
         ):
             prefix = _RENAMED.get(lower, lower) + b": "
+        kind = _KINDS.get(lower, _REMAINING if b"-remaining" in lower else _NOTHING)
         # A vendor (or whoever plays one) could send ever new names; then the rest is decided anew.
         if len(self._remembered) < MAX_REMEMBERED and len(name) <= MAX_REMEMBERED_NAME:
-            self._remembered[name] = prefix
-        return prefix
+            self._remembered[name] = prefix, kind
+        return prefix, kind
 
-    def _without_named(self, headers: Sequence[Header]) -> bytes:
-        """Leave out what Connection names, and Connection."""
-        named = {b"connection"}
-        for name, value in headers:
-            if name.lower() == b"connection":
-                named.update(token.strip().lower() for token in value.split(b","))
-        return self.block([pair for pair in headers if pair[0].lower() not in named])
+
+def _without_named(headers: Sequence[Header]) -> list[Header]:
+    """Leave out what Connection names, and Connection."""
+    named = {b"connection"}
+    for name, value in headers:
+        if name.lower() == b"connection":
+            named.update(token.strip().lower() for token in value.split(b","))
+    return [pair for pair in headers if pair[0].lower() not in named]
 
 
 class RequestHeaders:

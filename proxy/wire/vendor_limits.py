@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from proxy.wire.headers import Header
+from proxy.wire.headers import FEW_DIGITS, Header
 
 __all__ = ["Left", "cooldown_us", "is_scarce", "left_of", "should_retry"]
 
@@ -28,7 +28,7 @@ MAX_COOLDOWN_US = 60_000_000
 MAX_LEFT_US = 3_600_000_000
 # What is left is told to others only when there are no more digits to it.
 FEW_REQUESTS = 2
-FEW_TOKENS = 4
+FEW_TOKENS = FEW_DIGITS
 
 _DURATION_PART = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(ms|us|µs|ns|s|m|h|d)", re.ASCII)
 _NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII)

@@ -10,8 +10,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from config.wishes import NO_WISHES, Wishes
 from governance.identity import Caller
+from proxy import declared
 from proxy.declared import (
     LEVELS,
+    declares,
     level_of,
     models_of,
     patience_s,
@@ -30,6 +32,16 @@ def heads(**said: str) -> CIMultiDictProxy[str]:
 
 def caller(level: str) -> Caller:
     return cast("Caller", SimpleNamespace(biz_level=level))
+
+
+@pytest.mark.parametrize(
+    "name", ["x-biz-level", "x-models", *(f"x-{name}" for name in declared.WISHES)]
+)
+def test_whatever_declares_is_seen_in_any_case(name: str) -> None:
+    """The one look that spares all others misses no header of the table, however it is spelled."""
+    for spelled in (name, name.title(), name.upper()):
+        assert declares(heads(host="a", **{spelled: "1"}))
+    assert not declares(heads(host="a", authorization="b", x_stainless_lang="python"))
 
 
 @pytest.mark.parametrize("carried", LEVELS)

@@ -143,7 +143,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
 
 def line(number: int, filler: str = "x" * 200) -> AccessLine:
     """Make a line of some size."""
-    return AccessLine(number, filler, "openai.chat", 200, "ok", 5)
+    return AccessLine(number, filler, "openai.chat", 200, "ok", 5, 0)
 
 
 async def test_lines_are_written_in_order(tmp_path: Path) -> None:

@@ -108,6 +108,32 @@ def test_any_headers_make_whole_lines(pairs: list[tuple[bytes, bytes]]) -> None:
             assert not wire._UNSAFE.search(value)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "content_type", "encoded", "few"),
+    [
+        ([], b"", False, False),
+        ([(b"Content-Type", b"text/event-stream")], b"text/event-stream", False, False),
+        ([(b"CONTENT-ENCODING", b"gzip")], b"", True, False),
+        ([(b"content-encoding", b" Identity ")], b"", False, False),
+        ([(b"X-RateLimit-Remaining-Requests", b"2")], b"", False, True),
+        ([(b"x-ratelimit-remaining-tokens", b"9999")], b"", False, True),
+        ([(b"x-ratelimit-remaining-tokens", b"10000")], b"", False, False),
+        ([(b"a-remaining", b"1"), (b"b-remaining", b"10000")], b"", False, True),
+        # What Connection names goes to nobody, and is read all the same.
+        ([(b"connection", b"content-type"), (b"content-type", b"a/b")], b"a/b", False, False),
+    ],
+)
+def test_one_pass_tells_what_the_gateway_needs(
+    pairs: list[tuple[bytes, bytes]], content_type: bytes, encoded: bool, few: bool
+) -> None:
+    """The type, whether it is encoded, and whether little remains: the first time and when names are remembered."""
+    answer = AnswerHeaders()
+    for _ in range(2):
+        block, *found = answer.read(pairs)
+        assert found == [content_type, encoded, few]
+        assert (b"content-type" in block) is (len(pairs) == 1 and content_type != b"")
+
+
 def test_ever_new_names_do_not_grow_memory() -> None:
     """A peer can invent names without end; what is remembered is bounded, in number and size."""
     answer, request = AnswerHeaders(), RequestHeaders()
