@@ -47,6 +47,9 @@ _PRIVATE_PLANE = range(0xF0000, 0xFFFF0)
 _ESCAPED = re.compile(r"\\U([0-9a-fA-F]{8})")
 _BARE = re.compile(r"(?!.*:$)(?:[A-Za-z0-9_./$+]|-(?=[0-9.]))[A-Za-z0-9_./@$+:{}-]*")
 
+# A key that is longer needs a mark before it: https://yaml.org/spec/1.2.2/#rule-c-s-implicit-json-key
+_LONGEST_SIMPLE_KEY = 1024
+
 # What YAML 1.1 makes something else of: https://yaml.org/type/bool.html, https://yaml.org/type/null.html
 _NO_TEXTS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
@@ -457,6 +460,9 @@ def _lines(node: Node, instead: Mapping[int, str]) -> Iterator[str]:
     if node.kind == "mapping":
         for name, entry in node.entries.items():
             key = name if _is_bare_key(name) else _in_quotes(name)
+            if len(key) > _LONGEST_SIMPLE_KEY:
+                yield f"? {key}"
+                key = ""
             if entry.node.items or entry.node.entries:
                 yield f"{key}:"
                 for line in _lines(entry.node, instead):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ValidationError
@@ -126,6 +127,10 @@ def listen_path(route: Route) -> str:
 
 async def read_call(route: Route, request: web.Request, door: Door) -> Call:
     """Read a call, or raise Refused with everything that is wrong with it."""
+    try:
+        unquote_to_bytes(request.raw_path).decode()
+    except UnicodeDecodeError:
+        raise Refused(400, "bad_request", "the URL is not UTF-8", path="url") from None
     may_be_said = set(route.query)
     in_query = route.method == hdrs.METH_DELETE and route.changes
     if in_query:
@@ -260,7 +265,11 @@ def _checked(shape: type[BaseModel], said: dict[str, Any]) -> BaseModel:
             elif each["type"] == "missing":
                 message, remedy = "missing", _ABSENT.get(path, f"say {path}")
             problems.append(problem(path, message, remedy or _MENDED, meant))
-        said_of = "; ".join(f"{each['path']}: {each['message']}" for each in problems)
+        said_of = "; ".join(
+            f"{each['path']}: {each['message']}"
+            + (f"; did you mean {quoted(each['nearest'])}?" if each["nearest"] else "")
+            for each in problems
+        )
         raise Refused(422, "invalid", said_of, problems=problems) from None
 
 

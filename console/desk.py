@@ -130,9 +130,10 @@ def refusals(make: Callable[[], Given]) -> Given:
     try:
         return make()
     except ConfigError as error:
-        problems = [each.as_dict() for each in error.problems if each.severity == "error"]
-        count = len(problems)
-        said = f"{count} mistake{'' if count == 1 else 's'}: {error.problems[0]}"
+        mistakes = [each for each in error.problems if each.severity == "error"]
+        count = len(mistakes)
+        said = f"{count} mistake{'' if count == 1 else 's'}: {mistakes[0]}"
+        problems = [each.as_dict() for each in mistakes]
         raise Refused(422, "mistakes", said, problems=problems) from None
     except NoSuchPlace as error:
         raise Refused(

@@ -196,7 +196,8 @@ async def _raise(call: Call) -> web.Response:
     asked: PutRaise = call.body
     if asked.usd is not None and asked.until is None:
         raise Refused(422, "invalid", "until: missing; say when the raise ends", path="until")
-    edit = raise_budget(call.names["scope"], asked.per, asked.usd, asked.until)
+    now = await clock.now(call.door.client)
+    edit = raise_budget(call.names["scope"], asked.per, asked.usd, asked.until, now=now)
     outcome = await Desk(call.door).edit(call, "quota.raise", edit)
     said = {**outcome.as_dict(), "quota": await _one(call, outcome.loaded.document)}
     return json_answer(200, said, outcome.headers)

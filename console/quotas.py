@@ -109,9 +109,9 @@ def _budget(
     spent = found.spent_nusd if found is not None and is_now else 0
     held = found.held_nusd if found is not None and is_now else 0
     raised = _raised(said.get("raise"), zone)
-    amount = said["usd"]
-    if raised is not None and raised[1] > at:
-        amount = raised[0]
+    if raised is not None and raised[1] <= at:
+        raised = None
+    amount = said["usd"] if raised is None else raised[0]
     _, ends_us = period_of(per, zone, at)
     return {
         "usd": float(said["usd"]),

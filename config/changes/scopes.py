@@ -3,14 +3,17 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from config import document as documents
+from config.changes.checked import SOURCE
 from config.changes.draft import Draft, Edit, NoSuchPlace
 from config.changes.named import place_of, present
 from config.node import Entry, Node, text
 from config.outline import deployments_in
-from config.problems import Path, quoted, there_are
+from config.problems import ConfigError, Path, Problem, quoted, spell, there_are
+from config.scalars import moment_of
 from config.tenants import DEFAULT_MEMBER
 
 __all__ = [
@@ -122,11 +125,11 @@ def time_zone_at(draft: Draft, path: Path) -> str:
     return zone
 
 
-def raise_budget(scope: str, per: str, usd: Any, until: Any) -> Edit:
+def raise_budget(scope: str, per: str, usd: Any, until: Any, *, now: datetime) -> Edit:
     """
     Give the budget of a scope for a period another amount until a moment; None for `usd` ends that.
 
-    Raises NoSuchPlace when there is no such budget. Of two for one period, each is raised.
+    Raises NoSuchPlace when there is no such budget, ConfigError when the moment has passed. Of two for one period, each is raised.
     """
 
     def edit(draft: Draft) -> None:
@@ -141,10 +144,32 @@ def raise_budget(scope: str, per: str, usd: Any, until: Any) -> Edit:
             place = (*path, "budget", at, "raise") if listed else (*path, "budget", "raise")
             if usd is None:
                 draft.remove(place)
-            else:
-                draft.set(place, documents.from_data({"usd": usd, "until": until}))
+                continue
+            zone = text(nodes[at].get("time_zone")) or time_zone_at(draft, path)
+            if _has_passed(until, zone, now):
+                raise ConfigError([_passed((*place, "until"), until)])
+            draft.set(place, documents.from_data({"usd": usd, "until": until}))
 
     return edit
+
+
+def _has_passed(until: object, zone: str, now: datetime) -> bool:
+    try:
+        return moment_of(str(until), zone) <= now
+    except ValueError:
+        # The reader says what is wrong with it.
+        return False
+
+
+def _passed(path: Path, until: object) -> Problem:
+    return Problem(
+        source=SOURCE,
+        path=spell(path),
+        line=0,
+        column=0,
+        message=f"{until} has passed",
+        remedy="say a later moment, or end the raise: none",
+    )
 
 
 def _set_limits(draft: Draft, path: Path, limits: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import document
-from config.document import compose, expand, to_data, write
+from config.document import compose, expand, from_data, to_data, write
 from config.node import Node
 from config.scalars import Plain
 
@@ -53,6 +53,16 @@ def test_what_is_composed_is_what_was_written(data: dict[str, Any], flow: bool) 
         data, default_flow_style=flow, allow_unicode=True, sort_keys=False, default_style='"'
     )
     assert read(text) == data
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "\U0001f600" * 128, "x" * 1022, "x" * 1025])
+@pytest.mark.parametrize("value", ["v", {"inner": {"a": "b"}}, ["i", {"a": "b"}], {}])
+def test_a_name_of_any_length_is_written_so_that_it_can_be_read(name: str, value: Any) -> None:
+    """YAML has two forms of keys, and one of them ends at 1,024 characters: escaped, a name has tenfold."""
+    data = {"users": {name: value, "next": "n"}}
+    text = write(from_data(data), {})
+    assert read(text) == data
+    assert yaml.safe_load(text) == data
 
 
 @given(DATA)

@@ -107,3 +107,18 @@ async def test_every_mistake_of_a_body_is_said_with_its_place(api: Api) -> None:
         ("why", ""),
     }
     assert all(each["message"] for each in error["problems"])
+
+
+@pytest.mark.parametrize("path", [f"{QUOTA}%FF%FE", f"{QUOTA}?why=%C3", "/v1/usage?%ff=1"])
+async def test_what_is_not_utf_8_is_refused(api: Api, path: str) -> None:
+    """It would else be taken for another name, the same for all that is not."""
+    method = "GET" if "usage" in path else "PUT"
+    data = BODY if method == "PUT" else None
+    error = await api.refused(400, "bad_request", method, path, data=data)
+    assert "UTF-8" in error["message"]
+
+
+async def test_what_was_meant_is_said_in_the_message(api: Api) -> None:
+    """Who reads nothing else finds it there."""
+    error = await api.refused(422, "invalid", "PUT", QUOTA, {"why": "w", "budget": []})
+    assert error["message"] == 'budget: unknown field; did you mean "budgets"?'

@@ -32,6 +32,18 @@ def test_a_moment_is_read_by_everybody() -> None:
     assert moment(1_795_318_572_345_678) == "2026-11-22T03:36:12.345Z"
 
 
+def test_the_message_says_what_is_wrong_and_not_what_could_be_better() -> None:
+    """A warning that stands before the mistake in the file is neither said nor counted."""
+    text = """
+admin: {token: a-token-of-32-letters-and-digits}
+providers: {mock: {protocol: openai, base_url: http://127.0.0.1:9}}
+models: {demo: {deployments: [{provider: mock, weight: 0}]}}
+"""
+    with pytest.raises(Refused) as told:
+        desk.refusals(lambda: load_text(text, source="request", environ={}))
+    assert told.value.message.startswith("1 mistake: request:4: models.demo.deployments[0].weight:")
+
+
 async def test_a_change_waits_until_every_live_replica_runs_it(api: Api) -> None:
     """And not for one that is dead."""
     await api.redis.zadd(BEATS, {"h/0.a": FAR, "h/1.a": FAR, "h/2.a": -1})

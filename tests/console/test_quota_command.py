@@ -114,13 +114,6 @@ async def test_events_are_listed(operator: Api) -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        ("quota raise team:acme/support month 500", 2),
-        ("quota raise team:acme/support year 500 --until 2099-01-01", 2),
-        ("quota raise team:acme/support day much --until 2099-01-01", 2),
-        ("quota raise team:acme/support day 500 --until soon", 2),
-        ("quota raise team:acme/support day 500 --until 2099-02-30", 2),
-        ("quota raise team:acme/support day 1 --until 2099-01-01", 2),
-        ("quota raise org:nope day 500 --until 2099-01-01", 2),
         ("quota events --count 0", 2),
         (f"quota events --count {'9' * 5000}", 2),
         ("quota events --count many", 2),
@@ -162,6 +155,30 @@ async def test_a_bad_quota_changes_nothing(operator: Api, words: str, code: int)
     ended = await typed([*words.split(" "), *(["--why", "w"] if " set " in words else [])])
     assert (ended.code, ended.out) == (code, "")
     assert ended.err
+    assert await operator.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("team:acme/support day 500", "--until is missing"),
+        ("team:acme/support year 500 --until 2099-01-01", 'has no budget per "year"'),
+        ("team:acme/support day much --until 2099-01-01", "USD"),
+        ("team:acme/support day 500 --until soon", 'budget.raise.until: found "soon"'),
+        ("team:acme/support day 500 --until 2099-02-30", 'budget.raise.until: found "2099-02-30"'),
+        ("team:acme/support day 1 --until 2099-01-01", "a raise to no more than the 3 USD"),
+        ("team:acme/support day -5 --until 2099-01-01", 'budget.raise.usd: found "-5"'),
+        ("team:acme/support day 500 --until 2026-01-01", "2026-01-01 has passed; say a later"),
+        ("org:nope day 500 --until 2099-01-01", 'there is no organization "nope"'),
+    ],
+)
+async def test_a_bad_raise_changes_nothing(operator: Api, words: str, said: str) -> None:
+    """An amount that is none, or no more than there is; a moment that is none, or has passed."""
+    assert (await typed("quota set team:acme/support budget=3/day/strict@Europe/Berlin")).code == 0
+    before = await operator.everything()
+    ended = await typed(f"quota raise {words}")
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
     assert await operator.everything() == before
 
 

@@ -1,7 +1,9 @@
 """Laws of what is told of a scope: the arithmetic is that of the scripts."""
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
@@ -45,6 +47,22 @@ def test_a_period_ends_where_the_next_begins(at: datetime, per: str, zone: str) 
     assert at < end <= at + timedelta(days=93)
     assert period_ids(end, zone)[per] == period_ids(at, zone)[per] + 1
     assert period_ids(end - timedelta(microseconds=1), zone)[per] == period_ids(at, zone)[per]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_a_raise_is_told_of_as_long_as_it_holds(zone: str) -> None:
+    """By the clocks of the budget's zone; afterwards the amount is the old one, and nothing else is said."""
+    raised = {"usd": 5, "until": "2026-12-24T18:00"}
+    budget = {"usd": 3, "per": "month", "time_zone": zone, "raise": raised}
+    until = datetime(2026, 12, 24, 18, tzinfo=ZoneInfo(zone))
+
+    def said(at: datetime) -> tuple[object, ...]:
+        (one,) = quota("org:x", {"budget": budget}, None, at.astimezone(UTC))["budgets"]
+        return one["raised_usd"], one["raised_until"], one["remaining_usd"]
+
+    stamp = until.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    assert said(until - timedelta(microseconds=1)) == (5.0, stamp, "5.000000000")
+    assert said(until) == (None, None, "3.000000000")
 
 
 def test_what_nothing_was_taken_from_is_whole() -> None:
