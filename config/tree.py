@@ -28,7 +28,7 @@ def written_fields(section: type[Section]) -> dict[str, FieldInfo]:
 
 
 def section_at(path: Path) -> type[Section] | None:
-    """Give the section at a path from the root, or None where there is no section."""
+    """Give the section at a path from the root, or None where there is no section; one may stand where a list of them may."""
     return _place_at(path).section
 
 
@@ -77,16 +77,18 @@ class _Place:
         kind = get_origin(found)
         self._is_list = kind is tuple
         # What every name of a mapping leads to, and every index of a list
-        self._each = _Place(get_args(found)[kind is dict]) if kind in {dict, tuple} else None
+        self._each: _Place | None = None
+        if kind in {dict, tuple}:
+            self._each = _Place(get_args(found)[kind is dict])
+            if self._is_list:
+                # One budget may stand where a list of them may: then there is no index in the path
+                self.section = self._each.section
 
     def into(self, step: str | int) -> "_Place":
         """Give what stands there by a name or an index."""
-        if self.section is not None:
-            return _places(self.section).get(str(step), _NOTHING)
-        if self._each is None:
-            return _NOTHING
-        # One budget may stand where a list of them may: then there is no index in the path
-        return self._each.into(step) if self._is_list and isinstance(step, str) else self._each
+        if self._each is not None and not (self._is_list and isinstance(step, str)):
+            return self._each
+        return _NOTHING if self.section is None else _places(self.section).get(str(step), _NOTHING)
 
 
 @cache

@@ -254,19 +254,22 @@ def _guard(token: str | None, is_open: frozenset[str]) -> Any:
             return await handler(request)
         if expected is None:
             if not is_loopback(_host_of(request)):
-                return error_answer(
-                    403, "forbidden", "without admin.token only a loopback host is answered"
-                )
+                return Refused(
+                    403,
+                    "forbidden",
+                    "without admin.token only a loopback host is answered",
+                    path="Host",
+                ).answer()
             return await handler(request)
         scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         # Digests have one length, so that comparing tells nothing about the token's.
         if scheme.lower() != "bearer" or not hmac.compare_digest(_digest(given.strip()), expected):
-            return error_answer(
+            return Refused(
                 401,
                 "unauthorized",
                 "the admin token is expected: Authorization: Bearer <admin.token>",
-                {hdrs.WWW_AUTHENTICATE: 'Bearer realm="penstock admin"'},
-            )
+                path="Authorization",
+            ).answer({hdrs.WWW_AUTHENTICATE: 'Bearer realm="penstock admin"'})
         return await handler(request)
 
     return guard
@@ -292,10 +295,11 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        return error_answer(
-            405, "method_not_allowed", f"allowed here: {allowed}", {hdrs.ALLOW: allowed}
-        )
+        refused = Refused(405, "method_not_allowed", f"allowed here: {allowed}", path="method")
+        return refused.answer({hdrs.ALLOW: allowed})
     except web.HTTPRequestEntityTooLarge:
-        return error_answer(413, "too_large", f"a body has at most {LARGEST_BODY} bytes")
+        said = f"a body has at most {LARGEST_BODY} bytes"
+        return Refused(413, "too_large", said, path="body").answer()
     except web.HTTPNotFound:
-        return error_answer(404, "not_found", f"there is no {request.path} on the admin port")
+        said = f"there is no {quoted(request.path)} on the admin port"
+        return Refused(404, "not_found", said, path="url", remedy="see /openapi.json").answer()

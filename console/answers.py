@@ -18,6 +18,7 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         "forbidden": "set admin.token, or ask at a loopback address",
         "invalid": "mend it and ask again; nothing was changed",
         "invalid_json": "send one JSON object in UTF-8, each member once",
+        "method_not_allowed": "use one of these",
         "not_empty": "take away what is in it first",
         "not_found": "look at what there is",
         "stale_version": "look at the changes since, and say the version that is live now",
@@ -64,9 +65,9 @@ class Refused(Exception):
             }
         super().__init__(self.message)
 
-    def answer(self) -> web.Response:
+    def answer(self, headers: Mapping[str, str] | None = None) -> web.Response:
         """Return it as an answer."""
-        return error_answer(self.status, self.code, self.message, **self.more)
+        return error_answer(self.status, self.code, self.message, headers, **self.more)
 
 
 def problem(path: str, message: str, remedy: str = "", meant: str = "") -> dict[str, Any]:

@@ -267,7 +267,7 @@ def _checked(shape: type[BaseModel], said: dict[str, Any]) -> BaseModel:
             problems.append(problem(path, message, remedy or _MENDED, meant))
         said_of = "; ".join(
             f"{each['path']}: {each['message']}"
-            + (f"; did you mean {quoted(each['nearest'])}?" if each["nearest"] else "")
+            + (f"; did you mean '{each['nearest']}'?" if each["nearest"] else "")
             for each in problems
         )
         raise Refused(422, "invalid", said_of, problems=problems) from None

@@ -20,7 +20,7 @@ def test_sections_are_found_by_their_path() -> None:
     key: Path = ("organizations", "o", "teams", "t", "keys", "k")
     assert section_at(key) is Key
     assert section_at(key[:-2]) is Team
-    assert section_at((*key, "budget", 1)) is Budget
+    assert section_at((*key, "budget", 1)) is section_at((*key, "budget")) is Budget
     assert written_fields(Key)["budget"] is Key.model_fields["budgets"]
 
 

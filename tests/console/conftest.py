@@ -184,6 +184,10 @@ class Api:
         found_status, found = await self.ask(method, path, body, **more)
         assert (found_status, found["error"]["code"]) == (status, code), found
         assert await self.everything() == before, "a refused call changed something"
+        if status < 500:
+            assert found["error"]["problems"], (
+                "what is wrong, with its place and what to do about it"
+            )
         return found["error"]
 
     async def everything(self) -> dict[bytes, bytes]:

@@ -81,7 +81,9 @@ async def test_without_the_token_nobody_comes_in(
     async with client.get(path, headers=headers) as answer:
         assert answer.status == 401
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-        assert (await answer.json())["error"]["code"] == "unauthorized"
+        error = (await answer.json())["error"]
+        assert error["code"] == "unauthorized"
+        assert error["problems"][0]["path"] == "Authorization"
 
 
 async def test_health_and_metrics_are_open(

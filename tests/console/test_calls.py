@@ -49,11 +49,6 @@ async def test_a_change_is_declared_as_json(api: Api, kind: str) -> None:
     )
 
 
-async def test_a_body_has_a_size(api: Api) -> None:
-    """413 beyond it."""
-    await api.refused(413, "too_large", "PUT", QUOTA, data=b" " * (21 * 1024 * 1024))
-
-
 @pytest.mark.parametrize(
     ("said", "by"), [("ann@desk", "ann@desk"), ("", "admin"), (" x ", "x"), ("Ü", "Ü")]
 )
@@ -121,4 +116,24 @@ async def test_what_is_not_utf_8_is_refused(api: Api, path: str) -> None:
 async def test_what_was_meant_is_said_in_the_message(api: Api) -> None:
     """Who reads nothing else finds it there."""
     error = await api.refused(422, "invalid", "PUT", QUOTA, {"why": "w", "budget": []})
-    assert error["message"] == 'budget: unknown field; did you mean "budgets"?'
+    assert error["message"] == "budget: unknown field; did you mean 'budgets'?"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "asked", "where"),
+    [
+        (404, "not_found", "GET /v1/nothing", "url"),
+        (404, "not_found", "PUT /v1/a%00%1b", "url"),
+        (405, "method_not_allowed", "POST /v1/quotas", "method"),
+        (413, "too_large", f"PUT {QUOTA}", "body"),
+    ],
+)
+async def test_what_no_route_takes_is_refused_in_the_same_form(
+    api: Api, status: int, code: str, asked: str, where: str
+) -> None:
+    """With a place, and what to do about it."""
+    data = b" " * (21 * 1024 * 1024) if status == 413 else None
+    error = await api.refused(status, code, *asked.split(), data=data)
+    (problem,) = error["problems"]
+    assert (problem["path"], bool(problem["remedy"])) == (where, True)
+    assert error["message"].isprintable()
