@@ -18,6 +18,7 @@ from proxy.attempts import OF_THE_CALLER, Ended, outcome_of
 from proxy.documents import read_document
 from proxy.errors import BadRequest, UpstreamFailed
 from proxy.live import Live
+from proxy.place import secrets_of, without
 from proxy.relay import Attempt
 from proxy.settlement import finish
 from proxy.upstream.tls import origin_of
@@ -156,7 +157,8 @@ class Keeper:
                 code="upstream_refused",
                 status=429 if status == 429 else 502,
             )
-        said = self._live.without_secrets(self.name, await read_document(answer, MOST_ANSWER))
+        said = await read_document(answer, MOST_ANSWER)
+        said = without(secrets_of(self._provider), said)
         try:
             error = msgspec.json.decode(said)["error"]
             words, code, param = str(error["message"]), error.get("code"), error.get("param")

@@ -24,16 +24,7 @@ from governance.identity import Caller, Directory, nobody
 from governance.ledger import ENTRY_FIELDS
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.observe import Counter, Histogram, Metrics
-from proxy.place import (
-    UNPRICED,
-    Place,
-    Way,
-    place_of,
-    secrets_of,
-    source_of,
-    spoken_of,
-    without,
-)
+from proxy.place import UNPRICED, Place, Way, place_of, source_of, spoken_of
 from proxy.tokens import Source, Token
 from proxy.wire.endpoints import Endpoint
 from ratelimit.degraded import rules
@@ -425,13 +416,6 @@ class Live:
             name, value = spoken_of(provider).protocol.credential(provider.api_key.reveal())
             headers[name] = value
         return headers
-
-    def without_secrets(self, provider_name: str, text: bytes) -> bytes:
-        """Return words of a provider's in which nothing that it was sent is repeated."""
-        provider = self.config.providers[provider_name]
-        source = source_of(provider)
-        token = None if source is None else self._token(source)
-        return without(secrets_of(provider), token, text)
 
 
 def _is_priced(rates: Rates | None, endpoint: Endpoint) -> bool:

@@ -129,14 +129,15 @@ class Place:
 
     def without_secrets(self, text: bytes) -> bytes:
         """Return words of the vendor's in which nothing that we sent it is repeated."""
-        return without(self.secrets, self.token, text)
+        secrets, token = self.secrets, self.token
+        if token is not None:
+            session = "" if token.key is None else token.key.token or ""
+            secrets = (*secrets, token.value, session.encode())
+        return without(secrets, text)
 
 
-def without(secrets: Iterable[bytes], token: Token | None, text: bytes) -> bytes:
-    """Return a text in which no secret is repeated, nor a token as it is now."""
-    if token is not None:
-        session = "" if token.key is None else token.key.token or ""
-        secrets = (*secrets, token.value, session.encode())
+def without(secrets: Iterable[bytes], text: bytes) -> bytes:
+    """Return a text in which no secret is repeated."""
     for secret in secrets:
         if secret and secret in text:
             text = text.replace(secret, b"***")

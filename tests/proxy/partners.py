@@ -93,6 +93,12 @@ def usage(prompt: int = 7, completion: int = 3) -> dict[str, int]:
 DONE = event("[DONE]")
 
 
+def completion(text: str = "hi", finish: str = "stop") -> bytes:
+    """Write a whole answer of OpenAI's chat completions."""
+    choice = {"index": 0, "message": {"content": text}, "finish_reason": finish}
+    return json.dumps({"id": "chatcmpl-1", "choices": [choice], "usage": usage()}).encode()
+
+
 def named(kind: str, **members: Any) -> bytes:
     """Write an event of Anthropic's."""
     return f"event: {kind}\n".encode() + event({"type": kind} | members)
@@ -391,6 +397,18 @@ def always(*pieces: bytes) -> Habit:
         while True:
             await line.gets()
             await line.says(*pieces)
+
+    return habit
+
+
+def once(*pieces: bytes, hangs: bool = False) -> Habit:
+    """Make a vendor that says so much on each connection and hangs up, or waits until it is left."""
+
+    async def habit(line: Line) -> None:
+        await line.gets()
+        await line.says(*pieces)
+        if hangs:
+            await line.left()
 
     return habit
 

@@ -21,6 +21,7 @@ from tests.proxy.partners import (
     VENDOR_KEY_VARIABLE,
     Asked,
     Line,
+    always,
     answer_head,
     at,
     chat,
@@ -244,19 +245,12 @@ async def test_a_cut_stream_never_looks_whole(edge: Edge, more: bytes) -> None:
 
 async def test_a_refusal_is_put_into_the_callers_words(edge: Edge) -> None:
     """Its name is in a header, its reason in the body; what is about the request is the caller's 400."""
-
-    async def refuses(line: Line) -> None:
-        while True:
-            await line.gets()
-            await line.says(
-                whole(
-                    b'{"message":"The provided model identifier is invalid."}',
-                    b"x-amzn-errortype: ValidationException:http://internal.amazon.com/",
-                    status=b"400 Bad Request",
-                )
-            )
-
-    rig = await bedrock(edge, refuses)
+    refusal = whole(
+        b'{"message":"The provided model identifier is invalid."}',
+        b"x-amzn-errortype: ValidationException:http://internal.amazon.com/",
+        status=b"400 Bad Request",
+    )
+    rig = await bedrock(edge, always(refusal))
     answer = await rig.ask(chat("m"))
     assert answer.status == 400
     assert "model identifier" in answer.error["message"]

@@ -23,6 +23,7 @@ from tests.proxy.partners import (
     VENDOR_KEY,
     at,
     chat,
+    completion,
     delta,
     event,
     piece,
@@ -44,13 +45,7 @@ from tests.proxy.stories import (
 
 Edge = Callable[..., Awaitable[Rig]]
 
-ANSWER = json.dumps(
-    {
-        "id": "chatcmpl-1",
-        "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}],
-        "usage": usage(7, 3),
-    }
-).encode()
+ANSWER = completion()
 STRICT = {"usd": 1, "per": "day", "mode": "strict"}
 
 

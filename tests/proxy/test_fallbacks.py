@@ -13,11 +13,11 @@ import pytest
 from ratelimit.health import decode_health
 from ratelimit.limits import deployment_key
 from tests.proxy.edge_rig import Rig
-from tests.proxy.partners import Answer, at, chat, request, usage, whole
+from tests.proxy.partners import Answer, at, chat, completion, request, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 
-ANSWER = json.dumps({"choices": [{"index": 0}], "usage": usage(7, 3)}).encode()
+ANSWER = completion()
 TOO_LONG = json.dumps(
     {
         "error": {

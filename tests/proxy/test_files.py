@@ -20,7 +20,7 @@ from governance.kept import Kept, find, keep
 from governance.ledger import Entry
 from store.cells import FIRST
 from tests.proxy.edge_rig import Rig, eventually
-from tests.proxy.partners import PROMPT, Answer, Line, always, answer_head, at, request, whole
+from tests.proxy.partners import PROMPT, Answer, Line, always, answer_head, at, once, request, whole
 from tests.proxy.test_media import form
 
 Edge = Callable[..., Awaitable[Rig]]
@@ -472,11 +472,7 @@ async def test_content_that_is_cut_is_no_whole_file(edge: Edge) -> None:
     rig = await edge(models={"m": [SIM]}, scripted=["v"], keeper="v")
     await keep(rig.redis, Kept("file-1", "acme/support", "v", "file", b"{}"), 0)
 
-    async def cut(line: Line) -> None:
-        await line.gets()
-        await line.says(answer_head(b"content-length: 100"), b"half of it")
-
-    rig.vendors["v"].habit = cut
+    rig.vendors["v"].habit = once(answer_head(b"content-length: 100"), b"half of it")
     answer = await get(rig, f"{FILES}/file-1/content")
     assert (answer.status, answer.complete) == (200, False)
 

@@ -21,6 +21,7 @@ from tests.proxy.partners import (
     answer_head,
     at,
     event,
+    once,
     piece,
     request,
     sse_head,
@@ -254,13 +255,8 @@ async def test_speech_that_is_cut_is_no_whole_answer(edge: Edge) -> None:
     """Its framing breaks; what was sent to be spoken is owed."""
     rig = await edge(models=priced(PER_CHARACTER, at("v")), scripted=["v"])
 
-    async def cut(line: Line) -> None:
-        await line.gets()
-        await line.says(
-            answer_head(b"content-type: audio/mpeg", b"transfer-encoding: chunked"), piece(SOUND)
-        )
-
-    rig.vendors["v"].habit = cut
+    head = answer_head(b"content-type: audio/mpeg", b"transfer-encoding: chunked")
+    rig.vendors["v"].habit = once(head, piece(SOUND))
     answer = await rig.ask(b'{"model":"m","input":"four"}', path=SPEECH)
     assert (answer.status, answer.complete, answer.body) == (200, False, SOUND)
     (entry,) = await rig.entries()
@@ -339,11 +335,8 @@ async def test_a_cut_transcript_ends_in_an_error(edge: Edge) -> None:
     """As every stream: well-formed, typed, settled."""
     rig = await edge(models=priced(PER_SECOND, at("v")), scripted=["v"])
 
-    async def cut(line: Line) -> None:
-        await line.gets()
-        await line.says(sse_head(), piece(event({"type": "transcript.text.delta", "delta": "a"})))
-
-    rig.vendors["v"].habit = cut
+    first = event({"type": "transcript.text.delta", "delta": "a"})
+    rig.vendors["v"].habit = once(sse_head(), piece(first))
     answer = await ask_form(rig, form(model="m", file=wav(2), stream="true"), TRANSCRIPTIONS)
     assert answer.ends_in_error["code"] == "upstream_lost"
     (entry,) = await rig.entries()

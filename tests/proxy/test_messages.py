@@ -17,12 +17,12 @@ from tests.proxy.partners import (
     MESSAGES,
     OUTPUT_NUSD,
     VENDOR_KEY,
-    Line,
     answer_head,
     at,
     message,
     message_events,
     named,
+    once,
     piece,
     request,
     sse_head,
@@ -184,16 +184,6 @@ async def test_a_stream_passes_byte_for_byte(edge: Edge) -> None:
     )
 
 
-def cut_after(wire: bytes) -> Callable[[Line], Awaitable[None]]:
-    """Answer with these bytes, and hang up."""
-
-    async def habit(line: Line) -> None:
-        await line.gets()
-        await line.says(wire)
-
-    return habit
-
-
 async def test_a_stream_cut_at_any_byte_ends_in_a_typed_error(edge: Edge) -> None:
     """Whole events, then an error event and no `message_stop`, charged once; before the first event a 502."""
     rig = await anthropic_edge(edge)
@@ -202,7 +192,7 @@ async def test_a_stream_cut_at_any_byte_ends_in_a_typed_error(edge: Edge) -> Non
     vendor = rig.vendors["v"]
     asked = 0
     for length in range(len(wire)):
-        vendor.habit = cut_after(wire[:length])
+        vendor.habit = once(wire[:length])
         answer = await rig.ask(message(stream=True), path=MESSAGES)
         asked += 1
         assert answer.complete, length
@@ -236,7 +226,7 @@ async def test_an_error_as_the_first_event_is_tried_elsewhere(edge: Edge) -> Non
         providers={"mock": {"base_url": "http://127.0.0.1:9"}},
     )
     broken = named("error", error={"type": "overloaded_error", "message": "Overloaded"})
-    rig.vendors["v"].habit = cut_after(sse_head() + piece(broken) + piece(b""))
+    rig.vendors["v"].habit = once(sse_head() + piece(broken) + piece(b""))
     answer = await rig.ask(message(stream=True), path=MESSAGES)
     assert answer.status == 200
     assert b"message_stop" in answer.body

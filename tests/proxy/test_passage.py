@@ -20,15 +20,16 @@ from tests.proxy.partners import (
     MESSAGES,
     OUTPUT_NUSD,
     VENDOR_KEY,
-    Line,
     answer_head,
     at,
     chat,
+    completion,
     delta,
     event,
     message,
     message_events,
     named,
+    once,
     piece,
     request,
     sse_head,
@@ -59,13 +60,7 @@ CHUNKS = [
     delta("", "stop"),
     event({"choices": [], "usage": usage()}),
 ]
-COMPLETION = json.dumps(
-    {
-        "id": "chatcmpl-1",
-        "choices": [{"index": 0, "message": {"content": SAID}, "finish_reason": "stop"}],
-        "usage": usage(),
-    }
-).encode()
+COMPLETION = completion(SAID)
 TURN = json.dumps(
     {
         "id": "msg_1",
@@ -208,7 +203,7 @@ async def test_a_whole_answer(edge: Edge, side: Side) -> None:
 async def test_a_stream(edge: Edge, side: Side) -> None:
     """Event by event, in the caller's protocol to its last one."""
     rig = await foreign_edge(edge, side)
-    rig.vendors["v"].habit = says(side.wire)
+    rig.vendors["v"].habit = once(side.wire)
     answer = await rig.ask(side.ask(stream=True), path=side.path)
     assert answer.complete
     assert answer.header("content-type") == "text/event-stream"
@@ -236,18 +231,6 @@ async def test_a_chunk_is_on_its_way_as_soon_as_it_is_there(edge: Edge, side: Si
     while data := await caller.chunk():
         rest += data
     assert side.text(rest) == " two three"
-
-
-def says(*pieces: bytes, hangs: bool = False) -> Callable[[Line], Awaitable[None]]:
-    """Make a vendor that says so much and closes."""
-
-    async def habit(line: Line) -> None:
-        await line.gets()
-        await line.says(*pieces)
-        if hangs:
-            await line.left()
-
-    return habit
 
 
 # Who is asked...
@@ -321,7 +304,7 @@ async def test_what_an_answer_loses_is_declared(edge: Edge, side: Side, lost: An
     else:
         name, holder = "annotations", document["choices"][0]["message"]
     holder[name] = lost
-    rig.vendors["v"].habit = says(whole(json.dumps(document).encode()))
+    rig.vendors["v"].habit = once(whole(json.dumps(document).encode()))
     answer = await rig.ask(side.ask(), path=side.path)
     assert (answer.status, answer.header("x-penstock-dropped")) == (200, name if lost else None)
 
@@ -351,7 +334,7 @@ async def test_a_stream_cut_at_any_byte_ends_in_a_typed_error(edge: Edge, side: 
     vendor = rig.vendors["v"]
     wire = side.wire
     for length in range(len(wire)):
-        vendor.habit = says(wire[:length])
+        vendor.habit = once(wire[:length])
         answer = await rig.ask(side.ask(stream=True), path=side.path)
         assert answer.complete, length
         if answer.status != 200:
@@ -412,13 +395,13 @@ async def test_an_error_within_the_stream_is_said_in_the_callers_words(
     }[side.protocol]
     first = next(at for at, one in enumerate(side.events) if b"One" in one)
     begun = [sse_head(), *map(piece, side.events[: first + 1])]
-    rig.vendors["v"].habit = says(*begun, piece(broken), hangs=True)
+    rig.vendors["v"].habit = once(*begun, piece(broken), hangs=True)
     answer = await rig.ask(side.ask(stream=True), path=side.path)
     assert answer.complete
     assert side.text(answer.body) == "One"
     assert "Overloaded" in side.error(answer.body)["message"]
     early = [sse_head(), *map(piece, side.events[:first])]
-    rig.vendors["v"].habit = says(*early, piece(broken), hangs=True)
+    rig.vendors["v"].habit = once(*early, piece(broken), hangs=True)
     answer = await rig.ask(side.ask(stream=True), path=side.path)
     # A vendor that says that it is overloaded is, whatever the status says that it began with.
     status, outcome = (503, "overloaded") if side.protocol == "anthropic" else (502, "bad_answer")
@@ -435,7 +418,7 @@ async def test_garbage_is_a_clean_502(edge: Edge, side: Side, stream: bool) -> N
     rig = await foreign_edge(edge, side)
     broken = b'data: {"id": oh no\n\n'
     wire = [sse_head(), piece(broken), piece(b"")] if stream else [whole(b"<html>oh no</html>")]
-    rig.vendors["v"].habit = says(*wire, hangs=True)
+    rig.vendors["v"].habit = once(*wire, hangs=True)
     answer = await rig.ask(side.ask(stream=stream), path=side.path)
     assert answer.status == 502, answer.body
     assert set(answer.json) == ({"error"} if side is CHAT_IN else {"type", "error", "request_id"})
@@ -447,7 +430,7 @@ async def test_garbage_is_a_clean_502(edge: Edge, side: Side, stream: bool) -> N
 async def test_a_whole_answer_to_a_stream_is_told_as_one(edge: Edge, side: Side) -> None:
     """Some servers do not stream; who asked for a stream gets one."""
     rig = await foreign_edge(edge, side)
-    rig.vendors["v"].habit = says(whole(side.answer))
+    rig.vendors["v"].habit = once(whole(side.answer))
     answer = await rig.ask(side.ask(stream=True), path=side.path)
     assert answer.header("content-type") == "text/event-stream"
     assert side.text(answer.body) == SAID
@@ -457,7 +440,7 @@ async def test_a_whole_answer_to_a_stream_is_told_as_one(edge: Edge, side: Side)
 async def test_an_answer_that_is_compressed_cannot_be_translated(edge: Edge) -> None:
     """It was told not to; where nothing is translated it would pass."""
     rig = await foreign_edge(edge, CHAT_IN)
-    rig.vendors["v"].habit = says(
+    rig.vendors["v"].habit = once(
         answer_head(b"content-length: 4", b"content-encoding: gzip") + b"\x1f\x8b\x00\x00"
     )
     assert (await rig.ask(chat())).status == 502

@@ -8,18 +8,12 @@ from typing import Any
 import pytest
 
 from tests.proxy.edge_rig import Rig, eventually
-from tests.proxy.partners import INPUT_NUSD, OUTPUT_NUSD, Line, at, chat, usage, whole
+from tests.proxy.partners import INPUT_NUSD, OUTPUT_NUSD, Line, at, chat, completion, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 
 PLAIN = ["sim;tokens=3"]
-ANSWER = json.dumps(
-    {
-        "id": "chatcmpl-1",
-        "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}],
-        "usage": usage(7, 3),
-    }
-).encode()
+ANSWER = completion()
 
 
 def shadow(**said: Any) -> dict[str, Any]:

@@ -29,8 +29,10 @@ from tests.proxy.partners import (
     answer_head,
     at,
     chat,
+    completion,
     delta,
     event,
+    once,
     piece,
     request,
     sse_head,
@@ -55,7 +57,7 @@ from tests.proxy.stories import (
 
 Edge = Callable[..., Awaitable[Rig]]
 
-ANSWER = json.dumps({"choices": [{"index": 0}], "usage": usage(7, 3)}).encode()
+ANSWER = completion()
 ERROR = json.dumps({"error": {"message": "no", "type": "x", "param": None, "code": None}}).encode()
 
 
@@ -413,7 +415,7 @@ async def test_a_stream_cut_at_any_byte_never_looks_complete(edge: Edge) -> None
     asked = 0
     for wire, framing in ((chunked, "chunked"), (bare, "close")):
         for length in range(len(wire)):
-            vendor.habit = cut_after(wire[:length])
+            vendor.habit = once(wire[:length])
             answer = await rig.ask(chat(stream=True))
             asked += 1
             assert answer.complete, length
@@ -443,16 +445,6 @@ async def test_a_stream_cut_at_any_byte_never_looks_complete(edge: Edge) -> None
             entry.cost_nusd == entry.input_tokens * INPUT_NUSD + entry.output_tokens * OUTPUT_NUSD
         )
         assert entry.output_tokens <= 3
-
-
-def cut_after(wire: bytes) -> Callable[[Line], Awaitable[None]]:
-    """Make a vendor that says so much and closes."""
-
-    async def habit(line: Line) -> None:
-        await line.gets()
-        await line.says(wire)
-
-    return habit
 
 
 async def test_a_cut_stream_is_charged_what_was_metered(edge: Edge) -> None:
@@ -611,7 +603,7 @@ async def test_a_long_document_that_is_cut_is_not_framed_as_whole(
     head = [b"content-type: application/json"]
     if framing == "length":
         head.append(b"content-length: 9000000")
-    rig.vendors["v"].habit = cut_after(answer_head(*head) + b'{"data":[' + b"1," * 1_500_000)
+    rig.vendors["v"].habit = once(answer_head(*head) + b'{"data":[' + b"1," * 1_500_000)
     caller = await rig.caller()
     await caller.send(request(b'{"model":"m","input":"x"}', path=EMBEDDINGS, version=version))
     answer = await caller.answer()

@@ -1,6 +1,5 @@
 """Laws of trials: which session a request names, what a call sticks to, and where its arm leads it."""
 
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -10,7 +9,7 @@ import pytest
 
 from proxy.trials import session_of, unit_of
 from tests.proxy.edge_rig import Rig, eventually
-from tests.proxy.partners import Line, at, chat, usage, whole
+from tests.proxy.partners import always, at, chat, completion, whole
 
 Edge = Callable[..., Awaitable[Rig]]
 
@@ -79,25 +78,12 @@ async def test_sessions_stay_in_their_arm_and_the_ledger_names_it(edge: Edge) ->
 
 async def test_what_is_wrong_with_an_answer_is_written_down(edge: Edge) -> None:
     """Of calls in an experiment: one that was cut where nobody asked for it is a half."""
-    cut = json.dumps(
-        {
-            "id": "chatcmpl-1",
-            "choices": [{"index": 0, "message": {"content": "h"}, "finish_reason": "length"}],
-            "usage": usage(7, 3),
-        }
-    ).encode()
-
-    async def habit(line: Line) -> None:
-        while True:
-            await line.gets()
-            await line.says(whole(cut))
-
     rig = await edge(
         models={"a": PLAIN, "b": [at("v", "b")]},
         experiments={"luna": {"asked": "a", "canary": {"model": "b", "steps": [100]}}},
         scripted=["v"],
     )
-    rig.vendors["v"].habit = habit
+    rig.vendors["v"].habit = always(whole(completion("h", "length")))
     await rig.ask(chat("a"))
     await rig.ask(chat("a", max_tokens=1))
     await rig.ask(chat("b"))
