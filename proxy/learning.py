@@ -33,6 +33,8 @@ __all__ = ["LOOKED_AT", "Learner", "defect_of", "defect_seen"]
 
 READ_EVERY_S: Final = 0.4
 SEND_EVERY_S: Final = 2.0
+SHORTEST_S: Final = 0.001
+"""A loop's timers know milliseconds: one that is due in less fires at once, and would be set again dozens of times."""
 STALE_S: Final = 10.0
 LOOKED_AT: Final = 1024
 """Bytes of an answer's end that are looked at."""
@@ -78,7 +80,7 @@ class Learner:
         send_at = read_at + SEND_EVERY_S
         while True:
             next_at = read_at if self._coming is None else min(read_at, self._holds_at)
-            await asyncio.sleep(max(next_at - monotonic(), 0.0))
+            await asyncio.sleep(max(next_at - monotonic(), SHORTEST_S))
             self.follow()
             if monotonic() < read_at:
                 continue

@@ -107,3 +107,23 @@ async def test_a_store_that_is_away_stops_nobody() -> None:
     await learner.send(gone)
     await learner.read(gone)
     assert learner.facts is NO_FACTS
+
+
+async def test_what_is_due_in_less_than_a_timer_can_tell_is_not_asked_for_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Timers of a loop end up to half a millisecond early, and one for less than that ends at once."""
+    clock = [100.0]
+    sleeps: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        clock[0] += 0.00001 + max(0.0, round(seconds * 1000) - 0.5) / 1000
+        if len(sleeps) == 100:
+            raise TimeoutError
+
+    monkeypatch.setattr(learning, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(learning.asyncio, "sleep", sleep)
+    with pytest.raises(TimeoutError):
+        await Learner().run(cast("Redis", _Gone()))
+    assert clock[0] - 100.0 > 10 * learning.READ_EVERY_S
