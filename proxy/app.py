@@ -163,11 +163,6 @@ class Edge:
         """Return the store of a cell, for the same."""
         return self._clients[cell]
 
-    @property
-    def trust(self) -> dict[str, ssl.SSLContext]:
-        """The authorities that are trusted, by the file that names them."""
-        return self._trust
-
     def next_request_id(self) -> str:
         """Return an id that no other request of any worker has."""
         return f"{self._id_prefix}{next(self._ids):06x}"

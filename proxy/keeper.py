@@ -21,7 +21,6 @@ from proxy.live import Live
 from proxy.place import secrets_of, without
 from proxy.relay import Attempt
 from proxy.settlement import finish
-from proxy.upstream.tls import origin_of
 from proxy.wire.meter import Units, Usage
 from routing.catalogue import Rates
 
@@ -90,13 +89,12 @@ class Keeper:
         headers = self._live.headers_to(self.name)
         if content_type:
             headers["content-type"] = content_type
-        origin = origin_of(provider.base_url, provider.ca_file, self._edge.trust)
         return self._edge.outside.request(
             method,
             provider.base_url.rstrip("/") + path,
             data=None if body is None else io.BytesIO(body),
             headers=headers,
-            ssl=origin.ssl_context or True,
+            ssl=self._live.origins[self.name].ssl_context or True,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
                 total=provider.total_timeout_s,

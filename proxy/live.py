@@ -26,6 +26,7 @@ from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.observe import Counter, Histogram, Metrics
 from proxy.place import UNPRICED, Place, Way, place_of, source_of, spoken_of
 from proxy.tokens import Source, Token
+from proxy.upstream.tls import origin_of
 from proxy.wire.endpoints import Endpoint
 from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, records
@@ -105,7 +106,7 @@ class Live:
         secrets: KeySecrets,
         token: Callable[[Source], Token] = Token,
     ) -> None:
-        """Compile; `token` gives the token of a source, which its owner keeps up."""
+        """Compile; `token` gives the token of a source, which its owner keeps up, `trust` is of `origin_of`. Raises what that raises."""
         load_weights()
         self.config = config
         self.tokens = {
@@ -139,8 +140,14 @@ class Live:
         self._listed: list[tuple[str, str, Endpoint, bool, int]] = []
         self._records: dict[Cell, dict[str, bytes]] = {}
         self._thresholds: dict[str, tuple[int, ...]] = {}
+        self.origins = {
+            name: origin_of(provider.base_url, provider.ca_file, trust)
+            for name, provider in config.providers.items()
+        }
         self._places = {
-            option.placed.id: place_of(option, metrics, trust, token)
+            option.placed.id: place_of(
+                option, metrics, self.origins[option.placed.deployment.provider], token
+            )
             for name in config.models
             for option in self.pool.options(name)
         }

@@ -4,8 +4,7 @@ A deployment as the hot path uses it: where it is, each way to ask it, what it c
 A `Place` is made once per configuration; a request only picks one, and the way that leads from its endpoint to the provider's.
 """
 
-import ssl
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from time import time_ns
 from urllib.parse import quote, urlsplit
@@ -18,7 +17,7 @@ from proxy.observe import Metrics
 from proxy.passage import PASSING, PASSING_ARRAY, PASSING_LINES, Passing, Translation
 from proxy.tokens import Source, Token
 from proxy.upstream.deadlines import Timeouts
-from proxy.upstream.tls import Origin, origin_of
+from proxy.upstream.tls import Origin
 from proxy.wire import translate
 from proxy.wire.endpoints import ENDPOINTS, Endpoint
 from proxy.wire.headers import RequestHead
@@ -147,12 +146,11 @@ def without(secrets: Iterable[bytes], text: bytes) -> bytes:
 def place_of(
     option: Option,
     metrics: Metrics,
-    trust: MutableMapping[str, ssl.SSLContext],
+    origin: Origin,
     token_of: Callable[[Source], Token],
 ) -> Place:
-    """Make the place of a deployment; `trust` is of `origin_of`. Raises what that raises."""
+    """Make the place of a deployment; `origin` is its provider's."""
     provider, placed = option.provider, option.placed
-    origin = origin_of(provider.base_url, provider.ca_file, trust)
     dialect = facts_of(provider)
     spoken = spoken_of(provider)
     if placed.deployment.responses_only:
