@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.wire import translate
 from proxy.wire.forms import Spliced
 from proxy.wire.meter import StreamMeter, Usage, VendorError
-from proxy.wire.ollama_answers import as_lines
 from proxy.wire.translate import Failed, Target, Written
 from proxy.wire.translate.events import Alive, Ended, Event, Started, UsageSeen
 from proxy.wire.translate.frames import SseFrames
@@ -232,43 +231,6 @@ class ArrayStream(_Metered):
     def error(self) -> VendorError | None:
         """The error that the stream ended with, if it did."""
         return self._meter.error
-
-
-class PassingLines(Passing):
-    """Both sides speak the same, in lines: they pass."""
-
-    __slots__ = ()
-
-    def stream(self, attempt: "Attempt", meter: StreamMeter) -> "LineStream":  # type: ignore[override]
-        """Give what looks at each read of a stream, and gives its lines."""
-        return LineStream(meter)
-
-    def read_stream(self, attempt: "Attempt", events: bytes) -> Any:
-        """Give the answer that a whole stream told, in words of no protocol."""
-        return super().read_stream(attempt, as_lines(events))
-
-
-PASSING_LINES: Final = PassingLines()
-
-
-class LineStream(ArrayStream):
-    """A stream of events that were made of lines, on its way to a caller who reads lines."""
-
-    __slots__ = ()
-
-    def look(self, data: bytes) -> bytes:
-        """Look at whole events; give the lines."""
-        self._meter.look(data)
-        return as_lines(data)
-
-    def close(self) -> bytes:
-        """Take that nothing more comes; nothing is left to say."""
-        return b""
-
-    @property
-    def done(self) -> bool:
-        """Whether the line came that ends the stream."""
-        return self._meter.done
 
 
 class Translating:

@@ -14,7 +14,7 @@ from config.providers import AwsCredentials, FirstToken, Provider
 from config.vendors import bedrock_region, dialect_of, facts_of
 from proxy.credentials import Head, SignedHead, TokenHead
 from proxy.observe import Metrics
-from proxy.passage import PASSING, PASSING_ARRAY, PASSING_LINES, Passing, Translation
+from proxy.passage import PASSING, PASSING_ARRAY, Passing, Translation
 from proxy.tokens import Source, Token
 from proxy.upstream.deadlines import Timeouts
 from proxy.upstream.tls import Origin
@@ -257,8 +257,6 @@ def _ways(option: Option, spoken: Spoken, dialect: Dialect, head: _Heads) -> dic
             if not asked.path:
                 # It is not asked of providers as it is of us.
                 whole = streamed = replace(whole, passage=PASSING_ARRAY)
-            elif asked.grammar is not None and asked.grammar.lines:
-                whole = streamed = replace(whole, passage=PASSING_LINES)
         elif asked.translation is not None and asked.kind in spoken.targets:
             whole, streamed = (
                 _translated(way(row), asked.translation) for row in spoken.targets[asked.kind]

@@ -13,8 +13,6 @@ import struct
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
 from proxy.attempts import ABSENT, OF_THE_CALLER, THROTTLED, Ended, outcome_of
 from proxy.choosing import effort_at, told
 from proxy.passage import ArrayStream, Passing, StreamRefused, TranslatedStream, Translating
@@ -29,7 +27,7 @@ from proxy.validity import MOST_BYTES
 from proxy.wire import translate
 from proxy.wire.faults import fault_of
 from proxy.wire.meter import KEPT_BYTES, StreamMeter, error_in
-from proxy.wire.sse import DamagedStream, Splitter, decode
+from proxy.wire.sse import DamagedStream, Splitter
 from proxy.wire.vendor_limits import Left, cooldown_us, is_scarce, left_of, should_retry
 from ratelimit.asks import Grant
 
@@ -235,7 +233,7 @@ class Attempt:
             and content_type.lower().startswith(self.way.endpoint.grammar.stream_type)
         ):
             self.mode = STREAM
-            self.splitter = self.way.endpoint.grammar.splitter()
+            self.splitter = self.way.endpoint.grammar.framing.splitter()
             exchange = self.exchange
             if exchange.choice is not None or exchange.offer.experiments[self.grant.candidate]:
                 self.kept = exchange.edge.learner.keeps(self)
@@ -413,9 +411,11 @@ class Attempt:
         meter = self.meter
         last = self._last
         tail = self.splitter.tail()
-        if tail and _is_event(tail):
-            # Only the blank line behind it is missing; without one no client would see it.
-            last += meter.look(tail.rstrip(b"\r\n") + b"\n\n")
+        grammar = self.way.endpoint.grammar
+        whole = grammar.framing.mended(tail) if tail and grammar is not None else b""
+        if whole:
+            # Only its end was missing; without one no client would see it.
+            last += meter.look(whole)
         last += meter.close()
         if meter.finished and (meter.usage is not None or meter.error is None):
             if self.committed:
@@ -592,17 +592,3 @@ class Attempt:
         if client.feeding is self.connection:
             client.feeding = None
         self.connection = None
-
-
-def _is_event(tail: bytes) -> bool:
-    """Whether the end of a stream is an event that lacks nothing but the blank line behind it."""
-    found = decode(tail + b"\n\n")
-    if not found:
-        return False
-    text = found[-1][1]
-    if text == "[DONE]":
-        return True
-    try:
-        return isinstance(orjson.loads(text), dict)
-    except orjson.JSONDecodeError:
-        return False

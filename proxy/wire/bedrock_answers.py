@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from proxy.wire.meter import Grammar, Usage, event_around, payload_of, texts_in
+from proxy.wire.framing import events_by, payload_around
+from proxy.wire.meter import Grammar, Usage, texts_in
 from proxy.wire.translate.converse.answers import RawUsage, usage_of
 from proxy.wire.translate.eventstream import EventStreamSplitter
 
@@ -60,9 +61,9 @@ def tokens_in(document: Any) -> int:
 
 def _read_usage(data: bytes, before: Usage | None, keep: bool) -> tuple[Usage | None, bool, bytes]:
     at = data.rfind(b'"usage"')
-    begin, after = event_around(data, at)
+    payload, _ = payload_around(data, at)
     try:
-        event = _EVENT.decode(payload_of(data[begin:after]))
+        event = _EVENT.decode(payload)
     except _ODD:
         return before, before is not None, data
     if event.type != "metadata" or event.payload is None or event.payload.usage is None:
@@ -95,5 +96,5 @@ FRAMES = Grammar(
     is_done=_never_done,
     usage_ends=True,
     stream_type=b"application/vnd.amazon.eventstream",
-    splitter=EventStreamSplitter,
+    framing=events_by(EventStreamSplitter),
 )

@@ -12,22 +12,18 @@ Protocol: https://ai.google.dev/api/generate-content#UsageMetadata
 """
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from proxy.wire.framing import events_in, events_of, payload_around, payload_of
 from proxy.wire.meter import (
     MAX_TOKENS,
     Grammar,
     Usage,
-    event_around,
-    events_in,
-    payload_of,
     texts_in,
 )
-from proxy.wire.sse import EventSplitter
 from proxy.wire.translate.gemini.answers import RawUsage, usage_of
 
 __all__ = ["CHUNKS", "meter_answer", "meter_count", "tokens_in"]
@@ -88,9 +84,9 @@ def tokens_in(document: Any) -> int:
 def _read_usage(data: bytes, before: Usage | None, keep: bool) -> tuple[Usage | None, bool, bytes]:
     at = data.rfind(b'"usageMetadata"')
     while at >= 0:
-        begin, after = event_around(data, at)
+        payload, begin = payload_around(data, at)
         try:
-            found = _HAS_USAGE.decode(payload_of(data[begin:after])).usageMetadata
+            found = _HAS_USAGE.decode(payload).usageMetadata
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             found = None
         usage = None if found is None else _settled(found)
@@ -112,7 +108,8 @@ def _said(document: Any) -> Iterator[str]:
 
 
 def _is_finished(text: bytes) -> bool:
-    return b'"finishReason"' in text or b'"blockReason"' in text
+    # From the end, where it stands: that way a long answer is not looked through at all.
+    return text.rfind(b'"finishReason"') >= 0 or text.rfind(b'"blockReason"') >= 0
 
 
 def _ended(text: bytes) -> set[int]:
@@ -140,7 +137,8 @@ CHUNKS = Grammar(
     said=_said,
     is_finished=_is_finished,
     is_done=_never_done,
-    splitter=partial(EventSplitter, MOST_EVENT),
+    framing=events_of(MOST_EVENT),
+    usage_repeats=True,
     ended=_ended,
 )
 

@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from proxy.wire import sse
+from proxy.wire.framing import EVENTS, Framing
 
 __all__ = [
     "KEPT_BYTES",
@@ -35,10 +35,7 @@ __all__ = [
     "Usage",
     "VendorError",
     "error_in",
-    "event_around",
-    "events_in",
     "never_finished",
-    "payload_of",
     "texts_in",
     "within",
 ]
@@ -125,8 +122,6 @@ class _HasError(Struct, gc=False):
 
 _HAS_ERROR = msgspec.json.Decoder(_HasError)
 
-_CR, _LF = b"\r\n"
-
 
 def _nobody(_: bytes) -> set[int]:
     """Say that no choice has ended: for a protocol that has no choices."""
@@ -140,11 +135,12 @@ class Grammar:
 
     `usage_key` is in every event that reports usage. `read_usage` takes a read that holds it, the
     usage known before, and whether all of it is to be forwarded; it gives the usage now (None while
-    there is none), whether that counts the output, and the bytes to forward. `said` yields the
-    content of a decoded event. `is_finished` looks for the reason of an end, `ended` says which choices
+    there is none), whether that counts the output, and the bytes to forward. Where `usage_repeats`, each
+    report stands for all before it and nothing is ever left out: then only the last is read. `said` yields
+    the content of a decoded event. `is_finished` looks for the reason of an end, `ended` says which choices
     gave one, `is_done` looks (in the last reads) for the event that ends a stream, which is `done_size`
     bytes long; where `usage_ends`, that is the event which reports usage. `stream_type` is the media type of
-    a stream, `splitter` makes what cuts it into events; `lines` says that it makes them of lines.
+    a stream, `framing` how it is made of events.
     """
 
     usage_key: bytes
@@ -156,8 +152,8 @@ class Grammar:
     ended: Callable[[bytes], set[int]] = _nobody
     usage_ends: bool = False
     stream_type: bytes = b"text/event-stream"
-    splitter: Callable[[], sse.Splitter] = sse.EventSplitter
-    lines: bool = False
+    framing: Framing = EVENTS
+    usage_repeats: bool = False
 
 
 class StreamMeter:
@@ -178,6 +174,7 @@ class StreamMeter:
         "_counts_output",
         "_ended",
         "_finished",
+        "_framing",
         "_grammar",
         "_keep_usage",
         "_key",
@@ -185,9 +182,11 @@ class StreamMeter:
         "_lead_bytes",
         "_overhead",
         "_reads",
+        "_repeats",
         "_scale",
+        "_unread",
+        "_usage",
         "bytes",
-        "usage",
     )
 
     def __init__(
@@ -201,10 +200,14 @@ class StreamMeter:
         stream is at hand when it has ended.
         """
         self._grammar = grammar
+        self._framing = grammar.framing
         self._key = grammar.usage_key
+        self._repeats = grammar.usage_repeats
         self._keep_usage = keep_usage
-        # Whether `usage` counts the output, and not the input alone.
+        # What was reported, whether that counts the output and not the input alone, and a report that nobody has read.
+        self._usage: Usage | None = None
         self._counts_output = False
+        self._unread = b""
         self._reads: list[bytes] = []
         self._compact_at = kept
         self._choices = choices
@@ -220,7 +223,6 @@ class StreamMeter:
         self._lead = 0
         self._lead_bytes = 0
         self.bytes = 0
-        self.usage: Usage | None = None
 
     def look(self, data: bytes) -> bytes:
         """
@@ -241,10 +243,27 @@ class StreamMeter:
             or (data.rfind(b'"usage":{', 0, at) < 0 and data.rfind(b'"usage": {', 0, at) < 0)
         ):
             return data
-        self.usage, self._counts_output, out = self._grammar.read_usage(
-            data, self.usage, self._keep_usage
+        if self._repeats:
+            self._unread = data
+            return data
+        self._usage, self._counts_output, out = self._grammar.read_usage(
+            data, self._usage, self._keep_usage
         )
         return out
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the vendor has reported so far; None while there is nothing."""
+        if self._unread:
+            read, self._unread = self._unread, b""
+            # Behind a report that nobody can read stands the one before.
+            for data in (read, *reversed(self._reads)):
+                if data.rfind(self._key) >= 0:
+                    found, counts_output, _ = self._grammar.read_usage(data, None, True)
+                    if found is not None:
+                        self._usage, self._counts_output = found, counts_output
+                        break
+        return self._usage
 
     def first(self, data: bytes) -> VendorError | None:
         """
@@ -252,9 +271,15 @@ class StreamMeter:
 
         `data` is what the splitter gave first, and is not counted: `look` takes it as well.
         """
-        for event in events_in(data):
-            if b"data" in event:
-                return error_in(payload_of(event)) if b'"error"' in event else None
+        if data.rfind(b'"error"') < 0:
+            return None
+        framing = self._framing
+        for event in framing.events_in(data):
+            payload = framing.payload_of(event)
+            if payload:
+                # Responses writes that there is none.
+                none = payload.count(b'"error"') == payload.count(b'"error":null')
+                return None if none else error_in(payload)
         return None
 
     def close(self) -> bytes:
@@ -264,13 +289,15 @@ class StreamMeter:
     @property
     def events(self) -> int:
         """The events that carried data, the one that ends the stream included."""
-        return self._counted + _count_events(b"".join(self._reads))
+        return self._counted + self._framing.count(b"".join(self._reads))
 
     @property
     def done(self) -> bool:
         """Whether the event came that ends a stream."""
         grammar = self._grammar
-        return (grammar.usage_ends and self._counts_output) or grammar.is_done(self._reads)
+        if grammar.usage_ends and self._counts_output:
+            return True
+        return grammar.is_done(self._reads)
 
     @property
     def tail(self) -> bytes:
@@ -294,9 +321,10 @@ class StreamMeter:
         text = b"".join(self._reads)
         if text.rfind(b'"error"') < 0:
             return None
-        for event in reversed(list(events_in(text))):
+        framing = self._framing
+        for event in reversed(list(framing.events_in(text))):
             if b'"error"' in event:
-                found = error_in(payload_of(event))
+                found = error_in(framing.payload_of(event))
                 if found is not None:
                     return found
         return None
@@ -308,11 +336,13 @@ class StreamMeter:
 
         Costs a few us in a long stream, and some 2 us for each event of the first 12 KB.
         """
-        if self.usage is not None and self._counts_output:
-            return self.usage.output_tokens
+        usage = self.usage
+        if usage is not None and self._counts_output:
+            return usage.output_tokens
         text = b"".join(self._reads)
         if not self._counted:
-            sizes = [size for event in events_in(text) if (size := self._content(event)[0])]
+            events = self._framing.events_in(text)
+            sizes = [size for event in events if (size := self._content(event)[0])]
             return _estimated(len(sizes), sum(sizes))
         if self._overhead < 0:
             self._learn(text)
@@ -321,9 +351,9 @@ class StreamMeter:
         done = self.done
         chunks = self.events - done
         # Before the content comes the role; a chunk that has a finish reason has no content.
-        events = max(chunks - self._lead - self._reasons(), 1)
+        saying = max(chunks - self._lead - self._reasons(), 1)
         written = self.bytes - chunks * self._overhead - self._grammar.done_size * done
-        return _estimated(events, int(written * self._scale))
+        return _estimated(saying, int(written * self._scale))
 
     def progress(self) -> int:
         """
@@ -331,14 +361,15 @@ class StreamMeter:
 
         It may count the chunk that ends the answer as one token more than `output_tokens` does.
         """
-        if self.usage is not None and self._counts_output:
-            return self.usage.output_tokens
+        usage = self.usage
+        if usage is not None and self._counts_output:
+            return usage.output_tokens
         text = b"".join(self._reads)
         if self._overhead < 0:
             self._learn(text)
             if self._overhead < 0:
                 return 0
-        events = self._counted + _count_events(text) - self._lead
+        events = self._counted + self._framing.count(text) - self._lead
         written = self.bytes - self._lead_bytes - events * self._overhead
         return _estimated(max(events, 1), int(written * self._scale))
 
@@ -360,14 +391,15 @@ class StreamMeter:
         gone = reads[:-KEPT_READS]
         if sum(map(len, kept)) > 2 * TAIL_BYTES:
             text = b"".join(kept)
-            cut = text.rfind(b"\n\n", 0, -TAIL_BYTES) + 2
+            end = self._framing.end
+            cut = text.rfind(end, 0, -TAIL_BYTES) + len(end)
             if cut < len(text) - 2 * TAIL_BYTES:
                 # One event longer than all that is kept: its end has to do.
                 cut = len(text) - TAIL_BYTES
             gone.append(text[:cut])
             kept = [text[cut:]]
         text = b"".join(gone)
-        self._counted += _count_events(text)
+        self._counted += self._framing.count(text)
         self._finished = self._finished or self._grammar.is_finished(text)
         if self._choices > 1 and self._finished:
             self._ended |= self._grammar.ended(text)
@@ -376,7 +408,8 @@ class StreamMeter:
 
     def _learn(self, text: bytes) -> None:
         lead = before = 0
-        for event in events_in(text):
+        framing = self._framing
+        for event in framing.events_in(text):
             content, written = self._content(event)
             if content:
                 self._overhead = len(event) - written
@@ -384,7 +417,7 @@ class StreamMeter:
                 self._lead = lead
                 self._lead_bytes = before
                 return
-            lead += b"data:" in event
+            lead += framing.count(event)
             before += len(event)
 
     def _content(self, event: bytes) -> tuple[int, int]:
@@ -394,7 +427,7 @@ class StreamMeter:
         Written it is longer: by a backslash here and there, or threefold where non-ASCII is escaped.
         """
         try:
-            document = msgspec.json.decode(payload_of(event))
+            document = msgspec.json.decode(self._framing.payload_of(event))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return 0, 0
         text = "".join(self._grammar.said(document))
@@ -450,58 +483,6 @@ def error_in(body: bytes) -> VendorError | None:
 def never_finished(text: bytes) -> bool:
     """Say that a reason to stop is not yet the end, of protocols whose streams end with an event of their own."""
     return False
-
-
-def events_in(data: bytes) -> Iterator[bytes]:
-    """Cut into events, lazily; the last may be unfinished."""
-    if _CR in data:
-        yield from sse.split(data)
-        return
-    at = 0
-    while at < len(data):
-        end = data.find(b"\n\n", at) + 2
-        if end < 2:
-            end = len(data)
-        yield data[at:end]
-        at = end
-
-
-def event_around(data: bytes, at: int) -> tuple[int, int]:
-    """Say where the event that holds the byte `at` begins, and where the next one does."""
-    blank = b"\r\n\r\n" if _CR in data else b"\n\n"
-    size = len(blank)
-    # Not found is -1, and then the sum is less than the size.
-    begin = data.rfind(blank, 0, at) + size
-    end = data.find(blank, at) + size
-    begin = begin if begin >= size else 0
-    end = end if end >= size else len(data)
-    if size == 4 and not (
-        data.count(b"\r", begin, end)
-        == data.count(b"\n", begin, end)
-        == data.count(b"\r\n", begin, end)
-    ):
-        # Its lines do not all end with CR LF.
-        begin = 0
-        for event in sse.split(data):
-            end = begin + len(event)
-            if end > at:
-                break
-            begin = end
-    return begin, end
-
-
-def payload_of(event: bytes) -> bytes:
-    """Take the data of one event, in the common cases (one line of it, after its name or alone) without decoding it."""
-    at = event.find(b"\n") + 1 if event.startswith(b"event:") else 0
-    if event.startswith(b"data:", at):
-        line = event[at + 5 :].rstrip(b"\r\n")
-        if _LF not in line and _CR not in line:
-            return line
-    return "\n".join([text for _, text in sse.decode(event + b"\n\n")]).encode()
-
-
-def _count_events(text: bytes) -> int:
-    return text.count(b"\ndata:") + text.count(b"\rdata:") + text.startswith(b"data:")
 
 
 def texts_in(value: Any) -> Iterator[str]:

@@ -14,23 +14,20 @@ Protocol: OpenAI's API reference for streaming responses.
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from proxy.wire.framing import events_of, payload_around
 from proxy.wire.meter import (
     MAX_TOKENS,
     Grammar,
     Usage,
-    event_around,
     never_finished,
-    payload_of,
     texts_in,
     within,
 )
-from proxy.wire.sse import EventSplitter
 
 __all__ = ["EVENTS", "meter_response", "tokens_in"]
 
@@ -109,13 +106,13 @@ def tokens_in(document: Any) -> int:
 def _read_usage(data: bytes, before: Usage | None, keep: bool) -> tuple[Usage | None, bool, bytes]:
     at = data.rfind(b'"usage"')
     while at >= 0:
-        begin, after = event_around(data, at)
+        payload, begin = payload_around(data, at)
         try:
-            response = _EVENT.decode(payload_of(data[begin:after])).response
+            response = _EVENT.decode(payload).response
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             response = None
         if response is not None and response.usage is not None:
-            found = _settled(response.usage, data[begin:after])
+            found = _settled(response.usage, payload)
             if found is not None:
                 return found, True, data
         at = data.rfind(b'"usage"', 0, begin)
@@ -140,7 +137,7 @@ EVENTS = Grammar(
     is_finished=never_finished,
     is_done=_is_done,
     usage_ends=True,
-    splitter=partial(EventSplitter, MOST_EVENT),
+    framing=events_of(MOST_EVENT),
 )
 
 

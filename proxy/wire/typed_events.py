@@ -6,11 +6,10 @@ Each event's data has a ``type``; the one that ends a stream carries ``usage``, 
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
-from proxy.wire.meter import Grammar, Usage, event_around, never_finished, payload_of
-from proxy.wire.sse import EventSplitter
+from proxy.wire.framing import events_of, payload_around
+from proxy.wire.meter import Grammar, Usage, never_finished
 
 __all__ = ["deltas", "events_ending_in", "nothing"]
 
@@ -34,8 +33,8 @@ def events_ending_in(
     ) -> tuple[Usage | None, bool, bytes]:
         at = data.rfind(b'"usage"')
         while at >= 0:
-            begin, after = event_around(data, at)
-            found = usage_of(payload_of(data[begin:after]))
+            payload, begin = payload_around(data, at)
+            found = usage_of(payload)
             if found is not None:
                 return found, True, data
             at = data.rfind(b'"usage"', 0, begin)
@@ -51,7 +50,7 @@ def events_ending_in(
         is_finished=never_finished,
         is_done=is_done,
         usage_ends=True,
-        splitter=partial(EventSplitter, most_event),
+        framing=events_of(most_event),
     )
 
 

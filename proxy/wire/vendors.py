@@ -110,11 +110,8 @@ _GEMINI = Spoken(
         "count": _one("/v1beta/models/{model}:countTokens"),
     },
 )
-_OLLAMA_CHAT = replace(_ROWS["/api/chat"], translation=translate.OLLAMA_UNFRAMED)
 _OLLAMA = Spoken(
-    OLLAMA,
-    _same(OLLAMA),
-    {"generate": (_OLLAMA_CHAT, _OLLAMA_CHAT), "embed": _one("/api/embed")},
+    OLLAMA, _same(OLLAMA), {"generate": _one("/api/chat"), "embed": _one("/api/embed")}
 )
 _COHERE = Spoken(COHERE, _same(COHERE), {"embed": _one("/v2/embed"), "rerank": _one("/v2/rerank")})
 

@@ -10,6 +10,7 @@ not given: wherever they matter, the document says its type itself.
 
 import re
 
+from proxy.wire.framing import LineSplitter
 from proxy.wire.sse import MAX_HELD, DamagedStream, EventSplitter, EventTooLong
 
 __all__ = ["BadFrame", "EventTooLong", "LineFrames", "SseFrames"]
@@ -73,33 +74,19 @@ class SseFrames:
 class LineFrames:
     """The documents of newline-delimited JSON; at most `limit` bytes are held back."""
 
-    __slots__ = ("_held", "_limit")
+    __slots__ = ("_splitter",)
 
     def __init__(self, limit: int = MAX_HELD) -> None:
-        self._held = bytearray()
-        self._limit = limit
+        self._splitter = LineSplitter(limit)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take what was read; give the lines it completes, without blank ones."""
-        *lines, last = data.split(b"\n")
-        if lines and self._held:
-            lines[0] = bytes(self._held) + lines[0]
-            self._held.clear()
-        self._held += last
-        if len(self._held) > self._limit:
-            raise EventTooLong(f"a line is longer than {self._limit} bytes")
+        lines = self._splitter.feed(data).split(b"\n")
         return [line for line in lines if line and not line.isspace()]
-
-    @property
-    def held(self) -> bytes:
-        """The begun line."""
-        return bytes(self._held)
 
     def eof(self) -> list[bytes]:
         """Give the last line, which nothing ended, if there is one."""
-        held = bytes(self._held)
-        self._held.clear()
-        return [held] if held and not held.isspace() else []
+        return self.feed(b"\n")
 
 
 def _lines(events: bytes) -> list[bytes]:

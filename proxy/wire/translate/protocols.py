@@ -21,7 +21,6 @@ __all__ = [
     "GEMINI_ARRAY",
     "MESSAGES_ON_VERTEX",
     "OLLAMA_GENERATE",
-    "OLLAMA_UNFRAMED",
     "OPENAI_COMPLETIONS",
     "PROTOCOLS",
     "VENDORS",
@@ -115,10 +114,6 @@ _OLLAMA = Protocol(
     stream_type="application/x-ndjson",
 )
 
-# Ollama's where whoever reads the stream has cut its lines already.
-OLLAMA_UNFRAMED = msgspec.structs.replace(
-    _OLLAMA, reader=partial(ollama.OllamaReader, framed=False)
-)
 # What callers may ask at /v1/completions: a conversation of one turn.
 OPENAI_COMPLETIONS = msgspec.structs.replace(
     _CHAT,

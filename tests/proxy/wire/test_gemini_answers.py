@@ -1,5 +1,6 @@
 """The laws of Gemini's answers: usage is cumulative, thinking is output, and a finish reason is the end."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -62,6 +63,40 @@ def test_the_last_usage_wins_however_bytes_arrive() -> None:
         out = b"".join([meter.look(splitter.feed(part)) for part in (whole[:at], whole[at:])])
         assert out + splitter.tail() == whole
         assert meter.usage == METERED
+
+
+def test_only_the_last_report_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chunk has one, and a long stream has many chunks: what nobody asks for costs nothing."""
+    read: list[bytes] = []
+
+    def counting(data: bytes, before: Usage | None, keep: bool) -> Any:
+        read.append(data)
+        return CHUNKS.read_usage(data, before, keep)
+
+    reads = stream()
+    meter = StreamMeter(dataclasses.replace(CHUNKS, read_usage=counting), keep_usage=True)
+    for each in reads[:3]:
+        meter.look(each)
+    assert not read
+    assert meter.progress() == 3
+    for each in reads[3:]:
+        meter.look(each)
+    assert (meter.usage, meter.output_tokens, meter.usage) == (METERED, 8, METERED)
+    assert read == [reads[2], reads[-1]]
+
+
+def test_behind_a_report_that_cannot_be_read_stands_the_one_before() -> None:
+    """A lone surrogate, which only JavaScript can write, hides no more than its own chunk."""
+    broken = chunk("x", end="STOP", usage=USED).replace(b'"x"', b'"\\ud800"')
+    for reads in ([*stream()[:-1], broken], [b"".join([*stream()[:-1], broken])]):
+        meter = metered(reads)
+        assert meter.usage == Usage(input_tokens=10, output_tokens=4)
+        assert meter.finished
+        assert meter.output_tokens == 4
+    seen = metered(stream()[:2])
+    assert seen.progress() == 2
+    seen.look(broken)
+    assert seen.usage == Usage(input_tokens=10, output_tokens=2)
 
 
 def test_a_stream_without_a_reason_is_not_finished() -> None:

@@ -14,8 +14,6 @@ from proxy.wire.meter import (
     Usage,
     VendorError,
     error_in,
-    event_around,
-    payload_of,
 )
 from proxy.wire.openai_answers import CHUNKS, meter_json
 from tests.proxy.wire.chunks import (
@@ -428,30 +426,6 @@ def test_garbage_passes(data: bytes, keep_usage: bool) -> None:
         error_in(text)
         assert meter.output_tokens >= 0
         assert meter.error is None or isinstance(meter.error, VendorError)
-
-
-# Events...
-
-LINES = st.sampled_from(
-    [b"data: x", b"data:y", b"data", b"event: e", b"event:", b": c", b"id: 1", b""]
-)
-ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
-
-
-@given(st.lists(st.tuples(LINES, ENDS), min_size=1, max_size=9))
-def test_an_event_is_found_around_any_of_its_bytes(lines: list[tuple[bytes, bytes]]) -> None:
-    """Whatever its lines end with: it is the one that cutting all of them gives, and says what reading them says."""
-    data = b"".join([line + end for line, end in lines])
-    begin = 0
-    for event_ in sse.split(data):
-        end = begin + len(event_)
-        for at in range(begin, end):
-            found = data[slice(*event_around(data, at))]
-            # Blank lines before an event may be taken with it; they say nothing.
-            assert found.lstrip(b"\r\n") == event_.lstrip(b"\r\n") or not event_.strip(b"\r\n")
-        said = [text for _, text in sse.decode(event_ + b"\n\n")]
-        assert payload_of(event_).strip().decode() == "\n".join(said).strip()
-        begin = end
 
 
 # Errors...

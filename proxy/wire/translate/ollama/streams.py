@@ -80,11 +80,9 @@ _LINE = msgspec.json.Decoder(_Line)
 class OllamaReader(DocumentReader):
     """Reads a streamed /api/chat answer."""
 
-    def __init__(self, renamed: Mapping[str, str] | None = None, *, framed: bool = True) -> None:
-        """Read lines; without `framed`, events of which each is one."""
+    def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
         super().__init__(renamed)
-        if framed:
-            self._frames = LineFrames()
+        self._frames = LineFrames()
         self._started = False
         self._calls = 0
 
