@@ -13,9 +13,11 @@ from tests.proxy.partners import (
     at,
     chat,
     delta,
+    event,
     piece,
     request,
     sse_head,
+    usage,
 )
 from tests.proxy.stories import (
     booked,
@@ -124,6 +126,34 @@ async def test_a_caller_leaves_in_the_middle_of_a_stream(edge: Edge) -> None:
         labels: count for labels, count in counters["penstock_requests_total"].items() if count
     }
     assert counted == {"openai.chat\x1fm\x1f499": 1}
+
+
+async def test_what_a_vendor_reports_as_it_goes_is_charged_to_the_token(edge: Edge) -> None:
+    """vLLM writes what was used so far into every chunk for whoever asks: the last one counts, and they are not added up."""
+    rig = await edge(models={"m": [at()]}, scripted=["v"])
+    asked = {"continuous_usage_stats": True}
+    said = [
+        event({"choices": [{"index": 0, "delta": {"content": word}}], "usage": usage(11, used)})
+        for word, used in (("Wa", 4), ("ter", 9))
+    ]
+    await (
+        tell(rig)
+        >> caller_sends(request(chat(stream=True, stream_options=asked)))
+        << vendor_gets(stream_options=asked | {"include_usage": True})
+        >> vendor_says(sse_head(), piece(said[0]), piece(said[1]))
+        << caller_gets_head(200)
+        << caller_gets_events(b"".join(said))
+        >> caller_leaves()
+        << vendor_is_left(within_s=0.1)
+        << booked(
+            {
+                "outcome": "client_left",
+                "input_tokens": 11,
+                "output_tokens": 9,
+                "token_source": "provider",
+            }
+        )
+    )
 
 
 async def test_a_caller_leaves_in_the_middle_of_its_body(edge: Edge) -> None:
