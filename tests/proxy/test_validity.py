@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import learning
-from proxy.passage import PASSING, PASSING_LINES
+from proxy.passage import PASSING
 from proxy.relay import Attempt
 from proxy.validity import MOST_BYTES, looks_malformed
 from proxy.wire import sse, translate
@@ -294,7 +294,7 @@ def test_lines_that_pass_are_read_as_lines() -> None:
             ({"role": "assistant", "content": ""}, {"done": True, "done_reason": "stop"}),
         )
     )
-    told = PASSING_LINES.read_stream(attempt, endpoint.grammar.splitter().feed(lines))
+    told = PASSING.read_stream(attempt, endpoint.grammar.framing.splitter().feed(lines))
     text, called = told.choices[0].parts
     assert (text.text, called.name, json.loads(called.arguments)) == ("so", "f", {"city": "Rome"})
 
