@@ -111,7 +111,7 @@ def events_in(data: bytes) -> Iterator[bytes]:
 def payload_of(event: bytes) -> bytes:
     """Take the data of one event, in the common cases (one line of it, after its name or alone) without decoding it."""
     at = event.find(b"\n") + 1 if event.startswith(b"event:") else 0
-    if event.startswith(b"data:", at):
+    if event.startswith(b"data:", at) and event.find(b"\r", 0, max(at - 2, 0)) < 0:
         line = event[at + 5 :].rstrip(b"\r\n")
         if _LF not in line and _CR not in line:
             return line
@@ -119,7 +119,7 @@ def payload_of(event: bytes) -> bytes:
 
 
 def event_around(data: bytes, at: int) -> tuple[int, int]:
-    """Say where the event that holds the byte `at` begins, and where the next one does."""
+    """Say where the event begins in one of whose lines the byte `at` is, and where the next one does."""
     blank = b"\r\n\r\n" if _CR in data else b"\n\n"
     size = len(blank)
     # Not found is -1, and then the sum is less than the size.

@@ -129,7 +129,7 @@ async def test_a_caller_leaves_in_the_middle_of_a_stream(edge: Edge) -> None:
 
 
 async def test_what_a_vendor_reports_as_it_goes_is_charged_to_the_token(edge: Edge) -> None:
-    """vLLM writes what was used so far into every chunk for whoever asks: the last one counts, and they are not added up."""
+    """Some servers write what was used so far into every chunk (vLLM for whoever asks): the last one counts, and none are added up."""
     rig = await edge(models={"m": [at()]}, scripted=["v"])
     asked = {"continuous_usage_stats": True}
     said = [
