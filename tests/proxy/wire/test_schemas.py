@@ -96,6 +96,15 @@ def test_a_schema_that_cannot_be_followed_forbids_nothing(schema: Any) -> None:
     assert conforms({"a": [1]}, schema)
 
 
+def test_what_is_nested_without_end_is_given_up() -> None:
+    """Two such values cannot even be compared."""
+    one: list[Any] = [1]
+    other: list[Any] = [2]
+    for _ in range(5000):
+        one, other = [one], [other]
+    assert conforms(one, {"const": other})
+
+
 @pytest.mark.parametrize(
     ("value", "schema"),
     [
