@@ -328,11 +328,13 @@ class Errand(Exchange):
                     self.chunk(piece)
                     await self.client.drained()
                 self.end_chunks(b"")
+                self.refusal = "ok"
         except (aiohttp.ClientError, OSError) as error:  # OSError: TimeoutError too
             if not self.status:
                 raise unreached(error) from None
             # Its framing must not look complete.
             self.close = True
+            self.refusal = "upstream_lost"
             if self.client.transport is not None:
                 self.client.transport.abort()
 
@@ -442,7 +444,7 @@ class Errand(Exchange):
         )
 
     def _answer(self, status: int, body: bytes) -> None:
-        self.status = status
+        self.status, self.refusal = status, "ok"
         headers = b"x-request-id: %b\r\n" % self.request_id.encode()
         self.write(self.edge.server.answer(status, body, headers, close=self.close))
 

@@ -484,3 +484,23 @@ async def test_an_upload_is_a_request(edge: Edge) -> None:
     assert (await upload(rig, b"x", "assistants")).status == 429
     (entry,) = await rig.entries()
     assert (entry.protocol, entry.cost_nusd) == ("openai.files", 0)
+
+
+async def test_the_access_line_says_how_it_ended(edge: Edge) -> None:
+    """Also of what spends nothing."""
+    rig = await edge(models={"m": [SIM]}, scripted=["v"], keeper="v")
+    await keep(rig.redis, Kept("file-1", "acme/support", "v", "file", b'{"id":"file-1"}'), 0)
+    head = answer_head(b"content-length: 9")
+    for habit in (once(head, b"all of it"), once(head, b"half")):
+        rig.vendors["v"].habit = habit
+        await get(rig, f"{FILES}/file-1/content")
+    await get(rig, FILES)
+    await get(rig, f"{FILES}/file-2")
+    await rig.stop()
+    lines = [json.loads(line) for line in (rig.folder / "access.log").read_text().splitlines()]
+    assert [(line["status"], line["outcome"]) for line in lines] == [
+        (200, "ok"),
+        (200, "upstream_lost"),
+        (200, "ok"),
+        (404, "not_found"),
+    ]
