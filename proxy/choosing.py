@@ -17,6 +17,7 @@ from ratelimit.asks import Grant
 from routing.alike import rounded_complexity, rounded_tokens
 from routing.classify import classify
 from routing.decision import DECLARED, Reasons, record
+from routing.kinds import kind_of
 from routing.scoring import Call, Choice, NoneFits
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
             )
             task = policy.task or found
     facts = exchange.edge.learner.facts
+    complexity = rounded_complexity(complexity)
     call = Call(
         rounded_tokens(tokens),
         seen.output_cap or 0,
@@ -80,11 +82,12 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
         exchange.level,
         wishes,
         task,
-        rounded_complexity(complexity),
+        complexity,
         needs,
         _pressure(exchange, offer, facts.pressures) if facts.pressures else 0.0,
         tie < choices.explores_below,
         choices.sets_effort and _says_effort(frame),
+        kind_of(task, tokens, complexity) if policy.scores else "",
     )
     try:
         return choices.choose(call, facts, tokens)

@@ -165,10 +165,10 @@ class Learner:
         after_first_us = 0
         if attempt.meter is not None and attempt.reads > 1 and outcome == "ok":
             after_first_us = int((now - attempt.first_at) * 1_000_000)
-        task, model = choice.call.task, attempt.place.model
+        kind, model = choice.call.kind, attempt.place.model
         self.lessons.note(
             model,
-            task,
+            kind,
             defect=defect,
             tokens=usage.output_tokens if outcome == "ok" else 0,
             after_first_us=after_first_us,
@@ -178,7 +178,7 @@ class Learner:
                 exchange.request_id,
                 exchange.offer.caller.key,
                 model,
-                task,
+                kind,
                 body=exchange.fingerprint,
                 at_s=now,
             )

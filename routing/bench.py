@@ -31,10 +31,11 @@ from config.wishes import NO_WISHES
 from routing.alike import rounded_complexity, rounded_tokens
 from routing.catalogue import rates_for
 from routing.classify import Weights, classify
+from routing.kinds import kind_of
 from routing.listing import TASKS, listed, listing
 from routing.measures import Curve, Outcomes, Point, bootstrap, cost_at, hull, mean_height
 from routing.scoring import DELTAS, NORMAL, AtLevel, Call, Contender, Facts, Field, Lesson, Policy
-from routing.tables import FILES, TABLES, BadTable, Table, fold_of
+from routing.tables import FILES, TABLES, BadTable, Row, Table, fold_of
 from routing.training import body_of, examples_of, train
 
 __all__ = ["main", "measured", "scorer_cost"]
@@ -59,6 +60,11 @@ class _Call(NamedTuple):
     tokens: int
     task: str
     complexity: float
+    size: int
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.task, self.size, self.complexity)
 
 
 def _calls(table: Table, weights: Weights | None) -> list[_Call]:
@@ -68,19 +74,22 @@ def _calls(table: Table, weights: Weights | None) -> list[_Call]:
         body = body_of(row.text)
         tokens = len(body) // 4
         task, complexity = classify(body, tokens=tokens, weights=weights)
-        found.append(_Call(rounded_tokens(tokens), task, rounded_complexity(complexity)))
+        found.append(_Call(rounded_tokens(tokens), task, rounded_complexity(complexity), tokens))
     return found
 
 
 def _lessons(table: Table, calls: Sequence[_Call]) -> dict[tuple[str, str], Lesson]:
-    """Return what serving a table teaches, by model and task, and over all tasks."""
+    """Return what serving a table teaches, by model and kind and task, and over all tasks."""
     found = {}
-    for task in ("", *sorted({call.task for call in calls})):
-        rows = [row for row, call in zip(table.rows, calls, strict=True) if task in {"", call.task}]
+    of: dict[str, list[Row]] = {}
+    for row, call in zip(table.rows, calls, strict=True):
+        for each in ("", call.task, call.kind):
+            of.setdefault(each, []).append(row)
+    for kind, rows in of.items():
         for at, model in enumerate(table.models):
             scores = [row.scores[at] for row in rows]
             costs = [row.costs_nusd[at] for row in rows]
-            found[model, task] = Lesson(
+            found[model, kind] = Lesson(
                 calls=len(rows), votes=len(rows), score=sum(scores), output=mean(costs)
             )
     return found
@@ -122,7 +131,11 @@ def _routed(
         field = Field(contenders, policy, [0] * len(contenders))
         chosen = [
             field.choose(
-                Call(call.tokens, 0, 1, level, NO_WISHES, call.task, call.complexity), facts
+                Call(
+                    *(call.tokens, 0, 1, level, NO_WISHES, call.task, call.complexity),
+                    kind=call.kind,
+                ),
+                facts,
             ).first
             for call in calls
         ]
@@ -209,12 +222,16 @@ def _ran(part: _Part) -> tuple[dict[str, list[Outcomes]], dict[str, Outcomes]]:
     training, table, weights = part
     calls = _calls(table, weights)
     flat = {model: {"": 0.5} for model in table.models}
-    lessons = _lessons(training, _calls(training, weights))
+    before = _calls(training, weights)
+    lessons = _lessons(training, before)
     routers, facts = {}, Facts(1, lessons)
     routers["penstock"], levels = _routed(table, calls, _contenders(table.models, flat), facts)
     blind = [call._replace(complexity=0.5) for call in calls]
     routers["penstock, complexity ignored"], _ = _routed(
-        table, blind, _contenders(table.models, flat), facts
+        table,
+        blind,
+        _contenders(table.models, flat),
+        Facts(1, _lessons(training, [call._replace(complexity=0.5) for call in before])),
     )
     known = {model: listed(model) for model in table.models}
     if all(each is not None and each.quality for each in known.values()):
@@ -356,6 +373,7 @@ def scorer_cost(sizes: Sequence[int], decisions: int) -> dict[str, Any]:
                 NO_WISHES,
                 TASKS[n % len(TASKS)],
                 (n % 100) / 100,
+                kind=kind_of(TASKS[n % len(TASKS)], 200 + 37 * n % 4000, (n % 100) / 100),
             )
             for n in range(decisions)
         ]

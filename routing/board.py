@@ -90,8 +90,14 @@ def decode(raw: bytes) -> tuple[Facts, int]:
         facts = Facts(
             version=int(version),
             lessons={
-                (model, task): Lesson(*(value / _PRECISE for value in sums))
-                for model, task, *sums in rows
+                (model, kind): Lesson(
+                    calls / _PRECISE,
+                    defects / _PRECISE,
+                    votes / _PRECISE,
+                    score / _PRECISE,
+                    output / _PRECISE,
+                )
+                for model, kind, calls, defects, votes, score, output in rows
             },
             ttft_us={model: float(us) for model, us in ttft},
             tpot_us={model: float(us) for model, us in speed},

@@ -28,6 +28,7 @@ from typing import Any
 import msgpack
 from redis.asyncio import Redis
 
+from routing.kinds import task_of
 from routing.scoring import Lesson
 from store import scripts
 from store.cells import FIRST
@@ -100,14 +101,14 @@ class Lessons:
         return body % self._one_in == 0
 
     def note(
-        self, model: str, task: str, *, defect: float | None, tokens: int, after_first_us: int
+        self, model: str, kind: str, *, defect: float | None, tokens: int, after_first_us: int
     ) -> None:
         """
-        Note an answer: its defect from 0 to 1, and its output tokens, which took so long after the first byte.
+        Note an answer to a call of a kind, or of a task: its defect from 0 to 1, and its output tokens, which took so long after the first byte.
 
         Without tokens it says nothing of how long answers are, without a defect nothing of how good.
         """
-        sums, weight = self._of(model, task), self._one_in
+        sums, weight = self._of(model, kind), self._one_in
         if defect is not None:
             sums.calls += weight
             sums.defects += defect * weight
@@ -123,12 +124,12 @@ class Lessons:
             self._noted, self._one_in = ENOUGH, 2 * weight
 
     def remember(
-        self, request_id: str, key: str, model: str, task: str, *, body: int, at_s: float
+        self, request_id: str, key: str, model: str, kind: str, *, body: int, at_s: float
     ) -> None:
         """Offer a call for judgement; `body` is a hash of the request, which tells when it is sent again."""
         batch = self._batch
         if len(batch.asked) < MOST_REMEMBERED:
-            batch.asked[request_id] = (key, model, task)
+            batch.asked[request_id] = (key, model, kind)
         recent = self._recent
         asked = (key, body)
         before = recent.get(asked) or self._earlier.get(asked)
@@ -140,12 +141,12 @@ class Lessons:
         if len(recent) >= MOST_RECENT:
             self._earlier = recent
             self._recent = recent = {}
-        recent[asked] = (model, task, at_s)
+        recent[asked] = (model, kind, at_s)
 
-    def _of(self, model: str, task: str) -> Sums:
-        found = self._batch.sums.get((model, task))
+    def _of(self, model: str, kind: str) -> Sums:
+        found = self._batch.sums.get((model, kind))
         if found is None:
-            found = self._batch.sums[model, task] = Sums()
+            found = self._batch.sums[model, kind] = Sums()
         return found
 
     async def send(self, client: Redis, at_s: float, *, now: str = "") -> int:
@@ -155,19 +156,20 @@ class Lessons:
         self._noted, self._one_in = 0, 1 << max(int(calls / ENOUGH).bit_length() - 1, 0)
         if not batch.sums:
             return 0
-        of_all: dict[tuple[str, str], Sums] = {}
-        for (model, _), sums in batch.sums.items():
-            of_all.setdefault((model, ALL), Sums()).add(sums)
+        wider: dict[tuple[str, str], Sums] = {}
+        for (model, kind), sums in batch.sums.items():
+            for each in {task_of(kind), ALL} - {kind}:
+                wider.setdefault((model, each), Sums()).add(sums)
         rows: list[Any] = []
-        for (model, task), sums in (*batch.sums.items(), *of_all.items()):
-            rows += (f"{model}\0{task}", sums.row())
+        for (model, kind), sums in (*batch.sums.items(), *wider.items()):
+            rows += (f"{model}\0{kind}", sums.row())
         for request_id, call in batch.asked.items():
             rows += (request_id, _pack(call))
         script = client.register_script(scripts.load("routing", "teach").text)
         return int(
             await script(
                 keys=[LESSONS, _span(at_s)],
-                args=[now, JUDGED_WITHIN_S, len(batch.sums) + len(of_all), *rows],
+                args=[now, JUDGED_WITHIN_S, len(batch.sums) + len(wider), *rows],
             )
         )
 
@@ -192,13 +194,13 @@ def _span(at_s: float) -> str:
 
 
 async def read_lessons(client: Redis) -> dict[tuple[str, str], Sums]:
-    """Return all that was learned, by model and task. Raises what redis-py raises."""
+    """Return all that was learned, by model and task or kind. Raises what redis-py raises."""
     found: Any = await client.hgetall(LESSONS)
     return dict(decode(found.items()))
 
 
 def decode(rows: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[tuple[str, str], Sums]]:
-    """Yield (model, task) and sums of what the store keeps."""
+    """Yield (model, task or kind) and sums of what the store keeps."""
     for name, packed in rows:
         model, _, task = name.decode().partition("\0")
         yield (model, task), Sums(*msgpack.unpackb(packed)[:8])

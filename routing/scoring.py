@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from config.wishes import Wishes
 from routing.decision import Scored
+from routing.kinds import task_of
 
 __all__ = [
     "DELTAS",
@@ -70,6 +71,8 @@ PRIOR_VOTES = 20.0
 """The catalogue's word weighs as much as so many votes of callers."""
 PRIOR_CALLS = 50.0
 """And so many calls without a defect."""
+TASK_WEIGHT = 50.0
+"""What was learned of a task weighs as much as so many votes, or calls, of the call's own kind."""
 MOST_WISHES = 512
 EASY_ENOUGH = 0.6
 """Up to this complexity a policy may have a model think less."""
@@ -84,15 +87,26 @@ class Lesson(NamedTuple):
     score: float = 0.0
     output: float = 0.0
 
-    def corrected(self, prior: float) -> float:
+    def corrected(self, prior: float, like: "Lesson | None" = None) -> float:
         """
         Return a quality that was expected, as it is seen now: the mean of a Beta posterior over votes, less the share of defects.
 
+        `like` is what was learned of calls of the same kind, for which this lesson, of the whole task, is what was expected.
         More defects never raise it, a better vote never lowers it.
         """
         voted = (prior * PRIOR_VOTES + self.score) / (PRIOR_VOTES + self.votes)
+        spoilt = self.defects / (PRIOR_CALLS + self.calls)
+        if like is not None:
+            voted = (voted * TASK_WEIGHT + like.score) / (TASK_WEIGHT + like.votes)
+            spoilt = (spoilt * TASK_WEIGHT + like.defects) / (TASK_WEIGHT + like.calls)
         # An answer may have a defect of its own and be asked for again: then it counts for more than one.
-        return voted * max(1.0 - self.defects / (PRIOR_CALLS + self.calls), 0.0)
+        return voted * max(1.0 - spoilt, 0.0)
+
+    def expected_output(self, like: "Lesson | None") -> float:
+        """Return how many output tokens are to be expected, 0 where nothing is known; `like` as in `corrected`."""
+        if like is None or not like.output:
+            return self.output
+        return (self.output * TASK_WEIGHT + like.output * like.calls) / (TASK_WEIGHT + like.calls)
 
 
 NO_LESSON = Lesson()
@@ -103,7 +117,7 @@ class Facts:
     """
     What is known of models right now, the same on every replica that has read the same version.
 
-    `lessons` are by (model, task), with task '' for all of a model's calls; `ttft_us` and `tpot_us` by model;
+    `lessons` are by (model, task or kind), with task '' for all of a model's calls; `ttft_us` and `tpot_us` by model;
     `pressures` by scope, from 0 (in step with the period, or less) to 1 (spent), where they are not 0.
     """
 
@@ -186,7 +200,7 @@ class Policy:
 
 class Call(NamedTuple):
     """
-    What is known of a call; `needs` are the tags of what it holds beside text.
+    What is known of a call; `needs` are the tags of what it holds beside text, `kind` is as `routing.kinds` says, empty for none.
 
     `cap` is output tokens per choice, 0 when not said; `pressure` is the highest of its caller's.
     `explores`: its turn has come to be led to a model that was seen little; `thinks`: it says itself how much is to be thought.
@@ -203,6 +217,7 @@ class Call(NamedTuple):
     pressure: float = 0.0
     explores: bool = False
     thinks: bool = False
+    kind: str = ""
 
 
 class Fit(NamedTuple):
@@ -287,7 +302,7 @@ class Choice:
 
 
 class _View(NamedTuple):
-    """A field at one version of the facts, for one task: lists by contender."""
+    """A field at one version of the facts, for one kind of calls: lists by contender."""
 
     bad: list[float]
     base: list[float]
@@ -356,23 +371,27 @@ class Field:
 
     # What is expected.
 
-    def _view(self, facts: Facts, task: str) -> _View:
+    def _view(self, facts: Facts, kind: str) -> _View:
         if facts is not self._facts:
             self._views.clear()
             self._facts = facts
-        found = self._views.get(task)
+        found = self._views.get(kind)
         if found is None:
-            found = self._views[task] = self._looked(facts, task)
+            found = self._views[kind] = self._looked(facts, kind)
         return found
 
-    def _looked(self, facts: Facts, task: str) -> _View:
+    def _looked(self, facts: Facts, kind: str) -> _View:
         base, outputs, seen = [], [], []
+        task, lessons = task_of(kind), facts.lessons
         for c in self.contenders:
-            own = facts.lessons.get((c.model, task), NO_LESSON)
-            overall = facts.lessons.get((c.model, ""), NO_LESSON)
+            own = lessons.get((c.model, task), NO_LESSON)
+            like = lessons.get((c.model, kind)) if kind != task else None
+            overall = lessons.get((c.model, ""), NO_LESSON)
             prior = c.quality.get(task, c.quality.get("", UNKNOWN_QUALITY))
-            base.append(own.corrected(prior))
-            output = own.output or overall.output or float(self.policy.assumed_output)
+            base.append(own.corrected(prior, like))
+            output = (
+                own.expected_output(like) or overall.output or float(self.policy.assumed_output)
+            )
             outputs.append(min(output, c.max_output))
             seen.append(own.calls)
         return _View(
@@ -397,7 +416,7 @@ class Field:
             plain.lost = fit.reasons
             return plain
         at = self.policy.levels[call.level]
-        view = self._view(facts, call.task)
+        view = self._view(facts, call.kind or call.task)
         harder = EASY + (HARD - EASY) * call.complexity
         tokens, cap, n = call.input_tokens, call.cap or at.max_output, call.n
         floor = max(at.min_quality, call.wishes.min_quality)

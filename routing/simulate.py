@@ -28,6 +28,7 @@ from routing.contenders import field_of, policy_of
 from routing.decision import Scored
 from routing.eligibility import Option, Pool, UnknownModel
 from routing.insight import Tokens
+from routing.kinds import kind_of
 from routing.scoring import LEFT_OUT, NORMAL, Call, Choice, Facts, Field, NoneFits, Policy
 
 __all__ = ["Described", "Outcome", "Simulator", "Sums", "Was", "summed"]
@@ -285,6 +286,7 @@ def _call(call: Described, task: str) -> Call:
         level=call.level,
         wishes=call.wishes,
         task=task or call.task,
+        kind=kind_of(task or call.task, call.input_tokens, rounded_complexity(call.complexity)),
         complexity=call.complexity,
         needs=call.needs,
         pressure=call.pressure,

@@ -1,4 +1,4 @@
--- What was learned of a model at a task: sums that fade, so that what is new counts more.
+-- What was learned of a model at a task, or at a kind of its calls: sums that fade, so that what is new counts more.
 --
 -- A lesson is {calls, defects, votes, score, tokens, answers, us, timed, at}: calls and how many of them had a
 -- defect; votes of callers and their sum; output tokens and the answers they were of; the time that tokens took

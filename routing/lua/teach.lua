@@ -1,7 +1,7 @@
 -- Add what a replica has seen to what all have learned, and remember whose calls may still be judged.
 --
--- KEYS[1]  lessons  hash  model NUL task -> lesson (see lesson.lua)
--- KEYS[2]  asked    hash  request id -> {key, model, task}; passes away
+-- KEYS[1]  lessons  hash  model NUL task or kind -> lesson (see lesson.lua)
+-- KEYS[2]  asked    hash  request id -> {key, model, task or kind}; passes away
 -- ARGV[1]  now      us since 2024-01-01; empty asks the server (tests pass a value)
 -- ARGV[2]  keep     seconds for which a call may be judged
 -- ARGV[3]  count    number of lessons

@@ -1,7 +1,7 @@
 -- Take a caller's word on one of its answers; each is judged once.
 --
--- KEYS[1]  lessons  hash    model NUL task -> lesson (see lesson.lua)
--- KEYS[2+] asked    hashes  request id -> {key, model, task, 1 when it was judged}
+-- KEYS[1]  lessons  hash    model NUL task or kind -> lesson (see lesson.lua); a kind is a task, a slash and more
+-- KEYS[2+] asked    hashes  request id -> {key, model, task or kind, 1 when it was judged}
 -- ARGV[1]  now      us since 2024-01-01; empty asks the server (tests pass a value)
 -- ARGV[2]  request  its id
 -- ARGV[3]  key      who judges
@@ -20,7 +20,11 @@ for i = 2, #KEYS do
     if call[4] == 1 then return 2 end
     call[4] = 1
     redis.call('HSET', KEYS[i], ARGV[2], cmsgpack.pack(call))
-    add(KEYS[1], call[2] .. '\0' .. call[3], { 0, 0, 1, ARGV[4] / 1000, 0, 0, 0, 0 }, moment(ARGV[1]))
+    local now, kind = moment(ARGV[1]), call[3]
+    local task = string.match(kind, '^[^/]*')
+    for _, each in ipairs(task == kind and { kind } or { kind, task }) do
+      add(KEYS[1], call[2] .. '\0' .. each, { 0, 0, 1, ARGV[4] / 1000, 0, 0, 0, 0 }, now)
+    end
     return 1
   end
 end

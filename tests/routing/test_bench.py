@@ -57,6 +57,27 @@ def test_a_router_that_tells_the_task_halves_the_cost(tmp_path: Path) -> None:
     assert figures["penstock/aiq_linear"] <= figures["oracle/aiq_linear"] + 1e-9
 
 
+def test_a_router_tells_calls_of_one_task_apart_by_their_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where long questions are what the dear model alone can do, half of them cost little."""
+
+    def read(folder: Path, part: str) -> Table:
+        rows = [
+            Row(
+                f"who wrote song {number} " + "of the long list of songs that won " * (n * 20),
+                *("trivia", "chat", (1.0 - n, 1.0), (10, 1000)),
+            )
+            for number in range(200)
+            for n in (0, 1)
+        ]
+        return Table("small", MODELS, tuple(rows), part)
+
+    monkeypatch.setattr(bench, "TABLES", MappingProxyType({"small": read}))
+    (found,) = bench.measured(tmp_path, ["small"], times=5)
+    assert found["figures"]["penstock/cost_at_100"]["value"] == pytest.approx(0.505)
+
+
 def test_figures_are_the_same_each_time(tmp_path: Path) -> None:
     """Every draw has a seed."""
     first, second = (bench.measured(tmp_path, ["small"], times=5) for _ in range(2))

@@ -302,6 +302,42 @@ def test_a_lesson_keeps_a_quality_between_nothing_and_all(
     assert Lesson(calls, calls * 1.5 + 60).corrected(prior) == pytest.approx(0)
 
 
+@given(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=8, max_size=8), st.floats(0, 1e6))
+def test_what_was_learned_of_a_kind_corrects_what_was_learned_of_its_task(
+    prior: float, parts: list[float], many: float
+) -> None:
+    """Nothing of it is the task's word, much of it is its own; between the two it lies between."""
+    votes, mean, calls, spoilt, ours, our_mean, our_calls, our_spoilt = parts
+    task = Lesson(400 * calls, 400 * calls * spoilt, 400 * votes, 400 * votes * mean, 100.0)
+    known = task.corrected(prior)
+    assert task.corrected(prior, Lesson()) == pytest.approx(known)
+    like = Lesson(
+        our_calls * many, our_calls * many * our_spoilt, ours * many, ours * many * our_mean, 900.0
+    )
+    both = task.corrected(prior, like)
+    assert -1e-9 <= both <= 1 + 1e-9
+    assert like.votes < 1 or task.corrected(prior, like._replace(score=like.votes)) >= both - 1e-9
+    assert task.corrected(prior, like._replace(defects=like.calls)) <= both + 1e-9
+    sure = Lesson(1e9, 1e9 * our_spoilt, 1e9, 1e9 * our_mean)
+    assert task.corrected(prior, sure) == pytest.approx(our_mean * (1 - our_spoilt), abs=1e-5)
+    assert 100.0 <= task.expected_output(like) <= 900.0
+    assert task.expected_output(None) == task.expected_output(Lesson(calls=9)) == 100.0
+
+
+def test_calls_of_a_kind_go_where_that_kind_was_answered_well() -> None:
+    """What is usual at the task decides for all others, and for kinds of which nothing was learned."""
+    dear = contender("b", 1, output=8000)
+    field = Field((contender("a"), dear), SCORES, [0, 1])
+    lessons = {
+        ("a", "coding"): Lesson(400, 0, 400, 320, 100),
+        ("b", "coding"): Lesson(400, 0, 400, 320, 100),
+        ("a", "coding/9h"): Lesson(400, 0, 400, 120, 100),
+    }
+    facts = Facts(1, lessons)
+    for kind, first in (("coding/9h", 1), ("coding/9e", 0), ("", 0)):
+        assert field.choose(call(task="coding", kind=kind), facts).first == first
+
+
 def test_what_is_learned_changes_the_choice() -> None:
     """Votes against a model, longer answers than were assumed, a first byte after the deadline: another one is chosen."""
     field = field_of(contender("a", 0), contender("b", 1, input=1100, output=4400))
