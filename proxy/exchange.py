@@ -216,7 +216,9 @@ class Exchange:
                 seen.model = self.model
         except BadField as error:
             raise self._unreadable(error) from None
-        if seen.hints is not None or (b'"models"' in seen.frame and endpoint.look_form is None):
+        if seen.hints is not None or (
+            seen.frame.find(b'"models"') >= 0 and endpoint.look_form is None
+        ):
             body, seen = self._without_declared(body)
         self.body = body
         self.user = seen.user or caller.user
@@ -225,7 +227,7 @@ class Exchange:
                 f"user is longer than {MAX_USER} characters", code="invalid_value", param="user"
             )
         headers = request.message.headers
-        self.kind = TOOLS if b'"tools"' in seen.frame else STREAM if seen.stream else WHOLE
+        self.kind = TOOLS if seen.frame.find(b'"tools"') >= 0 else STREAM if seen.stream else WHOLE
         said = seen.hints is not None or declares(headers)
         self.level = level_of(caller, headers, seen.hints) if said else LEVELS[caller.biz_level]
         wishes = wishes_of(caller, headers, seen.hints) if said else caller.wishes

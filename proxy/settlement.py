@@ -8,7 +8,7 @@ It settles off the caller's path: the gate takes the settlement, and nobody wait
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import msgpack
+import msgspec
 
 from proxy.attempts import Ended, health_of
 from proxy.choosing import decided
@@ -33,7 +33,7 @@ NO_UNITS: Final = (0,) * 7
 # What an answer is, in the order in which an attempt learns it.
 WAITING, REFUSED, WHOLE, STREAM, OPAQUE = range(5)
 
-_pack = msgpack.Packer(use_bin_type=False).pack
+_ENTRY: Final = msgspec.msgpack.Encoder()
 
 
 def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None:
@@ -96,7 +96,7 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
             if attempt.left is None
             else _left_now(attempt.left, int((now - attempt.left_at) * 1_000_000)),
             # The order is the ledger's.
-            entry=_pack(
+            entry=_ENTRY.encode(
                 (
                     attempt_id,
                     request_id,

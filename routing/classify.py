@@ -252,7 +252,7 @@ def classify(
     # The words of the model are English; code and formulas speak for themselves in any language.
     if (
         not formal
-        and (_is_foreign(*sums[-2:]) or b"\\u" in text or not text.isascii())
+        and (_is_foreign(*sums[-2:]) or text.find(b"\\u") >= 0 or not text.isascii())
         and task not in _IN_ANY_LANGUAGE
         and language(text, words) != "en"
     ):
@@ -314,12 +314,14 @@ def _words(text: bytes) -> set[bytes]:
 def _marks(text: bytes) -> set[bytes]:
     """Return the features of a text that are no words, but for the count of its numbers."""
     found = {_SIZES[len(text).bit_length()]}
+    # Not `in`, which first tries whether the mark is a number.
+    find = text.find
     for mark, feature in _UNSIGNED:
-        if mark in text:
+        if find(mark) >= 0:
             found.add(feature)
     for sign in set(b"".join(text.translate(_ONLY_SIGNS).split())):
         for mark, feature in _BY_SIGN[sign]:
-            if mark in text:
+            if find(mark) >= 0:
                 found.add(feature)
     return found
 
