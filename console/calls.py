@@ -187,6 +187,8 @@ async def _said(request: web.Request, *, may_be_empty: bool) -> dict[str, Any]:
             parse_constant=_no_constant,
             parse_float=_exact,
         )
+        # Half of a pair of surrogates can be written in JSON, and is no character.
+        json.dumps(found, ensure_ascii=False, default=str).encode()
     except RecursionError:
         raise Refused(400, "invalid_json", "the body is nested too deep", path="body") from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError among them
@@ -204,6 +206,8 @@ def _first_line(error: ValueError) -> str:
         return f"{error.msg} at line {error.lineno}, column {error.colno}"
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8"
+    if isinstance(error, UnicodeEncodeError):
+        return "\\u with half of a pair of surrogates"
     return str(error)[:200]
 
 

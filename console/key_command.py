@@ -8,7 +8,6 @@ Exit codes are `console.operating`'s; 1 as well when a live replica does not run
 import argparse
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 from console.gateway import Gateway, Misuse
 from console.operating import (
@@ -153,14 +152,13 @@ def _revoke(gateway: Gateway, options: argparse.Namespace) -> int:
 
 
 def _list(gateway: Gateway, options: argparse.Namespace) -> int:
-    where = "/v1/keys"
+    names: list[tuple[str, str]] = []
     if options.within is not None:
         parts = options.within.split("/")
         if len(parts) > 2 or not all(parts):
             raise Misuse(f"{options.within!r}: expected ORG or ORG/TEAM")
-        names = zip(("organization", "team"), parts, strict=False)
-        where += "?" + urlencode(list(names))
-    answer = gateway.ask("GET", where)
+        names = list(zip(("organization", "team"), parts, strict=False))
+    answer = gateway.ask("GET", path_to("keys", query=names))
     if options.json:
         print_json(answer)
         return 0

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import urlencode
 
 from config.changes import Draft
 from config.document import from_data
@@ -25,6 +24,7 @@ from console.operating import (
     add_common,
     change,
     operate,
+    path_to,
     print_json,
     print_table,
 )
@@ -88,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _configured(gateway: Gateway, options: argparse.Namespace) -> int:
-    said = {name: value for name in _FILTERS if (value := getattr(options, name)) is not None}
-    _print(gateway.ask("GET", "/v1/catalogue" + (f"?{urlencode(said)}" if said else "")), options)
+    said = [(name, value) for name in _FILTERS if (value := getattr(options, name)) is not None]
+    _print(gateway.ask("GET", path_to("catalogue", query=said)), options)
     return 0
 
 

@@ -13,11 +13,11 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from console.gateway import Gateway, Misuse, No, Unreachable, add_options, gateway
 from console.tables import style, table
@@ -165,9 +165,11 @@ def _who() -> str:
     return "".join(each for each in said if each.isprintable())[:128]
 
 
-def path_to(*parts: str) -> str:
-    """Return a path of the API; each part is one, whatever it holds."""
-    return "/v1/" + "/".join(quote(part, safe=":") for part in parts)
+def path_to(*parts: str, query: Iterable[tuple[str, str]] = ()) -> str:
+    """Return a path of the API; each part is one, whatever it holds: what is no text there, the gateway says so."""
+    path = "/v1/" + "/".join(quote(part, safe=":", errors="surrogateescape") for part in parts)
+    said = urlencode(list(query), errors="surrogateescape")
+    return f"{path}?{said}" if said else path
 
 
 # Printing...

@@ -7,7 +7,6 @@ What is set is obeyed by the next admission on every replica. Exit codes are `co
 import argparse
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 from config.changes import SCOPES
 from console.gateway import Gateway, Misuse
@@ -144,10 +143,10 @@ def _tell(answer: Any, code: int, options: argparse.Namespace) -> int:
 
 
 def _events(gateway: Gateway, options: argparse.Namespace) -> int:
-    query = {"count": options.count}
+    query = [("count", options.count)]
     if options.scope is not None:
-        query["scope"] = options.scope
-    answer = gateway.ask("GET", f"/v1/events?{urlencode(query)}")
+        query.append(("scope", options.scope))
+    answer = gateway.ask("GET", path_to("events", query=query))
     if options.json:
         print_json(answer)
         return 0

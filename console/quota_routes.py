@@ -207,7 +207,7 @@ async def _events(call: Call) -> web.Response:
     text = call.query.get("count", "100")
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MOST_EVENTS:
         raise Refused(
-            400, "bad_request", f"count: expected a number from 1 to {MOST_EVENTS}", path="count"
+            400, "bad_request", f"expected a number from 1 to {MOST_EVENTS}", path="count"
         )
     scope = call.query.get("scope")
     if scope is not None:

@@ -14,10 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlencode
 
 from console.gateway import Gateway, add_options
-from console.operating import operate, print_json, print_table
+from console.operating import operate, path_to, print_json, print_table
 from console.parser import Parser
 from console.spreadsheet import write
 from console.tables import count, money, style, table
@@ -113,9 +112,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _report(gateway: Gateway, options: argparse.Namespace) -> int:
     """Ask for the judgement about models, and print it."""
-    said = {"since": options.since, "until": options.until}
-    query = urlencode({name: text for name, text in said.items() if text is not None})
-    answer = gateway.ask("GET", f"/v1/usage/models?{query}")
+    said = [("since", options.since), ("until", options.until)]
+    query = [(name, text) for name, text in said if text is not None]
+    answer = gateway.ask("GET", path_to("usage", "models", query=query))
     if options.json:
         print_json(answer)
     elif answer["rows"]:

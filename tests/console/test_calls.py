@@ -25,6 +25,8 @@ BODY = b'{"why": "w", "limits": {"rpm": 5}}'
         b'{"why": "w", "limits": {"rpm": NaN}}',
         b'{"why": "w", "limits": {"rpm": Infinity}}',
         b'{"why": "w\xff"}',
+        b'{"why": "w", "limits": {"rpm": "\\ud800"}}',
+        b'{"why": "w", "limits": {"r\\udfffpm": 5}}',
         b'{"why": "w", "limits": ' + b"[" * 100_000,
         b'{"why": "w", "limits": {"rpm": ' + b"9" * 5000 + b"}}",
         b"why=w",

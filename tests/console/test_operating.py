@@ -70,6 +70,28 @@ def test_a_name_is_one_part_of_a_path() -> None:
     """Whatever it holds."""
     assert path_to("quotas", "key:a/b/c") == "/v1/quotas/key:a%2Fb%2Fc"
     assert path_to("deployments", "m/x#2?y") == "/v1/deployments/m%2Fx%232%3Fy"
+    assert path_to("events", query=[("scope", "a&b")]) == "/v1/events?scope=a%26b"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["quota", "show", "user:acme#\udcff"],
+        ["quota", "events", "user:acme#\udcff"],
+        ["quota", "set", "user:acme#\udcff", "rpm=5"],
+        ["key", "create", "acme/support/\udcff"],
+        ["key", "list", "acme/\udcff"],
+        ["route", "explain", "\udcff"],
+        ["models", "--tag", "\udcff"],
+    ],
+)
+async def test_what_is_no_text_is_refused_by_words(operator: Api, words: list[str]) -> None:
+    """A word in another encoding than UTF-8 comes so from the shell; nothing is made of it."""
+    before = await operator.everything()
+    ended = await typed(words)
+    assert (ended.code, ended.out) == (2, "")
+    assert "UTF-8" in ended.err
+    assert await operator.everything() == before
 
 
 async def test_exit_codes_mean_something(operator: Api, monkeypatch: pytest.MonkeyPatch) -> None:
