@@ -38,8 +38,8 @@ from governance.kept import Kept, Wanted
 from governance.ledger import Entry, encode
 from ratelimit.asks import BATCHED, Settlement, boot_of, settle_command
 from ratelimit.limits import Plan
-from routing.catalogue import Rates, cost_nusd
 from routing.eligibility import Pool
+from routing.rates import Rates, cost_nusd
 from store import scripts
 from store.cells import Cell, cell
 from store.clock import EPOCH_US

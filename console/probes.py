@@ -36,8 +36,8 @@ from console.stores import Stores, in_each
 from console.trust import Trust
 from governance.ledger import Entry, encode
 from ratelimit.reports import OFFLINE_AFTER, STATES, Finding, Standing, read_standings, report
-from routing.catalogue import Rates, cost_nusd
 from routing.eligibility import Pool
+from routing.rates import Rates, cost_nusd
 from store.cells import FIRST, Cell
 
 __all__ = ["Prober", "worst_standings"]

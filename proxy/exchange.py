@@ -59,9 +59,9 @@ from proxy.wire.meter import Usage
 from proxy.wire.units import Sold
 from ratelimit.asks import STREAM, TOOLS, WHOLE, Ask, Denied, Grant, Nobody
 from ratelimit.troubles import StoreUnavailable
-from routing.catalogue import fee_nusd
 from routing.contenders import UNBOUNDED
 from routing.experiments import Arm, Trial
+from routing.rates import fee_nusd
 from routing.scoring import Choice
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ from proxy.wire.look import BadField, Look, uncapped
 from proxy.wire.meter import Units
 from proxy.wire.units import Sold
 from ratelimit.asks import Grant, boot_of
-from routing.catalogue import bound
+from routing.rates import bound
 
 MOST_LISTED: Final = 10_000
 MOST_OF_A_PAGE: Final = 100

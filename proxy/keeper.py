@@ -22,7 +22,7 @@ from proxy.place import secrets_of, without
 from proxy.relay import Attempt
 from proxy.settlement import finish
 from proxy.wire.meter import Units, Usage
-from routing.catalogue import Rates
+from routing.rates import Rates
 
 if TYPE_CHECKING:
     from proxy.app import Edge

@@ -32,11 +32,11 @@ from ratelimit.degraded import rules
 from ratelimit.limits import MOST_OUTPUT, Candidate, Plan, is_limited, missing, records
 from routing import decision
 from routing.alike import Choices
-from routing.catalogue import Rates, bound
 from routing.classify import load_weights
 from routing.contenders import UNBOUNDED, field_of, policy_of
 from routing.eligibility import Option, Pool, UnknownModel
 from routing.experiments import Arm, compiled, with_fallback
+from routing.rates import Rates, bound
 from routing.scoring import Policy
 from store.cells import FIRST, Cell
 

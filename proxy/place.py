@@ -23,8 +23,8 @@ from proxy.wire.endpoints import ENDPOINTS, Endpoint
 from proxy.wire.headers import RequestHead
 from proxy.wire.translate.sigv4 import Credentials
 from proxy.wire.vendors import Spoken, by_responses, spoken_by
-from routing.catalogue import Rates
 from routing.eligibility import Option
+from routing.rates import Rates
 
 __all__ = [
     "UNPRICED",

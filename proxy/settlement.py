@@ -17,7 +17,7 @@ from proxy.wire.meter import Usage
 from proxy.wire.units import used
 from proxy.wire.vendor_limits import Left
 from ratelimit.asks import Settlement
-from routing.catalogue import cost_nusd
+from routing.rates import cost_nusd
 from store.clock import EPOCH_US
 
 if TYPE_CHECKING:

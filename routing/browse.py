@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from config.models import Config
-from routing.catalogue import Rates, rates_for
+from routing.catalogue import rates_for
 from routing.eligibility import Option, Pool
 from routing.listing import TASKS, Listed, Prior, listed, listing, sources
+from routing.rates import Rates
 from routing.scoring import blended_nusd
 
 __all__ = ["CONFIGURED", "Offered", "Wanted", "all_listed", "as_json", "configured", "matching"]

@@ -1,15 +1,13 @@
 """
-What models cost and hold: the public catalogue, flattened to integers at start.
+Where price lists come from: the public catalogue and the configuration, as `routing.rates` reckons by them.
 
 The rules of this file:
 
 - Prices come from the data that the ``genai-prices`` wheel carries, or from the configuration.
   The network updater of that package is never started, so the same checkout always bills the same.
-- A rate is whole nano-USD per thousand tokens: one USD per million tokens is 1,000,000 of them.
-  Six decimals of a vendor's price survive; the few rows with binary noise beyond that are rounded.
-- An attempt is rounded once, upwards, to a whole nano-USD; everything before that is exact.
-- Prices may depend on the length of the input (tiers; the dearer tier then bills *all* tokens, as the
-  vendors do) and on the time (a new price list, off-peak hours): `Rates.until_us` says when to ask again.
+- Six decimals of a vendor's price survive; the few rows with binary noise beyond that are rounded.
+- Prices may depend on the length of the input (tiers) and on the time (a new price list, off-peak hours):
+  `Rates.until_us` says when to ask again.
 - What cannot be told is not guessed: an unknown model has no rates, and the caller decides.
 
 Still ugly: the ledger does not tell one-hour cache writes from five-minute ones (they are billed apart, and
@@ -19,7 +17,7 @@ counted together), and price variants that a caller selects (``service_tier``) b
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
@@ -38,24 +36,15 @@ from genai_prices.types import (
 )
 
 from config.scalars import moment_of
+from routing.rates import Rates
 
 __all__ = [
     "PriceAsWritten",
-    "Rates",
-    "TokenCounts",
-    "UnitCounts",
-    "bound",
-    "cost_nusd",
-    "dearest_image_nusd",
-    "fee_nusd",
     "from_config",
-    "image_nusd",
     "in_force",
     "is_listed",
     "provider_id_for",
     "rates_for",
-    "reservation_nusd",
-    "units_nusd",
 ]
 
 _NUSD_PER_KTOK = 1_000_000
@@ -81,92 +70,6 @@ _WRITTEN = (
 _UNITS = ("per_second", "per_second_output", "per_character", "per_search_unit", "per_request")
 
 _NANO = 10**9
-_US = 1_000_000
-
-
-class TokenCounts(Protocol):
-    """
-    What an attempt consumed, as the meter reports it: counts of tokens, none negative.
-
-    ``input_tokens`` includes the cached, cache-write and audio ones; ``output_tokens`` includes
-    the reasoning and audio ones.
-    """
-
-    @property
-    def input_tokens(self) -> int:
-        """All input tokens."""
-
-    @property
-    def cached_tokens(self) -> int:
-        """Input tokens read from the vendor's prompt cache."""
-
-    @property
-    def cache_write_tokens(self) -> int:
-        """Input tokens written to the vendor's prompt cache."""
-
-    @property
-    def output_tokens(self) -> int:
-        """All output tokens."""
-
-    @property
-    def reasoning_tokens(self) -> int:
-        """Output tokens spent on reasoning."""
-
-    @property
-    def audio_input_tokens(self) -> int:
-        """Input tokens of audio."""
-
-    @property
-    def audio_output_tokens(self) -> int:
-        """Output tokens of audio."""
-
-    @property
-    def cache_write_1h_tokens(self) -> int:
-        """Cache-write tokens that are to live for an hour."""
-
-    @property
-    def web_searches(self) -> int:
-        """Searches that the vendor made."""
-
-    @property
-    def image_input_tokens(self) -> int:
-        """Input tokens of images."""
-
-    @property
-    def image_output_tokens(self) -> int:
-        """Output tokens of images."""
-
-    @property
-    def units(self) -> "UnitCounts | None":
-        """What was used that is not sold by the token, None for nothing."""
-
-
-class UnitCounts(Protocol):
-    """What an attempt used that is not sold by the token; none negative, durations in microseconds."""
-
-    @property
-    def images(self) -> int:
-        """Images that were made."""
-
-    @property
-    def image_kind(self) -> str:
-        """Their quality and size, `high/1024x1024`; either may be empty where nobody knows."""
-
-    @property
-    def audio_input_us(self) -> int:
-        """Audio that was sent."""
-
-    @property
-    def audio_output_us(self) -> int:
-        """Audio that was made."""
-
-    @property
-    def characters(self) -> int:
-        """Characters that were spoken."""
-
-    @property
-    def search_units(self) -> int:
-        """Search units of a rerank."""
 
 
 class PriceAsWritten(Protocol):
@@ -214,260 +117,6 @@ class _DatedPrice(PriceAsWritten, Protocol):
 
 
 Dated = TypeVar("Dated", bound=_DatedPrice)
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """
-    The price list of one model: whole nano-USD per thousand tokens of each kind.
-
-    A kind that the vendor does not price on its own carries the rate of the kind that contains it.
-    ``tiers`` are ``(start_tokens, rates)`` ascending: the last one whose start is *below* the input
-    tokens of the call bills the whole call.
-    ``request_nusd`` is owed once by every attempt that consumed any token, ``search_nusd`` by each search.
-    ``context`` and ``max_output`` are tokens, None when the catalogue does not say.
-    ``until_us`` is the unix time in microseconds from which another price list may apply, 0 for never.
-    ``image_input_nusd_per_ktok`` and ``image_output_nusd_per_ktok`` are None where images bill as the rest.
-    ``images`` is what an image costs by quality, size, ``quality/size`` or ``default``, in nano-USD; the other
-    ``_nusd`` units are of one second, one character, one search unit.
-    ``sells_tokens`` is false for a price list that names none.
-    """
-
-    input_nusd_per_ktok: int
-    cached_nusd_per_ktok: int
-    cache_write_nusd_per_ktok: int
-    output_nusd_per_ktok: int
-    reasoning_nusd_per_ktok: int
-    audio_input_nusd_per_ktok: int
-    audio_output_nusd_per_ktok: int
-    cache_write_1h_nusd_per_ktok: int = 0
-    request_nusd: int = 0
-    search_nusd: int = 0
-    tiers: "tuple[tuple[int, Rates], ...]" = ()
-    version: str = ""
-    context: int | None = None
-    max_output: int | None = None
-    until_us: int = 0
-    image_input_nusd_per_ktok: int | None = None
-    image_output_nusd_per_ktok: int | None = None
-    images: tuple[tuple[str, int], ...] = ()
-    second_nusd: int = 0
-    second_output_nusd: int = 0
-    character_nusd: int = 0
-    search_unit_nusd: int = 0
-    sells_tokens: bool = True
-
-
-# What an attempt costs...
-
-
-def cost_nusd(rates: Rates, usage: TokenCounts) -> int:
-    """
-    Return what ``usage`` costs in nano-USD, exact, rounded up once.
-
-    Cached, cache-write and audio tokens bill at their own rate, the rest of the input at the input
-    rate; reasoning and audio output likewise.
-    Counts that contradict their sum (more cached than input) never bill a token twice.
-    """
-    input_tokens = usage.input_tokens
-    output_tokens = usage.output_tokens
-    if rates.tiers:
-        for start, tier in rates.tiers:
-            if input_tokens <= start:
-                break
-            rates = tier
-    if (
-        usage.cached_tokens
-        or usage.cache_write_tokens
-        or usage.audio_input_tokens
-        or usage.image_input_tokens
-    ):
-        total = _input_by_kind(rates, usage)
-    else:
-        total = input_tokens * rates.input_nusd_per_ktok
-    if usage.reasoning_tokens or usage.audio_output_tokens or usage.image_output_tokens:
-        total += _output_by_kind(rates, usage)
-    else:
-        total += output_tokens * rates.output_nusd_per_ktok
-    units = usage.units
-    if rates.request_nusd and (input_tokens or output_tokens or units is not None):
-        total += rates.request_nusd * 1000
-    if units is not None:
-        total += units_nusd(rates, units) * 1000
-    if usage.web_searches:
-        total += usage.web_searches * rates.search_nusd * 1000
-    return -(-total // 1000)
-
-
-def _input_by_kind(rates: Rates, usage: TokenCounts) -> int:
-    """Return the thousandfold price of the input, each kind at its own rate."""
-    rest = usage.input_tokens
-    cached = min(usage.cached_tokens, rest)
-    rest -= cached
-    written = min(usage.cache_write_tokens, rest)
-    rest -= written
-    for_an_hour = min(usage.cache_write_1h_tokens, written)
-    # Audio that was read from the cache is reported under both names; it bills as cached.
-    audio = min(usage.audio_input_tokens, rest)
-    rest -= audio
-    image = min(usage.image_input_tokens, rest)
-    rest -= image
-    image_rate = rates.image_input_nusd_per_ktok
-    return (
-        rest * rates.input_nusd_per_ktok
-        + image * (rates.input_nusd_per_ktok if image_rate is None else image_rate)
-        + cached * rates.cached_nusd_per_ktok
-        + (written - for_an_hour) * rates.cache_write_nusd_per_ktok
-        + for_an_hour * rates.cache_write_1h_nusd_per_ktok
-        + audio * rates.audio_input_nusd_per_ktok
-    )
-
-
-def _output_by_kind(rates: Rates, usage: TokenCounts) -> int:
-    """Return the thousandfold price of the output, each kind at its own rate."""
-    rest = usage.output_tokens
-    audio = min(usage.audio_output_tokens, rest)
-    rest -= audio
-    reasoning = min(usage.reasoning_tokens, rest)
-    rest -= reasoning
-    image = min(usage.image_output_tokens, rest)
-    rest -= image
-    image_rate = rates.image_output_nusd_per_ktok
-    return (
-        rest * rates.output_nusd_per_ktok
-        + image * (rates.output_nusd_per_ktok if image_rate is None else image_rate)
-        + audio * rates.audio_output_nusd_per_ktok
-        + reasoning * rates.reasoning_nusd_per_ktok
-    )
-
-
-def units_nusd(rates: Rates, units: UnitCounts) -> int:
-    """
-    Return what is not sold by the token costs, in nano-USD.
-
-    Seconds are added up to the microsecond and rounded up once.
-    """
-    seconds = (
-        units.audio_input_us * rates.second_nusd + units.audio_output_us * rates.second_output_nusd
-    )
-    return (
-        -(-seconds // _US)
-        + (units.images * image_nusd(rates, units.image_kind) if units.images else 0)
-        + units.characters * rates.character_nusd
-        + units.search_units * rates.search_unit_nusd
-    )
-
-
-def image_nusd(rates: Rates, kind: str) -> int:
-    """
-    Return what an image of a kind (`quality/size`, see `UnitCounts`) costs in nano-USD.
-
-    The most exact price holds: of quality and size, of the size, of the quality, the default. Where none
-    fits, nobody has said which kind it is, and it costs as much as the dearest.
-    """
-    if not rates.images:
-        return 0
-    listed = dict(rates.images)
-    quality, _, size = kind.partition("/")
-    for name in (kind, size, quality, "default"):
-        if name in listed:
-            return listed[name]
-    return max(listed.values())
-
-
-def dearest_image_nusd(rates: Rates, kind: str) -> int:
-    """Return the most that an image may cost that was asked for as a kind; `auto` and nothing leave it to the vendor."""
-    quality, _, size = kind.partition("/")
-    open_ended = {"", "auto"}
-    if quality not in open_ended and size not in open_ended:
-        return image_nusd(rates, kind)
-    fits = [
-        nusd
-        for name, nusd in rates.images
-        if quality in open_ended or quality in name.split("/") or "/" not in name
-        if size in open_ended or size in name.split("/") or "/" not in name
-    ]
-    return max(fits, default=image_nusd(rates, kind))
-
-
-def fee_nusd(rates: Rates, most: UnitCounts, output_tokens: int) -> int:
-    """
-    Return the most that a call may cost beside its input tokens, in nano-USD.
-
-    ``most`` bounds what is not sold by the token, ``output_tokens`` the output that no cap can be written for.
-    """
-    seconds = (
-        most.audio_input_us * rates.second_nusd + most.audio_output_us * rates.second_output_nusd
-    )
-    _, dearest = bound(rates, 0)
-    return (
-        -(-seconds // _US)
-        + most.images * dearest_image_nusd(rates, most.image_kind)
-        + most.characters * rates.character_nusd
-        + most.search_units * rates.search_unit_nusd
-        + -(
-            -output_tokens
-            * max(dearest, *(bound(tier, 0)[1] for _, tier in rates.tiers), 0)
-            // 1000
-        )
-    )
-
-
-# What it may cost at most...
-
-
-def bound(rates: Rates, input_tokens: int, *, audio: bool = True) -> tuple[int, int]:
-    """
-    Return the dearest (input, output) nano-USD per thousand tokens that a call may be billed at.
-
-    ``input_tokens`` is the most the call can hold; every tier it could reach counts.
-    ``audio=False`` leaves the audio rates out, for a call that neither carries nor asks for audio.
-    A strict reservation adds `Rates.request_nusd`.
-    """
-    dearest_input = dearest_output = 0
-    for rate in _reachable(rates, input_tokens):
-        dearest_input = max(
-            dearest_input,
-            rate.input_nusd_per_ktok,
-            rate.cached_nusd_per_ktok,
-            rate.cache_write_nusd_per_ktok,
-            rate.cache_write_1h_nusd_per_ktok,
-            rate.audio_input_nusd_per_ktok if audio else 0,
-            rate.image_input_nusd_per_ktok or 0,
-        )
-        dearest_output = max(
-            dearest_output,
-            rate.output_nusd_per_ktok,
-            rate.reasoning_nusd_per_ktok,
-            rate.audio_output_nusd_per_ktok if audio else 0,
-            rate.image_output_nusd_per_ktok or 0,
-        )
-    return dearest_input, dearest_output
-
-
-def reservation_nusd(
-    rates: Rates, input_tokens: int, output_tokens: int, *, audio: bool = True
-) -> int:
-    """
-    Return a sum in nano-USD that no usage within these counts can exceed.
-
-    For every usage with at most ``input_tokens`` and ``output_tokens`` (and no audio, when
-    ``audio`` is false), ``cost_nusd(rates, usage) <= reservation_nusd(...)``.
-    """
-    dearest_input, dearest_output = bound(rates, input_tokens, audio=audio)
-    total = input_tokens * dearest_input + output_tokens * dearest_output
-    return -(-total // 1000) + rates.request_nusd
-
-
-def _reachable(rates: Rates, input_tokens: int) -> Iterable[Rates]:
-    """Yield the base rates and those of every tier that ``input_tokens`` can reach."""
-    yield rates
-    for start, tier in rates.tiers:
-        if input_tokens > start:
-            yield tier
-
-
-# Where rates come from...
 
 
 def from_config(price: PriceAsWritten) -> Rates:

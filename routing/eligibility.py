@@ -16,9 +16,10 @@ from config.models import Config, PlacedDeployment
 from config.offers import Model
 from config.providers import Provider
 from config.routes import Route
-from routing.catalogue import Rates, from_config, in_force, provider_id_for, rates_for
+from routing.catalogue import from_config, in_force, provider_id_for, rates_for
 from routing.experiments import Arm
 from routing.listing import TASKS, Listed, listed
+from routing.rates import Rates
 
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from routing.catalogue import Rates, cost_nusd
+from routing.rates import Rates, cost_nusd
 
 __all__ = ["Best", "Known", "Report", "Row", "Tokens", "Use", "report"]
 

@@ -145,7 +145,7 @@ class Endpoint:
     whichever protocol; `cap_field` is where an output cap is written, None where providers differ. `translation` is the protocol's record in `translate`, None for what is
     never translated. `optional` says that a server may speak the protocol and not have this.
     `look_form` looks in place of `look` where a body may be a form, and is told its content-type. An `opaque`
-    answer need not be JSON, one that `flows` is passed on as it comes. `sells` are the rates (`routing.catalogue`) by which
+    answer need not be JSON, one that `flows` is passed on as it comes. `sells` are the rates (`routing.rates`) by which
     it may be sold beside tokens. `estimate` answers where no provider of the model's can, or raises `look.BadField`. `method` is GET for a WebSocket.
     """
 

@@ -19,7 +19,7 @@ from proxy.observe import Metrics
 from proxy.tokens import Source, Token
 from proxy.wire.endpoints import ENDPOINTS, Endpoint
 from ratelimit.limits import MOST_OUTPUT
-from routing.catalogue import bound
+from routing.rates import bound
 
 ROWS = {endpoint.word: endpoint for endpoint in ENDPOINTS}
 CHAT = ROWS["openai.chat"]

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from routing.catalogue import Rates
 from routing.insight import Known, report
+from routing.rates import Rates
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from proxy.wire.meter import Units, Usage
 from proxy.wire.units import Sold, image_tokens, recording_us, speech, used
-from routing.catalogue import Rates, cost_nusd, fee_nusd
+from routing.rates import Rates, cost_nusd, fee_nusd
 
 RATES = Rates(
     *(1000, 1000, 1000, 2000, 2000, 1000, 2000),

@@ -1,0 +1,72 @@
+"""What tests of prices share: usage and prices as others write them, and the public catalogue as its own package reads it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from genai_prices.data import providers
+from genai_prices.data_snapshot import DataSnapshot
+from genai_prices.types import ModelInfo
+
+AT = datetime(2026, 11, 22, 3, 36, tzinfo=UTC)
+THEIRS = DataSnapshot(providers=providers, from_auto_update=False)
+
+
+def is_found(provider_id: str, model: ModelInfo) -> bool:
+    """Tell whether a model's id leads to it; the matchers may prefer another, or none."""
+    try:
+        return THEIRS.find_provider_model(model.id, None, provider_id, None)[1] is model
+    except LookupError:
+        return False
+
+
+@dataclass(frozen=True)
+class Units:
+    """What it used that is not sold by the token."""
+
+    images: int = 0
+    image_kind: str = ""
+    audio_input_us: int = 0
+    audio_output_us: int = 0
+    characters: int = 0
+    search_units: int = 0
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What an attempt used."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    web_searches: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    units: Units | None = None
+
+
+@dataclass(frozen=True)
+class Price:
+    """A price as the configuration writes it."""
+
+    input: Decimal | float
+    output: Decimal | float
+    cached_input: Decimal | float | None = None
+    cache_write: Decimal | float | None = None
+    audio_input: Decimal | float | None = None
+    audio_output: Decimal | float | None = None
+    reasoning: Decimal | float | None = None
+    cache_write_1h: Decimal | float | None = None
+    image_input: Decimal | float | None = None
+    image_output: Decimal | float | None = None
+    per_image: dict[str, float] | None = None
+    per_second: Decimal | str | None = None
+    per_second_output: Decimal | str | None = None
+    per_character: Decimal | str | None = None
+    per_search_unit: Decimal | str | None = None
+    per_request: Decimal | str | None = None
