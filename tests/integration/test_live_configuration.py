@@ -5,7 +5,7 @@ Commands and the admin API on one side, callers with keys on the other; a real s
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ TOKEN = "a-token-of-32-letters-and-digits"
 QUOTA = "/v1/quotas/key:acme/support/helpdesk"
 KEYS = "/v1/keys"
 MODELS: Mapping[str, Any] = {"m": ["sim;tokens=2", "sim;tokens=3"]}
-
-Edge = Callable[..., Awaitable[Rig]]
 
 
 def pytest_asyncio_loop_factories(

@@ -1,14 +1,14 @@
 """What tests of the edge share: a rig over a real store, on the loop that the edge runs on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from tests.proxy.edge_rig import Rig, rigs
+from tests.proxy.edge_rig import Edge, rigs
 from tests.proxy.partners import VENDOR_KEY, VENDOR_KEY_VARIABLE
 
 # Modules that hold the running edge to its laws: on uvloop, as it runs.
@@ -49,7 +49,7 @@ def pytest_asyncio_loop_factories(
 @pytest.fixture
 async def edge(
     redis_client: Redis, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
+) -> AsyncIterator[Edge]:
     """Give a maker of running edges; what it takes is said at `Rig.start`."""
     monkeypatch.setenv("PENSTOCK_VAR", str(tmp_path / "var"))
     monkeypatch.setenv(VENDOR_KEY_VARIABLE, VENDOR_KEY)

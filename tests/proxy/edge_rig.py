@@ -27,7 +27,7 @@ from config.live import publish
 from config.loader import load_text
 from governance.ledger import Entry, decode
 from loadtests import mock
-from proxy.app import Edge
+from proxy import app
 from proxy.options import EdgeOptions
 from ratelimit.limits import ScopeState, scope_of
 from ratelimit.upkeep import read_scope
@@ -164,7 +164,7 @@ class Rig:
         self.said: dict[str, Any] = {}
         self.callers: list[Caller] = []
         self.mock: mock.Mock
-        self.edge: Edge
+        self.edge: app.Edge
         # Errors that a test brings about on purpose; all others fail it.
         self.expected_alarms = 0
         self._url = redis_url
@@ -204,7 +204,7 @@ class Rig:
         await self.publish()
         await open_strict_budgets(self.redis)
         loop = asyncio.get_running_loop()
-        self.edge = Edge(EdgeOptions(self._url, "127.0.0.1:0", self._run_dir))
+        self.edge = app.Edge(EdgeOptions(self._url, "127.0.0.1:0", self._run_dir))
         self._task = loop.create_task(self.edge.run())
         begun.push_async_callback(self._cut)
         await eventually(lambda: self.edge.serving or self._task.done())
@@ -370,6 +370,10 @@ class Rig:
         to_vendors = b"".join(b"".join(vendor.heard) for vendor in self.vendors.values())
         assert CALLER_KEY.encode() not in to_vendors
         assert CALLER_KEY not in json.dumps(self.mock.requests())
+
+
+# What the fixture `edge` is: start one with what `Rig.start` takes.
+Edge = Callable[..., Awaitable[Rig]]
 
 
 def vars_of(entry: Entry) -> dict[str, str | int]:

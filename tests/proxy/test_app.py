@@ -17,10 +17,9 @@ from proxy.app import Edge
 from proxy.options import EdgeOptions
 from ratelimit.lives import DEAD
 from store.lane import Lane
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge as MakeEdge
+from tests.proxy.edge_rig import eventually
 from tests.proxy.partners import CALLER_KEY, at, chat, delta, piece, request, sse_head
-
-MakeEdge = Callable[..., Awaitable[Rig]]
 
 
 async def until(so: Callable[[], Awaitable[bool]]) -> None:

@@ -9,13 +9,12 @@ import asyncio
 import gzip
 import json
 import zlib
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from proxy.server import HEADERS_LIMIT, LINE_LIMIT, WRITE_HIGH
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, Rig, eventually
 from tests.proxy.partners import (
     CALLER_KEY,
     COMPLETIONS,
@@ -29,8 +28,6 @@ from tests.proxy.partners import (
     whole,
 )
 from tests.proxy.stories import caller_gets, caller_sends, tell, vendor_gets_bytes, vendor_says
-
-Edge = Callable[..., Awaitable[Rig]]
 
 MODELS = {"m": ["sim;tokens=2"]}
 AUTH = f"Authorization: Bearer {CALLER_KEY}"

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.wire.translate.eventstream import write_frame
 from proxy.wire.translate.sigv4 import Credentials, signed_headers
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import (
     CHAT,
     MESSAGES,
@@ -30,7 +30,6 @@ from tests.proxy.partners import (
     whole,
 )
 
-Edge = Callable[..., Awaitable[Rig]]
 MODEL = "arn:aws:bedrock:eu-west-1::inference-profile/eu.anthropic.claude-sonnet-4-5-v1:0"
 PATH = (
     "/v1/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A%3Ainference-profile%2F"

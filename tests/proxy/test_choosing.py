@@ -1,7 +1,6 @@
 """What callers declare decides who serves them, in every protocol, and what was decided can be read back."""
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,10 +10,8 @@ from routing import board
 from routing.classify import classify
 from routing.decision import Decision, Scored, read
 from routing.lessons import Sums
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import CHAT, MESSAGES, at, chat, message, request, usage, whole
-
-Edge = Callable[..., Awaitable[Rig]]
 
 SMALL = {
     "tags": ["chat"],

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from governance.kept import Kept, keep
 from proxy.doors import Doors
 from ratelimit.troubles import StoreUnavailable
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge as MakeEdge
 from tests.proxy.partners import (
     CHAT,
     COMPLETIONS,
@@ -22,8 +21,6 @@ from tests.proxy.partners import (
     message,
     request,
 )
-
-MakeEdge = Callable[..., Awaitable[Rig]]
 
 BODIES = {
     CHAT: chat(),

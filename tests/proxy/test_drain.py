@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from ratelimit.upkeep import read_scope
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, eventually
 from tests.proxy.partners import (
     DONE,
     at,
@@ -18,8 +17,6 @@ from tests.proxy.partners import (
     sse_head,
     whole,
 )
-
-Edge = Callable[..., Awaitable[Rig]]
 
 
 async def test_open_streams_finish_in_a_drain(edge: Edge) -> None:

@@ -1,7 +1,7 @@
 """What a caller is told: each class of error with its status, its envelope and its headers, and what the official client makes of it."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import openai
@@ -9,10 +9,8 @@ import pytest
 
 from proxy import errors
 from proxy.errors import GatewayError
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import CALLER_KEY, chat, request
-
-Edge = Callable[..., Awaitable[Rig]]
 
 # Class: status, type in the envelope, code by default, x-should-retry, and whose fault it is.
 CLASSES: dict[type[GatewayError], tuple[int, str, str, bool]] = {

@@ -7,13 +7,12 @@ How it survives failures is held in test_survival.py, test_leaving.py and test_d
 import base64
 import gzip
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from proxy.passage import HOLD_BYTES
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import (
     COMPLETIONS,
     DONE,
@@ -42,8 +41,6 @@ from tests.proxy.stories import (
     vendor_gets,
     vendor_says,
 )
-
-Edge = Callable[..., Awaitable[Rig]]
 
 ANSWER = completion()
 STRICT = {"usd": 1, "per": "day", "mode": "strict"}

@@ -5,17 +5,14 @@ A request that nobody else may take goes back to its caller in the vendor's own 
 """
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from ratelimit.health import decode_health
 from ratelimit.limits import deployment_key
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import Answer, at, chat, completion, request, whole
-
-Edge = Callable[..., Awaitable[Rig]]
 
 ANSWER = completion()
 TOO_LONG = json.dumps(

@@ -1,12 +1,9 @@
 """Long prompts that begin alike are led to one deployment, whichever replica they reach; short ones are not looked at."""
 
 import json
-from collections.abc import Awaitable, Callable
 
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import chat
-
-Edge = Callable[..., Awaitable[Rig]]
 
 MANUAL = "All of the manual, which stands before every question. " * 200
 

@@ -1,7 +1,6 @@
 """What callers say of answers: authenticated, about their own calls, once."""
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -9,10 +8,9 @@ import pytest
 from proxy.feedback import MOST_A_SECOND, Pace
 from routing.kinds import task_of
 from routing.lessons import read_lessons
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import Answer, at, chat, request
 
-Edge = Callable[..., Awaitable[Rig]]
 OTHER = "sk-other-caller-0123456789"
 FEEDBACK = "/v1/feedback"
 

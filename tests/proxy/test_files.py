@@ -6,7 +6,6 @@ The vendor is the mock, whose batches go on by one state each time that they are
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import Mock
@@ -19,11 +18,10 @@ from governance import kept as shelf
 from governance.kept import Kept, find, keep
 from governance.ledger import Entry
 from store.cells import FIRST
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, Rig, eventually
 from tests.proxy.partners import PROMPT, Answer, Line, always, answer_head, at, once, request, whole
 from tests.proxy.test_media import form
 
-Edge = Callable[..., Awaitable[Rig]]
 FILES, BATCHES = "/v1/files", "/v1/batches"
 CHAT = "/v1/chat/completions"
 BOUNDARY = "Content-Type: multipart/form-data; boundary=----boundary7f3"

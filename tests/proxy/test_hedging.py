@@ -5,12 +5,11 @@ That nothing leaks and every lease is settled once is held by the rig after each
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, Rig, eventually
 from tests.proxy.partners import (
     DONE,
     Caller,
@@ -25,8 +24,6 @@ from tests.proxy.partners import (
     usage,
     whole,
 )
-
-Edge = Callable[..., Awaitable[Rig]]
 
 SOON = {"after_ms": 30, "times": 0, "max_share": 0.5}
 STREAM = (

@@ -1,16 +1,13 @@
 """How the provider is asked that keeps files: what its answers mean, and what they must not give away."""
 
 import json
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from governance.kept import Kept, keep
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge
 from tests.proxy.partners import VENDOR_KEY, always, at, whole
 from tests.proxy.test_files import FILES, get, upload
-
-Edge = Callable[..., Awaitable[Rig]]
 
 
 @pytest.mark.parametrize(

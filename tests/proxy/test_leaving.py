@@ -8,7 +8,7 @@ import pytest
 
 from proxy.server import WRITE_HIGH
 from ratelimit.upkeep import read_scope
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, eventually
 from tests.proxy.partners import (
     at,
     chat,
@@ -30,9 +30,6 @@ from tests.proxy.stories import (
     vendor_is_left,
     vendor_says,
 )
-
-Edge = Callable[..., Awaitable[Rig]]
-
 
 # Callers that leave...
 

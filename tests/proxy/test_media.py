@@ -7,13 +7,12 @@ What the ledger says and what the vendor's own books say must agree, to the imag
 import asyncio
 import json
 import struct
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from loadtests.mock.media import BYTES_PER_CHARACTER, PICTURE
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, Rig, eventually
 from tests.proxy.partners import (
     PROMPT,
     Answer,
@@ -36,8 +35,6 @@ from tests.proxy.stories import (
     vendor_gets,
     vendor_says,
 )
-
-Edge = Callable[..., Awaitable[Rig]]
 
 IMAGES = "/v1/images/generations"
 EDITS = "/v1/images/edits"

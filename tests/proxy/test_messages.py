@@ -5,12 +5,11 @@ The laws of an exchange are those of `test_exchange.py` and `test_survival.py`; 
 """
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import (
     COUNT_TOKENS,
     INPUT_NUSD,
@@ -38,8 +37,6 @@ from tests.proxy.stories import (
     vendor_gets,
     vendor_says,
 )
-
-Edge = Callable[..., Awaitable[Rig]]
 
 STRICT = {"team": {"budget": {"usd": 1, "per": "day", "mode": "strict"}}}
 USED = {

@@ -4,14 +4,14 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.conftest import RedisServer
-from tests.proxy.edge_rig import Rig, eventually, rigs
+from tests.proxy.edge_rig import Edge, Rig, eventually, rigs
 from tests.proxy.partners import VENDOR_KEY, VENDOR_KEY_VARIABLE, chat
 
 MADE_HERE = "store; share=1/1"
@@ -26,7 +26,7 @@ def server(make_redis: Callable[..., RedisServer]) -> RedisServer:
 @pytest.fixture
 async def edge(
     server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
+) -> AsyncIterator[Edge]:
     """Give a maker of running edges over that store, which wait 100 ms for it."""
     monkeypatch.setenv("PENSTOCK_VAR", str(tmp_path / "var"))
     monkeypatch.setenv(VENDOR_KEY_VARIABLE, VENDOR_KEY)
@@ -57,9 +57,7 @@ def counted(rig: Rig) -> dict[str, float]:
     }
 
 
-async def test_calls_go_on_while_the_store_is_stopped(
-    edge: Callable[..., Awaitable[Rig]], server: RedisServer
-) -> None:
+async def test_calls_go_on_while_the_store_is_stopped(edge: Edge, server: RedisServer) -> None:
     """Streams and whole answers, marked by a header, counted, and booked when the store goes on."""
     rig = await edge(models={"m": ["sim;tokens=3;prompt=7"]})
     with stopped(server):
@@ -76,7 +74,7 @@ async def test_calls_go_on_while_the_store_is_stopped(
 
 
 async def test_what_is_closed_says_so_and_when_to_come_back(
-    edge: Callable[..., Awaitable[Rig]], server: RedisServer
+    edge: Edge, server: RedisServer
 ) -> None:
     """503 with the documented code under a strict budget; 429 from this edge's share of a rate: both marked."""
     rig = await edge(
@@ -97,9 +95,7 @@ async def test_what_is_closed_says_so_and_when_to_come_back(
     assert counted(rig)["closed"] == 1
 
 
-async def test_a_rate_is_held_at_this_edges_share(
-    edge: Callable[..., Awaitable[Rig]], server: RedisServer
-) -> None:
+async def test_a_rate_is_held_at_this_edges_share(edge: Edge, server: RedisServer) -> None:
     """The first call of an outage comes too early for an empty bucket, and is told when to come: 100 ms it has waited."""
     rig = await edge(models={"m": ["sim;tokens=3;prompt=7"]}, key={"limits": {"rpm": 60}})
     assert (await rig.ask(chat("m"))).status == 200

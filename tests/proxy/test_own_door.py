@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ from aiohttp import ClientSession, UnixConnector
 
 from proxy.app import Edge
 from proxy.options import EdgeOptions
+from tests.proxy.edge_rig import Edge as MakeEdge
 from tests.proxy.edge_rig import Rig, eventually
 from tests.proxy.partners import chat
-
-MakeEdge = Callable[..., Awaitable[Rig]]
 
 
 async def own(rig: Rig, path: str) -> tuple[int, Any]:

@@ -5,14 +5,14 @@ What becomes of each field is the matter of `wire/translate`; here it is who is 
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from proxy.wire import translate
 from proxy.wire.translate.core import Thinking
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import (
     CHAT,
     DONE,
@@ -47,7 +47,6 @@ from tests.proxy.stories import (
     vendor_says,
 )
 
-Edge = Callable[..., Awaitable[Rig]]
 STRICT = {"budget": {"usd": 0.002, "per": "day", "mode": "strict"}}
 
 # What a chunk says it costs: seven tokens in, three out, in either protocol.

@@ -2,11 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
-
-from tests.proxy.edge_rig import Rig
-
-MakeEdge = Callable[..., Awaitable[Rig]]
 
 
 def test_the_limit_of_open_files_is_raised() -> None:

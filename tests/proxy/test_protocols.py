@@ -5,13 +5,13 @@ The callers speak six protocols, the providers three; where both speak the same,
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from loadtests.mock import words
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import (
     CHAT,
     COUNT_TOKENS,
@@ -36,7 +36,6 @@ from tests.proxy.test_bedrock import STREAM_HEAD, bedrock, told
 from tests.proxy.test_bedrock import text as frame
 
 LINES_HEAD = answer_head(b"content-type: application/x-ndjson", b"transfer-encoding: chunked")
-Edge = Callable[..., Awaitable[Rig]]
 SAID = words.say(3)
 CONTENTS = {"contents": [{"role": "user", "parts": [{"text": PROMPT}]}]}
 GEMINI = "/v1beta/models/m:generateContent"

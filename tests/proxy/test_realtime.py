@@ -16,10 +16,9 @@ from aiohttp import WSMsgType, web
 
 from proxy.realtime import Session
 from proxy.wire.realtime import KEY_PREFIX
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, Rig, eventually
 from tests.proxy.partners import CALLER_KEY, PATIENCE_S, VENDOR_KEY, at
 
-Edge = Callable[..., Awaitable[Rig]]
 PATH = "/v1/realtime"
 PRICE = {"input": 4, "output": 16, "cached_input": 0.4, "audio_input": 32, "audio_output": 64}
 SIM = "sim;tokens=10;prompt=100;cached=20;audio_in=30;audio_out=4"

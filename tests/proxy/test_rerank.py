@@ -7,15 +7,14 @@ The vendors are scripted: Cohere, Gemini, and one that is compatible with OpenAI
 import base64
 import json
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import PROMPT, Asked, Line, at, whole
 
-Edge = Callable[..., Awaitable[Rig]]
 RESULTS = [{"index": 1, "relevance_score": 0.75}, {"index": 0, "relevance_score": 0.25}]
 VECTORS = [[0.5, -1.0], [0.25, 3.0]]
 ANSWERS: dict[str, Any] = {

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from proxy import settlement
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge
 from tests.proxy.partners import (
     EMBEDDINGS,
     INPUT_NUSD,
@@ -20,8 +19,6 @@ from tests.proxy.partners import (
     whole,
 )
 from tests.proxy.stories import booked, caller_gets, caller_sends, tell, vendor_gets, vendor_says
-
-Edge = Callable[..., Awaitable[Rig]]
 
 
 @pytest.mark.parametrize("stream", [False, True])

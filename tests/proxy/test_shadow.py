@@ -2,15 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, Rig, eventually
 from tests.proxy.partners import INPUT_NUSD, OUTPUT_NUSD, Line, at, chat, completion, whole
-
-Edge = Callable[..., Awaitable[Rig]]
 
 PLAIN = ["sim;tokens=3"]
 ANSWER = completion()

@@ -9,14 +9,13 @@ That nothing leaks and every lease is settled once is held by the rig after each
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from proxy.relay import ERROR_BYTES
 from ratelimit.upkeep import read_scope
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, eventually
 from tests.proxy.partners import (
     DONE,
     EMBEDDINGS,
@@ -54,8 +53,6 @@ from tests.proxy.stories import (
     vendor_resets,
     vendor_says,
 )
-
-Edge = Callable[..., Awaitable[Rig]]
 
 ANSWER = completion()
 ERROR = json.dumps({"error": {"message": "no", "type": "x", "param": None, "code": None}}).encode()

@@ -1,17 +1,14 @@
 """Laws of trials: which session a request names, what a call sticks to, and where its arm leads it."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from proxy.trials import session_of, unit_of
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, eventually
 from tests.proxy.partners import always, at, chat, completion, whole
-
-Edge = Callable[..., Awaitable[Rig]]
 
 CALLER: Any = SimpleNamespace(key="acme/support/desk", organization="acme")
 

@@ -1,7 +1,6 @@
 """Whether an answer has the form that was asked of it, in each protocol in which it can be asked."""
 
 import json
-from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from proxy.validity import MOST_BYTES, looks_malformed
 from proxy.wire import sse, translate
 from proxy.wire.endpoints import ENDPOINTS
 from routing.lessons import ALL, Lessons, read_lessons
-from tests.proxy.edge_rig import Rig
+from tests.proxy.edge_rig import Edge
 from tests.proxy.partners import DONE, at, chat, delta, piece, request, sse_head
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -204,9 +203,7 @@ def test_long_ones_are_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_form_that_is_missed_counts_against_the_model(
-    edge: Callable[..., Awaitable[Rig]], stream: bool
-) -> None:
+async def test_a_form_that_is_missed_counts_against_the_model(edge: Edge, stream: bool) -> None:
     """Where answers pass and where they are translated, as a whole and in streams; the mock vendors speak of the weather, whatever is asked."""
     rig = await edge(
         models={
@@ -232,7 +229,7 @@ async def test_a_form_that_is_missed_counts_against_the_model(
 
 
 async def test_a_stream_in_an_experiment_is_judged_whoever_learns(
-    edge: Callable[..., Awaitable[Rig]],
+    edge: Edge,
 ) -> None:
     """A canary's guard of quality is told of it; where nothing of form is asked, nothing is kept."""
     rig = await edge(
@@ -247,7 +244,7 @@ async def test_a_stream_in_an_experiment_is_judged_whoever_learns(
 
 
 async def test_only_a_stream_that_will_be_judged_is_kept(
-    edge: Callable[..., Awaitable[Rig]],
+    edge: Edge,
 ) -> None:
     """A call that asks for no form, and one that nobody scores, lets go of its request when its answer begins."""
     _, _, formed, tooled = PROTOCOLS["openai.chat"]
@@ -300,7 +297,7 @@ def test_lines_that_pass_are_read_as_lines() -> None:
 
 
 async def test_of_a_stream_for_which_there_is_no_room_nothing_is_learned_of_its_quality(
-    edge: Callable[..., Awaitable[Rig]], monkeypatch: pytest.MonkeyPatch
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many are kept at once, and so many bytes read between two sendings; how long their answers are is learned all the same."""
     rig = await edge(

@@ -1,15 +1,13 @@
 """What callers see of a full deployment: a short wait instead of a refusal, as long as they have time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tests.proxy.edge_rig import Rig, eventually
+from tests.proxy.edge_rig import Edge, Rig, eventually
 from tests.proxy.partners import Answer, at, chat, request, usage, whole
 
-Edge = Callable[..., Awaitable[Rig]]
 FULL = at("v", limits={"concurrency": 1})
 
 
