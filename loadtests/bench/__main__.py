@@ -7,13 +7,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import msgspec
-
 from loadtests.bench import gateway, held, nginx, protocols, report, tools, translations
+from loadtests.bench.ending import exit_code_of
 from loadtests.bench.figures import PARTS
-from loadtests.bench.ground import Ground, ending_in_order
+from loadtests.bench.ground import Ground
 from loadtests.bench.measure import QUICK, Bench, Contestant, Effort, body_of, in_turn, rows_of
-from loadtests.bench.wrk import BenchFailed
+from loadtests.document import write_json
 
 _QUIET_CORES = 0.05
 _METHOD = {
@@ -70,18 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
     effort = QUICK if given.quick else Effort()
     if given.runs is not None:
         effort = dataclasses.replace(effort, runs=given.runs)
-    try:
-        with ending_in_order():
-            programs = tools.find()
-            return _bench(programs, effort, given.only, given.json, realtime=given.realtime)
-    except tools.ToolsMissing as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-    except BenchFailed as mistake:
-        print(f"the bench failed: {mistake}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return exit_code_of(
+        lambda programs: _bench(programs, effort, given.only, given.json, realtime=given.realtime)
+    )
 
 
 def _bench(
@@ -91,7 +81,7 @@ def _bench(
     json: Path | None,
     *,
     realtime: bool,
-) -> int:
+) -> None:
     held.allow_files(effort.held * 2)
     with Ground(realtime=realtime) as ground:
         _say("starting mock vendor, nginx, store, control and edge")
@@ -139,10 +129,8 @@ def _bench(
             "realtime": realtime,
         }
         told = report.document(figures, bench.raw, method, about)
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
+        write_json(json, told)
         _say(f"wrote {json}")
-    return 0
 
 
 if __name__ == "__main__":

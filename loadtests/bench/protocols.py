@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 
 from loadtests.bench import gateway, nginx, report, tools, usage, wrk
+from loadtests.bench.ending import exit_code_of
 from loadtests.bench.figures import ROWS, Figure, Row
-from loadtests.bench.ground import Ground, ending_in_order
+from loadtests.bench.ground import Ground
 from loadtests.bench.measure import Contestant
-from loadtests.bench.wrk import BenchFailed
+from loadtests.document import write_json
 
 CONFIG = Path(__file__).with_name("protocols.yaml")
 CONNECTIONS = 64
@@ -149,24 +150,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write raw results and machine")
     given = parser.parse_args(arguments)
     calls = [call for call in CALLS if call.protocol in given.only]
-    try:
-        with ending_in_order(), Ground() as ground:
-            figures, about = _measure(ground, tools.find(), calls, given)
-    except tools.ToolsMissing as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-    except BenchFailed as mistake:
-        print(f"the bench failed: {mistake}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return exit_code_of(lambda programs: _bench(programs, calls, given))
+
+
+def _bench(programs: tools.Tools, calls: Sequence[Call], given: argparse.Namespace) -> None:
+    with Ground() as ground:
+        figures, about = _measure(ground, programs, calls, given)
     print(f"\n{report.table(figures)}\n")
     if given.json is not None:
         method = {"seconds": given.seconds, "runs": given.runs, "connections": CONNECTIONS}
-        told = report.document(figures, (), method, about)
-        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
+        write_json(given.json, report.document(figures, (), method, about))
         print(f"wrote {given.json}")
-    return 0
 
 
 def _measure(

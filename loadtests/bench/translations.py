@@ -19,9 +19,11 @@ import msgspec
 
 from loadtests import tables
 from loadtests.bench import gateway, report, tools, usage, wrk
+from loadtests.bench.ending import exit_code_of
 from loadtests.bench.figures import plain, spread
-from loadtests.bench.ground import Ground, ending_in_order, fetch
+from loadtests.bench.ground import Ground, fetch
 from loadtests.bench.wrk import BenchFailed
+from loadtests.document import write_json
 
 CONFIG = Path(__file__).with_name("translations.yaml")
 TARGET = 3.0
@@ -191,17 +193,12 @@ def main(arguments: Sequence[str]) -> int:
     pairs = [Pair(*pair) for pair in PAIRS]
     if given.only:
         pairs = [pair for pair in pairs if pair.name in given.only]
-    try:
-        with ending_in_order(), Ground() as ground:
-            about = _measure(ground, tools.find(), pairs, given)
-    except tools.ToolsMissing as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-    except BenchFailed as mistake:
-        print(f"the bench failed: {mistake}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return exit_code_of(lambda programs: _bench(programs, pairs, given))
+
+
+def _bench(programs: tools.Tools, pairs: Sequence[Pair], given: argparse.Namespace) -> None:
+    with Ground() as ground:
+        about = _measure(ground, programs, pairs, given)
     print(f"\n{table(pairs)}\n")
     if given.json is not None:
         rows = [
@@ -215,9 +212,8 @@ def main(arguments: Sequence[str]) -> int:
         ]
         method = {"shape": given.shape, "seconds": given.seconds, "runs": given.runs}
         told = {"machine": about, "method": method, "target": TARGET, "rows": rows}
-        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
+        write_json(given.json, told)
         print(f"wrote {given.json}")
-    return 0
 
 
 def _measure(

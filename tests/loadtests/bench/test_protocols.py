@@ -79,14 +79,3 @@ def test_a_protocol_that_is_not_measured_is_told_with_those_that_are(capsys):
     with pytest.raises(SystemExit, match="2"):
         bench.main(["protocols", "--only", "smoke-signals"])
     assert "responses" in capsys.readouterr().err
-
-
-def test_a_missing_program_is_told(monkeypatch, capsys):
-    """With what to do, and exit code 2."""
-
-    def find():
-        raise tools.ToolsMissing("apt-get install wrk")
-
-    monkeypatch.setattr(tools, "find", find)
-    assert bench.main(["protocols"]) == 2
-    assert "apt-get install wrk" in capsys.readouterr().err

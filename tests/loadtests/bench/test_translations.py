@@ -108,14 +108,3 @@ def test_a_pair_that_does_not_exist_is_told_with_those_that_do(capsys):
     with pytest.raises(SystemExit, match="2"):
         bench.main(["translations", "--only", "chat-chat"])
     assert "chat-messages" in capsys.readouterr().err
-
-
-def test_a_missing_program_is_told(monkeypatch, capsys):
-    """With what to do, and exit code 2."""
-
-    def find():
-        raise tools.ToolsMissing("apt-get install wrk")
-
-    monkeypatch.setattr(tools, "find", find)
-    assert bench.main(["translations"]) == 2
-    assert "apt-get install wrk" in capsys.readouterr().err
