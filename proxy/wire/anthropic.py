@@ -154,7 +154,7 @@ def look_messages(body: bytes) -> Look:
         text = max(text - saved, 0)
         bound -= saved
     # What is yet to be kept hides nothing; whether the rest is well said is the vendor's to judge.
-    tied = "thread" if b"continue" in bytes(doc.thread) else None
+    tied = "thread" if len(doc.thread) and b"continue" in bytes(doc.thread) else None
     return Look(
         doc.model,
         doc.stream is True,

@@ -140,6 +140,7 @@ _ANTHROPIC_TOKENS: Final = (
     b"anthropic-ratelimit-tokens-limit: %d\r\nanthropic-ratelimit-tokens-remaining: %d\r\n"
     b"anthropic-ratelimit-tokens-reset: %b\r\n"
 )
+_ANTHROPIC_BOTH: Final = b"request-id: %b\r\n" + _ANTHROPIC_REQUESTS + _ANTHROPIC_TOKENS
 
 
 def anthropic_error(
@@ -182,15 +183,18 @@ def anthropic_lines(limits: Sequence[int], request_id: str, unix_us: Callable[[]
 
     `limits` is limit, remaining and us to the reset of requests, then of tokens; a reset is written as an instant.
     """
-    lines = b"request-id: %b\r\n" % request_id.encode()
     requests, requests_left, requests_us, tokens, tokens_left, tokens_us = limits
-    if not requests and not tokens:
-        return lines
-    now_us = unix_us()
+    if requests and tokens:
+        now_us = unix_us()
+        return _ANTHROPIC_BOTH % (
+            *(request_id.encode(), requests, requests_left, _instant(now_us, requests_us)),
+            *(tokens, tokens_left, _instant(now_us, tokens_us)),
+        )
+    lines = b"request-id: %b\r\n" % request_id.encode()
     if requests:
-        lines += _ANTHROPIC_REQUESTS % (requests, requests_left, _instant(now_us, requests_us))
+        lines += _ANTHROPIC_REQUESTS % (requests, requests_left, _instant(unix_us(), requests_us))
     if tokens:
-        lines += _ANTHROPIC_TOKENS % (tokens, tokens_left, _instant(now_us, tokens_us))
+        lines += _ANTHROPIC_TOKENS % (tokens, tokens_left, _instant(unix_us(), tokens_us))
     return lines
 
 

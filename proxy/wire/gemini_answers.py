@@ -148,9 +148,9 @@ def _settled(found: RawUsage) -> Usage | None:
     if found.prompt_token_count is None and found.candidates_token_count is None:
         return None
     counts = (
-        *(found.prompt_token_count, found.candidates_token_count, found.thoughts_token_count),
-        found.tool_use_prompt_token_count,
+        *(found.prompt_token_count or 0, found.candidates_token_count or 0),
+        *(found.thoughts_token_count or 0, found.tool_use_prompt_token_count or 0),
     )
-    if not all(0 <= (count or 0) <= MAX_TOKENS for count in counts):
+    if min(counts) < 0 or max(counts) > MAX_TOKENS:
         return None
     return usage_of(found)

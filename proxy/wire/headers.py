@@ -212,7 +212,7 @@ class RequestHeaders:
                 continue
             block += b"%b%b\r\n" % (prefix, value)
         for prefix, line in self._defaults:
-            if prefix not in block:
+            if block.find(prefix) < 0:
                 block += line
         return block
 

@@ -111,7 +111,9 @@ def rewrite(
     if upstream_model != seen.model:
         edits.append((*model_span(seen), msgspec.json.encode(upstream_model)))
     if output_cap is not None and seen.output_cap != output_cap:
-        span = json_edit.locate(seen.frame, "options")
+        # A frame in plain letters that does not name them has none.
+        there = not seen.plain or seen.frame.find(b'"options"') >= 0
+        span = json_edit.locate(seen.frame, "options") if there else None
         if span is None:
             brace = seen.frame.index(b"{") + 1
             edits.append((brace, brace, b'"options":{"num_predict":%d},' % output_cap))
@@ -127,13 +129,21 @@ def rewrite(
 def _look(
     body: bytes, doc: _Request, count: int, images: list[str], *, answers: bool = True
 ) -> Look:
-    large = [(name, raw) for name in _LARGE if len(raw := getattr(doc, name)) > SMALL_TOOLS]
-    frame, cuts = carve(body, large) if large else (body, ())
-    given = sum(len(getattr(doc, name)) > 0 for name in ("messages", "prompt", "input"))
+    frame: bytes = body
+    cuts: tuple[tuple[int, int], ...] = ()
+    if len(body) > SMALL_TOOLS:
+        large = [(name, raw) for name in _LARGE if len(raw := getattr(doc, name)) > SMALL_TOOLS]
+        if large:
+            frame, cuts = carve(body, large)
     plain = is_plain(
         frame,
         _KEYS,
-        1 + given + (doc.stream is not None) + (doc.options is not None),
+        1
+        + (len(doc.messages) > 0)
+        + (len(doc.prompt) > 0)
+        + (len(doc.input) > 0)
+        + (doc.stream is not None)
+        + (doc.options is not None),
     )
     check_model(doc.model)
     cap = None

@@ -100,24 +100,21 @@ _TOOLS = msgspec.json.Decoder(list[_Tool])
 def look_response(body: bytes) -> Look:
     """Look at a request for a response. Raises `BadField`."""
     doc: _Response = decode(_RESPONSE, body)
-    large = [
-        (name, raw)
-        for name, raw in (
-            ("input", doc.input),
-            ("tools", doc.tools),
-            ("instructions", doc.instructions),
-        )
-        if len(raw) > (0 if name == "input" else SMALL_TOOLS)
-    ]
+    large = [("input", doc.input)] if len(doc.input) else []
+    if len(doc.tools) > SMALL_TOOLS:
+        large.append(("tools", doc.tools))
+    if len(doc.instructions) > SMALL_TOOLS:
+        large.append(("instructions", doc.instructions))
     frame, cuts = carve(body, large)
-    given = (doc.max_output_tokens, doc.background, doc.previous_response_id)
     plain = is_plain(
         frame,
         _KEYS,
         1
         + (len(doc.input) > 0)
         + (doc.stream is not None)
-        + sum(value is not UNSET for value in given)
+        + (doc.max_output_tokens is not UNSET)
+        + (doc.background is not UNSET)
+        + (doc.previous_response_id is not UNSET)
         + (len(doc.conversation) > 0)
         + (len(doc.prompt) > 0),
     )
@@ -201,12 +198,11 @@ def _says(raw: Raw) -> bool:
 def _tied(doc: _Response) -> str | None:
     if doc.previous_response_id is not UNSET and doc.previous_response_id is not None:
         return "previous_response_id"
-    for name, raw in (("conversation", doc.conversation), ("prompt", doc.prompt)):
-        if _says(raw):
-            return name
-    if b'"item_reference"' in bytes(doc.input):
-        return "input"
-    return None
+    if _says(doc.conversation):
+        return "conversation"
+    if _says(doc.prompt):
+        return "prompt"
+    return "input" if bytes(doc.input).find(b'"item_reference"') >= 0 else None
 
 
 def _dearer(doc: _Response) -> tuple[str, str] | None:

@@ -157,6 +157,6 @@ def _settled(found: _Usage, response: bytes) -> Usage | None:
         )
     if found.output_tokens_details is not None:
         usage.reasoning_tokens = within(found.output_tokens_details.reasoning_tokens or 0, output)
-    if b"web_search_call" in response:
+    if response.find(b"web_search_call") >= 0:
         usage.web_searches = len(_SEARCH.findall(response))
     return usage

@@ -119,16 +119,15 @@ def usage_of(raw: RawUsage) -> Usage:
     entered = _counted(raw.prompt_token_count) + _counted(raw.tool_use_prompt_token_count)
     thought = _counted(raw.thoughts_token_count)
     output = _counted(raw.candidates_token_count) + thought
-    return Usage(
-        input_tokens=entered,
-        cached_tokens=min(_counted(raw.cached_content_token_count), entered),
-        output_tokens=output,
-        reasoning_tokens=thought,
-        audio_input_tokens=min(_part(raw.prompt_tokens_details, "AUDIO"), entered),
-        audio_output_tokens=min(_part(raw.candidates_tokens_details, "AUDIO"), output),
-        image_input_tokens=min(_part(raw.prompt_tokens_details, "IMAGE"), entered),
-        image_output_tokens=min(_part(raw.candidates_tokens_details, "IMAGE"), output),
-    )
+    cached = _counted(raw.cached_content_token_count)
+    usage = Usage(entered, min(cached, entered), 0, output, thought)
+    if raw.prompt_tokens_details:
+        usage.audio_input_tokens = min(_part(raw.prompt_tokens_details, "AUDIO"), entered)
+        usage.image_input_tokens = min(_part(raw.prompt_tokens_details, "IMAGE"), entered)
+    if raw.candidates_tokens_details:
+        usage.audio_output_tokens = min(_part(raw.candidates_tokens_details, "AUDIO"), output)
+        usage.image_output_tokens = min(_part(raw.candidates_tokens_details, "IMAGE"), output)
+    return usage
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
@@ -149,10 +148,8 @@ def _counted(tokens: int | None) -> int:
     return tokens if tokens is not None and 0 <= tokens <= MAX_TOKENS else 0
 
 
-def _part(details: list[_Detail] | None, modality: str) -> int:
+def _part(details: list[_Detail], modality: str) -> int:
     """Give what is of one modality."""
-    if details is None:
-        return 0
     return sum(_counted(one.tokenCount) for one in details if one.modality == modality)
 
 
