@@ -181,8 +181,11 @@ def _report(arguments: Sequence[str]) -> int:
     folder = last if last.is_dir() else last.parent
     default = document.REPORT if len(runs) == 1 else "comparison.html"
     out = given.out or folder / default
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(document.page(runs), encoding="utf-8")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(document.page(runs), encoding="utf-8")
+    except OSError as mistake:
+        parser.error(f"--out {out}: {mistake.strerror or mistake}")
     print(f"wrote {out}")
     return 0
 

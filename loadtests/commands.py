@@ -148,7 +148,7 @@ def _guard(arguments: Sequence[str]) -> int:
             if value is not None
         },
     )
-    folder = given.out or runner.folder_for("guard", datetime.now(UTC))
+    folder = _folder(parser, given, "guard")
     return _hold(
         guard.Guard(scenarios, effort, folder, _say), foreign, effort, folder, given.strict
     )
@@ -168,7 +168,7 @@ def _hold(
                 f"{effort.repeats} repeats of {effort.seconds} s for each of {len(ours.found)} scenarios"
             )
             ours.run(standing, foreign)
-    except (runner.RunFailed, BenchFailed, document.NoRun) as mistake:
+    except _FAILURES as mistake:
         print(f"the guard could not measure: {mistake}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -215,7 +215,7 @@ def _compare(arguments: Sequence[str]) -> int:
         for words in mistakes:
             print(f"cannot start: {words}", file=sys.stderr)
         return 2
-    folder = given.out or runner.folder_for("compare", datetime.now(UTC))
+    folder = _folder(parser, given, "compare")
     gathered = runner.Gathered()
     code = 0
     try:
@@ -269,7 +269,7 @@ def _capacity(arguments: Sequence[str]) -> int:
         parser.error(f"--workers {given.workers!r}: numbers from 1 to 64, as in 1,2")
     if given.start > given.most:
         parser.error(f"--start {given.start:g} is above --most {given.most:g}")
-    folder = given.out or runner.folder_for("capacity", datetime.now(UTC))
+    folder = _folder(parser, given, "capacity")
     found: list[capacity.Capacity] = []
     code = 0
     try:
@@ -339,6 +339,16 @@ def _out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help=words)
 
 
+def _folder(parser: argparse.ArgumentParser, given: argparse.Namespace, name: str) -> Path:
+    """Make the folder of the results, before anything is started whose results it is for."""
+    folder: Path = given.out or runner.folder_for(name, datetime.now(UTC))
+    try:
+        runner.make_folder(folder)
+    except runner.RunFailed as mistake:
+        parser.error(str(mistake))
+    return folder
+
+
 def _target(parser: argparse.ArgumentParser) -> None:
     theirs = parser.add_argument_group("a gateway that runs already, instead of a rig of its own")
     theirs.add_argument("--host", type=host, metavar="URL")
@@ -377,7 +387,7 @@ def _soak(arguments: Sequence[str]) -> int:
     _out(parser)
     _target(parser)
     given = parser.parse_args(arguments)
-    folder = given.out or runner.folder_for("soak", datetime.now(UTC))
+    folder = _folder(parser, given, "soak")
     run = _watched(given, folder, "bench-paced", gateway.CONFIG, "ttft:1000 itl:100")
     if isinstance(run, int):
         return run
@@ -426,7 +436,7 @@ def _overload(arguments: Sequence[str]) -> int:
         objectives = read_objectives(given.slo)
     except ValueError as mistake:
         parser.error(str(mistake))
-    folder = given.out or runner.folder_for("overload", datetime.now(UTC))
+    folder = _folder(parser, given, "overload")
     given.load = endurance.load_of(rate)
     run = _watched(given, folder, "bench", OVERLOAD, given.slo)
     if isinstance(run, int):

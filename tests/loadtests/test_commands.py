@@ -39,6 +39,10 @@ from loadtests.bench.ground import Child, Ground
         (["overload", "--slo", "fast"], "is no objective"),
         (["overload", "--capacity", "-5"], "no number from 0.1"),
         (["overload", "--host", "http://h"], "--capacity has to be said"),
+        *(
+            ([verb, "--out", "/dev/null/x"], "/dev/null/x: Not a directory; name another")
+            for verb in ("guard", "capacity", "soak", "overload")
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(words, told, capsys, monkeypatch):

@@ -184,6 +184,9 @@ def test_a_report_of_two_runs(tmp_path, capsys):
     page = (tmp_path / "b" / "comparison.html").read_text()
     assert "<h1>a beside b</h1>" in page
     assert module.main(["report", str(tmp_path / "a"), "--out", str(tmp_path / "x.html")]) == 0
+    with pytest.raises(SystemExit, match="2"):
+        module.main(["report", str(tmp_path / "a"), "--out", str(tmp_path)])
+    assert f"--out {tmp_path}: Is a directory" in capsys.readouterr().err
     assert (tmp_path / "x.html").exists()
     capsys.readouterr()
 
