@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 from config.changes import Draft
@@ -163,7 +162,7 @@ def _import(options: argparse.Namespace) -> int:
             if options.file == "-"
             else _bytes(options.file)
         )
-        reading = imports.read(data, options.shape)
+        reading = imports.read(data, options.shape, options.only or ())
     except (OSError, imports.BadCatalogue) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         print(f"penstock models import: {options.file}: {why}", file=sys.stderr)
@@ -172,8 +171,6 @@ def _import(options: argparse.Namespace) -> int:
     twice = []
     for model in reading.models:
         if options.seller not in {None, model.seller}:
-            continue
-        if options.only and not any(fnmatchcase(model.name, each) for each in options.only):
             continue
         if model.name in chosen:
             twice.append(model)

@@ -14,9 +14,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -162,10 +163,11 @@ class _Record:
         return value or ""
 
 
-def read(data: bytes, shape: str = "") -> Reading:
+def read(data: bytes, shape: str = "", only: Sequence[str] = ()) -> Reading:
     """
     Read a catalogue; `shape` is one of `SHAPES`, or empty to tell by what it holds.
 
+    With `only` there is but what has a name of these forms (`*` stands for anything), and nothing is said of all else.
     Raises `BadCatalogue` when it is none at all.
     """
     if len(data) > LARGEST_BYTES:
@@ -186,11 +188,15 @@ def read(data: bytes, shape: str = "") -> Reading:
     examples: dict[str, str] = {}
     mistakes = []
     for path, name, said in _RECORDS[shape](found):
+        if only and not any(fnmatchcase(each, form) for each in _called(name) for form in only):
+            continue
         try:
             if not isinstance(said, dict):
                 raise _Wrong(path, f"found {_shown(said)}, expected an object")
             record = _Record(path, said)
             model, left = _MODELS[shape](name, record)
+            if only and not any(fnmatchcase(model.name, form) for form in only):
+                continue
             if not _NAME.fullmatch(model.name):
                 raise _Wrong(path, f"found the name {_shown(model.name)}, which no model can have")
             if (model.seller, model.name) in models:
@@ -210,6 +216,13 @@ def read(data: bytes, shape: str = "") -> Reading:
         ),
         tuple(mistakes),
     )
+
+
+def _called(name: str) -> Iterator[str]:
+    """Yield what a record may be called: its name in the catalogue, and that without what stands before a slash."""
+    while name:
+        yield name
+        name = name.partition("/")[2]
 
 
 def _shape_of(found: Any) -> str:

@@ -83,11 +83,15 @@ async def test_a_snippet_is_printed_and_what_is_wrong_is_said(nowhere: None, the
 
 
 async def test_models_are_chosen_by_name(nowhere: None, theirs: Path) -> None:
-    """By globs, and as JSON with everything that was not taken."""
-    ended = await typed(["models", "import", str(theirs), "--only", "*/two", "--json"])
+    """By globs, and as JSON with everything of theirs that was not taken."""
+    command = ["models", "import", str(theirs), "--json", "--only", "*/two"]
+    ended = await typed(command)
     assert list(ended.json["models"]) == ["acme/two"]
-    assert ended.json["shape"] == "openrouter"
+    assert (ended.code, ended.json["shape"], ended.json["mistakes"]) == (0, "openrouter", [])
+    ended = await typed([*command, "--only", "x/*"])
+    assert list(ended.json["models"]) == ["acme/two"]
     assert [each["path"] for each in ended.json["mistakes"]] == ["data[2].pricing.prompt"]
+    assert ended.code == 1
     assert (await typed(["models", "import", str(theirs), "--seller", "nobody"])).out == (
         "models: {}\n"
     )

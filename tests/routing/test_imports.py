@@ -274,3 +274,18 @@ def test_no_record_breaks_the_reading(record: dict[str, Any], shape: str) -> Non
     }[shape]
     said = read(json.dumps(found).encode(), shape)
     assert len(said.models) + len(said.mistakes) == 1
+
+
+def test_of_models_that_nobody_wants_nothing_is_said() -> None:
+    """Neither what was not understood of them nor their mistakes; a name holds with and without whose it is."""
+    bad = {"litellm_provider": "acme", "mode": "chat", "input_cost_per_token": "free", "odd": 1}
+    theirs = LITELLM | {"acme/wagon-1": bad, "other/rocket-9": bad | {"litellm_provider": "other"}}
+    document = json.dumps(theirs).encode()
+    assert len(read(document).mistakes) == 2
+    found = read(document, only=["rocket-2"])
+    assert [model.name for model in found.models] == ["rocket-2"]
+    assert [each.member for each in found.unplaced] == ["input_cost_per_token_batches"]
+    assert not found.mistakes
+    (mistake,) = read(document, only=["rocket-*"]).mistakes
+    assert mistake.path.startswith("other/rocket-9")
+    assert not read(document, only=["acme/*"]).models
