@@ -9,9 +9,10 @@ import asyncio
 import os
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgpack
+import msgspec
 
 from ratelimit.journal import Command
 from ratelimit.limits import PERIODS, RATES, Plan, scope_key
@@ -89,7 +90,7 @@ def calls_of(replica: str, cell: Cell = FIRST) -> str:
     return f"{cell.tag}:w:{replica}"
 
 
-class Ask:
+class Ask(msgspec.Struct, eq=False):
     """
     What an attempt asks for; tokens as estimated, `cap` and `assumed` in output tokens per choice.
 
@@ -104,81 +105,34 @@ class Ask:
     empty, the plan's own tiers hold.
     """
 
-    __slots__ = (
-        "again",
-        "answer",
-        "assumed",
-        "attempt_id",
-        "boot",
-        "bound",
-        "cap",
-        "deadline",
-        "excluded",
-        "favoured",
-        "fees",
-        "first",
-        "input",
-        "kind",
-        "level",
-        "may_wait",
-        "n",
-        "plan",
-        "reseeds",
-        "taken",
-        "tie",
-        "tiers",
-        "user",
-        "void_to",
-    )
-
-    def __init__(
-        self,
-        plan: Plan,
-        attempt_id: str,
-        *,
-        input: int,  # noqa: A002 - the field's word
-        bound: int,
-        cap: int,
-        assumed: int,
-        n: int,
-        first: bool,
-        excluded: tuple[int, ...],
-        tie: int,
-        user: str,
-        level: int = 2,
-        may_wait: bool = False,
-        tiers: bytes = b"",
-        fees: tuple[int, ...] = (),
-        kind: int = WHOLE,
-        favoured: int = 0,
-    ) -> None:
-        self.plan = plan
-        self.attempt_id = attempt_id
-        self.input = input
-        self.bound = bound
-        self.cap = cap
-        self.assumed = assumed
-        self.n = n
-        self.first = first
-        self.excluded = excluded
-        self.tie = tie
-        self.user = user
-        self.level = level
-        self.may_wait = may_wait
-        self.tiers = tiers
-        self.fees = fees
-        self.kind = kind
-        self.favoured = favoured
-        self.answer: asyncio.Future[Grant | Denied | Nobody]
-        self.boot: Boot
-        self.deadline = 0.0
-        self.reseeds = 0
-        # What a grant without the store took from this replica's shares.
-        self.taken: Any = None
-        # Whether a sending of it may have been granted without an answer.
-        self.again = False
-        # Sendings below this number may still be granted, though somebody else has answered the ask.
-        self.void_to = 0
+    plan: Plan
+    attempt_id: str
+    input: int
+    bound: int
+    cap: int
+    assumed: int
+    n: int
+    first: bool
+    excluded: tuple[int, ...]
+    tie: int
+    user: str
+    level: int = 2
+    may_wait: bool = False
+    tiers: bytes = b""
+    fees: tuple[int, ...] = ()
+    kind: int = WHOLE
+    favoured: int = 0
+    # Its sender's...
+    answer: "asyncio.Future[Grant | Denied | Nobody]" = cast("Any", None)
+    boot: Boot = cast("Any", None)
+    deadline: float = 0.0
+    reseeds: int = 0
+    taken: Any = None
+    """What a grant without the store took from this replica's shares."""
+    again: bool = False
+    """Whether a sending of it may have been granted without an answer."""
+    void_to: int = 0
+    """Sendings below this number may still be granted, though somebody else has answered the ask."""
 
     @property
     def scopes(self) -> tuple[str, ...]:
