@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
         options = _options(argv)
         environ = with_key_secret(os.environ, places(os.environ).key_secret, make=True)
         loaded = load_file(options.config_file, environ)
-        host, port = split_listen(options.listen or loaded.config.admin.listen)
+        host, port = _address(options.listen or loaded.config.admin.listen)
     except ConfigError as error:
         for problem in error.problems:
             print(f"configuration: {problem}", file=sys.stderr)
@@ -130,6 +130,13 @@ def _options(argv: Sequence[str]) -> Options:
         run_dir=said.run_dir or here.run,
         ledger=None if said.ledger is None else ledger_path(here.ledger_url(said.ledger)),
     )
+
+
+def _address(listen: str) -> tuple[str, int]:
+    try:
+        return split_listen(listen)
+    except ValueError as error:
+        raise ValueError(f"--listen {listen!r}: {error}") from None
 
 
 async def serve(

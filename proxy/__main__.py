@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.loader import ConfigError, Loaded, load_file
+from config.scalars import split_listen
 from proxy.installation import CannotStart, Installation, http_ready, prepared
 from proxy.options import EdgeOptions
 from proxy.supervisor import StartFailed, Supervisor
@@ -21,6 +22,7 @@ from proxy.terminal import Terminal, standard_error
 from store.embedded import StoreFailed
 from store.parent import end_with_parent
 from store.places import CHECKOUT, CONFIG_NAME, places
+from store.target import BadStoreUrl, target
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,16 +114,21 @@ def _parser() -> (
         help="the store: redis://, redis+sentinel://, redis+cluster://, rediss for TLS, or unix:// (default: $REDIS_URL)",
     )
     edge.add_argument(
-        "--listen", required=True, metavar="HOST:PORT", help="the data port; workers share it"
+        "--listen",
+        type=_address,
+        required=True,
+        metavar="HOST:PORT",
+        help="the data port; workers share it",
     )
     edge.add_argument(
         "--run-dir", type=Path, required=True, metavar="DIR", help="where its own socket goes"
     )
     edge.add_argument(
-        "--worker", type=int, default=0, metavar="N", help="its number on this machine"
+        "--worker", type=_number, default=0, metavar="N", help="its number on this machine"
     )
     edge.add_argument(
         "--metrics",
+        type=_address,
         metavar="HOST:PORT",
         help="serve its own metrics at /metrics there, where no control collects them",
     )
@@ -145,6 +152,20 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
     return int(text)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 65535")
+    return int(text)
+
+
+def _address(text: str) -> str:
+    try:
+        split_listen(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    return text
 
 
 def _port(text: str) -> int:
@@ -213,6 +234,11 @@ def _edge(options: argparse.Namespace) -> int:
     url = options.redis or os.environ.get("REDIS_URL")
     if not url:
         print("penstock edge: give --redis URL, or set REDIS_URL", file=sys.stderr)  # noqa: T201
+        return 2
+    try:
+        target(url)
+    except BadStoreUrl as error:
+        print(f"penstock edge: {error}", file=sys.stderr)  # noqa: T201
         return 2
     alone = not end_with_parent(os.environ)
     from proxy.process import run_edge  # noqa: PLC0415  (the supervisor has no use for it)

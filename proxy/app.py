@@ -537,6 +537,9 @@ def _listen(address: str) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"listening on {address}: {error.strerror}") from error
     except BaseException:
         sock.close()
         raise

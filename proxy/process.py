@@ -42,6 +42,10 @@ def run_edge(options: EdgeOptions) -> int:
     except BadKeySecret as error:
         log.error("%s", error)
         return 2
+    except OSError as error:
+        # A port that is taken, or a directory that cannot be made; what the store does ends nobody.
+        log.error("cannot serve: %s", error)
+        return 1
 
 
 def raise_file_limit() -> None:

@@ -189,7 +189,7 @@ async def test_a_bad_configuration_changes_nothing(
     [
         ("admin: {listen: 0.0.0.0:0}", (), "without a token"),
         ("admin: {listen: 127.0.0.1:0}", ("--listen", "[::]:0"), "admin.token is not set"),
-        ("", ("--listen", "nonsense"), "end it with a port"),
+        ("", ("--listen", "nonsense"), "--listen 'nonsense': end it with a port"),
         ("", ("--redis", "http://x"), "expected redis://"),
         ("", ("--ledger", "mysql:x"), "expected sqlite:PATH"),
     ],

@@ -25,6 +25,7 @@ from store.places import CHECKOUT
 from tests.integration.processes import pid_of, processes_of
 
 KEY = "integration-test-key"
+EDGE = ["edge", "--listen", "127.0.0.1:0", "--run-dir", "x"]
 CONFIG = """
 edge: {{listen: "127.0.0.1:0", workers: 2, access_log: "off", drain_timeout_s: 20,
   liveness_timeout_s: 8}}
@@ -299,6 +300,10 @@ async def test_the_demo_shows_a_governed_completion_and_ends(var: Path) -> None:
         (["up", "--wrokers", "2"], "penstock up: error: unrecognized arguments: --wrokers 2"),
         (["demo", "--onc"], "penstock demo: error: unrecognized arguments: --onc"),
         (["up", "--workers", "0"], "penstock up: error: argument --workers: '0' is not a number"),
+        ([*EDGE, "--worker", "-5"], "--worker: '-5' is not a number from 0 to 65535"),
+        ([*EDGE, "--metrics", "here"], "--metrics: 'here': end it with a port, as in"),
+        ([*EDGE, "--listen", "127.0.0.1:99999"], "--listen: '127.0.0.1:99999': end it with"),
+        ([*EDGE, "--listen", ":80"], "write 0.0.0.0:80 or [::]:80"),
     ],
 )
 def test_a_mistyped_option_is_told_with_its_verbs_usage(
@@ -311,6 +316,28 @@ def test_a_mistyped_option_is_told_with_its_verbs_usage(
     error = capsys.readouterr().err
     assert told in error
     assert f"usage: penstock {typed[0]} " in error
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "told"),
+    [
+        (["--redis", "ftp://x"], 2, "found ftp://"),
+        (["--redis", "redis://127.0.0.1:1", "--run-dir", "/proc/x"], 1, "cannot serve: "),
+    ],
+)
+async def test_an_edge_that_cannot_serve_says_why(
+    var: Path, more: list[str], code: int, told: str
+) -> None:
+    """In a line, without a stack."""
+    (var / "journal").mkdir(parents=True)
+    (var / "key-secret").write_text("of-this-test-alone-" * 3)
+    (var / "key-secret").chmod(0o600)
+    process = await proxy(var, *EDGE, *more)
+    async with asyncio.timeout(60):
+        _, said = await process.communicate()
+    assert process.returncode == code
+    assert told in said.decode()
+    assert "Traceback" not in said.decode()
 
 
 async def test_one_edge_alone_says_what_it_lacks() -> None:

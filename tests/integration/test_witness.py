@@ -7,6 +7,7 @@ Killed, it holds nothing a moment later, also of strict budgets; ended in good o
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,12 @@ def kill(gateway: Gateway) -> None:
     gateway.edge.wait(10)
 
 
+def left(gateway: Gateway) -> tuple[list[str], list[str]]:
+    """Return the edges and witnesses that run, and what `files` gives."""
+    commands = processes_of(gateway.folder / "var").values()
+    return [each for each in commands if EDGE in each or WITNESS in each], files(gateway)
+
+
 def files(gateway: Gateway) -> list[str]:
     """Return the kinds of files that say who lives, or has something to settle."""
     return [path.suffix for path in (gateway.folder / "var" / "journal").iterdir()]
@@ -113,6 +120,18 @@ def test_an_edge_that_ends_well_leaves_nobody(own: Gateway) -> None:
     witness_of(own)
     own.edge.terminate()
     assert own.edge.wait(20) == 0
-    left = processes_of(own.folder / "var")
-    assert not [command for command in left.values() if EDGE in command or WITNESS in command]
-    assert files(own) == []
+    assert left(own) == ([], [])
+
+
+def test_an_edge_that_cannot_serve_leaves_nobody(own: Gateway) -> None:
+    """Its port is somebody else's: it says so in a line, which names the port."""
+    own.edge.terminate()
+    own.edge.wait(20)
+    with (
+        socket.create_server(("127.0.0.1", own.port)),
+        pytest.raises(AssertionError, match=rf"cannot serve: .*listening on 127.0.0.1:{own.port}"),
+    ):
+        own.start_edge()
+    assert left(own) == ([], [])
+    # The error that was asked for is none of those that are looked for at the end.
+    own.log.write_text("")
