@@ -15,7 +15,7 @@ import orjson
 
 from config.providers import Provider
 from config.vendors import credential_of, dialect_of, facts_of, why_unprobed
-from routing.insight import Tokens
+from routing.rates import Tokens
 
 __all__ = ["Asked", "call_of", "judged", "list_of", "probe_of", "used"]
 
@@ -129,13 +129,13 @@ def used(body: bytes) -> Tokens:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return Tokens(0, 0)
+        return Tokens()
     if not isinstance(document, dict):
-        return Tokens(0, 0)
+        return Tokens()
     # Ollama has it beside the answer.
     usage = document.get("usage") or document.get("usageMetadata") or document
     if not isinstance(usage, dict):
-        return Tokens(0, 0)
+        return Tokens()
 
     def first(*names: str) -> int:
         values = [usage.get(name) for name in names]

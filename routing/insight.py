@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from routing.rates import Rates, cost_nusd
+from routing.rates import Rates, Tokens, cost_nusd
 
-__all__ = ["Best", "Known", "Report", "Row", "Tokens", "Use", "report"]
+__all__ = ["Best", "Known", "Report", "Row", "Use", "report"]
 
 SHRINK = 20
 """How many tries the fleet's share of answers counts for beside a model's own."""
@@ -156,24 +156,6 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What a call takes, as a price wants it said."""
-
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    audio_input_tokens: int = 0
-    audio_output_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    web_searches: int = 0
-    image_input_tokens: int = 0
-    image_output_tokens: int = 0
-    units: None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Protocol
 __all__ = [
     "Rates",
     "TokenCounts",
+    "Tokens",
     "UnitCounts",
     "bound",
     "cost_nusd",
@@ -112,6 +113,24 @@ class UnitCounts(Protocol):
     @property
     def search_units(self) -> int:
         """Search units of a rerank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a call took or will take, where no meter says it; see `TokenCounts`."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    web_searches: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    units: UnitCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,8 @@ from routing.alike import Choices, rounded_complexity, rounded_tokens
 from routing.contenders import field_of, policy_of
 from routing.decision import Scored
 from routing.eligibility import Option, Pool, UnknownModel
-from routing.insight import Tokens
 from routing.kinds import kind_of
-from routing.rates import Rates, cost_nusd
+from routing.rates import Rates, Tokens, cost_nusd
 from routing.scoring import LEFT_OUT, NORMAL, Call, Choice, Facts, Field, NoneFits, Policy
 
 __all__ = ["Described", "Outcome", "Simulator", "Sums", "Was", "summed"]

@@ -33,24 +33,6 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """What an attempt used."""
-
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    audio_input_tokens: int = 0
-    audio_output_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    web_searches: int = 0
-    image_input_tokens: int = 0
-    image_output_tokens: int = 0
-    units: Units | None = None
-
-
-@dataclass(frozen=True)
 class Price:
     """A price as the configuration writes it."""
 

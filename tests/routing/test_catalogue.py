@@ -8,8 +8,8 @@ from genai_prices.data import providers
 from genai_prices.types import ModelPrice, TimeOfDateConstraint
 
 from routing.catalogue import from_config, provider_id_for, rates_for
-from routing.rates import Rates, cost_nusd
-from tests.routing.prices import AT, Price, Tokens, is_found
+from routing.rates import Rates, Tokens, cost_nusd
+from tests.routing.prices import AT, Price, is_found
 
 
 def test_a_price_of_the_configuration_fills_its_gaps_from_the_kind_that_contains_it() -> None:

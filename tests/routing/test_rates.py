@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.catalogue import from_config, rates_for
-from routing.rates import Rates, bound, cost_nusd, dearest_image_nusd, image_nusd, units_nusd
-from tests.routing.prices import AT, THEIRS, Price, Tokens, Units, is_found
+from routing.rates import (
+    Rates,
+    Tokens,
+    bound,
+    cost_nusd,
+    dearest_image_nusd,
+    image_nusd,
+    units_nusd,
+)
+from tests.routing.prices import AT, THEIRS, Price, Units, is_found
 
 SOLD_BY_THE_TOKEN = [
     (provider.id, model.id)
@@ -39,14 +47,14 @@ def tokens(draw: st.DrawFn, most: int = 2_000_000) -> Tokens:
     kinds = [draw(st.integers(0, most // 4)) for _ in range(7)]
     plain, cached, written, audio, said, reasoned, spoken = kinds
     return Tokens(
-        plain + cached + written + audio,
-        cached,
-        written,
-        said + reasoned + spoken,
-        reasoned,
-        audio,
-        spoken,
-        draw(st.integers(0, written)),
+        input_tokens=plain + cached + written + audio,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        output_tokens=said + reasoned + spoken,
+        reasoning_tokens=reasoned,
+        audio_input_tokens=audio,
+        audio_output_tokens=spoken,
+        cache_write_1h_tokens=draw(st.integers(0, written)),
     )
 
 
