@@ -10,7 +10,6 @@ where the gauges tell them apart ("other descriptors", "other tasks").
 
 import re
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,11 +18,11 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 from pathlib import Path
 from statistics import fmean, median
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from loadtests import summary
 from loadtests.bench import usage
+from loadtests.beside import Beside
 from loadtests.metrics import Record, meets
 
 _GAUGE = re.compile(r"^(penstock_\w+)(\{[^}]*\})? ([0-9.e+-]+)$", re.MULTILINE)
@@ -71,34 +70,18 @@ def read_gauges(text: str) -> dict[str, float]:
     return found
 
 
-class Watcher:
+class Watcher(Beside):
     """A context in which a gateway is looked at; `series` are (seconds, value) by what is watched."""
 
     def __init__(
         self, pids: Sequence[int], admin_url: str = "", *, every_s: float = 1.0, token: str = ""
     ) -> None:
+        super().__init__(self._note, every_s)
         self.series: Series = {}
         self._pids = tuple(pids)
         self._metrics = f"{admin_url}/metrics" if admin_url else ""
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._every_s = every_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self._begun = time.monotonic()
-
-    def __enter__(self) -> Self:
-        self._begun = time.monotonic()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join(10)
 
     def look(self) -> dict[str, float]:
         """Look once."""
@@ -125,12 +108,10 @@ class Watcher:
                 seen[name] = seen[whole] - sum(seen[part] for part in parts)
         return seen
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            at = time.monotonic() - self._begun
-            for name, value in self.look().items():
-                self.series.setdefault(name, []).append((round(at, 2), value))
-            self._stop.wait(self._every_s)
+    def _note(self) -> None:
+        at = round(time.monotonic() - self._begun, 2)
+        for name, value in self.look().items():
+            self.series.setdefault(name, []).append((at, value))
 
 
 @dataclass(frozen=True, slots=True)

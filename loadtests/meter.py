@@ -7,44 +7,27 @@ between the first call's start and the last one's end, whenever the generator go
 
 import contextlib
 import subprocess
-import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Self
+
+from loadtests.beside import Beside
 
 EVERY_S = 0.05
 # For what the last calls leave to do: they are settled and booked after their answers.
 AFTERWARDS_S = 0.25
 
 
-class Meter:
+class Meter(Beside):
     """A context that notes every `EVERY_S` what `read` says, seconds of CPU by name; `wall_ns` is the clock of records."""
 
     def __init__(
         self, read: Callable[[], Mapping[str, float]], *, wall_ns: Callable[[], int] = time.time_ns
     ) -> None:
+        super().__init__(self.note, EVERY_S)
         self._read = read
         self._wall_ns = wall_ns
         self._noted: list[tuple[float, Mapping[str, float]]] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self.note()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.note()
 
     def note(self) -> None:
         """Note once; a process that is gone is told of by whoever waits for it."""
@@ -60,7 +43,3 @@ class Meter:
         after = bisect_left(moments, end_s + AFTERWARDS_S)
         last = self._noted[min(after, len(moments) - 1)][1]
         return {name: last[name] - first[name] for name in first}
-
-    def _run(self) -> None:
-        while not self._stop.wait(EVERY_S):
-            self.note()

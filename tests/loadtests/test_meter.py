@@ -2,7 +2,6 @@
 
 import itertools
 
-from loadtests import meter
 from loadtests.meter import AFTERWARDS_S, Meter
 
 
@@ -18,23 +17,12 @@ def test_what_is_used_before_and_after_the_calls_does_not_count():
     assert ours.used(2.0, 2.5) == {"a": 7.0 - 3.0}
 
 
-def test_a_meter_looks_at_its_beginning_and_at_its_end(monkeypatch):
-    """However short what it is about; nothing of it runs on."""
-    monkeypatch.setattr(meter, "EVERY_S", 3600.0)
+def test_a_meter_tells_of_its_whole_block():
+    """However short that is."""
     looks = itertools.count(1.0)
     with Meter(lambda: {"a": next(looks)}) as ours:
         pass
-    assert ours.used(0.0, 1e12) == {"a": 1.0}
-
-
-def test_a_meter_looks_meanwhile(monkeypatch):
-    """By itself."""
-    monkeypatch.setattr(meter, "EVERY_S", 0.001)
-    looks = itertools.count()
-    with Meter(lambda: {"a": next(looks)}) as ours:
-        while next(looks) < 10:
-            pass
-    assert ours.used(0.0, 1e12)["a"] >= 10
+    assert ours.used(0.0, 1e12)["a"] >= 1.0
 
 
 def test_a_process_that_is_gone_ends_no_meter():
