@@ -355,7 +355,7 @@ async def test_a_settlement_that_is_refused_waits_longer_each_time(
     begun = monotonic()
     for pair in pairs:
         world.settle(gate, *pair)
-    await until(lambda: meddler.refused >= 5)
+    await until(lambda: meddler.refused >= 5, 30)
     # Pauses of 40, 80 and 160 ms at least.
     assert monotonic() - begun > 0.28
     assert gate.unsettled == 3
