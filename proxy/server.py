@@ -154,19 +154,22 @@ class ClientConnection(RequestHandler):
                 finally:
                     self._waiter = None
             message, content = messages.popleft()
-            if self._parser is not None:
-                self._parser.message_consumed()
-            if self._buffer_paused and len(messages) <= self._msg_queue_resume_size:
-                self._resume_reading_if_drained()
             try:
+                if self._parser is not None:
+                    self._parser.message_consumed()
+                if self._buffer_paused and len(messages) <= self._msg_queue_resume_size:
+                    self._resume_reading_if_drained()
                 if isinstance(message, RawRequestMessage):
                     written = await self._answer(Request(message, content, self))
                 else:
                     written = await self._refuse_head(message.exc, message.message or "")
                 if not content.is_eof():
                     await self._linger(content)
-            except asyncio.CancelledError:
+            except BaseException as error:
                 self.force_close()
+                if isinstance(error, Exception):
+                    self.logger.exception("a connection failed")
+                    return
                 raise
             if self._ends() or not written.keep_alive:
                 break

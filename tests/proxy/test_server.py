@@ -318,6 +318,28 @@ async def test_who_sends_many_requests_at_once_is_answered_in_turn_with_others()
         assert served == ["/1", "/other", "/2", "/3"]
 
 
+async def test_a_fault_between_two_requests_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody else would: its caller would wait for ever."""
+
+    async def answer(asked: Request) -> Written:
+        assert asked.transport is not None
+        asked.transport.write(whole(b"{}"))
+        return asked.client._edge.kept
+
+    async def fail(*_: object) -> None:
+        raise LookupError("a fault of ours")
+
+    monkeypatch.setattr(ClientConnection, "_linger", fail)
+    async with desk(answer) as made:
+        caller = await made.caller()
+        await caller.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nhi")
+        assert (await caller.answer()).status == 200
+        await caller.closed()
+    assert [record.getMessage() for record in caplog.records] == ["a connection failed"]
+
+
 @pytest.mark.parametrize("arrives", [True, False])
 async def test_a_body_that_nobody_read_is_awaited_before_the_next_request(arrives: bool) -> None:
     """The rest of it is read and dropped; where it does not come the connection ends."""
