@@ -22,6 +22,8 @@ from pathlib import Path
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
 from redis.asyncio import Redis
 
 from config.cells import cells_of
@@ -206,8 +208,15 @@ async def _listening(app: web.Application, host: str, port: int) -> AsyncIterato
     """Hold the admin port open; gives its number, which the system chooses for 0."""
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
+    server_logger.addFilter(_may_be_logged)
     try:
         await web.TCPSite(runner, host, port).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+        server_logger.removeFilter(_may_be_logged)
+
+
+def _may_be_logged(record: logging.LogRecord) -> bool:
+    """Say whether a record may be logged; one about a request that cannot be read holds what it cannot read, a token perhaps."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)

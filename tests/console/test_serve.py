@@ -13,10 +13,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from redis.asyncio import Redis
 
 from config import live
-from console.serve import run
+from console.serve import _listening, run
 from store.cells import FIRST
 from tests.console.patience import eventually
 
@@ -227,3 +228,14 @@ def test_a_port_that_is_taken_is_said(
 @pytest.fixture
 def ledger_url(tmp_path: Path) -> str:
     return f"sqlite:{tmp_path / 'other.db'}"
+
+
+async def test_what_is_no_request_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A header that cannot be read may hold the token."""
+    async with _listening(web.Application(), "127.0.0.1", 0) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nauthorization: Bearer canary\x01\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+        writer.close()
+        await writer.wait_closed()
+    assert "canary" not in caplog.text
