@@ -112,8 +112,10 @@ class Doors:
 
     def _named(self, path: str, target: str, method: str) -> dict[str, Handler] | None:
         """Find the route of a path that names a model; None where there is none."""
-        kept = _KEPT.fullmatch(path)
-        if kept is not None:
+        if path.startswith(_KEEPERS):
+            kept = _KEPT.fullmatch(path)
+            if kept is None:
+                return None
             begin, end = kept.span("id")
             return self._kept.get(f"{path[:begin]}{{id}}{path[end:]}")
         found = _model_in(path)
@@ -247,6 +249,7 @@ class Doors:
 
 # What is told by another story than a call that is answered at once.
 _STORIES: dict[Endpoint, type[Exchange]] = {REALTIME: Session, FILES: Errand, BATCHES: Errand}
+_KEEPERS = ("/v1/files/", "/v1/batches/")
 _KEPT = re.compile(r"/v1/(?:files|batches)/(?P<id>[A-Za-z0-9_.-]{1,128})(?:/[a-z]+)?")
 # A model's name may hold slashes; what Gemini's clients want of it stands behind a colon.
 _NAMED = re.compile(r"/v1(?:beta1?)?/models/(?P<model>.+?)(?::(?P<verb>[a-zA-Z]+))?")
