@@ -345,18 +345,8 @@ async def noted_cells(client: Redis) -> tuple[Cell, ...]:
 
 
 async def _reply(waiting: Any) -> Any:
-    """
-    Await a redis-py command, and end with the task if it was cancelled meanwhile.
-
-    On Python 3.11 `asyncio.wait_for`, which redis-py sends by when it has a socket timeout, drops
-    a cancellation that comes as the sending ends (python/cpython#86296, mended in 3.12).
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    found = await cast("Awaitable[Any]", waiting)
-    if task is not None and task.cancelling() > before:
-        raise asyncio.CancelledError
-    return found
+    """Await a redis-py command, whose type says that it may be no awaitable."""
+    return await cast("Awaitable[Any]", waiting)
 
 
 def _text(value: Any) -> str:
