@@ -608,7 +608,7 @@ def _suitable(
             if all(region_of[place] in allowed for allowed in wishes.regions)
         )
         if not places:
-            said = sorted({region or "unknown" for region in contender.regions})
+            said = sorted({region or "an unknown region" for region in contender.regions})
             return (), f"it runs in {', '.join(said)}, where the data may not go"
     return places, ""
 

@@ -225,7 +225,7 @@ def test_a_level_has_ceilings_and_floors_of_its_own() -> None:
         (Wishes(min_quality=0.9), {}, "quality is 0.80"),
         (Wishes(min_quality=0.9), {"quality": {}}, "quality is not known"),
         (Wishes(pin="other"), {}, "pinned to 'other'"),
-        (Wishes(regions=(frozenset({"eu"}),)), {}, "runs in unknown"),
+        (Wishes(regions=(frozenset({"eu"}),)), {}, "runs in an unknown region"),
         (Wishes(), {"context": 1200}, "context holds"),
     ],
 )
