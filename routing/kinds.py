@@ -15,6 +15,8 @@ LEAST, MOST = 5, 13
 """Sizes below 32 tokens are one, and those from 4,096 tokens on."""
 HARD = 0.5
 """From this complexity on a call is harder than most."""
+SEPARATOR = "\x1f"
+"""Between a task and the rest of a kind: no name of the configuration holds it."""
 # By the number of bits of a size: nobody sends as many tokens as 64 bits can count.
 _SIZES = tuple(min(max(bits, LEAST), MOST) for bits in range(65))
 
@@ -26,9 +28,9 @@ def kind_of(task: str, tokens: int, complexity: float) -> str:
 
 def task_of(kind: str) -> str:
     """Return the task of a kind, or of a task itself."""
-    return kind.partition("/")[0]
+    return kind.partition(SEPARATOR)[0]
 
 
 @cache
 def _kind(task: str, bits: int, hard: bool) -> str:
-    return f"{task}/{bits}{'h' if hard else 'e'}"
+    return f"{task}{SEPARATOR}{bits}{'h' if hard else 'e'}"

@@ -100,21 +100,21 @@ async def test_what_is_seen_of_a_kind_is_seen_of_its_task(
     redis_client: Redis, lessons: Lessons
 ) -> None:
     """Calls and words alike; the task's lesson is that of all its kinds, and each call counts once there."""
-    for kind, calls in (("coding/6e", 3), ("coding/9h", 2), ("chat", 1)):
+    for kind, calls in (("coding\x1f6e", 3), ("coding\x1f9h", 2), ("chat", 1)):
         for _ in range(calls):
             lessons.note("m", kind, defect=0.5, tokens=10, after_first_us=5)
-    lessons.remember("req_1", "k", "m", "coding/9h", body=1, at_s=0)
+    lessons.remember("req_1", "k", "m", "coding\x1f9h", body=1, at_s=0)
     await lessons.send(redis_client, AT_S)
     assert await vote(redis_client, "req_1", "k", 0.5, AT_S) == 1
     found = await read_lessons(redis_client)
     assert {kind: round(sums.calls) for (_, kind), sums in found.items()} == {
-        "coding/6e": 3,
-        "coding/9h": 2,
+        "coding\x1f6e": 3,
+        "coding\x1f9h": 2,
         "coding": 5,
         "chat": 1,
         ALL: 6,
     }
-    assert {kind for (_, kind), sums in found.items() if sums.votes} == {"coding/9h", "coding"}
+    assert {kind for (_, kind), sums in found.items() if sums.votes} == {"coding\x1f9h", "coding"}
 
 
 async def test_what_can_be_judged_is_bounded(redis_client: Redis, lessons: Lessons) -> None:

@@ -331,10 +331,10 @@ def test_calls_of_a_kind_go_where_that_kind_was_answered_well() -> None:
     lessons = {
         ("a", "coding"): Lesson(400, 0, 400, 320, 100),
         ("b", "coding"): Lesson(400, 0, 400, 320, 100),
-        ("a", "coding/9h"): Lesson(400, 0, 400, 120, 100),
+        ("a", "coding\x1f9h"): Lesson(400, 0, 400, 120, 100),
     }
     facts = Facts(1, lessons)
-    for kind, first in (("coding/9h", 1), ("coding/9e", 0), ("", 0)):
+    for kind, first in (("coding\x1f9h", 1), ("coding\x1f9e", 0), ("", 0)):
         assert field.choose(call(task="coding", kind=kind), facts).first == first
 
 
