@@ -27,6 +27,9 @@ HAPPY_EYEBALLS_S = 0.25
 TLS_SHUTDOWN_S = 1.0
 """How long a peer may take to answer the end of a TLS session."""
 
+MOST_REASONS = 8
+"""Reasons that are told of one origin until it is reached again; they may name ever new addresses."""
+
 log = logging.getLogger("penstock.upstream")
 
 
@@ -177,7 +180,7 @@ class Pool:
         # A name may be anything; a log is text.
         why = why.encode("utf-8", "backslashreplace").decode()
         said, _ = self._unreachable.setdefault(origin, (set(), self.wheel.clock()))
-        if why not in said:
+        if why not in said and len(said) < MOST_REASONS:
             said.add(why)
             log.warning("a provider cannot be reached: %s", why)
 

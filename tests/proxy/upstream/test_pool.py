@@ -5,6 +5,7 @@ import contextlib
 import gc
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from proxy.upstream.connection import Connection
 from proxy.upstream.deadlines import Wheel
 from proxy.upstream.errors import ConnectFailed, UpstreamLost
-from proxy.upstream.pool import Pool
+from proxy.upstream.pool import MOST_REASONS, Pool
 from proxy.upstream.tls import Origin
 from tests.proxy.upstream.peers import BODY, PATIENT, REQUEST, Heard, Peer, answer, eventually, says
 
@@ -136,6 +137,23 @@ async def test_why_a_provider_is_out_of_reach_is_logged_once(
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith(f"a provider cannot be reached: {origin}: Connect")
     assert second.startswith(f"{origin} is reached again after ")
+
+
+async def test_reasons_that_are_ever_new_do_not_fill_the_log(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name behind many addresses fails in other words each time; a few of them tell enough."""
+    addresses = count(1)
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(f"Connect call failed ('10.0.0.{next(addresses)}', 443)")
+
+    monkeypatch.setattr("proxy.upstream.pool.start_connection", refuse)
+    with caplog.at_level("WARNING", "penstock.upstream"):
+        for _ in range(MOST_REASONS + 3):
+            with pytest.raises(ConnectFailed):
+                await pool.connect(Origin("http", "localhost", 9), 5)
+    assert len(caplog.records) == MOST_REASONS
 
 
 async def test_a_refused_connection_is_a_failed_connect(pool: Pool) -> None:
