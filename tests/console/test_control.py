@@ -27,17 +27,23 @@ Ledger = Any  # the fixture of this folder's conftest
 pytestmark = pytest.mark.usefixtures("nowhere")
 
 
+def _control(
+    ledger: Ledger, config_file: Path, writers: list[LedgerWriter], **more: Any
+) -> Control:
+    """Make the role of a file over cells that have these writers."""
+    loaded, fleet = load_file(config_file, {}), Fleet(config_file.parent / "run")
+    return Control(ledger.redis, writers[0], loaded, fleet, {}, others=writers[1:], **more)
+
+
 @pytest.fixture
 async def role(
-    ledger: Ledger, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Control]:
     """Run the role's chores in this process, faster than in life."""
     for name in ("REAP_EVERY_S", "ASK_EVERY_S", "KEEP_EVERY_S", "TELL_EVERY_S"):
         monkeypatch.setattr(control, name, 0.02)
     async with LedgerWriter(ledger.redis, ledger.path, idle_s=0.01) as writer:
-        ours = Control(
-            ledger.redis, writer, load_file(config_file, {}), Fleet(tmp_path / "run"), {}
-        )
+        ours = _control(ledger, config_file, [writer])
         async with ours.working():
             yield ours
 
@@ -198,15 +204,7 @@ async def wide_role(
         for number in range(2)
     ]
     async with writers[0], writers[1]:
-        ours = Control(
-            ledger.redis,
-            writers[0],
-            load_file(config_file, {}),
-            Fleet(tmp_path / "run"),
-            {},
-            others=writers[1:],
-            alone=True,
-        )
+        ours = _control(ledger, config_file, writers, alone=True)
         async with ours.working():
             yield ours
 
@@ -261,16 +259,7 @@ async def test_a_file_that_spreads_tenants_elsewhere_waits_for_the_end_of_all_ed
 
     writers = [LedgerWriter(ledger.redis, ledger.path, cell=cell(n)) for n in range(2)]
     async with writers[0], writers[1]:
-        ours = Control(
-            ledger.redis,
-            writers[0],
-            load_file(config_file, {}),
-            Fleet(tmp_path / "run"),
-            {},
-            others=writers[1:],
-            connect=connect,
-            end=ended.set,
-        )
+        ours = _control(ledger, config_file, writers, connect=connect, end=ended.set)
         async with ours.working(), asyncio.timeout(20):
             await ended.wait()
     assert str(ours.refusal) == (
@@ -294,14 +283,7 @@ async def test_a_cell_that_is_away_does_not_keep_the_control_from_its_work(
         LedgerWriter(away, ledger.path, cell=cell(1), idle_s=0.01),
     ]
     async with writers[0], writers[1]:
-        ours = Control(
-            ledger.redis,
-            writers[0],
-            load_file(config_file, {}),
-            Fleet(tmp_path / "run"),
-            {},
-            others=writers[1:],
-        )
+        ours = _control(ledger, config_file, writers)
         async with ours.working():
             await eventually(lambda: runs(ours, 1))
             assert await read_scope(ledger.redis, "model:demo") is not None
