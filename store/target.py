@@ -16,6 +16,8 @@ Failure stance: a URL that cannot be read is refused in words that repeat nothin
 
 import ssl
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -102,8 +104,17 @@ class Target:
         return _login(*self.sentinel_login)
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Return what a connection verifies its peer by, None without TLS."""
-        return ssl.create_default_context(cafile=self.ca_file) if self.tls else None
+        """Return what a connection verifies its peer by, None without TLS. Raises OSError for an unusable file."""
+        if not self.tls:
+            return None
+        changed_ns = 0 if self.ca_file is None else Path(self.ca_file).stat().st_mtime_ns
+        return _context(self.ca_file, changed_ns)
+
+
+@lru_cache(maxsize=4)
+def _context(ca_file: str | None, _changed_ns: int) -> ssl.SSLContext:
+    """Make a context: it takes tens of milliseconds, and Sentinels are asked every two seconds, on the loop of an edge."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _login(username: str | None, password: str | None) -> list[tuple[str, ...]]:

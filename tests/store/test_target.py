@@ -1,9 +1,12 @@
 """One URL, read once: every form says where to ask and as whom, and no text shows a password."""
 
+import os
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from store.target import Address, BadStoreUrl, Target, target
 
@@ -174,3 +177,26 @@ def test_sentinels_have_users_of_their_own() -> None:
     assert target("redis+sentinel://u:p@s/m").sentinel_greeting() == []
     withal = target("redis+sentinel://u:p@s/m?sentinel_username=w&sentinel_password=q")
     assert withal.sentinel_greeting() == [("AUTH", "w", "q")]
+
+
+def test_a_context_is_made_once_for_each_state_of_its_file(tmp_path: Path) -> None:
+    """It takes tens of milliseconds; without TLS there is none."""
+    assert target("redis://h").tls_context() is None
+    system = target("rediss+sentinel://a,b/m").tls_context()
+    assert system is not None
+    assert target("rediss://h").tls_context() is system
+    file = tmp_path / "ca.pem"
+    where = target(f"rediss://h?ssl_ca_certs={file}")
+    known = []
+    for at in (1, 2):
+        trustme.CA().cert_pem.write_to_path(str(file))
+        os.utime(file, (at, at))
+        made = where.tls_context()
+        assert made is not None
+        assert where.tls_context() is made
+        (authority,) = made.get_ca_certs()
+        known.append(authority["serialNumber"])
+    assert known[0] != known[1]
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        where.tls_context()
