@@ -26,6 +26,8 @@ from tests.proxy.partners import (
     chat,
     event,
     message,
+    named,
+    once,
     piece,
     request,
     sse_head,
@@ -693,3 +695,67 @@ async def test_vectors_of_ollama(edge: Edge) -> None:
     other = await rig.ask(json.dumps(body).encode(), path="/v1/embeddings")
     assert other.json["data"][0]["embedding"] == [0.5, 0.25]
     assert [entry.input_tokens for entry in await rig.entries()] == [4, 4]
+
+
+# Cut anywhere...
+
+RESPONDED = [
+    named("response.created", response={"id": "r", "status": "in_progress", "error": None}),
+    named("response.output_text.delta", delta="One"),
+    named(
+        "response.completed",
+        response={"id": "r", "usage": {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}},
+    ),
+]
+GENERATED = [event(gemini_chunk("One")), event(gemini_chunk(" two", end=True))]
+WRITTEN = [one + b"\n" for one in STREAMED]
+CONTENT = json.dumps(CONTENTS).encode()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "path", "body", "events"),
+    [
+        ("openai", "/v1/responses", b'{"model":"m","input":"x","stream":true}', RESPONDED),
+        ("gemini", f"{GEMINI_STREAM}?alt=sse", CONTENT, GENERATED),
+        ("gemini", GEMINI_STREAM, CONTENT, GENERATED),
+        ("ollama", "/api/chat", chat("m"), WRITTEN),
+    ],
+    ids=["responses", "gemini", "gemini's array", "ollama"],
+)
+async def test_a_passed_stream_cut_at_any_byte_ends_in_a_typed_error(
+    edge: Edge, protocol: str, path: str, body: bytes, events: list[bytes]
+) -> None:
+    """Whole events, then an error as that protocol says one, never as if it were complete, charged once; before them a 502."""
+    rig = await edge(models={"m": [at()]}, scripted=["v"], provider={"protocol": protocol})
+    head = LINES_HEAD if protocol == "ollama" else sse_head()
+    wire = b"".join([head, *map(piece, events), piece(b"")])
+    said = documents(b"".join(events))
+    asked = 0
+    for length in range(len(wire)):
+        rig.vendors["v"].habit = once(wire[:length])
+        answer = await rig.ask(body, path=path)
+        asked += 1
+        assert answer.complete, length
+        if answer.status != 200:
+            assert answer.status == 502
+            assert set(answer.json) == {"error"}
+            assert events[0] not in wire[:length]
+            continue
+        told = documents(answer.body)
+        if told == said:
+            assert events[-1].rstrip() in wire[:length]
+            continue
+        *before, last = told
+        assert before == said[: len(before)]
+        assert last["error"]
+        assert "cut off" in json.dumps(last)
+    entries = await rig.entries()
+    assert len(entries) == len({entry.request_id for entry in entries}) == asked
+    # Nothing but the frame's end tells that Gemini has said all.
+    whole_ones = set() if protocol == "gemini" else {"ok"}
+    assert {entry.outcome for entry in entries} == whole_ones | {"upstream_lost"}
+    for entry in entries:
+        assert (
+            entry.cost_nusd == entry.input_tokens * INPUT_NUSD + entry.output_tokens * OUTPUT_NUSD
+        )
+        assert entry.output_tokens <= 3
