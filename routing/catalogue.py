@@ -22,7 +22,6 @@ from datetime import UTC, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from importlib.metadata import version as installed_version
-from typing import Protocol, TypeVar
 
 from genai_prices.data import providers as _bundled_providers
 from genai_prices.data_snapshot import DataSnapshot, find_provider_by_id
@@ -35,11 +34,11 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
+from config.prices import Price
 from config.scalars import moment_of
 from routing.rates import Rates
 
 __all__ = [
-    "PriceAsWritten",
     "from_config",
     "in_force",
     "is_listed",
@@ -72,68 +71,12 @@ _UNITS = ("per_second", "per_second_output", "per_character", "per_search_unit",
 _NANO = 10**9
 
 
-class PriceAsWritten(Protocol):
-    """A price of the configuration: USD per million tokens, None where nothing was said."""
-
-    @property
-    def input(self) -> Decimal | float:
-        """Every input token that no other price covers."""
-
-    @property
-    def output(self) -> Decimal | float:
-        """Every output token that no other price covers."""
-
-    @property
-    def cached_input(self) -> Decimal | float | None:
-        """Input tokens read from the prompt cache."""
-
-    @property
-    def cache_write(self) -> Decimal | float | None:
-        """Input tokens written to the prompt cache."""
-
-    @property
-    def cache_write_1h(self) -> Decimal | float | None:
-        """Input tokens written to the prompt cache for an hour."""
-
-    @property
-    def audio_input(self) -> Decimal | float | None:
-        """Input tokens of audio."""
-
-    @property
-    def audio_output(self) -> Decimal | float | None:
-        """Output tokens of audio."""
-
-    @property
-    def reasoning(self) -> Decimal | float | None:
-        """Output tokens spent on reasoning."""
-
-
-class _DatedPrice(PriceAsWritten, Protocol):
-    """A price of the configuration that may begin at a moment."""
-
-    @property
-    def since(self) -> str | None:
-        """The moment as ISO 8601 writes it, UTC where it has no offset; None is always."""
-
-
-Dated = TypeVar("Dated", bound=_DatedPrice)
-
-
-def from_config(price: PriceAsWritten) -> Rates:
+def from_config(price: Price) -> Rates:
     """Return the rates of a price in the configuration; its digest is the version."""
-    written = {name: getattr(price, name, None) for name in _WRITTEN}
-    nusd = {
-        name: _per_ktok(Decimal(str(usd)), _NUSD_PER_KTOK)
-        for name, usd in written.items()
-        if usd is not None
-    }
-    units = {name: getattr(price, name, None) for name in _UNITS}
-    each = {
-        name: _per_ktok(Decimal(str(usd)), _NANO) for name, usd in units.items() if usd is not None
-    }
+    nusd = _told(price, _WRITTEN, _NUSD_PER_KTOK)
+    each = _told(price, _UNITS, _NANO)
     images = tuple(
-        (kind, _per_ktok(Decimal(str(usd)), _NANO))
-        for kind, usd in sorted((getattr(price, "per_image", None) or {}).items())
+        (kind, _per_ktok(usd, _NANO)) for kind, usd in sorted((price.per_image or {}).items())
     )
     listed = nusd | each | {f"image {kind}": usd for kind, usd in images}
     said = ",".join(f"{name}={listed[name]}" for name in sorted(listed))
@@ -163,7 +106,13 @@ def from_config(price: PriceAsWritten) -> Rates:
     )
 
 
-def in_force(prices: Sequence[Dated], at: datetime) -> tuple[Dated | None, int]:
+def _told(price: Price, names: Iterable[str], factor: int) -> dict[str, int]:
+    """Return what a price says of these, as whole nano-USD of their unit."""
+    said: dict[str, Decimal | None] = {name: getattr(price, name) for name in names}
+    return {name: _per_ktok(usd, factor) for name, usd in said.items() if usd is not None}
+
+
+def in_force(prices: Sequence[Price], at: datetime) -> tuple[Price | None, int]:
     """
     Return the price of a list that holds at an instant (aware, or UTC), None before the first of them.
 

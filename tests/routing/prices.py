@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 from genai_prices.data import providers
 from genai_prices.data_snapshot import DataSnapshot
 from genai_prices.types import ModelInfo
+
+from config.prices import Price
 
 AT = datetime(2026, 11, 22, 3, 36, tzinfo=UTC)
 THEIRS = DataSnapshot(providers=providers, from_auto_update=False)
@@ -32,23 +35,6 @@ class Units:
     search_units: int = 0
 
 
-@dataclass(frozen=True)
-class Price:
-    """A price as the configuration writes it."""
-
-    input: Decimal | float
-    output: Decimal | float
-    cached_input: Decimal | float | None = None
-    cache_write: Decimal | float | None = None
-    audio_input: Decimal | float | None = None
-    audio_output: Decimal | float | None = None
-    reasoning: Decimal | float | None = None
-    cache_write_1h: Decimal | float | None = None
-    image_input: Decimal | float | None = None
-    image_output: Decimal | float | None = None
-    per_image: dict[str, float] | None = None
-    per_second: Decimal | str | None = None
-    per_second_output: Decimal | str | None = None
-    per_character: Decimal | str | None = None
-    per_search_unit: Decimal | str | None = None
-    per_request: Decimal | str | None = None
+def price(input_usd: Decimal | float, output_usd: Decimal | float, **more: Any) -> Price:
+    """Write a price of the configuration."""
+    return Price.model_validate({"input": input_usd, "output": output_usd, **more})

@@ -9,12 +9,12 @@ from genai_prices.types import ModelPrice, TimeOfDateConstraint
 
 from routing.catalogue import from_config, provider_id_for, rates_for
 from routing.rates import Rates, Tokens, cost_nusd
-from tests.routing.prices import AT, Price, is_found
+from tests.routing.prices import AT, is_found, price
 
 
 def test_a_price_of_the_configuration_fills_its_gaps_from_the_kind_that_contains_it() -> None:
     """Cached, cache-write and audio input default to input, reasoning and audio output to output."""
-    rates = from_config(Price(Decimal("0.10"), 0.3))
+    rates = from_config(price(Decimal("0.10"), 0.3))
     assert rates == Rates(
         *(100_000, 100_000, 100_000, 300_000, 300_000, 100_000, 300_000, 100_000),
         version=rates.version,
@@ -24,10 +24,12 @@ def test_a_price_of_the_configuration_fills_its_gaps_from_the_kind_that_contains
 
 def test_the_version_of_a_configured_price_is_its_content() -> None:
     """Equal prices share a version however they are written, different prices never do."""
-    assert from_config(Price(0.5, 1)).version == from_config(Price(Decimal("0.50"), 1.0)).version
-    assert from_config(Price(0.5, 1)).version != from_config(Price(0.5, 2)).version
-    assert from_config(Price(0.5, 1)).version != from_config(Price(0.5, 1, 0.5)).version
-    assert from_config(Price(0.5, 1)).version.startswith("config/")
+    assert from_config(price(0.5, 1)).version == from_config(price(Decimal("0.50"), 1.0)).version
+    assert from_config(price(0.5, 1)).version != from_config(price(0.5, 2)).version
+    assert (
+        from_config(price(0.5, 1)).version != from_config(price(0.5, 1, cached_input=0.5)).version
+    )
+    assert from_config(price(0.5, 1)).version.startswith("config/")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from routing.rates import (
     image_nusd,
     units_nusd,
 )
-from tests.routing.prices import AT, THEIRS, Price, Units, is_found
+from tests.routing.prices import AT, THEIRS, Units, is_found, price
 
 SOLD_BY_THE_TOKEN = [
     (provider.id, model.id)
@@ -179,7 +179,9 @@ def test_a_well_known_model_costs_what_its_page_says(usage: Tokens, nusd: int) -
 )
 def test_counts_that_contradict_their_sum_never_bill_a_token_twice(usage: Tokens) -> None:
     """A vendor that reports more of a kind than there is bills at most the sum at the dearest."""
-    rates = from_config(Price(1, 4, 0.1, 1.25, 2, 8, 6))
+    rates = from_config(
+        price(1, 4, cached_input=0.1, cache_write=1.25, audio_input=2, audio_output=8, reasoning=6)
+    )
     assert (
         0 < cost_nusd(rates, usage) <= reserved_nusd(rates, usage.input_tokens, usage.output_tokens)
     )
@@ -191,9 +193,9 @@ def test_an_hour_in_the_cache_costs_more_than_five_minutes() -> None:
     assert rates is not None
     usage = Tokens(input_tokens=100, cache_write_tokens=90, cache_write_1h_tokens=40)
     assert cost_nusd(rates, usage) == 10 * 3000 + 50 * 3750 + 40 * 6000
-    written = from_config(Price(1, 2, cache_write=1.25, cache_write_1h=2))
+    written = from_config(price(1, 2, cache_write=1.25, cache_write_1h=2))
     assert cost_nusd(written, usage) == 10 * 1000 + 50 * 1250 + 40 * 2000
-    assert cost_nusd(from_config(Price(1, 2, cache_write=1.25)), usage) == 10_000 + 90 * 1250
+    assert cost_nusd(from_config(price(1, 2, cache_write=1.25)), usage) == 10_000 + 90 * 1250
 
 
 def test_a_search_is_owed_by_the_piece() -> None:
@@ -201,13 +203,13 @@ def test_a_search_is_owed_by_the_piece() -> None:
     rates = rates_for("claude-sonnet-4-0", "anthropic", AT)
     assert rates is not None
     assert cost_nusd(rates, Tokens(web_searches=3)) == 30_000_000
-    assert cost_nusd(from_config(Price(1, 2)), Tokens(web_searches=3)) == 0
+    assert cost_nusd(from_config(price(1, 2)), Tokens(web_searches=3)) == 0
 
 
 def test_images_cost_what_the_most_exact_price_says() -> None:
     """Quality and size, then the size, then the quality, then the default; where none fits, the dearest."""
     listed = {"default": 0.04, "hd": 0.08, "1024x1792": 0.05, "hd/1024x1792": 0.12}
-    rates = from_config(Price(0, 0, per_image=listed))
+    rates = from_config(price(0, 0, per_image=listed))
     for kind, usd in {
         "standard/1024x1024": 0.04,
         "hd/1024x1024": 0.08,
@@ -218,7 +220,7 @@ def test_images_cost_what_the_most_exact_price_says() -> None:
         nusd = round(usd * 10**9)
         assert image_nusd(rates, kind) == nusd
         assert cost_nusd(rates, Tokens(units=Units(images=3, image_kind=kind))) == 3 * nusd
-    known = from_config(Price(0, 0, per_image={"low": 0.01, "high": 0.2}))
+    known = from_config(price(0, 0, per_image={"low": 0.01, "high": 0.2}))
     assert image_nusd(known, "medium/1x1") == 200_000_000
 
 
@@ -228,7 +230,7 @@ def test_what_is_reserved_for_an_image_is_no_less_than_what_it_may_become(
 ) -> None:
     """Where quality or size is left to the vendor, the dearest that it may choose."""
     listed = {"default": 0.01, "hd": 0.08, "2x2": 0.05, "low/2x2": 0.3, "hd/1x1": 0.02}
-    rates = from_config(Price(0, 0, per_image=listed))
+    rates = from_config(price(0, 0, per_image=listed))
     most = dearest_image_nusd(rates, f"{quality}/{size}")
     for made_quality in ["low", "hd", "std"] if quality in {"", "auto"} else [quality]:
         for made_size in ["1x1", "2x2", "3x3"] if size in {"", "auto"} else [size]:
@@ -237,35 +239,35 @@ def test_what_is_reserved_for_an_image_is_no_less_than_what_it_may_become(
 
 def test_seconds_characters_and_search_units_have_prices_of_their_own() -> None:
     """A second is priced to the microsecond and rounded up once; the fee for a request is owed by units, too."""
-    price = Price(
+    units = price(
         *(0, 0),
-        per_second="0.0001",
-        per_second_output="0.00025",
-        per_character="0.000015",
-        per_search_unit="0.002",
-        per_request="0.001",
+        per_second=0.0001,
+        per_second_output=0.00025,
+        per_character=0.000015,
+        per_search_unit=0.002,
+        per_request=0.001,
     )
-    rates = from_config(price)
+    rates = from_config(units)
     assert not rates.sells_tokens
     assert cost_nusd(rates, Tokens()) == 0
     used = Units(audio_input_us=1_500_001, audio_output_us=2_000_000, characters=7, search_units=2)
     assert units_nusd(rates, used) == 150_001 + 500_000 + 7 * 15_000 + 4_000_000
     assert cost_nusd(rates, Tokens(units=used)) == units_nusd(rates, used) + 1_000_000
-    assert from_config(Price(1, 2, per_character="0.1")).sells_tokens
+    assert from_config(price(1, 2, per_character=0.1)).sells_tokens
 
 
 def test_image_tokens_bill_at_their_own_rates() -> None:
     """As part of input and output; without rates of their own as the rest."""
     used = Tokens(input_tokens=10, image_input_tokens=4, output_tokens=20, image_output_tokens=20)
-    dear = Price(5, 8, image_input=10, image_output=40)
+    dear = price(5, 8, image_input=10, image_output=40)
     assert cost_nusd(from_config(dear), used) == 6 * 5000 + 4 * 10_000 + 20 * 40_000
-    assert cost_nusd(from_config(Price(5, 8)), used) == 10 * 5000 + 20 * 8000
+    assert cost_nusd(from_config(price(5, 8)), used) == 10 * 5000 + 20 * 8000
     assert cost_nusd(from_config(dear), used) <= reserved_nusd(from_config(dear), 10, 20)
 
 
 def test_a_fraction_of_a_nano_usd_is_owed_in_full() -> None:
     """One token at 0.0001 USD per million costs 0.1 nano-USD, billed as one; ten cost one too."""
-    rates = from_config(Price(Decimal("0.0001"), 0))
+    rates = from_config(price(Decimal("0.0001"), 0))
     assert cost_nusd(rates, Tokens(input_tokens=1)) == 1
     assert cost_nusd(rates, Tokens(input_tokens=10)) == 1
     assert cost_nusd(rates, Tokens(input_tokens=11)) == 2
