@@ -7,7 +7,7 @@ from config.clashes import quotas
 from config.clashes.clash import Clash
 from config.node import Entry, Node, given, is_true, members, text
 from config.problems import Path, quoted
-from config.vendors import bedrock_region, why_unprobed, word_of
+from config.vendors import bedrock_region, credential_of, why_unprobed, word_of
 
 # Headers that frame a message or that the gateway itself must own (RFC 9110 §7.6.1, RFC 9112 §6):
 # a second opinion about them would let a request be read in two ways, or hide usage from the meter.
@@ -37,6 +37,7 @@ def check(root: Node) -> Iterator[Clash]:
 
 def _headers(path: Path, provider: Node) -> Iterator[Clash]:
     seen: dict[str, str] = {}
+    shown, _ = credential_of(text(provider.get("protocol")) or "", _dialect(provider))("")
     for header, entry in members(provider, "headers"):
         here = (*path, "headers", header)
         folded = header.lower()
@@ -46,7 +47,7 @@ def _headers(path: Path, provider: Node) -> Iterator[Clash]:
         if folded in seen:
             same = f"the same header as {quoted(seen[folded])}"
             yield Clash(here, entry, same, "keep one of the two")
-        if folded == "authorization" and text(provider.get("api_key")) is not None:
+        if folded in {"authorization", shown} and text(provider.get("api_key")) is not None:
             yield Clash(here, entry, "this header is made from api_key", "write one of the two")
         seen.setdefault(folded, header)
 
@@ -121,7 +122,7 @@ def _unprobed(path: Path, provider: Node) -> Iterator[Clash]:
         return
     why = why_unprobed(
         protocol,
-        text(provider.get("dialect")) or word_of(host),
+        _dialect(provider),
         with_token=given(provider.get("token")) is not None,
     )
     if why:
@@ -149,6 +150,10 @@ def _unkept(path: Path, provider: Node) -> Iterator[Clash]:
     else:
         return
     yield Clash((*path, "files"), files, why, remedy)
+
+
+def _dialect(provider: Node) -> str:
+    return text(provider.get("dialect")) or word_of(_host(provider) or "")
 
 
 def _host(provider: Node) -> str | None:

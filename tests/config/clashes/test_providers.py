@@ -73,6 +73,23 @@ from tests.config.slips import said
         *(
             (
                 "p: {protocol: openai, base_url: http://h}",
+                f'p: {{{provider}, api_key: "${{KEY}}", headers: {{{header}: "${{KEY}}"}}}}',
+                [
+                    (
+                        f"f:4: providers.p.headers.{header}: this header is made from api_key;"
+                        " write one of the two"
+                    )
+                ],
+            )
+            for provider, header in (
+                ("protocol: openai, base_url: http://h", "Authorization"),
+                ("protocol: anthropic, base_url: http://h", "X-Api-Key"),
+                ("protocol: openai, base_url: https://a.openai.azure.com", "api-key"),
+            )
+        ),
+        *(
+            (
+                "p: {protocol: openai, base_url: http://h}",
                 f"p: {{base_url: http://h, files: true, {provider}}}",
                 [f"f:4: providers.p.files: {said}"] if said else [],
             )
