@@ -26,7 +26,7 @@ from config.live import publish_file
 from config.loader import load_text
 from governance.ledger import Entry, decode
 from ratelimit.limits import scope_of
-from ratelimit.upkeep import read_scope
+from ratelimit.upkeep import read_scope, reap
 from store.places import CHECKOUT
 from tests.conftest import open_strict_budgets
 
@@ -278,6 +278,11 @@ class Gateway:
         """Give the place of the ledger's end."""
         found = self.ask_store(lambda client: client.xrevrange("{c0}:led", count=1))
         return found[0][0] if found else b"-"
+
+    def reaped(self) -> bool:
+        """Reap as the control does, wherever it runs; say whether nothing is held any more."""
+        self.ask_store(reap)
+        return not self.in_flight()
 
     def in_flight(self) -> int:
         """Count what all scopes hold: in flight, and money."""

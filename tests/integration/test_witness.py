@@ -15,7 +15,6 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from ratelimit.upkeep import reap
 from tests.integration.processes import (
     HELLO,
     KEY,
@@ -92,9 +91,7 @@ def test_what_a_killed_edge_held_is_free(own: Gateway) -> None:
     os.kill(second, signal.SIGTERM)
     assert own.in_flight() > 0
     kill(own)
-    # As the control does, wherever it runs.
-    wait_until(lambda: own.ask_store(reap) == 1, "the lease of an edge that is dead")
-    assert own.in_flight() == 0
+    wait_until(own.reaped, "the end of what a dead edge held")
     (entry,) = own.entries()
     assert (entry.outcome, entry.deployment) == ("reaped", "endless/mock")
     wait_until(lambda: second not in processes_of(own.folder / "var"), "the end of the second")
@@ -111,8 +108,7 @@ def test_who_is_killed_with_its_witness_is_told_of_by_the_next_start(own: Gatewa
     kill(own)
     assert files(own) == [".life"]
     own.edge = own.start_edge()
-    assert own.ask_store(reap) == 1
-    assert own.in_flight() == 0
+    assert own.reaped()
 
 
 def test_an_edge_that_ends_well_leaves_nobody(own: Gateway) -> None:
