@@ -243,11 +243,12 @@ class StreamMeter:
             or (data.rfind(b'"usage":{', 0, at) < 0 and data.rfind(b'"usage": {', 0, at) < 0)
         ):
             return data
-        if self._repeats:
+        if self._repeats and len(data) <= TAIL_BYTES:
+            # A longer one, which may hold a picture, is not kept for it.
             self._unread = data
             return data
         self._usage, self._counts_output, out = self._grammar.read_usage(
-            data, self._usage, self._keep_usage
+            data, self.usage, self._keep_usage
         )
         return out
 

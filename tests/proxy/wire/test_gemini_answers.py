@@ -83,6 +83,10 @@ def test_only_the_last_report_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         meter.look(each)
     assert (meter.usage, meter.output_tokens, meter.usage) == (METERED, 8, METERED)
     assert read == [reads[2], reads[-1]]
+    long = chunk("x" * 10_000, usage=USED)
+    meter.look(long)
+    assert read[2:] == [long]
+    assert meter.usage == METERED
 
 
 def test_behind_a_report_that_cannot_be_read_stands_the_one_before() -> None:
@@ -97,6 +101,9 @@ def test_behind_a_report_that_cannot_be_read_stands_the_one_before() -> None:
     assert seen.progress() == 2
     seen.look(broken)
     assert seen.usage == Usage(input_tokens=10, output_tokens=2)
+    unseen = metered(stream()[:2])
+    unseen.look(broken + b": " + b"x" * 10_000 + b"\n\n")
+    assert unseen.usage == Usage(input_tokens=10, output_tokens=2)
 
 
 def test_a_stream_without_a_reason_is_not_finished() -> None:
