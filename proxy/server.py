@@ -68,16 +68,6 @@ class Request:
         self.client = client
         self.transport = client.transport
 
-    @property
-    def headers(self) -> Any:
-        """The headers, by name in any case."""
-        return self.message.headers
-
-    @property
-    def remote(self) -> str | None:
-        """The caller's address, for aiohttp's own log lines."""
-        return None
-
     def _cancel(self, exc: BaseException) -> None:
         self.content.set_exception(exc)
 

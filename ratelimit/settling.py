@@ -82,7 +82,6 @@ class Settling:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lane = lane
-        self._journal_dir = journal_dir
         self._timeout_s = timeout_s
         self._stats = stats
         self._troubles = troubles
