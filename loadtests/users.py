@@ -132,8 +132,7 @@ class Site:
         self._ended: set[str] = set()
         self._begun = 0.0
         self._written = False
-        # Asked while there is time: it starts git, and a process that ends, or measures, starts nothing.
-        self._machine = machine.described()
+        self._machine: dict[str, Any] = {}
 
     @property
     def options(self) -> Any:
@@ -146,6 +145,10 @@ class Site:
         return parse_plan(vars(self.options), self.environment.host)
 
     # A run begins and ends...
+
+    def describe_machine(self) -> None:
+        """Ask what a report has to say of the machine, while there is time: it starts git, and a process that ends, or measures, starts nothing."""
+        self._machine = machine.described()
 
     def begin(self) -> None:
         """Forget what was, and make the engine."""
@@ -370,8 +373,10 @@ def set_up(environment: Any) -> None:
     environment.events.report_to_master.add_listener(lambda data, **_: site.report(data))
     environment.events.worker_report.add_listener(lambda data, **_: site.gather(data))
     if isinstance(environment.runner, WorkerRunner):
+        # Nothing here may wait: the master knows of this worker, and may have it begin at once.
         environment.runner.register_message(_END, _end_worker, concurrent=True)
         return
+    site.describe_machine()
     if isinstance(environment.runner, MasterRunner):
         environment.runner.register_message(_ENDED, _worker_ended)
     environment.stop_timeout = max(environment.stop_timeout or 0, options.drain)

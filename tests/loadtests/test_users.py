@@ -141,6 +141,20 @@ def test_a_master_and_two_workers_make_one_run(vendor, tmp_path):
     assert run["config"]["bases"][0]["model"] == "sim;tokens=1000;interval_ms=4"
 
 
+def test_a_worker_waits_for_nothing_before_it_begins(vendor, tmp_path, monkeypatch):
+    """Its master may have it begin as soon as it is known: whoever asked git of the checkout then began nothing at all."""
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+    options = {"host": vendor, "model": "sim", "load": "20", "duration": "1s"}
+    code, said = finish(start(["chat"], options, tmp_path / "run", processes=2))
+    assert code == 0, said
+    assert (tmp_path / "asked").read_text().split() == ["asked"] * 2, "the master, twice"
+    assert len(document.read_records(tmp_path / "run")) >= 10
+
+
 def test_a_generator_that_is_the_bottleneck_says_so(vendor, tmp_path):
     """Fifty that ask as fast as they can for streams that come in one burst: to time each event costs more than to write them."""
     options = {"host": vendor, "model": "sim;tokens=300", "load": "50", "arrivals": "closed"}
