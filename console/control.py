@@ -158,7 +158,7 @@ class Control:
                 Chore("batches", lambda: self._led("batches", self._biller.run)),
                 Chore("metrics", self._ask),
             ),
-            foreseen=(RedisError, OSError),
+            foreseen=(RedisError, OSError, LedgerUnreachable),
         )
 
     def _chores_of(self, writer: LedgerWriter) -> Iterator[Chore]:

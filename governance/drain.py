@@ -23,11 +23,11 @@ import asyncio
 import logging
 import secrets
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import msgpack
 from redis.asyncio import Redis
@@ -54,6 +54,7 @@ CLAIM_AFTER_MS = 30_000
 _RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 _log = logging.getLogger("penstock.ledger")
+_Given = TypeVar("_Given")
 
 
 @dataclass(slots=True)
@@ -146,7 +147,7 @@ class LedgerWriter:
                 if self._connection is None:
                     await self.prepare()
                 count = await self.drain()
-            except (RedisError, OSError, sqlite3.Error, LedgerUnreachable) as error:
+            except (RedisError, OSError, LedgerUnreachable) as error:
                 self.done.failures += 1
                 pause = _RETRY_S[min(in_a_row, len(_RETRY_S) - 1)]
                 in_a_row += 1
@@ -161,24 +162,22 @@ class LedgerWriter:
         """
         Make the database and its tables, so that it can be read before the first entry comes.
 
-        Raises `LedgerUnreachable` and what SQLite raises.
+        Raises `LedgerUnreachable`.
         """
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        await self._on_thread(self._open)
 
     async def drain(self) -> int:
         """
         Move one batch from the stream to the database; return how many entries it had.
 
         0 says that nothing was waiting.
-        Raises what Redis and SQLite raise; then nothing was lost, and the next call begins anew.
+        Raises what redis-py raises, and `LedgerUnreachable`; then nothing was lost, and the next call begins anew.
         """
         try:
             batch = await self._take()
             if not batch.taken:
                 return 0
-            written = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._commit, batch
-            )
+            written = await self._on_thread(self._commit, batch)
             await self._delete(batch)
         except BaseException:
             self._recover = True
@@ -298,6 +297,12 @@ class LedgerWriter:
             await together.execute()
 
     # Entering into the books, on the writer's own thread...
+
+    async def _on_thread(self, do: Callable[..., _Given], *about: Any) -> _Given:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, do, *about)
+        except sqlite3.Error as error:
+            raise LedgerUnreachable(f"cannot write the ledger {self._path}: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         """Return the connection, made with its tables when it is first asked for."""

@@ -41,7 +41,7 @@ class BadLedgerUrl(ValueError):
 
 
 class LedgerUnreachable(Exception):
-    """The ledger database does not exist or cannot be opened; the message says which and why."""
+    """The ledger database does not exist, or cannot be opened, read or written; the message says which and why."""
 
 
 def ledger_path(url: str) -> Path:

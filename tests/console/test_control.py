@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,25 @@ async def test_a_version_that_cannot_be_taken_is_refused_aloud(
     assert await role.not_ready() is None
     await live.publish(ledger.redis, version.document, by="test", why="back", expected=2)
     await eventually(lambda: runs(role, 3))
+
+
+async def test_a_ledger_that_cannot_be_written_keeps_nobody_from_ending(
+    ledger: Ledger,
+    config_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The last entries stay in the stream, and the log says why."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("governance.drain._enter", full)
+    await ledger.append("r.1")
+    async with LedgerWriter(ledger.redis, ledger.path) as writer:
+        await _control(ledger, config_file, [writer]).finish()
+    assert "the last entries stay in the stream: cannot write the ledger" in caplog.text
+    assert await ledger.redis.xlen(FIRST.ledger) == 1
 
 
 async def test_what_the_dead_said_last_is_not_told(role: Control, ledger: Ledger) -> None:

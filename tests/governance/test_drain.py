@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import sqlite3
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from governance.drain import GROUP, LedgerWriter
 from governance.ledger import CORRECTION, ENTRY_FIELDS
 from store import topology
 from store.cells import FIRST
+from store.sql import LedgerUnreachable
 
 Books = Any  # the fixture of this folder's conftest
 
@@ -266,7 +266,7 @@ async def test_a_full_disk_loses_nothing(books: Books, broken_disk: Callable[[bo
         await books.append("b.1")
         broken_disk(True)
         for _ in range(2):
-            with pytest.raises(sqlite3.OperationalError, match="full"):
+            with pytest.raises(LedgerUnreachable, match="full"):
                 await writer.drain()
         assert await books.waiting() == 1
         broken_disk(False)
