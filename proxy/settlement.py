@@ -52,8 +52,6 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
     if meter is not None:
         edge.streams.discard(attempt)
         usage = meter.usage
-        if attempt.kept:
-            edge.learner.let_go(len(exchange.body) + len(meter.whole))
     if usage is None or (outcome != "ok" and meter is not None):
         usage, source = _estimate(attempt, ended, usage)
     sold = exchange.seen.sold
@@ -141,6 +139,8 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
     )
     # Not before: what a fault of ours keeps from the books is settled by whoever hears of it, as "internal".
     attempt.ended = ended
+    if meter is not None and attempt.kept:
+        edge.learner.let_go(len(exchange.body) + len(meter.whole))
     exchange.cost_nusd += cost
     exchange.usage = usage
     if exchange.choice is not None and edge.learner.wants(exchange):

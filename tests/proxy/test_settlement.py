@@ -72,10 +72,12 @@ async def test_a_count_that_no_vendor_can_mean_breaks_nothing(edge: Edge, kind: 
     assert max(entry.cost_nusd for entry in await rig.entries()) == 1 << 52
 
 
+@pytest.mark.parametrize("stream", [False, True])
 async def test_what_cannot_be_judged_is_settled_all_the_same(
-    edge: Edge, monkeypatch: pytest.MonkeyPatch
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
-    """A fault of ours on the way to the books: the lease does not outlive its call."""
+    """A fault of ours on the way to the books: the lease does not outlive its call, nor does anything that was kept of it."""
+    tools = [{"type": "function", "function": {"name": "f"}}]
 
     def fail(*_: object) -> float:
         raise RuntimeError("a fault of ours")
@@ -86,8 +88,9 @@ async def test_what_cannot_be_judged_is_settled_all_the_same(
     )
     rig.expected_alarms = 1
     monkeypatch.setattr(settlement, "defect_seen", fail)
-    assert (await rig.ask(chat("a"))).status == 200
+    assert (await rig.ask(chat("a", stream=stream, tools=tools))).status == 200
     assert await rig.outcomes() == ["internal"]
+    assert rig.edge.learner._kept == 0
 
 
 async def test_tokens_of_every_kind_reach_the_books(edge: Edge) -> None:
