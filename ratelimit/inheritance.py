@@ -48,7 +48,7 @@ async def inherit(client: Redis, directory: Path, cell: Cell = FIRST) -> int:
         try:
             sent += await _replay(client, orphan, cell)
             done = True
-        except (ResponseError, ValueError) as error:
+        except (ResponseError, ValueError, LookupError, TypeError) as error:
             log.error("the journal %s cannot be replayed: %s", orphan.path.name, words(error))
         finally:
             if done:

@@ -556,7 +556,11 @@ async def test_a_journal_whose_tail_was_cut_is_replayed_up_to_it(world_at: World
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"\xc1garbage", b"\x93\x01\x02\x03", b"\xa4text", b"\x92\xa4EVAL\xc0"]
+    "nonsense",
+    [
+        *(b"\xc1garbage", b"\x93\x01\x02\x03", b"\xa4text", b"\x92\xa4EVAL\xc0"),
+        *(b"\x91\xa7EVALSHA", b"\x91\xa7GRANTED", b"\x94\xa7EVALSHA\x01\xc0\x02"),
+    ],
 )
 async def test_a_journal_that_cannot_be_read_keeps_nobody_from_starting(
     world: World, caplog: pytest.LogCaptureFixture, nonsense: bytes
