@@ -87,17 +87,16 @@ class Control:
     """
     What is happening in the control role: its chores, and what they know.
 
-    `store` answers in bytes; `environ` resolves the references of published configurations and says the
-    key secret; `end` is called when the role cannot do its work at all, and `refusal` says why; `former` reads
+    `writers` are those of all cells, the first one's first, with stores that answer in bytes; `environ` resolves the
+    references of published configurations and says the key secret; `end` is called when the role cannot do its work at all, and `refusal` says why; `former` reads
     the file as it was published under former key secrets (`config.loader.former_documents`);
     `alone` says that the store is this installation's own; `journal` is where the edges of this machine say that they live.
-    `store` and `writer` are those of the first cell, `others` the writers of the others; `connect` makes a client of any.
+    `connect` makes a client of any cell.
     """
 
     def __init__(
         self,
-        store: Redis,
-        writer: LedgerWriter,
+        writers: Sequence[LedgerWriter],
         loaded: Loaded,
         fleet: Fleet,
         environ: Mapping[str, str],
@@ -106,7 +105,6 @@ class Control:
         former: Callable[[], Collection[str]] = tuple,
         alone: bool = False,
         journal: Path | None = None,
-        others: Sequence[LedgerWriter] = (),
         connect: Callable[[Cell], Redis] | None = None,
     ) -> None:
         self.refusal: BadKeySecret | CannotMove | None = None
@@ -114,9 +112,10 @@ class Control:
         self._former = former
         self._secrets = KeySecrets.said(environ)
         self.replica = f"{socket.gethostname()}/control"
-        self._store = store
-        self._writers = (writer, *others)
-        self._stores = {each.cell: each.store for each in self._writers}
+        self._writers = writers
+        self._stores = {each.cell: each.store for each in writers}
+        self._store = store = self._stores[FIRST]
+        ledger = writers[0].path
         self._connect = connect
         self._loaded = loaded
         self._fleet = fleet
@@ -124,38 +123,32 @@ class Control:
         self._running: live.Version | None = None
         self._config: tuple[Config, int] | None = None
         keeper = Keeper(self._stores, lambda: self._config)
-        self._canaries = Canaries(
-            store, writer.path, lambda: self._config, environ, by=self.replica
-        )
+        self._canaries = Canaries(store, ledger, lambda: self._config, environ, by=self.replica)
         self._prober = Prober(self._stores, lambda: self._config, replica=self.replica)
         self._alone = alone
         self._journal = journal
         self._reaped = 0
         self._budget_events: Counter[tuple[str, str]] = Counter()
-        self._leading = dict.fromkeys(("canaries", "board", "probes", "batches"), False)
+        self._leading: dict[str, bool] = {}
         self._biller = Biller(
             store,
             self._stores,
             lambda: None if self._config is None else self._config[0],
             replica=self.replica,
-            entries=partial(find_exchange, self._stores, writer.path),
+            entries=partial(find_exchange, self._stores, ledger),
         )
         # The last version whose limits are in all cells.
         self._spread = 0
-        dividing = (
-            Chore("limits", self._catch_up),
-            Chore("shares", lambda: self._led("shares", self._divide)),
-        )
         self._chores = Chores(
             (
                 Chore("config", self._follow),
                 Chore("keeper", self._keep),
-                *(chore for each in self._writers for chore in self._chores_of(each)),
-                *(dividing if others else ()),
-                Chore("board", lambda: self._led("board", keeper.run)),
-                Chore("canaries", lambda: self._led("canaries", self._canaries.run)),
-                Chore("probes", lambda: self._led("probes", self._prober.run)),
-                Chore("batches", lambda: self._led("batches", self._biller.run)),
+                *(chore for each in writers for chore in self._chores_of(each)),
+                *(self._dividing() if len(writers) > 1 else ()),
+                self._led("board", keeper.run),
+                self._led("canaries", self._canaries.run),
+                self._led("probes", self._prober.run),
+                self._led("batches", self._biller.run),
                 Chore("metrics", self._ask),
             ),
             foreseen=(RedisError, OSError, LedgerUnreachable),
@@ -173,13 +166,17 @@ class Control:
             ("reaper", lambda: self._reap(cell, store)),
             ("alerts", lambda: self._tell(cell, store)),
         ):
-            self._leading[name + more] = False
-            yield Chore(name + more, partial(self._led, name + more, work, cell, store))
+            yield self._led(name + more, work, cell, store)
         yield Chore(f"reckoner{more}", reckoner.run)
         yield Chore(f"settings{more}", partial(self._look_at_settings, store))
         if self._journal is not None:
             folder = journal_of(self._journal, cell)
             yield Chore(f"lives{more}", partial(self._look_for_dead, folder, cell, store))
+
+    def _dividing(self) -> Iterator[Chore]:
+        """Yield what is done where cells share limits."""
+        yield Chore("limits", self._catch_up)
+        yield self._led("shares", self._divide)
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -278,17 +275,19 @@ class Control:
 
     # The chores...
 
-    async def _led(
-        self, name: str, work: Any, cell: Cell = FIRST, store: Redis | None = None
-    ) -> None:
-        """Do a chore when we are its leader."""
+    def _led(self, name: str, work: Any, cell: Cell = FIRST, store: Redis | None = None) -> Chore:
+        """Return a chore that is done when we are its leader."""
+        self._leading[name] = False
 
         def changed(leading: bool) -> None:
             self._leading[name] = leading
             _log.info("%s the chore %s", "leading" if leading else "no longer leading", name)
 
-        lease = Lease(store or self._store, name, ttl_ms=LEAD_MS, cell=cell)
-        await lead(lease, work, on_change=changed)
+        async def led() -> None:
+            lease = Lease(store or self._store, name, ttl_ms=LEAD_MS, cell=cell)
+            await lead(lease, work, on_change=changed)
+
+        return Chore(name, led)
 
     async def _divide(self) -> None:
         """Divide the limits that cells share, by who uses them, every second."""

@@ -168,8 +168,7 @@ async def serve(
                 for cell, one in stores.items()
             ]
             control = Control(
-                store,
-                writers[0],
+                writers,
                 loaded,
                 Fleet(options.run_dir),
                 environ,
@@ -177,7 +176,6 @@ async def serve(
                 alone=options.redis == places(environ).store_url,
                 journal=places(environ).journal,
                 former=lambda: former_documents(options.config_file, environ),
-                others=writers[1:],
                 connect=connect,
             )
             token = loaded.config.admin.token

@@ -28,12 +28,10 @@ Ledger = Any  # the fixture of this folder's conftest
 pytestmark = pytest.mark.usefixtures("nowhere")
 
 
-def _control(
-    ledger: Ledger, config_file: Path, writers: list[LedgerWriter], **more: Any
-) -> Control:
+def _control(config_file: Path, writers: list[LedgerWriter], **more: Any) -> Control:
     """Make the role of a file over cells that have these writers."""
-    loaded, fleet = load_file(config_file, {}), Fleet(config_file.parent / "run")
-    return Control(ledger.redis, writers[0], loaded, fleet, {}, others=writers[1:], **more)
+    fleet = Fleet(config_file.parent / "run")
+    return Control(writers, load_file(config_file, {}), fleet, {}, **more)
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ async def role(
     for name in ("REAP_EVERY_S", "ASK_EVERY_S", "KEEP_EVERY_S", "TELL_EVERY_S"):
         monkeypatch.setattr(control, name, 0.02)
     async with LedgerWriter(ledger.redis, ledger.path, idle_s=0.01) as writer:
-        ours = _control(ledger, config_file, [writer])
+        ours = _control(config_file, [writer])
         async with ours.working():
             yield ours
 
@@ -129,7 +127,7 @@ async def test_a_ledger_that_cannot_be_written_keeps_nobody_from_ending(
     monkeypatch.setattr("governance.drain._enter", full)
     await ledger.append("r.1")
     async with LedgerWriter(ledger.redis, ledger.path) as writer:
-        await _control(ledger, config_file, [writer]).finish()
+        await _control(config_file, [writer]).finish()
     assert "the last entries stay in the stream: cannot write the ledger" in caplog.text
     assert await ledger.redis.xlen(FIRST.ledger) == 1
 
@@ -178,7 +176,7 @@ async def test_the_dead_are_reaped_and_counted(
 
 
 async def test_a_second_control_waits_for_its_turn(
-    role: Control, ledger: Ledger, config_file: Path, tmp_path: Path
+    role: Control, ledger: Ledger, config_file: Path
 ) -> None:
     """One leads each chore at a time; when it ends, the other does."""
 
@@ -187,9 +185,7 @@ async def test_a_second_control_waits_for_its_turn(
 
     await eventually(lambda: leads(role))
     async with LedgerWriter(ledger.redis, ledger.path, idle_s=0.01) as writer:
-        second = Control(
-            ledger.redis, writer, load_file(config_file, {}), Fleet(tmp_path / "run"), {}
-        )
+        second = _control(config_file, [writer])
         async with second.working():
             await eventually(lambda: runs(second, 1))
             assert not await leads(second)
@@ -213,7 +209,7 @@ def spread(config_file: Path) -> None:
 
 @pytest.fixture
 async def wide_role(
-    ledger: Ledger, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Control]:
     """Run the role's chores over two cells on one server."""
     for name in ("REAP_EVERY_S", "ASK_EVERY_S", "KEEP_EVERY_S", "TELL_EVERY_S", "DIVIDE_EVERY_S"):
@@ -224,7 +220,7 @@ async def wide_role(
         for number in range(2)
     ]
     async with writers[0], writers[1]:
-        ours = _control(ledger, config_file, writers, alone=True)
+        ours = _control(config_file, writers, alone=True)
         async with ours.working():
             yield ours
 
@@ -264,7 +260,7 @@ async def test_every_cell_has_its_chores(wide_role: Control, ledger: Ledger) -> 
 
 
 async def test_a_file_that_spreads_tenants_elsewhere_waits_for_the_end_of_all_edges(
-    ledger: Ledger, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control does not start while one lives; nothing is published then."""
     monkeypatch.setattr(stores, "MOVE_WITHIN_S", 0.05)
@@ -279,7 +275,7 @@ async def test_a_file_that_spreads_tenants_elsewhere_waits_for_the_end_of_all_ed
 
     writers = [LedgerWriter(ledger.redis, ledger.path, cell=cell(n)) for n in range(2)]
     async with writers[0], writers[1]:
-        ours = _control(ledger, config_file, writers, connect=connect, end=ended.set)
+        ours = _control(config_file, writers, connect=connect, end=ended.set)
         async with ours.working(), asyncio.timeout(20):
             await ended.wait()
     assert str(ours.refusal) == (
@@ -303,7 +299,7 @@ async def test_a_cell_that_is_away_does_not_keep_the_control_from_its_work(
         LedgerWriter(away, ledger.path, cell=cell(1), idle_s=0.01),
     ]
     async with writers[0], writers[1]:
-        ours = _control(ledger, config_file, writers)
+        ours = _control(config_file, writers)
         async with ours.working():
             await eventually(lambda: runs(ours, 1))
             assert await read_scope(ledger.redis, "model:demo") is not None
@@ -322,7 +318,7 @@ async def test_a_cell_that_is_away_does_not_keep_the_control_from_its_work(
 
 
 async def test_limits_that_wait_for_a_cell_are_not_forgotten_for_an_earlier_version(
-    ledger: Ledger, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was owed of one version may arrive while the next is taken, which no cell has yet."""
     monkeypatch.setattr(control, "DIVIDE_EVERY_S", 0.01)
@@ -352,8 +348,7 @@ async def test_limits_that_wait_for_a_cell_are_not_forgotten_for_an_earlier_vers
     writers = [LedgerWriter(ledger.redis, ledger.path, cell=cell(n)) for n in range(2)]
     async with writers[0], writers[1]:
         loaded = load_file(config_file, {})
-        fleet = Fleet(tmp_path / "run")
-        ours = Control(ledger.redis, writers[0], loaded, fleet, {}, others=writers[1:])
+        ours = _control(config_file, writers)
         async with ours.working():
             await eventually(lambda: runs(ours, 1))
             await eventually(lambda: was_put(put, 1, 1))
