@@ -163,7 +163,7 @@ def look_messages(body: bytes) -> Look:
         cap,
         ("max_tokens",),
         1,
-        _user(doc.metadata),
+        _user(doc.metadata) if len(doc.metadata) else None,
         (max(text - MESSAGE_JSON * count, 0) + 3) // 4 + MESSAGE_TOKENS * count + likely,
         bound + most if tied is None else UNSEEN_TOKENS,
         hints_in(doc.metadata) if len(doc.metadata) else None,
@@ -212,7 +212,7 @@ def rewrite(
     ``max_tokens`` the `output_cap` where there is one. `include_usage` and `cap_field` say nothing here:
     usage always comes, and there is one field for a cap.
     """
-    edits = _cap_edits(seen, output_cap)
+    edits = [] if output_cap is None else _cap_edits(seen, output_cap)
     if upstream_model != seen.model:
         start, end = model_span(seen)
         edits.append((start, end, msgspec.json.encode(upstream_model)))
@@ -286,7 +286,7 @@ def _less_thinking(frame: bytes, output_cap: int) -> list[tuple[int, int, bytes]
 
 
 def _user(metadata: Raw) -> str | None:
-    if not len(metadata) or bytes(metadata) == b"null":
+    if bytes(metadata) == b"null":
         return None
     try:
         return _METADATA.decode(metadata).user_id

@@ -200,7 +200,7 @@ def _settled(found: _Usage, before: Usage | None) -> Usage | None:
         cached_tokens=read,
         cache_write_tokens=written,
         output_tokens=output,
-        reasoning_tokens=within(thinking, output),
-        cache_write_1h_tokens=within(hour, written),
+        reasoning_tokens=within(thinking, output) if thinking else 0,
+        cache_write_1h_tokens=within(hour, written) if hour else 0,
         web_searches=searches,
     )

@@ -186,9 +186,13 @@ def anthropic_lines(limits: Sequence[int], request_id: str, unix_us: Callable[[]
     requests, requests_left, requests_us, tokens, tokens_left, tokens_us = limits
     if requests and tokens:
         now_us = unix_us()
+        # Nearly always the same second.
+        ends_s = -(-(now_us + requests_us) // 1_000_000)
+        tokens_end_s = -(-(now_us + tokens_us) // 1_000_000)
+        ends = _rfc3339(ends_s)
         return _ANTHROPIC_BOTH % (
-            *(request_id.encode(), requests, requests_left, _instant(now_us, requests_us)),
-            *(tokens, tokens_left, _instant(now_us, tokens_us)),
+            *(request_id.encode(), requests, requests_left, ends),
+            *(tokens, tokens_left, ends if tokens_end_s == ends_s else _rfc3339(tokens_end_s)),
         )
     lines = b"request-id: %b\r\n" % request_id.encode()
     if requests:

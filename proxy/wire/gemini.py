@@ -243,7 +243,7 @@ def _look(body: bytes, *, stream: bool) -> Look:
         plain,
         (),
         False,
-        _dearer(doc),
+        _dearer(doc) if len(doc.tools) > 2 else None,
         "cachedContent" if kept else None,
     )
 
@@ -288,7 +288,7 @@ def _hints(doc: _Request) -> Hints | None:
 
 
 def _dearer(doc: _Request) -> tuple[str, str] | None:
-    if len(doc.tools) > 2 and bytes(doc.tools) != b"null":
+    if bytes(doc.tools) != b"null":
         for tool in inner(_TOOLS, doc.tools, "tools", "an array of tools"):
             for name in tool:
                 if name not in _RUN_BY_CALLER:

@@ -515,7 +515,11 @@ def carve(
     """Cut the values of these members out of the body: gives the frame, and the cuts as in `Look`."""
     if len(members) == 1:
         [(name, raw)] = members
-        start = place(body, b'"%b"' % name.encode(), raw, name)
+        # As encoders write it; `place` knows all ways, and why the bytes are compared.
+        key = b'"%b":' % name.encode()
+        start = body.find(key) + len(key)
+        if start < len(key) or not body.startswith(bytes(raw), start):
+            start = place(body, key[:-1], raw, name)
         return body[:start] + body[start + len(raw) :], ((start, len(raw)),)
     found = sorted(
         (place(body, b'"%b"' % name.encode(), raw, name), len(raw)) for name, raw in members

@@ -148,7 +148,7 @@ def look_response(body: bytes) -> Look:
         doc.user or doc.safety_identifier,
         (text + 3) // 4 + MESSAGE_TOKENS * count + ANSWER_START + likely,
         UNSEEN_TOKENS if tied else bound,
-        hints_in(doc.metadata) if _says(doc.metadata) else None,
+        hints_in(doc.metadata) if len(doc.metadata) else None,
         count,
         frame,
         cuts,
@@ -191,16 +191,16 @@ def rewrite(
 
 
 def _says(raw: Raw) -> bool:
-    """Say whether a member is there, and not null."""
-    return len(raw) > 0 and bytes(raw) != b"null"
+    """Say whether a member that is there is not null."""
+    return bytes(raw) != b"null"
 
 
 def _tied(doc: _Response) -> str | None:
     if doc.previous_response_id is not UNSET and doc.previous_response_id is not None:
         return "previous_response_id"
-    if _says(doc.conversation):
+    if len(doc.conversation) and _says(doc.conversation):
         return "conversation"
-    if _says(doc.prompt):
+    if len(doc.prompt) and _says(doc.prompt):
         return "prompt"
     return "input" if bytes(doc.input).find(b'"item_reference"') >= 0 else None
 
@@ -208,7 +208,7 @@ def _tied(doc: _Response) -> str | None:
 def _dearer(doc: _Response) -> tuple[str, str] | None:
     if doc.service_tier in DEARER_TIERS:
         return "service_tier", str(doc.service_tier)
-    if _says(doc.tools):
+    if len(doc.tools) and _says(doc.tools):
         for tool in inner(_TOOLS, doc.tools, "tools", "an array of tools"):
             if tool.type is not None and tool.type not in _RUN_BY_CALLER:
                 return "tools", tool.type

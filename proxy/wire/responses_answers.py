@@ -150,13 +150,14 @@ def _settled(found: _Usage, response: bytes) -> Usage | None:
     if not (0 <= prompt <= MAX_TOKENS and 0 <= output <= MAX_TOKENS):
         return None
     usage = Usage(prompt, 0, 0, output)
-    if found.input_tokens_details is not None:
-        usage.cached_tokens = within(found.input_tokens_details.cached_tokens or 0, prompt)
-        usage.cache_write_tokens = within(
-            found.input_tokens_details.cache_write_tokens or 0, prompt
-        )
-    if found.output_tokens_details is not None:
-        usage.reasoning_tokens = within(found.output_tokens_details.reasoning_tokens or 0, output)
+    inputs, outputs = found.input_tokens_details, found.output_tokens_details
+    if inputs is not None:
+        if inputs.cached_tokens:
+            usage.cached_tokens = within(inputs.cached_tokens, prompt)
+        if inputs.cache_write_tokens:
+            usage.cache_write_tokens = within(inputs.cache_write_tokens, prompt)
+    if outputs is not None and outputs.reasoning_tokens:
+        usage.reasoning_tokens = within(outputs.reasoning_tokens, output)
     if response.find(b"web_search_call") >= 0:
         usage.web_searches = len(_SEARCH.findall(response))
     return usage

@@ -116,10 +116,12 @@ class RawUsage(Struct, gc=False, rename="camel"):
 
 def usage_of(raw: RawUsage) -> Usage:
     """Make the gateway's counts of Google's: output includes the thoughts."""
-    entered = _counted(raw.prompt_token_count) + _counted(raw.tool_use_prompt_token_count)
-    thought = _counted(raw.thoughts_token_count)
+    entered = _counted(raw.prompt_token_count)
+    if raw.tool_use_prompt_token_count:
+        entered += _counted(raw.tool_use_prompt_token_count)
+    thought = _counted(raw.thoughts_token_count) if raw.thoughts_token_count else 0
     output = _counted(raw.candidates_token_count) + thought
-    cached = _counted(raw.cached_content_token_count)
+    cached = _counted(raw.cached_content_token_count) if raw.cached_content_token_count else 0
     usage = Usage(entered, min(cached, entered), 0, output, thought)
     if raw.prompt_tokens_details:
         usage.audio_input_tokens = min(_part(raw.prompt_tokens_details, "AUDIO"), entered)
