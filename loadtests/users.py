@@ -29,6 +29,7 @@ import msgspec
 from flask import Response, render_template, request
 from locust import LoadTestShape, User, events, task
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
+from locust.stats import StatsCSVFileWriter
 
 from loadtests import document, machine, preflight, progress, scenarios
 from loadtests.answers import BadAnswer
@@ -464,8 +465,17 @@ def _extend_page(environment: Any) -> None:
         return Response(document.page([_site(environment).document()]), mimetype="text/html")
 
 
+def _flush(writer: StatsCSVFileWriter) -> None:
+    writer.requests_flush()
+    writer.stats_history_flush()
+    writer.failures_flush()
+    writer.exceptions_flush()
+
+
 def install() -> None:
     """Hang all of this on Locust's events; the locustfile calls it."""
+    # Locust closes these files while their writer sleeps, who writes once more when it waits for its processes, and fails.
+    StatsCSVFileWriter.close_files = _flush
     events.init_command_line_parser.add_listener(add_options)
     events.init.add_listener(lambda environment, **_: set_up(environment))
     events.test_start.add_listener(lambda environment, **_: _site(environment).begin())

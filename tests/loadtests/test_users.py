@@ -151,6 +151,7 @@ def test_a_worker_waits_for_nothing_before_it_begins(vendor, tmp_path, monkeypat
     options = {"host": vendor, "model": "sim", "load": "20", "duration": "1s"}
     code, said = finish(start(["chat"], options, tmp_path / "run", processes=2))
     assert code == 0, said
+    assert "Traceback" not in said
     assert (tmp_path / "asked").read_text().split() == ["asked"] * 2, "the master, twice"
     assert len(document.read_records(tmp_path / "run")) >= 10
 
