@@ -2,7 +2,8 @@
 What Redis, and the ledger's database, may do to us: each fault is a coroutine that begins it, bears it and ends it.
 
 A fault returns what it has done: the marks of calls whose entries it has legitimately lost, whether counters went with
-them, for how long no progress could be reported, for how long the store was away, and for how long it then has to learn.
+them, for how long no progress could be reported, for how long the store was away, for how long it then has to learn, and how far
+its clock went ahead.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from loadtests.bench.ground import Child, Ground
+from loadtests.drills.clock import Clock
 from loadtests.drills.holds import STREAM, ask
 from loadtests.drills.site import Site, kill
 
@@ -29,6 +31,8 @@ _USER = 7
 SLOW_S = 1.5
 # A lease's life: for so long after a flush strict budgets are closed.
 LEARNING_S = 10.0
+# Further than a lease lives, and not so far that what is nearly empty seems full for long when it is taken back.
+STEP_S = 30
 
 
 class Store:
@@ -44,6 +48,7 @@ class Store:
         self.url = f"unix://{self.way}?db=0"
         self.direct_url = f"unix://{self.socket}?db=0"
         self._delay: Child | None = None
+        self.clock = Clock(ground.path)
         self.version = ""
         self.pid = 0
         self._keeper: Child
@@ -59,6 +64,7 @@ class Store:
                 *("--socket", str(self.socket), "--data", str(self.data)),
                 *(() if self._server is None else ("--server", self._server)),
             ],
+            self.clock.environment(),
         )
         told = self._keeper.wait_for_line(r"^ready (\S+) pid (\d+) (.+)$")
         self.pid, self.version = int(told[2]), told[3]
@@ -105,6 +111,7 @@ class Harm:
     mute_s: float = 0.0
     outage_s: float = 0.0
     learning_s: float = 0.0
+    stepped_s: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -209,6 +216,14 @@ async def disconnected(store: Store, seconds: float, _: Site) -> Harm:
     return Harm()
 
 
+async def clock_stepped(store: Store, seconds: float, _: Site) -> Harm:
+    """Step the server's clock ahead, further than a lease lives, and back again: every edge seems dead, and comes back."""
+    store.clock.step(STEP_S)
+    await asyncio.sleep(seconds)
+    store.clock.step(0)
+    return Harm(stepped_s=STEP_S)
+
+
 async def ledger_locked(_: Store, seconds: float, site: Site) -> Harm:
     """Lock the database against its writer, as a backup or a curious operator may: entries wait in the stream."""
     connection = sqlite3.connect(site.ledger, isolation_level=None, timeout=5)
@@ -232,6 +247,7 @@ FAULTS: dict[str, Fault] = {
     "out_of_memory": out_of_memory,
     "read_only": read_only,
     "disconnected": disconnected,
+    "clock_stepped": clock_stepped,
     "ledger_locked": ledger_locked,
 }
 

@@ -39,7 +39,11 @@ async def written(store: faults.Store, name: str, value: str | None = None) -> b
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(faults.FAULTS) - {"edge_killed", "flushed", "lost_tail", "ledger_locked"})
+    "name",
+    sorted(
+        set(faults.FAULTS)
+        - {"clock_stepped", "edge_killed", "flushed", "lost_tail", "ledger_locked"}
+    ),
 )
 async def test_a_store_that_was_ill_is_well_again(name: str, store: faults.Store):
     """What was written before is there, and it can be written."""
