@@ -27,11 +27,14 @@ def store() -> Iterator[faults.Store]:
 
 
 async def written(store: faults.Store, name: str, value: str | None = None) -> bytes | None:
-    """Write and read."""
+    """Write, until it is in the store's file, and read."""
     client = store.client()
     try:
         if value is not None:
             await client.set(name, value)
+            # An answer may come first, while the disk is busy with what was before.
+            while (await client.info("persistence"))["aof_buffer_length"]:
+                pass
         found = await client.get(name)
         return None if found is None else bytes(found)
     finally:
