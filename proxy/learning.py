@@ -71,7 +71,7 @@ class Learner:
         self._coming: Facts | None = None
         self._holds_at = 0.0
         # Streams that are kept, and what was read of such since lessons were sent.
-        self._kept = 0
+        self.kept = 0
         self._read = 0
 
     async def run(self, client: Redis) -> None:
@@ -139,14 +139,14 @@ class Learner:
         led = exchange.offer.experiments[attempt.grant.candidate]
         if not (led or self.wants(exchange)) or not asks_form(exchange):
             return None
-        if self._kept >= MOST_KEPT or self._read >= ENOUGH_READ:
+        if self.kept >= MOST_KEPT or self._read >= ENOUGH_READ:
             return False
-        self._kept += 1
+        self.kept += 1
         return True
 
     def let_go(self, read: int) -> None:
         """Make room for another stream: one that was kept has ended, of which so many bytes will be read."""
-        self._kept -= 1
+        self.kept -= 1
         self._read += read
 
     def note(

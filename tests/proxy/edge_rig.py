@@ -257,6 +257,7 @@ class Rig:
             assert await self.stop() == 0
             await self._hold_books()
             assert self.edge.pool.open == 0
+            assert self.edge.learner.kept == 0
         finally:
             await self._stack.aclose()
         for name in ("access.log",):

@@ -90,7 +90,7 @@ async def test_what_cannot_be_judged_is_settled_all_the_same(
     monkeypatch.setattr(settlement, "defect_seen", fail)
     assert (await rig.ask(chat("a", stream=stream, tools=tools))).status == 200
     assert await rig.outcomes() == ["internal"]
-    assert rig.edge.learner._kept == 0
+    assert rig.edge.learner.kept == 0
 
 
 async def test_tokens_of_every_kind_reach_the_books(edge: Edge) -> None:

@@ -15,7 +15,7 @@ from proxy.validity import MOST_BYTES, looks_malformed
 from proxy.wire import sse, translate
 from proxy.wire.endpoints import ENDPOINTS
 from routing.lessons import ALL, Lessons, read_lessons
-from tests.proxy.edge_rig import Edge
+from tests.proxy.edge_rig import Edge, eventually
 from tests.proxy.partners import DONE, at, chat, delta, piece, request, sse_head
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -277,6 +277,45 @@ async def test_only_a_stream_that_will_be_judged_is_kept(
         line.closes()
 
 
+@pytest.mark.parametrize("end", ["cut", "left", "hedged"])
+async def test_a_stream_that_was_kept_is_let_go_however_it_ends(edge: Edge, end: str) -> None:
+    """By its vendor, by its caller, or because another attempt was quicker."""
+    _, _, formed, _ = PROTOCOLS["openai.chat"]
+    hedge = {"after_ms": 30, "times": 0, "max_share": 0.5} if end == "hedged" else None
+    rig = await edge(
+        models={"m": {"tags": ["chat"], "deployments": [at("v", weight=1000), at("w")]}},
+        routes={
+            "smart": {"models": ["m"], "policy": "cost_quality"}
+            | ({"hedge": hedge} if hedge else {})
+        },
+        scripted=["v", "w"],
+    )
+    caller = await rig.caller()
+    await caller.send(request(chat("smart", stream=True, **formed)))
+    line = await rig.vendors["v"].line()
+    await line.gets()
+    if end == "hedged":
+        other = await rig.vendors["w"].line()
+        await other.gets()
+        # A head alone says nothing: both are kept until one speaks.
+        await line.says(sse_head())
+        await other.says(sse_head())
+        await eventually(lambda: rig.edge.learner.kept == 2)
+        await other.says(piece(delta("{}", "stop") + DONE) + piece(b""))
+        await caller.head()
+        await line.left()
+    else:
+        await line.says(sse_head(), piece(delta("{")))
+        await caller.head()
+        assert rig.edge.learner.kept == 1
+        if end == "cut":
+            line.resets()
+        else:
+            await caller.leave()
+            await line.left()
+    await eventually(lambda: rig.edge.learner.kept == 0)
+
+
 def test_lines_that_pass_are_read_as_lines() -> None:
     """The meter reads them as events; whoever judges them reads the answer that they told."""
     endpoint = next(row for row in ENDPOINTS if row.word == "ollama.chat")
@@ -324,7 +363,7 @@ async def test_of_a_stream_for_which_there_is_no_room_nothing_is_learned_of_its_
     assert await learned("d") == (0, 0, 1)
     await learner.send(rig.redis)
     assert await learned("e") == (1, 1, 1)
-    assert learner._kept == 0
+    assert learner.kept == 0
 
 
 @given(st.data())
