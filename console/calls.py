@@ -25,7 +25,8 @@ from redis.asyncio import Redis
 from config.problems import nearest, quoted, spell
 from console.answers import Refused, problem
 from console.shapes import Change
-from store.cells import FIRST, Cell
+from console.stores import Stores
+from store.cells import FIRST
 
 __all__ = ["Call", "Door", "Route", "listen_path", "read_call"]
 
@@ -48,23 +49,22 @@ class Door:
 
     `token` is the admin token, None where none is configured.
     `not_ready` says what the role still waits for, None when it is ready; `page` makes the metrics.
-    `client` answers in bytes; `stores` are those of all cells, where there are several; `ledger` is the database's file.
+    `cells` are all of the store, each with a client that answers in bytes; `ledger` is the database's file.
     `environ` resolves the references of configurations; `replica` is the role's own name.
     """
 
     token: str | None
     not_ready: Callable[[], Awaitable[str | None]]
     page: Callable[[], Awaitable[bytes]]
-    client: Redis
+    cells: Stores = field(repr=False)
     ledger: Path
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     replica: str = ""
-    stores: Mapping[Cell, Redis] = field(default_factory=dict, repr=False)
 
     @property
-    def cells(self) -> Mapping[Cell, Redis]:
-        """All cells of the store, each with its client."""
-        return self.stores or {FIRST: self.client}
+    def client(self) -> Redis:
+        """The client of the first cell, where the configuration lies."""
+        return self.cells[FIRST]
 
 
 @dataclass(frozen=True, slots=True)

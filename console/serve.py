@@ -35,7 +35,7 @@ from console.control import Control
 from console.metrics import Fleet
 from console.stores import CannotMove
 from governance.drain import LedgerWriter
-from store.cells import FIRST, Cell
+from store.cells import Cell
 from store.parent import end_with_parent
 from store.places import places
 from store.sql import BadLedgerUrl, ledger_path
@@ -160,7 +160,6 @@ async def serve(
         return client(options.redis, cell=cell)
 
     stores = {cell: connect(cell) for cell in cells_of(loaded.config)}
-    store = stores[FIRST]
     try:
         async with contextlib.AsyncExitStack() as ours:
             writers = [
@@ -183,11 +182,10 @@ async def serve(
                 token=None if token is None else token.reveal(),
                 not_ready=control.not_ready,
                 page=control.page,
-                client=store,
+                cells=stores,
                 ledger=ledger,
                 environ=environ,
                 replica=control.replica,
-                stores=stores,
             )
             async with _listening(make_app(door), host, port) as bound, control.working():
                 _log.info("the control listens on %s:%d, its ledger is %s", host, bound, ledger)

@@ -231,7 +231,7 @@ async def api(ledger: Ledger, aiohttp_client: Any) -> Api:
         token=TOKEN,
         not_ready=not_ready,
         page=page,
-        client=ledger.redis,
+        cells={FIRST: ledger.redis},
         ledger=ledger.path,
         environ=ENVIRON,
         replica=REPLICA,

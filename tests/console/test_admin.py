@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from console.admin import Door, check_listen, is_loopback, make_app
+from store.cells import FIRST
 
 Ledger = Any  # the fixture of this folder's conftest
 TOKEN = "a-token-of-32-letters-and-digits"
@@ -43,7 +44,7 @@ def door(ledger: Ledger, ours: Ours, aiohttp_client: Any) -> Callable[..., Await
             token=token,
             not_ready=ours.not_ready,
             page=ours.page,
-            client=redis or ledger.redis,
+            cells={FIRST: redis or ledger.redis},
             ledger=ledger.path,
         )
         return await aiohttp_client(make_app(behind))

@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
 from console.admin import Door, make_app
+from store.cells import FIRST
 from tests.console.command_rig import typed
 from tests.proxy.edge_rig import Rig, rigs
 from tests.proxy.partners import VENDOR_KEY, VENDOR_KEY_VARIABLE, chat
@@ -72,7 +73,7 @@ async def admin(rig: Rig, tmp_path: Path) -> AsyncIterator[Admin]:
         token=TOKEN,
         not_ready=not_ready,
         page=page,
-        client=rig.redis,
+        cells={FIRST: rig.redis},
         ledger=tmp_path / "none.db",
         environ={VENDOR_KEY_VARIABLE: VENDOR_KEY},
         replica="here/control",
