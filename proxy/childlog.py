@@ -52,7 +52,9 @@ class ChildLog:
         self._read_to += len(new)
         if self._read_to > LARGEST_BYTES:
             self._begin_anew()
-        *lines, self._unfinished = (self._unfinished + new).split(b"\n")
+        *lines, unfinished = (self._unfinished + new).split(b"\n")
+        # Of a line without end no more is kept than would be shown, whatever its bytes are.
+        self._unfinished = unfinished[: 4 * _LONGEST_LINE]
         shown = [_printable(line) for line in lines[-_MOST_LINES:] if line.strip()]
         if len(lines) > _MOST_LINES:
             shown.insert(0, f"({len(lines) - _MOST_LINES} more lines in {self.path})")

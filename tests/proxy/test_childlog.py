@@ -49,6 +49,18 @@ def test_a_flood_is_cut_and_counted(tmp_path: Path) -> None:
     assert lines[-1] == "line 999"
 
 
+def test_a_line_without_end_is_not_gathered(tmp_path: Path) -> None:
+    """A child that never ends its line costs the supervisor no memory; what is shown of it is its beginning."""
+    log = ChildLog(tmp_path / "edge.log")
+    with log.opened() as out:
+        for _ in range(10):
+            out.write(b"x" * childlog._LONGEST_LINE)
+            assert log.new_lines() == []
+        assert len(log._unfinished) == 4 * childlog._LONGEST_LINE
+        out.write(b"\nnext\n")
+        assert log.new_lines() == ["x" * childlog._LONGEST_LINE, "next"]
+
+
 def test_what_could_steer_a_terminal_does_not_reach_it(tmp_path: Path) -> None:
     """A provider's error text may hold anything."""
     log = ChildLog(tmp_path / "edge.log")
