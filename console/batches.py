@@ -35,7 +35,7 @@ from console.trust import Trust
 from governance import kept as shelf
 from governance.batches import ENDED, Bill, LineUsage, read_bill, usage_of, write_bill
 from governance.kept import Kept, Wanted
-from governance.ledger import Entry, encode
+from governance.ledger import encode, entry_of
 from ratelimit.asks import BATCHED, Settlement, boot_of, settle_command
 from ratelimit.limits import Plan
 from routing.eligibility import Pool
@@ -300,40 +300,19 @@ class Biller:
     ) -> None:
         """Replace the advance by the truth."""
         where = cell(bill.cell)
-        entry = Entry(
+        entry = entry_of(
+            **{name: getattr(bill, name) for name in _AS_BILLED},
+            **{name: getattr(used, name) for name in _SUMMED},
             attempt_id=f"{bill.attempt_id}+batch",
-            request_id=bill.request_id,
-            attempt=bill.attempt,
             at_us=self._unix_s() * 1_000_000,
-            organization=bill.organization,
-            team=bill.team,
-            key=bill.key,
-            user=bill.user,
-            application=bill.application,
-            business_line=bill.business_line,
-            model_asked=bill.model_asked,
-            model=bill.model,
-            deployment=bill.deployment,
-            provider=bill.provider,
-            input_tokens=used.input_tokens,
-            cached_tokens=used.cached_tokens,
-            cache_write_tokens=0,
-            output_tokens=used.output_tokens,
-            reasoning_tokens=used.reasoning_tokens,
-            audio_input_tokens=used.audio_input_tokens,
-            audio_output_tokens=used.audio_output_tokens,
             cost_nusd=cost,
             price_version="" if rates is None else rates.version,
-            ttft_us=0,
-            duration_us=0,
             outcome="ok",
             status=200,
             token_source="provider" if used.reported else "estimated",
             reason="batch",
-            stream=0,
             protocol="openai.batches",
             replica=self._replica,
-            added_us=0,
         )
         settlement = Settlement(
             Plan.restored(bill.plan, bill.keys, bill.users, where),
@@ -389,6 +368,10 @@ def _is_late(config: Config, one: Wanted, now_s: int) -> bool:
     return provider is not None and now_s - one.at_s > _deadline_s(provider)
 
 
+_AS_BILLED = (
+    *("request_id", "attempt", "organization", "team", "key", "user", "application"),
+    *("business_line", "model_asked", "model", "deployment", "provider"),
+)
 _SUMMED = (
     *("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"),
     *("audio_input_tokens", "audio_output_tokens"),

@@ -34,7 +34,7 @@ from config.providers import Provider
 from console.probe_requests import Asked, call_of, judged, list_of, probe_of, used
 from console.stores import Stores, in_each
 from console.trust import Trust
-from governance.ledger import Entry, encode
+from governance.ledger import encode, entry_of
 from ratelimit.reports import OFFLINE_AFTER, STATES, Finding, Standing, read_standings, report
 from routing.eligibility import Pool
 from routing.rates import Rates, cost_nusd
@@ -169,28 +169,18 @@ class Prober:
         tokens = used(body)
         cost = 0 if rates is None else cost_nusd(rates, tokens)
         request_id = f"probe-{secrets.token_hex(8)}"
-        entry = Entry(
+        entry = entry_of(
             attempt_id=f"{request_id}.1",
             request_id=request_id,
             attempt=1,
             at_us=begun_us,
-            organization="",
-            team="",
             key="probe",
-            user="",
-            application="",
-            business_line="",
             model_asked=one.model,
             model=one.model,
             deployment=one.id,
             provider=one.deployment.provider,
             input_tokens=tokens.input_tokens,
-            cached_tokens=0,
-            cache_write_tokens=0,
             output_tokens=tokens.output_tokens,
-            reasoning_tokens=0,
-            audio_input_tokens=0,
-            audio_output_tokens=0,
             cost_nusd=cost,
             price_version="" if rates is None else rates.version,
             ttft_us=finding.took_us,
@@ -199,10 +189,8 @@ class Prober:
             status=200,
             token_source="provider" if tokens.input_tokens else "none",
             reason="probe",
-            stream=0,
             protocol=provider.protocol,
             replica=self._replica,
-            added_us=0,
         )
         return Finding(
             fine=True,

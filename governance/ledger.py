@@ -31,6 +31,7 @@ __all__ = [
     "decode",
     "decode_values",
     "encode",
+    "entry_of",
     "stream_id",
 ]
 
@@ -150,6 +151,14 @@ _DEFAULTS: tuple[Any, ...] = tuple(
     field.default for field in fields(Entry) if field.default is not MISSING
 )
 _LEAST = len(_TYPES) - len(_DEFAULTS)
+_EMPTY: Mapping[str, Any] = MappingProxyType(
+    {name: kind() for name, kind in zip(ENTRY_FIELDS, _TYPES, strict=True)}
+)
+
+
+def entry_of(**said: str | int) -> Entry:
+    """Return an entry of which only some fields are said; the others are empty, or 0."""
+    return Entry(**{**_EMPTY, **said})
 
 
 def encode(entry: Entry) -> bytes:

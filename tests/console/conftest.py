@@ -4,7 +4,6 @@ import io
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from config.loader import load_text
 from console import settings, shapes
 from console.admin import Door, make_app, routes
 from governance.drain import LedgerWriter
-from governance.ledger import Entry, encode
+from governance.ledger import Entry, encode, entry_of
 from store.cells import FIRST, Cell
 
 AT_US = 1_795_318_572_345_678  # 2026-11-22T03:36:12Z
@@ -37,10 +36,9 @@ organizations:
 
 def entry(attempt_id: str, **said: str | int) -> Entry:
     """Make an entry of which only the fields that matter to a test are said."""
-    base: dict = {field.name: 0 if field.type is int else "" for field in fields(Entry)}
     request_id, _, number = attempt_id.partition("+")[0].rpartition(".")
-    base |= {"attempt_id": attempt_id, "request_id": request_id, "attempt": int(number)}
-    return Entry(**(base | {"outcome": "ok", "at_us": AT_US} | said))
+    base = {"attempt_id": attempt_id, "request_id": request_id, "attempt": int(number)}
+    return entry_of(**(base | {"outcome": "ok", "at_us": AT_US} | said))
 
 
 class Ledger:

@@ -15,7 +15,7 @@ from console import reckoner
 from console.metrics import Fleet
 from console.reckoner import Reckoner, sums_of
 from governance.drain import LedgerWriter
-from governance.ledger import Entry, encode
+from governance.ledger import encode, entry_of
 from ratelimit.limits import KINDS, key_of
 from ratelimit.reckoning import KNOWN, ask, reckon
 from ratelimit.upkeep import read_scope
@@ -48,15 +48,11 @@ def config() -> Config:
 async def enter(redis: Redis, path: Path, *entries: dict[str, Any]) -> None:
     """Enter what was spent into a ledger."""
     for number, said in enumerate(entries):
-        base: dict[str, Any] = {
-            name: 0 if field.type is int else ""
-            for name, field in Entry.__dataclass_fields__.items()
-        }
         request = str(said["at_us"])
-        base |= {"attempt_id": f"{request}.{number}", "request_id": request, "outcome": "ok"}
+        base = {"attempt_id": f"{request}.{number}", "request_id": request, "outcome": "ok"}
         base |= {"provider": "p"}
         base |= {"organization": "acme", "team": "t", "key": "acme/t/k", "user": "bob"}
-        await redis.xadd(FIRST.ledger, {"e": encode(Entry(**base | said))})
+        await redis.xadd(FIRST.ledger, {"e": encode(entry_of(**base | said))})
     async with LedgerWriter(redis, path) as writer:
         while await writer.drain():
             pass

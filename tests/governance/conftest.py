@@ -4,23 +4,21 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from governance import drain
-from governance.ledger import Entry, encode
+from governance.ledger import Entry, encode, entry_of
 from store.cells import FIRST
 
 
 def entry(attempt_id: str = "r.1", **said: str | int) -> Entry:
     """Make an entry of which only the fields that matter to a test are said."""
-    base: dict = {field.name: 0 if field.type is int else "" for field in fields(Entry)}
     request_id, _, number = attempt_id.partition("+")[0].rpartition(".")
-    base |= {"attempt_id": attempt_id, "request_id": request_id, "attempt": int(number)}
-    return Entry(**(base | {"outcome": "ok"} | said))
+    base = {"attempt_id": attempt_id, "request_id": request_id, "attempt": int(number)}
+    return entry_of(**(base | {"outcome": "ok"} | said))
 
 
 class Books:

@@ -19,6 +19,7 @@ from governance.ledger import (
     decode,
     decode_values,
     encode,
+    entry_of,
     stream_id,
 )
 from governance.usage import DIMENSIONS
@@ -41,6 +42,16 @@ def test_an_entry_survives_the_wire(entry: Entry) -> None:
     by_hand = msgpack.Packer().pack(tuple(entry.as_dict().values()))
     assert by_hand == encode(entry)
     assert decode_values(by_hand) == tuple(entry.as_dict().values())
+
+
+def test_an_entry_is_empty_where_nothing_is_said() -> None:
+    """Of each place's own type, so that it can be entered; a field that there is not is a mistake."""
+    entry = entry_of(attempt_id="r.1", request_id="r", cost_nusd=7)
+    assert decode(encode(entry)) == entry
+    said = {name: value for name, value in entry.as_dict().items() if value not in {0, ""}}
+    assert said == {"attempt_id": "r.1", "request_id": "r", "cost_nusd": 7}
+    with pytest.raises(TypeError, match="costs"):
+        entry_of(costs=1)
 
 
 def test_the_places_are_the_contract() -> None:
