@@ -161,7 +161,6 @@ def look_messages(body: bytes) -> Look:
         # Usage is a part of every answer, asked for or not.
         True,
         cap,
-        ("max_tokens",),
         1,
         _user(doc.metadata) if len(doc.metadata) else None,
         (max(text - MESSAGE_JSON * count, 0) + 3) // 4 + MESSAGE_TOKENS * count + likely,
@@ -186,7 +185,7 @@ def look_count(body: bytes) -> Look:
     check_model(doc.model)
     count = len(inner(_PLAIN_TURNS, doc.messages, "messages", "an array of message objects"))
     return Look(
-        doc.model, False, True, None, (), 1, None, 0, 0, None, count, frame, cuts, plain, (), False
+        doc.model, False, True, None, 1, None, 0, 0, None, count, frame, cuts, plain, (), False
     )
 
 

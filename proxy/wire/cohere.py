@@ -86,7 +86,6 @@ def look_embed(body: bytes) -> Look:
         False,
         False,
         None,
-        (),
         1,
         None,
         max((size + 3) // 4, count) + IMAGE_TOKENS[0] * images,

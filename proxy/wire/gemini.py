@@ -120,7 +120,7 @@ def look_stream(body: bytes) -> Look:
 def look_count(body: bytes) -> Look:
     """Look at a request of countTokens, which uses none. Raises `BadField`."""
     decode(_ANY, body)
-    return Look("", False, True, None, (), 1, None, 0, 0, None, 1, body, (), True, (), False)
+    return Look("", False, True, None, 1, None, 0, 0, None, 1, body, (), True, (), False)
 
 
 def estimated_count(body: bytes) -> bytes:
@@ -144,7 +144,6 @@ def look_embed(body: bytes) -> Look:
         False,
         True,
         None,
-        (),
         1,
         None,
         max((size + 3) // 4 - 8 * count, count),
@@ -231,7 +230,6 @@ def _look(body: bytes, *, stream: bool) -> Look:
         # Usage is a part of every answer, asked for or not.
         True,
         max(caps) if caps else None,
-        ("generationConfig.maxOutputTokens",) if caps else (),
         choices,
         None,
         (text + 3) // 4 + MESSAGE_TOKENS * count + likely,

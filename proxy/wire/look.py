@@ -121,8 +121,8 @@ class Look(msgspec.Struct, gc=False):
     What one look at a request's body found.
 
     `output_cap` is the greatest number of output tokens that any cap field allows each answer, None
-    when the caller set none; `cap_fields` are the fields that did. `n` is how many answers are
-    generated in all (n or best_of, times the prompts of a completion): the cap holds for each.
+    when the caller set none. `n` is how many answers are generated in all (n or best_of, times the
+    prompts of a completion): the cap holds for each.
     `input_estimate` and `input_bound` are tokens, see the module. `hints` is None without metadata
     that speaks of scheduling. `messages` counts messages, prompts or inputs. `dearer` is a member,
     with its value, that makes the vendor bill more than its price list says. `tied` is a member that
@@ -133,7 +133,6 @@ class Look(msgspec.Struct, gc=False):
     stream: bool
     asked_usage: bool
     output_cap: int | None
-    cap_fields: tuple[str, ...]
     n: int
     user: str | None
     input_estimate: int
@@ -479,7 +478,6 @@ def uncapped(
         stream,
         True,
         None,
-        (),
         1,
         user,
         input_estimate,

@@ -156,7 +156,6 @@ def _look(
         answers and doc.stream is not False,
         True,
         cap,
-        ("options.num_predict",) if cap is not None else (),
         1,
         None,
         size // 4 + MESSAGE_TOKENS * count + IMAGE_TOKENS[0] * len(images),

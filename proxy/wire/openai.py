@@ -214,19 +214,16 @@ def look_chat(body: bytes) -> Look:
         asked_usage = _asks_usage(options, doc.stream)
     cap: int | None = None
     caps: tuple[str, ...] = ()
-    named: tuple[str, ...] = ()
     value = doc.max_completion_tokens
     if value is not UNSET:
         caps = ("max_completion_tokens",)
         if value is not None:
             cap = checked_cap("max_completion_tokens", value)
-            named = caps
     value = doc.max_tokens
     if value is not UNSET:
         caps += ("max_tokens",)
         if value is not None:
             checked_cap("max_tokens", value)
-            named += ("max_tokens",)
             if cap is None or value > cap:
                 cap = value
     n = 1 if doc.n is None else checked_choices("n", doc.n)
@@ -268,7 +265,6 @@ def look_chat(body: bytes) -> Look:
         doc.stream is True,
         asked_usage,
         cap,
-        named,
         n,
         doc.user,
         (max(text - MESSAGE_JSON * count, 0) + 3) // 4
@@ -328,7 +324,6 @@ def look_completions(body: bytes) -> Look:
         doc.stream is True,
         asked_usage,
         cap,
-        caps if cap is not None else (),
         n * count,
         doc.user,
         estimate,
@@ -358,7 +353,6 @@ def look_embeddings(body: bytes) -> Look:
         False,
         False,
         None,
-        (),
         1,
         doc.user,
         estimate,

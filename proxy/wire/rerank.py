@@ -73,7 +73,6 @@ def look(body: bytes) -> Look:
         False,
         False,
         None,
-        (),
         1,
         None,
         (size + 3) // 4,

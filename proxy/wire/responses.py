@@ -143,7 +143,6 @@ def look_response(body: bytes) -> Look:
         # Usage is a part of every answer, asked for or not.
         True,
         cap,
-        ("max_output_tokens",) if cap is not None else (),
         1,
         doc.user or doc.safety_identifier,
         (text + 3) // 4 + MESSAGE_TOKENS * count + ANSWER_START + likely,

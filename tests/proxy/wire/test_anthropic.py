@@ -51,7 +51,7 @@ def test_everything_that_matters_is_seen() -> None:
         messages=[*HELLO, {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}],
     )
     assert (seen.model, seen.stream, seen.asked_usage) == ("m", True, True)
-    assert (seen.output_cap, seen.cap_fields, seen.n) == (20, ("max_tokens",), 1)
+    assert (seen.output_cap, seen.n) == (20, 1)
     assert (seen.user, seen.messages, seen.plain, seen.dearer) == ("u-7", 2, True, None)
     assert len(seen.cuts) == 3
     assert len(seen.frame) < 300

@@ -22,7 +22,7 @@ def write(*parts: tuple[str, bytes, bool]) -> bytes:
 
 
 def seen(form: forms.Form, model: str) -> Look:
-    found = Look(model, False, True, None, (), 1, None, 0, 0, None, 1, b"", (), False, (), False)
+    found = Look(model, False, True, None, 1, None, 0, 0, None, 1, b"", (), False, (), False)
     found.cuts, found.form = (form.span("model"),), form.boundary
     return found
 

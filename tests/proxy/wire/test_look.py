@@ -25,7 +25,7 @@ def raw_of(document: dict[str, Any], name: str) -> Raw:
 
 def look_over(frame: bytes, cuts: tuple[tuple[int, int], ...]) -> Look:
     """Give a look that found this frame and nothing else."""
-    return Look("m", False, False, None, (), 1, None, 0, 0, None, 1, frame, cuts, True, (), False)
+    return Look("m", False, False, None, 1, None, 0, 0, None, 1, frame, cuts, True, (), False)
 
 
 @given(st.dictionaries(st.sampled_from(["messages", "system", "tools"]), VALUES), st.randoms())

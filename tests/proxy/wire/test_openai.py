@@ -51,7 +51,7 @@ def test_a_minimal_chat() -> None:
     """Without anything said, nothing is assumed."""
     seen = chat()
     assert (seen.model, seen.stream, seen.asked_usage) == ("m", False, False)
-    assert (seen.output_cap, seen.cap_fields, seen.n) == (None, (), 1)
+    assert (seen.output_cap, seen.caps_present, seen.n) == (None, (), 1)
     assert (seen.user, seen.hints, seen.messages) == (None, None, 1)
 
 
@@ -76,7 +76,7 @@ def test_everything_that_matters_is_seen() -> None:
     for compact in (True, False):
         seen = look_chat(dumped(document, compact=compact))
         assert (seen.model, seen.stream, seen.asked_usage) == ("vendor/Model-1:x", True, True)
-        assert (seen.output_cap, seen.cap_fields, seen.n) == (20, ("max_completion_tokens",), 3)
+        assert (seen.output_cap, seen.caps_present, seen.n) == (20, ("max_completion_tokens",), 3)
         assert (seen.user, seen.messages) == ("u-1", 2)
         assert seen.hints == Hints("premium", "low", ("coding", "vision"))
 
@@ -94,8 +94,11 @@ def test_everything_that_matters_is_seen() -> None:
             {"max_tokens": 9, "max_completion_tokens": 7},
             (9, ("max_completion_tokens", "max_tokens")),
         ),
-        ({"max_tokens": None}, (None, ())),
-        ({"max_tokens": None, "max_completion_tokens": 7}, (7, ("max_completion_tokens",))),
+        ({"max_tokens": None}, (None, ("max_tokens",))),
+        (
+            {"max_tokens": None, "max_completion_tokens": 7},
+            (7, ("max_completion_tokens", "max_tokens")),
+        ),
         ({"max_tokens": 10_000_000}, (10_000_000, ("max_tokens",))),
     ],
 )
@@ -104,7 +107,7 @@ def test_the_output_cap_is_the_greatest_that_was_given(
 ) -> None:
     """Whichever field a vendor obeys, it cannot be more than that."""
     seen = chat(**caps)
-    assert (seen.output_cap, seen.cap_fields) == wanted
+    assert (seen.output_cap, seen.caps_present) == wanted
 
 
 def test_null_is_as_good_as_absent() -> None:
