@@ -38,7 +38,7 @@ from governance.kept import Kept, Wanted
 from governance.ledger import encode, entry_of
 from ratelimit.asks import BATCHED, Settlement, boot_of, settle_command
 from ratelimit.limits import Plan
-from routing.eligibility import Pool
+from routing.eligibility import rates_of
 from routing.rates import Rates, cost_nusd
 from store import scripts
 from store.cells import Cell, cell
@@ -261,13 +261,10 @@ class Biller:
     # What it costs...
 
     def _rates(self, config: Config, bill: Bill) -> Rates | None:
-        pool = Pool(config, datetime.fromtimestamp(self._unix_s(), UTC))
-        if bill.model not in config.models:
+        placed = config.deployments.get(bill.deployment)
+        if placed is None or placed.model != bill.model:
             return None
-        for option in pool.options(bill.model):
-            if option.placed.id == bill.deployment:
-                return option.rates
-        return None
+        return rates_of(config, placed, datetime.fromtimestamp(self._unix_s(), UTC))
 
     async def _used(
         self,

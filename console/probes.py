@@ -18,7 +18,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic, time_ns
@@ -36,7 +36,7 @@ from console.stores import Stores, in_each
 from console.trust import Trust
 from governance.ledger import encode, entry_of
 from ratelimit.reports import OFFLINE_AFTER, STATES, Finding, Standing, read_standings, report
-from routing.eligibility import Pool
+from routing.eligibility import rates_of
 from routing.rates import Rates, cost_nusd
 from store.cells import FIRST, Cell
 
@@ -109,7 +109,8 @@ class Prober:
         if how == "off" or not placed:
             return
         if how == "call":
-            for one, rates in _priced(config, placed):
+            for one in placed:
+                rates = rates_of(config, one, datetime.now(UTC))
                 only = one.deployment.responses_only
                 asked = call_of(provider, one.upstream_name, responses_only=only)
                 found = await self._called(session, provider, one, asked, rates)
@@ -251,17 +252,6 @@ class Prober:
         except OSError:
             return Finding(fine=False, why="no_connection", took_us=_since(begun))
         return Finding(fine=True, why="connected", took_us=_since(begun))
-
-
-def _priced(
-    config: Config, placed: list[PlacedDeployment]
-) -> Iterator[tuple[PlacedDeployment, Rates | None]]:
-    pool = Pool(config, datetime.now(UTC))
-    for one in placed:
-        rates = next(
-            (each.rates for each in pool.options(one.model) if each.placed.id == one.id), None
-        )
-        yield one, rates
 
 
 def _since(begun: float) -> int:

@@ -68,6 +68,23 @@ class Asked(NamedTuple):
     names: tuple[str, ...]
 
 
+def rates_of(config: Config, placed: PlacedDeployment, at: datetime) -> Rates | None:
+    """Return what a deployment costs at a moment, None where no price is known."""
+    return _priced(config, placed, at)[0]
+
+
+def _priced(
+    config: Config, placed: PlacedDeployment, at: datetime
+) -> tuple[Rates | None, Rates | None, int]:
+    """Return what a deployment costs, what its vendor sells it for, and when the configuration's price changes (us)."""
+    provider = config.providers[placed.deployment.provider]
+    sold = rates_for(
+        placed.upstream_name, provider.catalogue or provider_id_for(provider.base_url), at
+    )
+    price, changes_us = in_force(placed.deployment.prices or config.models[placed.model].prices, at)
+    return from_config(price) if price is not None else sold, sold, changes_us
+
+
 class Pool:
     """Everything that can be asked for, by name, in one version of the configuration."""
 
@@ -77,11 +94,7 @@ class Pool:
         for placed in config.deployments.values():
             model = config.models[placed.model]
             provider = config.providers[placed.deployment.provider]
-            sold = rates_for(
-                placed.upstream_name, provider.catalogue or provider_id_for(provider.base_url), at
-            )
-            price, changes_us = in_force(placed.deployment.prices or model.prices, at)
-            rates = from_config(price) if price is not None else sold
+            rates, sold, changes_us = _priced(config, placed, at)
             self._price_changes_us += [
                 us for us in (changes_us, rates.until_us if rates is not None else 0) if us
             ]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from config.loader import load_text
-from routing.eligibility import Pool, UnknownModel
+from routing.eligibility import Pool, UnknownModel, rates_of
 from routing.listing import TASKS
 
 AT = datetime(2026, 1, 15, tzinfo=UTC)
@@ -191,9 +191,12 @@ def test_prices_of_the_configuration_may_begin_at_a_moment() -> None:
     config = load_text(text, source="test", environ={}).config
 
     def at(*moment: int) -> tuple[int, int]:
-        found = Pool(config, datetime(*moment, tzinfo=UTC))  # type: ignore[misc,arg-type]
-        rates = found.options("gpt-4o-mini")[0].rates
+        then = datetime(*moment, tzinfo=UTC)  # type: ignore[misc,arg-type]
+        found = Pool(config, then)
+        (option,) = found.options("gpt-4o-mini")
+        rates = option.rates
         assert rates is not None
+        assert rates_of(config, option.placed, then) == rates
         return rates.input_nusd_per_ktok, found.next_price_change_us()
 
     february = round(datetime(2026, 2, 1, tzinfo=UTC).timestamp() * 1_000_000)
