@@ -392,7 +392,8 @@ def _soak(arguments: Sequence[str]) -> int:
     if isinstance(run, int):
         return run
     found, watcher, records, code = run
-    slopes = endurance.slopes(watcher.series, noisy=bool(found["warnings"]))
+    noisy = bool(found["warnings"])
+    slopes = endurance.slopes(watcher.series, load_s=given.duration, noisy=noisy)
     told = {
         **found,
         "title": f"soak: {given.scenario}, {given.duration:g} s",

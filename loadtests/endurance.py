@@ -4,8 +4,8 @@ Long and hard runs: a soak that shows what grows, an overload that shows what is
 While load runs, a thread of this process looks at the gateway from outside: memory and descriptors of its processes, and the gauges of its
 admin port (exchanges in flight, settlements waiting, connections, tasks).
 An open lease is an exchange in flight or one whose settlement the store has not confirmed, so their sum is the leases that are open.
-Descriptors and tasks come and go with connections and calls, by more than a leak of ten minutes; so those that belong to neither are judged
-where the gauges tell them apart ("other descriptors", "other tasks").
+Descriptors, tasks and leases come and go with connections, by more than a leak of ten minutes; so those that belong to none are judged where
+the gauges tell them apart ("other descriptors", "other tasks", "other leases"), and the connections to providers themselves.
 """
 
 import re
@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, inf, sqrt
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -42,11 +42,13 @@ TOLERATED = {
     "upstream connections": 20.0,
     "other descriptors": 20.0,
     "other tasks": 20.0,
+    "other leases": 20.0,
 }
 # What is made of what, without which parts.
 _OTHER = {
     "other descriptors": ("descriptors", ("client connections", "upstream connections")),
-    "other tasks": ("tasks", ("client connections", "in flight")),
+    "other tasks": ("tasks", ("client connections",)),
+    "other leases": ("leases", ("busy upstream connections",)),
 }
 STEADY, GROWS, NOISY = "steady", "grows", "too noisy"
 JUDGED_FROM_S = 240.0
@@ -62,9 +64,11 @@ Series = dict[str, list[tuple[float, float]]]
 def read_gauges(text: str) -> dict[str, float]:
     """Read the gauges that are watched from Prometheus text, summed over labels, and the open leases."""
     found: dict[str, float] = {}
-    for name, _, value in _GAUGE.findall(text):
-        if name in _WATCHED:
-            found[_WATCHED[name]] = found.get(_WATCHED[name], 0.0) + float(value)
+    for name, labels, value in _GAUGE.findall(text):
+        if shown := _WATCHED.get(name):
+            found[shown] = found.get(shown, 0.0) + float(value)
+            if 'state="busy"' in labels:
+                found[f"busy {shown}"] = found.get(f"busy {shown}", 0.0) + float(value)
     if "in flight" in found and "unsettled" in found:
         found["leases"] = found["in flight"] + found["unsettled"]
     return found
@@ -191,16 +195,20 @@ SLOPE_COLUMNS = (
 
 
 def slopes(
-    series: Mapping[str, Sequence[tuple[float, float]]], *, noisy: bool = False
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    load_s: float = inf,
+    noisy: bool = False,
 ) -> list[Slope]:
     """
-    Judge every series; a run of less than four minutes says too little.
+    Judge every series; a run of less than four minutes says too little, and what was seen when its load was over (`load_s`) nothing.
 
     What grew while the generator could not keep up (`noisy`) may be nothing but calls that took longer.
     """
     told_apart = {whole for name, (whole, _) in _OTHER.items() if name in series}
     found = []
-    for what, points in series.items():
+    for what, seen in series.items():
+        points = [point for point in seen if point[0] <= load_s] or seen
         trend = trend_of(points)
         word = ""
         if what in TOLERATED and what not in told_apart:

@@ -41,6 +41,7 @@ def test_gauges_are_summed_over_labels_and_make_the_open_leases():
         "in flight": 3,
         "unsettled": 2,
         "upstream connections": 5,
+        "busy upstream connections": 1,
         "client connections": 1,
         "tasks": 9,
         "leases": 5,
@@ -114,7 +115,14 @@ def test_only_what_is_certain_is_called_steady_or_growing():
     assert found[1].row()["between"].startswith("-")
 
 
-def test_what_belongs_to_connections_and_calls_is_no_leak_of_descriptors_or_tasks():
+def test_what_is_seen_after_the_load_is_no_slope():
+    """Connections close then, and calls end."""
+    after = [(at, 0.0) for at in range(600, 660)]
+    (found,) = slopes({"leases": line(0) + after}, load_s=600.0)
+    assert (found.last, found.trend) == (100, Trend(0, 0, 0))
+
+
+def test_what_belongs_to_connections_is_no_leak_of_descriptors_or_tasks():
     """Where the gauges tell it apart, what is left is judged; else all of it."""
     seen = {"descriptors": line(500), "tasks": line(500)}
     assert [one.word for one in slopes(seen)] == ["grows", "grows"]
@@ -161,7 +169,8 @@ def test_a_watcher_sees_processes_and_gauges_and_survives_their_end():
     thread.join(10)
     assert [value for _, value in watcher.series["leases"]][:3] == [5, 5, 5]
     assert watcher.series["memory MB"][0][1] > 10
-    assert watcher.series["other tasks"][0][1] == 9 - 1 - 3
+    assert watcher.series["other tasks"][0][1] == 9 - 1
+    assert watcher.series["other leases"][0][1] == 5 - 1
     assert ("descriptors" in watcher.series) == (sys.platform == "linux")
     assert ("other descriptors" in watcher.series) == (sys.platform == "linux")
     assert Watcher([2**22 + 1], "http://127.0.0.1:1").look() == {}
