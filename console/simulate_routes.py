@@ -164,7 +164,9 @@ async def _simulate(call: Call) -> web.Response:
         raise Refused(422, "invalid", "say one of overlay and document", path="overlay")
     version = await Desk(call.door).current()
     config = await asyncio.to_thread(refusals, lambda: _policy(asked, version, call.door.environ))
-    simulator = Simulator(
+    # Prices are looked up for every deployment.
+    simulator = await asyncio.to_thread(
+        Simulator,
         config,
         datetime.now(UTC),
         await _facts(call.door),
