@@ -300,18 +300,18 @@ def scaling(found: Sequence[Capacity]) -> list[str]:
             f"what {many.workers} workers make of {few.workers}'s rate cannot be seen on this machine:"
             " generator, vendor and store have no cores of their own, and came to their end first"
         )
-    both = {one.rate for one in few.probes if few.probe(one.rate)} & {
-        one.rate for one in many.probes if many.probe(one.rate)
-    }
-    at = max(both, default=0.0)
-    one, other = few.probe(at), many.probe(at)
+    # At the same load of each worker: one that has less to do does it in smaller batches, and spends more on a call.
+    times = many.workers / few.workers
+    held = [one.rate for one in few.probes if one.word == HELD]
+    at = max((rate for rate in held if many.probe(rate * times)), default=0.0)
+    one, other = few.probe(at), many.probe(at * times)
     if one is not None and other is not None and one.cpu_us and other.cpu_us:
         each = other.workers()
         even = " and ".join(f"{used / sum(each):.0%}" for used in each) if sum(each) else "-"
-        gain = many.workers / few.workers * one.cpu_us / other.cpu_us
+        gain = times * one.cpu_us / other.cpu_us
         said.append(
-            f"at {at:,.0f}/s a call costs the gateway {one.cpu_us:.0f} µs of CPU with {few.workers} and {other.cpu_us:.0f} µs with"
-            f" {many.workers}, who share it {even}: on cores of their own they make {gain:.2f} times the rate"
+            f"a call costs the gateway {one.cpu_us:.0f} µs of CPU with {few.workers} at {at:,.0f}/s and {other.cpu_us:.0f} µs with"
+            f" {many.workers} at {other.rate:,.0f}/s, who share it {even}: on cores of their own they make {gain:.2f} times the rate"
         )
     most = many.probe(many.rate)
     if most is not None and most.store_us:

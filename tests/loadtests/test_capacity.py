@@ -166,16 +166,16 @@ def test_cores_are_told_by_what_runs_on_them():
 
 
 def test_scaling_is_said_with_its_doubt():
-    """By rates where the gateway bounded both; by the CPU of a call at the highest rate that both held in any case."""
+    """By rates where the gateway bounded both; by the CPU of a call where workers were equally busy in any case."""
     halves = {"worker 1": 0.3, "worker 2": 0.3}
     few = Capacity(1, 1000, True, (Probe(1000, HELD, cpu_us=200), Probe(2000, BROKE)), "x")
-    probes = (Probe(1000, HELD, cpu_us=250, cores=halves), Probe(1900, HELD, store_us=20))
-    many = Capacity(2, 1900, True, probes, "x")
+    probes = (Probe(1000, HELD, cpu_us=400), Probe(2000, HELD, "", 0, 0, 250, 20, halves))
+    many = Capacity(2, 2000, True, probes, "x")
     told = scaling([few, many])
-    assert told[0] == "2 workers make 1.90 times the rate of 1"
-    assert "at 1,000/s a call costs the gateway 200 µs of CPU with 1 and 250 µs with 2" in told[1]
+    assert told[0] == "2 workers make 2.00 times the rate of 1"
+    assert "200 µs of CPU with 1 at 1,000/s and 250 µs with 2 at 2,000/s" in told[1], "as busy each"
     assert "share it 50% and 50%: on cores of their own they make 1.60 times the rate" in told[1]
-    assert "20 µs on a call at 1,900/s: one core of it serves 50,000/s" in told[2]
+    assert "20 µs on a call at 2,000/s: one core of it serves 50,000/s" in told[2]
     assert "cannot be seen on this machine" in scaling([few, replace(many, bounded=False)])[0]
     crowded = replace(few, probes=(replace(few.probes[0], others_cores=0.7), few.probes[1]))
     assert scaling([crowded, many])[0].endswith(
