@@ -155,11 +155,13 @@ class ClientConnection(RequestHandler):
                     written = await self._refuse_head(message.exc, message.message or "")
                 if not content.is_eof():
                     await self._linger(content)
-            except BaseException as error:
+            except Exception:
+                # Nobody else would end it.
+                self.logger.exception("a connection failed")
                 self.force_close()
-                if isinstance(error, Exception):
-                    self.logger.exception("a connection failed")
-                    return
+                return
+            except BaseException:
+                self.force_close()
                 raise
             if self._ends() or not written.keep_alive:
                 break
