@@ -16,7 +16,7 @@ from typing import Any
 
 from config.changes import Draft
 from config.document import from_data
-from console.gateway import Gateway
+from console.gateway import Gateway, Misuse
 from console.models_routes import BadWish, wanted
 from console.operating import (
     add_change_options,
@@ -239,6 +239,10 @@ def _applying(sections: dict[str, dict[str, Any]]) -> Any:
     def apply(gateway: Gateway, options: argparse.Namespace) -> int:
         # As it was exported: what is masked in it is kept by the gateway
         live = gateway.ask("GET", "/v1/config")
+        if options.expected not in {None, live["version"]}:
+            raise Misuse(
+                f"version {live['version']} is live, not {options.expected}. Nothing was changed."
+            )
         draft = Draft(live["document"], os.environ)
         known = set(draft.names(("models",)))
         kept = [name for name in sections if name in known]

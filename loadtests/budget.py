@@ -216,9 +216,10 @@ class Tail:
 
     def certain(self, percentile: float) -> bool:
         """
-        Whether more lay beyond than a percentile at its bound leaves there, and than chance adds once in twenty times.
+        Whether more lay beyond than a percentile at its bound leaves there, by 1.64 standard deviations of what chance adds.
 
-        Source: the normal approximation of the binomial distribution.
+        Source: the binomial distribution; of a few hundred values chance adds as much once in fifteen to six times, and the
+        direct calls' own percentile, which is a sample too, moves beside it.
         """
         share = 1 - percentile
         expected = self.of * share

@@ -38,7 +38,7 @@ SHORTEST_S: Final = 0.001
 STALE_S: Final = 10.0
 LOOKED_AT: Final = 1024
 """Bytes of an answer's end that are looked at."""
-MOST_KEPT: Final = 64
+MOST_KEPT: Final = 8
 """Streams that are kept at once for their form to be judged."""
 ENOUGH_READ: Final = 4 << 20
 """Bytes that are read to judge the form of streams, between two sendings: some 25 ms of work."""
@@ -187,13 +187,13 @@ class Learner:
 def defect_seen(attempt: "Attempt") -> float | None:
     """Return what is wrong with the answer that an attempt got, from 0 to 1; None where nobody knows, of a stream that was not kept."""
     meter = attempt.meter
+    if attempt.kept is False:
+        # Whatever is known of some of them: alone it would say that all are like these.
+        return None
     end = attempt.tail if meter is None else meter.tail
     # A model is not to blame for a cap that its caller, a budget or a policy has set.
     capped = attempt.exchange.seen.output_cap is not None or attempt.cap > 0
     defect = defect_of(end, capped=capped)
-    if attempt.kept is False:
-        # Whatever is known of some of them: alone it would say that all are like these.
-        return None
     if defect is not None:
         return defect
     if meter is None:

@@ -362,7 +362,7 @@ class Session(Exchange):
         asks = 0
         self.wait_until = 0.0
         # So that a budget which it has spent is seen to be.
-        await self.edge.gate.confirmed(BOOKED_WITHIN_S)
+        await self.edge.gate.confirmed(self.offer.plan.cell, BOOKED_WITHIN_S)
         while not isinstance(answer := await self.admit(), Grant):
             asks += 1
             for_ever = isinstance(answer, Denied) and answer.what in {"budget", "too_large"}

@@ -9,6 +9,7 @@ An answer is written straight onto the transport by whoever makes it; the object
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
@@ -312,11 +313,6 @@ class ClientConnection(RequestHandler):
             self.transport.write(self._edge.refusal(500, body))
         return self._edge.closing
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Go on reading where it was paused; aiohttp asks for it with every body, and would parse nothing each time."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
     def flush_overdue(self, now: float, transport: asyncio.Transport) -> None:
         """Give up a connection whose client no longer reads, where we would wait for it for ever: to close, or to go on."""
         unsent = transport.get_write_buffer_size()
@@ -481,8 +477,10 @@ async def read_body(request: Request, limit: int, deadline_s: float) -> bytes | 
         return None
     if content.is_eof() and content.exception() is None:
         # All of it is here: nothing has to be resumed or counted on, which is most of what reading it costs.
-        pieces = content._buffer if content.total_bytes else []  # noqa: SLF001
+        pieces = content._buffer if content.total_bytes else deque[bytes]()  # noqa: SLF001
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        # It is the reader's now: the connection keeps its last request for as long as it waits for the next.
+        pieces.clear()
         return None if len(body) > limit else body
     client = request.client
     if request.message.headers.get("Expect", "").lower() == "100-continue":

@@ -139,8 +139,8 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
     )
     # Not before: what a fault of ours keeps from the books is settled by whoever hears of it, as "internal".
     attempt.ended = ended
-    if meter is not None and attempt.kept:
-        edge.learner.let_go(len(exchange.body) + len(meter.whole))
+    if attempt.kept:
+        edge.learner.let_go(len(exchange.body) + (0 if meter is None else len(meter.whole)))
     exchange.cost_nusd += cost
     exchange.usage = usage
     if exchange.choice is not None and edge.learner.wants(exchange):

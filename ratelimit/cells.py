@@ -13,6 +13,7 @@ from dataclasses import fields
 from ratelimit.asks import Ask, Boot, Denied, Grant, Nobody, Settlement
 from ratelimit.gate import Gate
 from ratelimit.troubles import GateStats
+from store.cells import Cell
 
 __all__ = ["Gates"]
 
@@ -90,9 +91,9 @@ class Gates:
         done = await asyncio.gather(*(gate.drain(timeout_s) for gate in self._gates))
         return all(done)
 
-    async def confirmed(self, within_s: float) -> None:
-        """Wait for what was settled so far, as `Gate.confirmed`."""
-        await asyncio.gather(*(gate.confirmed(within_s) for gate in self._gates))
+    async def confirmed(self, cell: Cell, within_s: float) -> None:
+        """Wait for what was settled so far in a cell, as `Gate.confirmed`."""
+        await self._gates[cell.number].confirmed(cell, within_s)
 
     async def close(self) -> None:
         """Give up every boot, as `Gate.close`."""

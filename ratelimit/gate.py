@@ -214,7 +214,7 @@ class Gate:
         """Wait until every settlement is confirmed; what is not is left in the journal. Returns whether it was."""
         return await self._settling.drain(timeout_s)
 
-    async def confirmed(self, within_s: float) -> None:
+    async def confirmed(self, _: Cell, within_s: float) -> None:
         """Wait until the store has confirmed what was settled so far, or the time is up; what comes after is not waited for."""
         await self._settling.confirmed(within_s)
 

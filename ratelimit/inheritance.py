@@ -16,8 +16,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
+import hiredis
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from ratelimit.asks import BATCH, Boot, asserted_by, asserting_only, boot_of, numbered, settled_by
 from ratelimit.journal import GRANTED, KNOWN, STREAMED, Command, Orphan, journal_of, orphans
@@ -48,6 +49,9 @@ async def inherit(client: Redis, directory: Path, cell: Cell = FIRST) -> int:
         try:
             sent += await _replay(client, orphan, cell)
             done = True
+        except (OutOfMemoryError, ReadOnlyError):
+            # It passes: whoever asked tries again.
+            raise
         except (ResponseError, ValueError, LookupError, TypeError) as error:
             log.error("the journal %s cannot be replayed: %s", orphan.path.name, words(error))
         finally:
@@ -73,7 +77,7 @@ async def inherit_all(url: str, journal: Path, cells: int, *, hurried: Callable[
             while True:
                 try:
                     await inherit(client, journal_of(journal, where), where)
-                except (RedisError, OSError) as error:
+                except (RedisError, OSError, hiredis.HiredisError) as error:
                     log.warning("the store cannot be told who is dead: %s", words(error))
                 else:
                     return

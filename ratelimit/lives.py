@@ -66,7 +66,7 @@ def members_of(journal: Path) -> list[str]:
     """Return the boots of the process that left a journal."""
     path = journal.with_name(f"{journal.name.rsplit('.', 2)[0]}.life")
     try:
-        return path.read_text().splitlines()[1:]
+        return path.read_text(errors="replace").splitlines()[1:]
     except FileNotFoundError:
         return []
 

@@ -122,6 +122,9 @@ async def test_models_are_put_into_the_running_configuration(operator: Api, thei
     assert [each["path"] for each in changed["changes"]] == ["models.acme/one", "models.acme/two"]
     again = await typed(asked)
     assert "acme/one: there already, left as it is" in again.out
+    stale = await typed([*asked, "--expected", str(before["version"])])
+    assert stale.code == 2
+    assert f"version {live['version']} is live, not {before['version']}" in stale.err
     assert (await operator.done("GET", "/v1/models"))["version"] == live["version"]
 
 

@@ -142,7 +142,7 @@ def test_a_percentile_breaks_by_more_than_chance():
 
     assert judged(p99, 4, 495) == NOISY
     assert judged(p99, 8, 495) == NOISY
-    assert judged(p99, 9, 495) == BROKEN, "one run in twenty has so many by chance"
+    assert judged(p99, 9, 495) == BROKEN, "by more than 1.64 standard deviations"
     assert judged(p99, 495, 495) == BROKEN
     assert judged(p99, 4, 495, noise="busy") == NOISY
     assert judged(p50, 260, 495) == NOISY

@@ -364,6 +364,32 @@ async def test_a_body_that_nobody_read_is_awaited_before_the_next_request(arrive
         assert served == ["/1", "/2"]
 
 
+async def test_a_body_that_was_read_is_not_kept_until_the_next_request() -> None:
+    """An idle connection holds nothing of what came before."""
+    taken: list[Request] = []
+
+    async def answer(asked: Request) -> Written:
+        taken.append(asked)
+        return await says()(asked)
+
+    async with desk(answer) as made:
+        caller = await made.caller()
+        await caller.send(request(b"x" * 100_000))
+        assert (await caller.answer()).header("x-length") == "100000"
+        assert not taken[0].content._buffer
+
+
+async def test_pipelined_bodies_of_very_many_chunks_all_arrive() -> None:
+    """A parser that was paused with the last chunk of a body goes on with the request behind it."""
+    body = b"1\r\nx\r\n" * 16_385 + b"0\r\n\r\n"
+    one = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n" + body
+    async with desk(says()) as made:
+        caller = await made.caller()
+        await caller.send(one * 3)
+        for _ in range(3):
+            assert (await caller.answer()).header("x-length") == "16385"
+
+
 # Ends...
 
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from ratelimit.upkeep import reap
+from store.cells import FIRST
 from tests.ratelimit.gates import World
 from tests.store.peers import Pipe
 
@@ -51,15 +52,15 @@ async def test_what_was_settled_so_far_is_waited_for_and_nothing_that_came_after
     pipe.hold()
     world.settle(gate, *pairs[0])
     async with asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(gate.confirmed(30))
+        waiting = tasks.create_task(gate.confirmed(FIRST, 30))
         await asyncio.sleep(0)
         world.settle(gate, *pairs[1])
-        await gate.confirmed(0.0)
+        await gate.confirmed(FIRST, 0.0)
         assert (gate.unsettled, waiting.done()) == (2, False)
         pipe.release(once=True)
     assert gate.unsettled == 1
     pipe.release()
-    await gate.confirmed(30)
+    await gate.confirmed(FIRST, 30)
     await world.settles_down(gate)
     await world.assert_books()
 
