@@ -9,7 +9,6 @@ An answer is written straight onto the transport by whoever makes it; the object
 import asyncio
 import contextlib
 import socket
-from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
@@ -475,12 +474,16 @@ async def read_body(request: Request, limit: int, deadline_s: float) -> bytes | 
     declared = request.message.headers.get("Content-Length")
     if declared is not None and int(declared) > limit:
         return None
-    if content.is_eof() and content.exception() is None:
-        # All of it is here: nothing has to be resumed or counted on, which is most of what reading it costs.
-        pieces = content._buffer if content.total_bytes else deque[bytes]()  # noqa: SLF001
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        # It is the reader's now: the connection keeps its last request for as long as it waits for the next.
-        pieces.clear()
+    if content.is_eof():
+        if (
+            content.total_bytes
+            and len(content._buffer) == 1  # noqa: SLF001
+            and content.exception() is None
+        ):
+            # All of it came in one piece, so that nothing was paused and nothing has to be resumed: most of what reading costs.
+            body = content._buffer.popleft()  # noqa: SLF001
+        else:
+            body = content.read_nowait()
         return None if len(body) > limit else body
     client = request.client
     if request.message.headers.get("Expect", "").lower() == "100-continue":
