@@ -11,6 +11,7 @@ each once and in order; the database remembers the last in `user_version`.
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -87,12 +88,31 @@ def open_writer(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise LedgerUnreachable(f"cannot open the ledger {path}: {error}") from error
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error as error:
         connection.close()
         raise LedgerUnreachable(f"cannot open the ledger {path}: {error}") from error
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """
+    Turn the write-ahead log on, and wait for another writer that does so, or that closes, at the same moment.
+
+    SQLite itself does not wait here, whatever its timeout says: both hold a read lock that they want to raise,
+    so it calls one of them `busy` at once.
+    """
+    gives_up = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > gives_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 @contextmanager

@@ -70,17 +70,30 @@ def test_a_new_ledger_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 def test_writers_that_start_at_once_make_the_tables_once(tmp_path: Path) -> None:
-    """Whoever comes second waits, and finds the tables made."""
-    path = tmp_path / "ledger.db"
+    """Whoever comes second waits, and finds the tables made; forty starts, for SQLite itself waits in most of them only."""
 
-    def start(_: int) -> int:
+    def start(path: Path) -> int:
         connection = open_writer(path)
         applied = migrate(connection, "governance")
         connection.close()
         return applied
 
     with ThreadPoolExecutor(6) as threads:
-        assert sum(threads.map(start, range(6))) == len(migrations("governance"))
+        for number in range(40):
+            path = tmp_path / f"ledger{number}.db"
+            assert sum(threads.map(start, [path] * 6)) == len(migrations("governance"))
+
+
+def test_a_ledger_that_somebody_holds_for_good_is_said_to_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait has an end."""
+    monkeypatch.setattr(sql, "BUSY_S", 0.05)
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LedgerUnreachable, match="database is locked"):
+            open_writer(path)
 
 
 def test_a_database_of_an_earlier_release_gets_the_columns_that_were_added(
