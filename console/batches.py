@@ -36,7 +36,8 @@ from governance import kept as shelf
 from governance.batches import ENDED, Bill, LineUsage, read_bill, usage_of, write_bill
 from governance.kept import Kept, Wanted
 from governance.ledger import encode, entry_of
-from ratelimit.asks import BATCHED, Settlement, boot_of, settle_command
+from ratelimit.asks import BATCHED, Settlement, boot_of
+from ratelimit.commands import settle_command
 from ratelimit.limits import Plan
 from routing.eligibility import rates_of
 from routing.rates import Rates, cost_nusd

@@ -20,23 +20,21 @@ import msgpack
 from redis.exceptions import RedisError
 
 from ratelimit.asks import (
-    BATCH,
     GRANTED,
     LOST_WORDS,
     NOBODY,
     UNKNOWN,
-    UNPACKABLE,
     Ask,
     Boot,
     Denied,
     Grant,
     Nobody,
     Settlement,
-    admit_command,
     denied,
     voided,
 )
 from ratelimit.assertion import AGAIN_S, Assertion
+from ratelimit.commands import BATCH, UNPACKABLE, admit_command
 from ratelimit.outage import Outage
 from ratelimit.troubles import GateStats, Observe, StoreUnavailable, Troubles, words
 from store import scripts

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic
 from typing import Any, Final
 
-from ratelimit.asks import BATCH, Ask, Boot, Grant, assert_command
+from ratelimit.asks import Ask, Boot, Grant
+from ratelimit.commands import BATCH, assert_command
 from ratelimit.outage import Outage
 from ratelimit.troubles import GateStats
 from store import scripts

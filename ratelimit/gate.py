@@ -22,17 +22,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from ratelimit.admission import Admission
-from ratelimit.asks import (
-    BATCH,
-    Ask,
-    Boot,
-    Denied,
-    Grant,
-    Nobody,
-    Settlement,
-    boot_of,
-    calls_of,
-)
+from ratelimit.asks import Ask, Boot, Denied, Grant, Nobody, Settlement, boot_of, calls_of
+from ratelimit.commands import BATCH
 from ratelimit.degraded import Replicas, Rule
 from ratelimit.inheritance import inherit
 from ratelimit.lives import DEAD, Life

@@ -20,7 +20,8 @@ import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from ratelimit.asks import BATCH, Boot, asserted_by, asserting_only, boot_of, numbered, settled_by
+from ratelimit.asks import Boot, boot_of
+from ratelimit.commands import BATCH, asserted_by, asserting_only, numbered, settled_by
 from ratelimit.journal import GRANTED, KNOWN, STREAMED, Command, Orphan, journal_of, orphans
 from ratelimit.lives import DEAD, members_of, tell_of_the_dead
 from ratelimit.troubles import words

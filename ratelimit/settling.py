@@ -19,19 +19,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from ratelimit.asks import (
-    BATCH,
-    UNPACKABLE,
-    Ask,
-    Boot,
-    Grant,
-    Settlement,
-    assert_command,
-    boot_of,
-    numbered,
-    settle_command,
-    voided,
-)
+from ratelimit.asks import Ask, Boot, Grant, Settlement, boot_of, voided
+from ratelimit.commands import BATCH, UNPACKABLE, assert_command, numbered, settle_command
 from ratelimit.journal import GRANTED, KNOWN, STREAMED, Command, Journal
 from ratelimit.troubles import GateStats, Observe, Troubles
 from store import scripts

@@ -25,7 +25,7 @@ import redis
 
 from loadtests.drills import report
 from loadtests.tables import lined_up
-from ratelimit.asks import BATCH
+from ratelimit.commands import BATCH
 from tests.drills.server import scripts_of, server
 from tests.ratelimit import oracle
 from tests.ratelimit.cell import Cell, entry_of

@@ -22,7 +22,7 @@ import redis
 from config.quotas import Budget, Limits
 from loadtests.drills import report
 from loadtests.tables import lined_up
-from ratelimit import asks, limits
+from ratelimit import asks, commands, limits
 from store import scripts
 from store.cells import FIRST
 from tests.drills.server import scripts_of, server
@@ -98,11 +98,13 @@ class Bench:
         for _ in range(-(-(requests + WARM_UP) // setting.batch)):
             wishes = [self._wish(plan) for _ in range(setting.batch)]
             admits.append(
-                asks.admit_command(self._shas["admit"], boot, wishes, number=next(self._numbers))
+                commands.admit_command(
+                    self._shas["admit"], boot, wishes, number=next(self._numbers)
+                )
             )
             truths = [self._truth(plan, boot, one.attempt_id) for one in wishes]
             settles.append(
-                asks.settle_command(self._shas["settle"], boot, next(self._numbers), truths)
+                commands.settle_command(self._shas["settle"], boot, next(self._numbers), truths)
             )
         warm = -(-WARM_UP // setting.batch)
         self._send(admits[:warm])

@@ -36,7 +36,7 @@ from proxy.learning import READ_EVERY_S
 from proxy.live import Live, Offer
 from proxy.observe import Metrics
 from proxy.wire.endpoints import ENDPOINTS
-from ratelimit import asks, limits
+from ratelimit import asks, commands, limits
 from routing import board
 from routing.alike import rounded_complexity, rounded_tokens
 from routing.lessons import ALL, Sums
@@ -238,7 +238,7 @@ class Fleet:
             level=call.level,
             tiers=choice.tiers,
         )
-        command = asks.admit_command(
+        command = commands.admit_command(
             self._shas["admit"],
             self._boots[replica],
             [ask],
@@ -264,7 +264,7 @@ class Fleet:
             ttft_us=one.ttft_us,
         )
         self._numbers[replica][1] += 1
-        command = asks.settle_command(
+        command = commands.settle_command(
             self._shas["settle"], boot, self._numbers[replica][1], [truth], now=str(ends)
         )
         self._client.execute_command(*command)

@@ -43,7 +43,7 @@ from loadtests.drills import report
 from proxy.live import Live, Offer
 from proxy.observe import Metrics
 from proxy.wire.endpoints import ENDPOINTS
-from ratelimit import asks, limits, upkeep
+from ratelimit import asks, commands, limits, upkeep
 from store import scripts
 from store.cells import FIRST
 from tests.drills.server import FIELDS, scripts_of, server
@@ -289,7 +289,7 @@ class Rogue:
                 before = self.found.granted
                 wishes = [self._small(offers[0]) for _ in range(8)]
                 self._sent += 1
-                command = asks.admit_command(
+                command = commands.admit_command(
                     self._shas["admit"], self._boot, wishes, number=self._sent
                 )
                 for ask, packed in zip(wishes, self._client.execute_command(*command), strict=True):
@@ -357,7 +357,7 @@ class Rogue:
     def _ask(self) -> None:
         wishes = [self._wish() for _ in range(self._rng.randint(1, BATCH))]
         self._sent += 1
-        command = asks.admit_command(self._shas["admit"], self._boot, wishes, number=self._sent)
+        command = commands.admit_command(self._shas["admit"], self._boot, wishes, number=self._sent)
         if self._rng.random() < 0.1:
             # The connection is lost: the first copy comes before, after or never.
             when = self._rng.random()
@@ -366,7 +366,7 @@ class Rogue:
             elif when < 0.8:
                 self._late.append(command)
             self._sent += 1
-            command = asks.admit_command(
+            command = commands.admit_command(
                 self._shas["admit"], self._boot, wishes, number=self._sent, again=True
             )
             self.found.did["asked again"] += 1
@@ -445,7 +445,7 @@ class Rogue:
         if boot is None:
             self._batch += 1
             boot, number = self._boot, self._batch
-        command = asks.settle_command(self._shas["settle"], boot, number, settlements)
+        command = commands.settle_command(self._shas["settle"], boot, number, settlements)
         self._client.execute_command(*command)
         if self._rng.random() < 0.05:
             self.found.did["settled again"] += 1

@@ -14,7 +14,7 @@ import msgpack
 import redis
 
 from config import quotas
-from ratelimit import asks, limits
+from ratelimit import asks, commands, limits
 from ratelimit.asks import Boot, boot_of
 from ratelimit.limits import key_of, scope_of
 from store import scripts
@@ -167,7 +167,7 @@ class Cell:
         self, name: str, batch: list[oracle.Ask], number: int, now: int, *, again: bool
     ) -> str | list[list[Any]]:
         """Admit a batch; unknown scopes are named as scopes."""
-        command = asks.admit_command(
+        command = commands.admit_command(
             self.shas["admit"],
             boot_of(name),
             [self.ask(ask) for ask in batch],
@@ -192,7 +192,9 @@ class Cell:
         settlements = [self.settlement(boot, one) for one in batch]
         if settlements:
             settlements[-1].void_to = void_to
-        command = asks.settle_command(self.shas["settle"], boot, number, settlements, now=str(now))
+        command = commands.settle_command(
+            self.shas["settle"], boot, number, settlements, now=str(now)
+        )
         answer = self.client.execute_command(*command)
         return answer.decode() if isinstance(answer, bytes) else int(answer)
 

@@ -13,7 +13,8 @@ import pytest
 
 from config.quotas import Budget, Limits
 from ratelimit.admission import RESEEDS
-from ratelimit.asks import BATCH, Ask, Denied, Grant, Nobody
+from ratelimit.asks import Ask, Denied, Grant, Nobody
+from ratelimit.commands import BATCH
 from ratelimit.limits import scope_key
 from ratelimit.troubles import StoreUnavailable
 from tests.ratelimit.gates import KEY, ORG, TEAM, World, until

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ratelimit.asks import Ask, Boot, Grant, settle_command
+from ratelimit.asks import Ask, Boot, Grant
+from ratelimit.commands import settle_command
 from ratelimit.gate import Gate
 from ratelimit.inheritance import inherit_all
 from ratelimit.journal import Journal

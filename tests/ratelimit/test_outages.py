@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from config.quotas import Limits
-from ratelimit.asks import BATCH, Grant, settle_command
+from ratelimit.asks import Grant
+from ratelimit.commands import BATCH, settle_command
 from ratelimit.gate import WATCH_S, Gate
 from ratelimit.journal import Journal
 from ratelimit.settling import LONGEST_PAUSE_S

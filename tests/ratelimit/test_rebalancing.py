@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from config.quotas import Burst, Limits
 from ratelimit import rebalancing
-from ratelimit.asks import GRANTED, Ask, admit_command, boot_of, settle_command
+from ratelimit.asks import GRANTED, Ask, boot_of
+from ratelimit.commands import admit_command, settle_command
 from ratelimit.limits import (
     Candidate,
     Declared,

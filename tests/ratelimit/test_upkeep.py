@@ -6,7 +6,8 @@ import msgpack
 import redis.asyncio
 
 from config.quotas import Limits
-from ratelimit.asks import admit_command, boot_of
+from ratelimit.asks import boot_of
+from ratelimit.commands import admit_command
 from ratelimit.limits import pack_limits, scope_key
 from ratelimit.upkeep import read_scope, read_scopes, reap, run, seed
 from store import scripts
