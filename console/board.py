@@ -20,7 +20,7 @@ from governance.periods import period_of
 from ratelimit.limits import PERIODS, BudgetState, ScopeState, declared
 from ratelimit.upkeep import read_scopes
 from routing import board
-from routing.lessons import read_lessons
+from routing.lessons import forget, read_lessons
 from store.cells import FIRST, Cell
 from store.clock import EPOCH_US
 
@@ -90,7 +90,8 @@ class Keeper:
             zip(models, states, strict=True), int(at.timestamp() * 1_000_000) - EPOCH_US
         )
         await self._press(at)
-        lessons = await read_lessons(self._store)
+        lessons, over = await read_lessons(self._store, {model for _, model in watched.deployments})
+        await forget(self._store, over)
         live = board.Live(ttft_us, self._pressures)
         return await board.publish(self._store, board.encode(lessons, live))
 

@@ -78,9 +78,9 @@ def _calls(table: Table, weights: Weights | None) -> list[_Call]:
     return found
 
 
-def _lessons(table: Table, calls: Sequence[_Call]) -> dict[tuple[str, str], Lesson]:
-    """Return what serving a table teaches, by model and kind and task, and over all tasks."""
-    found = {}
+def _lessons(table: Table, calls: Sequence[_Call]) -> dict[str, dict[str, Lesson]]:
+    """Return what serving a table teaches, by model, and then by kind and task, and over all tasks."""
+    found: dict[str, dict[str, Lesson]] = {model: {} for model in table.models}
     of: dict[str, list[Row]] = {}
     for row, call in zip(table.rows, calls, strict=True):
         for each in ("", call.task, call.kind):
@@ -89,8 +89,12 @@ def _lessons(table: Table, calls: Sequence[_Call]) -> dict[tuple[str, str], Less
         for at, model in enumerate(table.models):
             scores = [row.scores[at] for row in rows]
             costs = [row.costs_nusd[at] for row in rows]
-            found[model, kind] = Lesson(
-                calls=len(rows), votes=len(rows), score=sum(scores), output=mean(costs)
+            found[model][kind] = Lesson(
+                calls=len(rows),
+                votes=len(rows),
+                score=sum(scores),
+                output=mean(costs),
+                answers=len(rows),
             )
     return found
 
@@ -237,7 +241,10 @@ def _ran(part: _Part) -> tuple[dict[str, list[Outcomes]], dict[str, Outcomes]]:
     if all(each is not None and each.quality for each in known.values()):
         priors = {model: each.quality for model, each in known.items() if each is not None}
         # What its answers cost is learned by the first of them; how good they are is not.
-        costs = {key: Lesson(output=lesson.output) for key, lesson in lessons.items()}
+        costs = {
+            model: {kind: Lesson(output=lesson.output) for kind, lesson in known_of.items()}
+            for model, known_of in lessons.items()
+        }
         routers["penstock, catalogue alone"], _ = _routed(
             table, calls, _contenders(table.models, priors), Facts(1, costs)
         )

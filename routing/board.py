@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgpack
+import msgspec
 from redis.asyncio import Redis
 
+from routing.kinds import task_of
 from routing.lessons import ALL, Sums, lesson_of
 from routing.scoring import Facts, Lesson
 from store import scripts
@@ -25,12 +27,15 @@ from store.cells import FIRST
 __all__ = ["AHEAD_US", "BOARD", "Live", "Read", "decode", "encode", "publish", "read", "stale"]
 
 # Its number is that of the format: during an update replicas of two releases run beside each other.
-BOARD = f"{FIRST.tag}:board:2"
+BOARD = f"{FIRST.tag}:board:3"
 LAST = f"{FIRST.tag}:board:last"
 KEEP_MS = 10_000
 AHEAD_US = 1_000_000
 """How long before it holds a version is put up; replicas read it at least twice in this time."""
-_PRECISE = 10_000
+FEWEST = 5.0
+"""A kind of which less was seen of late is left out: its task's lesson weighs ten times as much (`routing.scoring.TASK_WEIGHT`)."""
+PLACES = 4
+"""Decimal places of what lessons hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +46,36 @@ class Live:
     pressures: Mapping[str, float]
 
 
+class _Content(msgspec.Struct, array_like=True):
+    """What a board says, as `Facts` hold it: it is read at one go, since a large one has ten thousand lessons."""
+
+    lessons: dict[str, dict[str, Lesson]]
+    tpot_us: dict[str, float]
+    ttft_us: dict[str, float]
+    pressures: dict[str, float]
+
+
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
+_DECODER = msgspec.msgpack.Decoder(_Content)
+
+
 def encode(lessons: Mapping[tuple[str, str], Sums], live: Live) -> bytes:
     """Return a board's content; the same facts give the same bytes, whoever writes them and in whatever order."""
-    rows = [
-        [model, task, *(round(value * _PRECISE) for value in lesson_of(sums))]
-        for (model, task), sums in sorted(lessons.items())
-    ]
-    speed = [
-        [model, round(sums.us / sums.timed)]
-        for (model, task), sums in sorted(lessons.items())
-        if task == ALL and sums.timed
-    ]
-    packed: bytes = msgpack.packb(
-        [
-            rows,
-            speed,
-            sorted([model, round(us)] for model, us in live.ttft_us.items() if us > 0),
-            sorted(
-                [scope, part]
-                for scope, pressure in live.pressures.items()
-                if (part := round(pressure * 1000)) > 0
-            ),
-        ]
-    )
-    return packed
+    content = _Content({}, {}, {}, {})
+    for (model, kind), sums in lessons.items():
+        if kind != task_of(kind) and max(sums.calls, sums.votes, sums.answers) < FEWEST:
+            continue
+        lesson = Lesson(*(round(value, PLACES) for value in lesson_of(sums)))
+        content.lessons.setdefault(model, {})[kind] = lesson
+        if kind == ALL and sums.timed:
+            content.tpot_us[model] = float(round(sums.us / sums.timed))
+    content.ttft_us = {model: float(round(us)) for model, us in live.ttft_us.items() if us > 0}
+    content.pressures = {
+        scope: part
+        for scope, pressure in live.pressures.items()
+        if (part := round(pressure, 3)) > 0
+    }
+    return _ENCODER.encode(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +96,23 @@ async def read(client: Redis, *, now: str = "") -> Read | None:
 def decode(raw: bytes) -> tuple[Facts, int]:
     """Return the facts of a board as it lies in the store, and from when on they hold, in us since 2024-01-01. Raises `ValueError` for what is none."""
     try:
-        version, content, from_us = msgpack.unpackb(raw, raw=True)
-        rows, speed, ttft, pressures = msgpack.unpackb(content)
+        version, packed, from_us = msgpack.unpackb(raw, raw=True)
+        content = _DECODER.decode(packed)
         facts = Facts(
             version=int(version),
-            lessons={
-                (model, kind): Lesson(
-                    calls / _PRECISE,
-                    defects / _PRECISE,
-                    votes / _PRECISE,
-                    score / _PRECISE,
-                    output / _PRECISE,
-                )
-                for model, kind, calls, defects, votes, score, output in rows
-            },
-            ttft_us={model: float(us) for model, us in ttft},
-            tpot_us={model: float(us) for model, us in speed},
-            pressures={scope: part / 1000 for scope, part in pressures},
+            lessons=content.lessons,
+            ttft_us=content.ttft_us,
+            tpot_us=content.tpot_us,
+            pressures=content.pressures,
         )
         return facts, int(from_us)
-    except (TypeError, ValueError, msgpack.UnpackException) as error:
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        msgpack.UnpackException,
+        msgspec.DecodeError,
+    ) as error:
         raise ValueError(f"not a board: {error}") from error
 
 

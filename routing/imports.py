@@ -189,6 +189,7 @@ def read(data: bytes, shape: str = "", only: Sequence[str] = ()) -> Reading:
     mistakes = []
     for path, name, said in _RECORDS[shape](found):
         if only and not any(fnmatchcase(each, form) for each in _called(name) for form in only):
+            # Whatever is wrong with it: which of these its name is, only the record says.
             continue
         try:
             if not isinstance(said, dict):
@@ -219,7 +220,8 @@ def read(data: bytes, shape: str = "", only: Sequence[str] = ()) -> Reading:
 
 
 def _called(name: str) -> Iterator[str]:
-    """Yield what a record may be called: its name in the catalogue, and that without what stands before a slash."""
+    """Yield what the model of a record may be called: its name in the catalogue, and that without what stands before a slash."""
+    name = name.rpartition("\n")[2].lstrip("@~")
     while name:
         yield name
         name = name.partition("/")[2]

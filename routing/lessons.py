@@ -3,6 +3,7 @@ What calls teach of models: gathered by each replica, added up in the store, and
 
 A replica notes an exchange in memory and sends its sums every two seconds (`lua/teach.lua`), off the hot path.
 Sums are added, so it does not matter which replica saw what, nor in which order they arrive.
+They fade where they are added to, and where they are read by as much as has passed since: of what nobody sends any more less and less is left.
 What a replica has seen in the last two seconds is lost with it: these are statistics, not books.
 Under load a sample is enough: of many calls a replica notes every second, fourth, or eighth request, told by its hash, and counts it
 for as many. So a request that is sent again is noted again, and what is learned means the same at any load; the store keeps no more
@@ -21,22 +22,41 @@ than the weight of some hundred calls of a model anyhow.
 Failure stance: what cannot be sent is dropped and not tried again; nothing waits for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 from redis.asyncio import Redis
 
 from routing.kinds import task_of
 from routing.scoring import Lesson
-from store import scripts
+from store import clock, scripts
 from store.cells import FIRST
 
-__all__ = ["ASKED", "LESSONS", "Lessons", "Sums", "decode", "lesson_of", "read_lessons", "vote"]
+__all__ = [
+    "ASKED",
+    "LESSONS",
+    "Learned",
+    "Lessons",
+    "Sums",
+    "decode",
+    "forget",
+    "lesson_of",
+    "read_lessons",
+    "vote",
+]
 
 LESSONS = f"{FIRST.tag}:lessons"
-"""The hash of all lessons, by model and task."""
+"""The hash of all lessons, by model and task or kind."""
+HALF_LIFE_US = 6 * 3600 * 1_000_000
+"""As in `lua/lesson.lua`."""
+FADES_EVERY_US = 60 * 1_000_000
+"""What nobody adds to is read as the same for so long: a board of it changes no more often."""
+MONTH_US, DAY_US = 30 * 86_400_000_000, 86_400_000_000
+"""How long a lesson is kept that nobody adds to, and one of a model that is not configured."""
+MOST_FORGOTTEN = 1000
+"""Lessons that are deleted at once."""
 ASKED = f"{FIRST.tag}:asked:"
 """What the hashes begin with of calls that may still be judged; one for each span of time."""
 SPAN_S = 600
@@ -193,17 +213,52 @@ def _span(at_s: float) -> str:
     return f"{ASKED}{int(at_s // SPAN_S)}"
 
 
-async def read_lessons(client: Redis) -> dict[tuple[str, str], Sums]:
-    """Return all that was learned, by model and task or kind. Raises what redis-py raises."""
+class Learned(NamedTuple):
+    """What was learned, by model and task or kind, as much of it as is left; and the fields of the hash that may be deleted."""
+
+    lessons: dict[tuple[str, str], Sums]
+    over: list[bytes]
+
+
+async def read_lessons(
+    client: Redis, models: Container[str], *, now_us: int | None = None
+) -> Learned:
+    """
+    Return all that was learned of these models, as it is by the store's clock; `now_us` is since 2024-01-01 (tests pass a value).
+
+    Raises what redis-py raises.
+    """
     found: Any = await client.hgetall(LESSONS)
-    return dict(decode(found.items()))
+    if now_us is None:
+        now_us = await clock.now_us(client) - clock.EPOCH_US
+    return decode(found.items(), models, now_us)
 
 
-def decode(rows: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[tuple[str, str], Sums]]:
-    """Yield (model, task or kind) and sums of what the store keeps."""
-    for name, packed in rows:
-        model, _, task = name.decode().partition("\0")
-        yield (model, task), Sums(*msgpack.unpackb(packed)[:8])
+def decode(rows: Iterable[tuple[bytes, bytes]], models: Container[str], now_us: int) -> Learned:
+    """Return what of these models is left of what the store keeps; `now_us` is since 2024-01-01."""
+    lessons, over = {}, []
+    at_us = now_us - now_us % FADES_EVERY_US
+    for field_, packed in rows:
+        model, _, kind = field_.decode().partition("\0")
+        *sums, added_us = msgpack.unpackb(packed)
+        age_us = max(at_us - added_us, 0)
+        configured = model in models
+        if age_us > (MONTH_US if configured else DAY_US):
+            over.append(field_)
+        elif configured:
+            left = 0.5 ** (age_us / HALF_LIFE_US)
+            lessons[model, kind] = Sums(*(one * left for one in sums))
+    return Learned(lessons, over)
+
+
+async def forget(client: Redis, over: list[bytes]) -> None:
+    """
+    Delete lessons, so many at once; the rest the next time. Raises what redis-py raises.
+
+    What an edge adds to one of them since they were read is lost: two seconds of what nobody had sent for a day.
+    """
+    if over:
+        await client.hdel(LESSONS, *over[:MOST_FORGOTTEN])
 
 
 def lesson_of(sums: Sums) -> Lesson:
@@ -214,4 +269,5 @@ def lesson_of(sums: Sums) -> Lesson:
         sums.votes,
         sums.score,
         sums.tokens / sums.answers if sums.answers else 0.0,
+        sums.answers,
     )

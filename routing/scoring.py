@@ -72,20 +72,25 @@ PRIOR_VOTES = 20.0
 PRIOR_CALLS = 50.0
 """And so many calls without a defect."""
 TASK_WEIGHT = 50.0
-"""What was learned of a task weighs as much as so many votes, or calls, of the call's own kind."""
+"""What was learned of a task weighs as much as so many votes, calls or answers of the call's own kind."""
 MOST_WISHES = 512
 EASY_ENOUGH = 0.6
 """Up to this complexity a policy may have a model think less."""
 
 
 class Lesson(NamedTuple):
-    """What was learned of a model at a task: decayed counts of calls, defects, votes, and the sum of votes (each 0 to 1); mean output tokens."""
+    """
+    What was learned of a model at a task, or at a kind of its calls.
+
+    Decayed counts of calls, defects, votes, and the sum of votes (each 0 to 1); mean output tokens, and of how many answers they are known.
+    """
 
     calls: float = 0.0
     defects: float = 0.0
     votes: float = 0.0
     score: float = 0.0
     output: float = 0.0
+    answers: float = 0.0
 
     def corrected(self, prior: float, like: "Lesson | None" = None) -> float:
         """
@@ -106,7 +111,10 @@ class Lesson(NamedTuple):
         """Return how many output tokens are to be expected, 0 where nothing is known; `like` as in `corrected`."""
         if like is None or not like.output:
             return self.output
-        return (self.output * TASK_WEIGHT + like.output * like.calls) / (TASK_WEIGHT + like.calls)
+        if not self.output:
+            return like.output
+        known = like.answers
+        return (self.output * TASK_WEIGHT + like.output * known) / (TASK_WEIGHT + known)
 
 
 NO_LESSON = Lesson()
@@ -117,12 +125,12 @@ class Facts:
     """
     What is known of models right now, the same on every replica that has read the same version.
 
-    `lessons` are by (model, task or kind), with task '' for all of a model's calls; `ttft_us` and `tpot_us` by model;
+    `lessons` are by model, and then by task or kind, with task '' for all of a model's calls; `ttft_us` and `tpot_us` by model;
     `pressures` by scope, from 0 (in step with the period, or less) to 1 (spent), where they are not 0.
     """
 
     version: int = 0
-    lessons: Mapping[tuple[str, str], Lesson] = field(default_factory=dict)
+    lessons: Mapping[str, Mapping[str, Lesson]] = field(default_factory=dict)
     ttft_us: Mapping[str, float] = field(default_factory=dict)
     tpot_us: Mapping[str, float] = field(default_factory=dict)
     pressures: Mapping[str, float] = field(default_factory=dict)
@@ -200,9 +208,9 @@ class Policy:
 
 class Call(NamedTuple):
     """
-    What is known of a call; `needs` are the tags of what it holds beside text, `kind` is as `routing.kinds` says, empty for none.
+    What is known of a call; `needs` are the tags of what it holds beside text.
 
-    `cap` is output tokens per choice, 0 when not said; `pressure` is the highest of its caller's.
+    `kind` is as `routing.kinds` says, empty where no policy scores; `cap` is output tokens per choice, 0 when not said; `pressure` is the highest of its caller's.
     `explores`: its turn has come to be led to a model that was seen little; `thinks`: it says itself how much is to be thought.
     """
 
@@ -382,11 +390,12 @@ class Field:
 
     def _looked(self, facts: Facts, kind: str) -> _View:
         base, outputs, seen = [], [], []
-        task, lessons = task_of(kind), facts.lessons
+        task = task_of(kind)
         for c in self.contenders:
-            own = lessons.get((c.model, task), NO_LESSON)
-            like = lessons.get((c.model, kind)) if kind != task else None
-            overall = lessons.get((c.model, ""), NO_LESSON)
+            lessons = facts.lessons.get(c.model, {})
+            own = lessons.get(task, NO_LESSON)
+            like = lessons.get(kind) if kind != task else None
+            overall = lessons.get("", NO_LESSON)
             prior = c.quality.get(task, c.quality.get("", UNKNOWN_QUALITY))
             base.append(own.corrected(prior, like))
             output = (
@@ -416,7 +425,7 @@ class Field:
             plain.lost = fit.reasons
             return plain
         at = self.policy.levels[call.level]
-        view = self._view(facts, call.kind or call.task)
+        view = self._view(facts, call.kind)
         harder = EASY + (HARD - EASY) * call.complexity
         tokens, cap, n = call.input_tokens, call.cap or at.max_output, call.n
         floor = max(at.min_quality, call.wishes.min_quality)

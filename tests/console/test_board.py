@@ -14,7 +14,7 @@ from console.board import Keeper, pressure_of, ttft_of
 from ratelimit.limits import BudgetState, ScopeState, records
 from ratelimit.upkeep import seed
 from routing import board
-from routing.lessons import ALL, Lessons
+from routing.lessons import ALL, LESSONS, Lessons
 from store.cells import FIRST
 
 CONFIG = """
@@ -94,9 +94,16 @@ async def test_the_board_says_what_the_store_holds(redis_client: Redis) -> None:
     lessons = Lessons()
     lessons.note("m", "chat", defect=1.0, tokens=10, after_first_us=100)
     await lessons.send(redis_client, NOON.timestamp())
+    # Of a model that was configured once, long ago and of late.
+    for at, kind in (("1", "chat"), ("", "coding")):
+        lessons.note("gone", kind, defect=0.0, tokens=10, after_first_us=100)
+        await lessons.send(redis_client, NOON.timestamp(), now=at)
     version = await keeper.publish(NOON)
     raw: Any = await redis_client.get(board.BOARD)
     facts, _ = board.decode(raw)
     assert facts.version == version == await keeper.publish(NOON + timedelta(seconds=1))
-    assert facts.lessons["m", ALL].defects == pytest.approx(1.0, rel=1e-3)
+    assert facts.lessons.keys() == {"m"}
+    assert facts.lessons["m"][ALL].defects == pytest.approx(1.0, rel=1e-3)
+    kept = {name async for name, _ in redis_client.hscan_iter(LESSONS)}
+    assert kept == {b"m\0chat", b"m\0", b"gone\0coding", b"gone\0"}
     assert facts.pressures == {}

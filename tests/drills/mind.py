@@ -39,6 +39,7 @@ from proxy.wire.endpoints import ENDPOINTS
 from ratelimit import asks, commands, limits
 from routing import board
 from routing.alike import rounded_complexity, rounded_tokens
+from routing.kinds import kind_of
 from routing.lessons import ALL, Sums
 from routing.listing import TASKS
 from routing.scoring import NO_FACTS, Call, Facts
@@ -221,9 +222,11 @@ class Fleet:
         offer = self._offers[replica]
         request_id = f"req_{number:06x}"
         tie = crc32(request_id.encode())
+        complexity = rounded_complexity(one.call.complexity)
         call = one.call._replace(
             input_tokens=rounded_tokens(one.call.input_tokens),
-            complexity=rounded_complexity(one.call.complexity),
+            complexity=complexity,
+            kind=kind_of(one.call.task, one.call.input_tokens, complexity),
             explores=tie < offer.choices.explores_below,
         )
         choice = offer.choices.choose(call, self._facts[replica], one.call.input_tokens)

@@ -49,7 +49,7 @@ def test_what_was_chosen_before_is_what_would_be_chosen_now(
     resort = RESORT if is_behind else None
     kept = Choices(field, resort)
     for version in range(changes + 1):
-        facts = Facts(version, lessons={("m0", "chat"): Lesson(50, 25.0 * version)})
+        facts = Facts(version, lessons={"m0": {"chat": Lesson(50, 25.0 * version)}})
         for one in (*several, *several):
             found = judged(kept.choose, alike(one), facts, one.input_tokens)
             assert found == judged(scored, field, resort, one, facts)

@@ -1,5 +1,6 @@
 """The board: what is put up is what everybody reads, under a version that says so."""
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,12 +23,12 @@ async def test_what_is_put_up_is_read(redis_client: Redis) -> None:
     found = await board.read(redis_client, now="7000")
     assert found is not None
     assert found.now_us == 7000
-    lesson = Lesson(4, 1, 2, 1.5, 125)
+    lesson = Lesson(4, 1, 2, 1.5, 125, 4)
     facts, from_us = board.decode(found.raw)
     assert from_us == 5000 + board.AHEAD_US
     assert facts == Facts(
         version=version,
-        lessons={("m", "coding"): lesson, ("m", ALL): lesson},
+        lessons={"m": {"coding": lesson, ALL: lesson}},
         ttft_us={"m": 250_000.0},
         tpot_us={"m": 20.0},
         pressures={"team:acme/t": 0.25},
@@ -62,6 +63,21 @@ async def test_a_version_is_up_until_it_holds(redis_client: Redis) -> None:
     assert await board.publish(redis_client, one, now="1000000") == first + 2
 
 
+def test_kinds_of_which_little_was_seen_of_late_are_left_out() -> None:
+    """Their task's word decides; what was seen of tasks is told whatever it is."""
+    seen = {
+        "coding": Sums(calls=0.1),
+        "coding\x1f9h": Sums(calls=4.9, votes=4.9, answers=4.9),
+        "coding\x1f9e": Sums(calls=5.0),
+        "coding\x1f8e": Sums(votes=5.0),
+        "coding\x1f7e": Sums(tokens=500.0, answers=5.0),
+        ALL: Sums(calls=0.1),
+    }
+    content = board.encode({("m", kind): sums for kind, sums in seen.items()}, LIVE)
+    facts, _ = board.decode(msgpack.packb([1, content, 5]))
+    assert facts.lessons["m"].keys() == seen.keys() - {"coding\x1f9h"}
+
+
 def test_the_same_facts_are_the_same_bytes() -> None:
     """Whatever order they were read in."""
     turned = dict(reversed(LESSONS.items()))
@@ -77,5 +93,5 @@ def test_whatever_is_no_board_is_refused_with_one_error(raw: bytes) -> None:
 
 def test_what_nobody_renews_is_forgotten_but_for_what_was_learned() -> None:
     """Latencies and pressures are no longer true; quality changes slowly."""
-    facts = Facts(7, {("m", ALL): Lesson(1)}, {"m": 5.0}, {"m": 2.0}, {"org:o": 1.0})
+    facts = Facts(7, {"m": {ALL: Lesson(1)}}, {"m": 5.0}, {"m": 2.0}, {"org:o": 1.0})
     assert board.stale(facts) == Facts(0, facts.lessons, {}, facts.tpot_us, {})

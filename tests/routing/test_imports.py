@@ -289,3 +289,19 @@ def test_of_models_that_nobody_wants_nothing_is_said() -> None:
     (mistake,) = read(document, only=["rocket-*"]).mistakes
     assert mistake.path.startswith("other/rocket-9")
     assert not read(document, only=["acme/*"]).models
+
+
+@pytest.mark.parametrize(
+    ("document", "name"),
+    [
+        ({"acme": {"models": {"rocket-1": {}, "wagon-1": {}}}}, "rocket-1"),
+        ({"acme": {"models": {"labs/rocket-1": {}, "wagon-1": {}}}}, "labs/rocket-1"),
+        ({"data": [{"id": "~acme/rocket-1"}, {"id": "acme/wagon-1"}]}, "acme/rocket-1"),
+    ],
+)
+def test_models_are_wanted_by_the_names_that_they_get(document: Any, name: str) -> None:
+    """In every shape of a catalogue, whatever it puts before them."""
+    data = json.dumps(document).encode()
+    assert name in [model.name for model in read(data).models]
+    for form in (name, name[:-1] + "*"):
+        assert [model.name for model in read(data, only=[form]).models] == [name]

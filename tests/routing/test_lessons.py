@@ -1,5 +1,6 @@
 """Lessons: every replica's part counts once, what is old fades, and a caller judges its own calls, once."""
 
+import msgpack
 import pytest
 from redis.asyncio import Redis
 
@@ -10,6 +11,7 @@ from routing.lessons import (
     MOST_REMEMBERED,
     Lessons,
     Sums,
+    decode,
     lesson_of,
     read_lessons,
     vote,
@@ -18,6 +20,7 @@ from routing.lessons import (
 NOW = 90_000_000_000_000
 HALF_LIFE_US = 6 * 3600 * 1_000_000
 AT_S = 1_790_000_000.0
+MODELS = {"m", "n"}
 
 
 @pytest.fixture
@@ -37,11 +40,11 @@ async def test_what_replicas_saw_is_added_up(redis_client: Redis) -> None:
     answered(other, 1, defect=1.0, tokens=200)
     assert await one.send(redis_client, AT_S, now=str(NOW)) == 2
     assert await other.send(redis_client, AT_S, now=str(NOW)) == 2
-    found = await read_lessons(redis_client)
+    found = (await read_lessons(redis_client, MODELS, now_us=NOW)).lessons
     assert found.keys() == {("m", "coding"), ("m", ALL)}
     wanted = Sums(calls=4, defects=1, tokens=500, answers=4, us=10_000, timed=500)
     assert found["m", "coding"] == found["m", ALL] == wanted
-    assert lesson_of(wanted) == (4, 1, 0, 0, 125)
+    assert lesson_of(wanted) == (4, 1, 0, 0, 125, 4)
     assert await redis_client.ttl("{c0}:lessons") > 0
 
 
@@ -50,7 +53,9 @@ async def test_what_was_sent_is_not_sent_again(redis_client: Redis, lessons: Les
     answered(lessons)
     await lessons.send(redis_client, AT_S)
     assert await lessons.send(redis_client, AT_S) == 0
-    assert (await read_lessons(redis_client))["m", "coding"].calls == 1
+    assert (await read_lessons(redis_client, MODELS)).lessons["m", "coding"].calls == pytest.approx(
+        1
+    )
 
 
 async def test_half_is_forgotten_in_six_hours_and_a_clock_that_steps_back_forgets_nothing(
@@ -60,7 +65,51 @@ async def test_half_is_forgotten_in_six_hours_and_a_clock_that_steps_back_forget
     for at, calls in ((NOW, 8), (NOW + HALF_LIFE_US, 1), (NOW, 1)):
         answered(lessons, calls)
         await lessons.send(redis_client, AT_S, now=str(at))
-    assert (await read_lessons(redis_client))["m", "coding"].calls == pytest.approx(6)
+    found = await read_lessons(redis_client, MODELS, now_us=NOW + HALF_LIFE_US)
+    assert found.lessons["m", "coding"].calls == pytest.approx(6)
+
+
+async def test_what_nobody_adds_to_fades_as_well(redis_client: Redis, lessons: Lessons) -> None:
+    """A kind of calls that nobody sends any more does not outweigh what is learned of its task today; how long its answers were stays known."""
+    answered(lessons, 8, defect=0.5)
+    await lessons.send(redis_client, AT_S, now=str(NOW))
+
+    async def known(later_us: int) -> Sums:
+        return (await read_lessons(redis_client, MODELS, now_us=NOW + later_us)).lessons[
+            "m", "coding"
+        ]
+
+    assert await known(0) == await known(-HALF_LIFE_US) == Sums(8, 4, 0, 0, 800, 8, 16_000, 800)
+    faded = await known(HALF_LIFE_US)
+    assert faded == Sums(4, 2, 0, 0, 400, 4, 8000, 400)
+    old = lesson_of(await known(20 * HALF_LIFE_US))
+    assert old.calls < 0.0001
+    assert old.output == pytest.approx(100)
+
+
+def test_what_is_read_in_one_minute_is_the_same() -> None:
+    """A board that nobody adds to changes once a minute, and not each time that it is put up."""
+    row = (b"m\0coding", msgpack.packb([8, 4, 0, 0, 800, 8, 16_000, 800, NOW]))
+    minute_us = 60_000_000
+    begun = NOW + HALF_LIFE_US - (NOW + HALF_LIFE_US) % minute_us
+    read = [decode([row], MODELS, begun + after).lessons for after in (0, minute_us - 1, minute_us)]
+    assert read[0] == read[1] != read[2]
+
+
+def test_what_has_faded_is_over() -> None:
+    """What was not added to for a month, and for a day where its model is no longer configured."""
+    day_us = 86_400_000_000
+
+    def row(name: bytes, days: float) -> tuple[bytes, bytes]:
+        return name, msgpack.packb([1, 0, 0, 0, 10, 1, 10, 10, NOW - round(days * day_us)])
+
+    rows = [row(b"m\0", 29), row(b"m\0a", 31), row(b"n\0", 0.9), row(b"n\0a", 1.1)]
+    found = decode(rows, {"m", "n"}, NOW)
+    assert found.lessons.keys() == {("m", ""), ("n", ""), ("n", "a")}
+    assert found.over == [b"m\0a"]
+    found = decode(rows, {"m"}, NOW)
+    assert found.lessons.keys() == {("m", "")}
+    assert found.over == [b"m\0a", b"n\0a"]
 
 
 async def test_no_more_is_remembered_than_can_be_outweighed(
@@ -72,7 +121,7 @@ async def test_no_more_is_remembered_than_can_be_outweighed(
     other = Lessons()
     answered(other, 400, defect=1.0)
     await other.send(redis_client, AT_S, now=str(NOW))
-    found = (await read_lessons(redis_client))["m", "coding"]
+    found = (await read_lessons(redis_client, MODELS, now_us=NOW)).lessons["m", "coding"]
     assert found.calls == 400
     assert found.defects == pytest.approx(200)
 
@@ -89,7 +138,7 @@ async def test_a_caller_judges_its_own_call_once(redis_client: Redis, lessons: L
     assert await vote(redis_client, "req_2", "acme/t/k", 1.0, AT_S) == 0
     assert await vote(redis_client, "req_1", "acme/t/k", 0.25, AT_S + 3500) == 1
     assert await vote(redis_client, "req_1", "acme/t/k", 1.0, AT_S) == 2
-    found = (await read_lessons(redis_client))["m", "coding"]
+    found = (await read_lessons(redis_client, MODELS)).lessons["m", "coding"]
     assert (found.votes, found.score) == pytest.approx((1, 0.25), rel=1e-3)
     assert await vote(redis_client, "req_1", "acme/t/k", 1.0, AT_S + 9000) == 0
     (bucket,) = [key async for key in redis_client.scan_iter("{c0}:asked:*")]
@@ -106,7 +155,7 @@ async def test_what_is_seen_of_a_kind_is_seen_of_its_task(
     lessons.remember("req_1", "k", "m", "coding\x1f9h", body=1, at_s=0)
     await lessons.send(redis_client, AT_S)
     assert await vote(redis_client, "req_1", "k", 0.5, AT_S) == 1
-    found = await read_lessons(redis_client)
+    found = (await read_lessons(redis_client, MODELS)).lessons
     assert {kind: round(sums.calls) for (_, kind), sums in found.items()} == {
         "coding\x1f6e": 3,
         "coding\x1f9h": 2,
@@ -142,8 +191,8 @@ async def test_to_ask_again_speaks_against_the_answer_before(
     lessons.remember("r5", "k", "n", "coding", body=7, at_s=60)
     lessons.remember("r6", "k", "n", "coding", body=8, at_s=100)
     await lessons.send(redis_client, AT_S)
-    found = await read_lessons(redis_client)
-    assert found["m", "coding"].defects == 0.5
+    found = (await read_lessons(redis_client, MODELS)).lessons
+    assert found["m", "coding"].defects == pytest.approx(0.5)
     assert ("n", "coding") not in found
 
 

@@ -58,8 +58,9 @@ def field_of(*contenders: Contender, policy: Policy = SCORES) -> Field:
 
 
 def call(**said: Any) -> Call:
+    """Return a call; its kind is its task, unless it is said."""
     plain: dict[str, Any] = {"input_tokens": 1000, "cap": 0, "n": 1, "level": NORMAL}
-    return Call(**plain | {"wishes": Wishes()} | said)
+    return Call(**plain | {"wishes": Wishes(), "kind": said.get("task", "chat")} | said)
 
 
 def first_of(choice: Choice) -> Contender:
@@ -312,7 +313,11 @@ def test_what_was_learned_of_a_kind_corrects_what_was_learned_of_its_task(
     known = task.corrected(prior)
     assert task.corrected(prior, Lesson()) == pytest.approx(known)
     like = Lesson(
-        our_calls * many, our_calls * many * our_spoilt, ours * many, ours * many * our_mean, 900.0
+        our_calls * many,
+        our_calls * many * our_spoilt,
+        ours * many,
+        ours * many * our_mean,
+        *(900.0, our_calls * many),
     )
     both = task.corrected(prior, like)
     assert -1e-9 <= both <= 1 + 1e-9
@@ -324,17 +329,28 @@ def test_what_was_learned_of_a_kind_corrects_what_was_learned_of_its_task(
     assert task.expected_output(None) == task.expected_output(Lesson(calls=9)) == 100.0
 
 
+def test_how_long_answers_are_is_weighed_by_those_of_which_it_is_known() -> None:
+    """Calls that broke off say nothing of it, however many they are; where nothing is known of the task, its kind alone says it."""
+    task = Lesson(calls=400, output=100.0, answers=400)
+    like = Lesson(calls=400, defects=350, output=900.0, answers=50)
+    assert task.expected_output(like) == pytest.approx(500.0)
+    assert task.expected_output(like._replace(answers=0.0)) == pytest.approx(100.0)
+    assert Lesson().expected_output(like) == 900.0
+
+
 def test_calls_of_a_kind_go_where_that_kind_was_answered_well() -> None:
     """What is usual at the task decides for all others, and for kinds of which nothing was learned."""
     dear = contender("b", 1, output=8000)
     field = Field((contender("a"), dear), SCORES, [0, 1])
     lessons = {
-        ("a", "coding"): Lesson(400, 0, 400, 320, 100),
-        ("b", "coding"): Lesson(400, 0, 400, 320, 100),
-        ("a", "coding\x1f9h"): Lesson(400, 0, 400, 120, 100),
+        "a": {
+            "coding": Lesson(400, 0, 400, 320, 100),
+            "coding\x1f9h": Lesson(400, 0, 400, 120, 100),
+        },
+        "b": {"coding": Lesson(400, 0, 400, 320, 100)},
     }
     facts = Facts(1, lessons)
-    for kind, first in (("coding\x1f9h", 1), ("coding\x1f9e", 0), ("", 0)):
+    for kind, first in (("coding\x1f9h", 1), ("coding\x1f9e", 0), ("coding", 0)):
         assert field.choose(call(task="coding", kind=kind), facts).first == first
 
 
@@ -342,9 +358,9 @@ def test_what_is_learned_changes_the_choice() -> None:
     """Votes against a model, longer answers than were assumed, a first byte after the deadline: another one is chosen."""
     field = field_of(contender("a", 0), contender("b", 1, input=1100, output=4400))
     assert first_of(field.choose(call(), NO_FACTS)).model == "a"
-    disliked = Facts(1, lessons={("a", "chat"): Lesson(200, 0, 200, 20)})
+    disliked = Facts(1, lessons={"a": {"chat": Lesson(200, 0, 200, 20)}})
     assert first_of(field.choose(call(), disliked)).model == "b"
-    longer = Facts(2, lessons={("a", "chat"): Lesson(10, output=2000)})
+    longer = Facts(2, lessons={"a": {"chat": Lesson(10, output=2000)}})
     assert first_of(field.choose(call(), longer)).model == "b"
     late = Facts(3, ttft_us={"a": 5e6, "b": 1e5})
     soon = Wishes(deadline_ms=1000)
@@ -363,7 +379,7 @@ def test_trying_out_is_bounded() -> None:
         contender("bad", 2, quality={"": 0.1}, input=1),
         policy=policy,
     )
-    seen = Facts(1, lessons={("cheap", "chat"): Lesson(100, output=500)})
+    seen = Facts(1, lessons={"cheap": {"chat": Lesson(100, output=500)}})
     tried = field.choose(call(explores=True), seen)
     assert first_of(tried).model == "new"
     assert tried.explored

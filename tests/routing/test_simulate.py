@@ -97,7 +97,7 @@ def test_what_serves_only_in_need_stands_behind() -> None:
 
 def test_what_was_learned_counts() -> None:
     """The facts are the board's."""
-    facts = Facts(version=7, lessons={("big", "chat"): Lesson(400.0, 300.0)})
+    facts = Facts(version=7, lessons={"big": {"chat": Lesson(400.0, 300.0)}})
     would = simulator(facts=facts, policy="cost_quality").would(Described("r", 10, level=1))
     assert (would.model, would.board) == ("small", 7)
 
