@@ -392,6 +392,7 @@ def _soak(arguments: Sequence[str]) -> int:
     if isinstance(run, int):
         return run
     found, watcher, records, code = run
+    watcher.tell_calls(records)
     noisy = bool(found["warnings"])
     slopes = endurance.slopes(watcher.series, load_s=given.duration, noisy=noisy)
     told = {

@@ -5,7 +5,8 @@ While load runs, a thread of this process looks at the gateway from outside: mem
 admin port (exchanges in flight, settlements waiting, connections, tasks).
 An open lease is an exchange in flight or one whose settlement the store has not confirmed, so their sum is the leases that are open.
 Descriptors, tasks and leases come and go with connections, by more than a leak of ten minutes; so those that belong to none are judged where
-the gauges tell them apart ("other descriptors", "other tasks", "other leases"), and the connections to providers themselves.
+the gauges tell them apart ("other descriptors", "other tasks", "other leases"), and the connections themselves: those to providers, and those of
+callers beyond the calls that were open ("other client connections").
 """
 
 import re
@@ -13,9 +14,10 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, inf, sqrt
+from math import ceil, floor, inf, sqrt
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -39,16 +41,19 @@ TOLERATED = {
     "descriptors": 20.0,
     "leases": 20.0,
     "tasks": 20.0,
+    "client connections": 20.0,
     "upstream connections": 20.0,
     "other descriptors": 20.0,
     "other tasks": 20.0,
     "other leases": 20.0,
+    "other client connections": 20.0,
 }
 # What is made of what, without which parts.
 _OTHER = {
     "other descriptors": ("descriptors", ("client connections", "upstream connections")),
     "other tasks": ("tasks", ("client connections",)),
     "other leases": ("leases", ("busy upstream connections",)),
+    "other client connections": ("client connections", ("open calls",)),
 }
 STEADY, GROWS, NOISY = "steady", "grows", "too noisy"
 JUDGED_FROM_S = 240.0
@@ -75,10 +80,16 @@ def read_gauges(text: str) -> dict[str, float]:
 
 
 class Watcher(Beside):
-    """A context in which a gateway is looked at; `series` are (seconds, value) by what is watched."""
+    """A context in which a gateway is looked at; `series` are (seconds, value) by what is watched, `wall_ns` is the clock of records."""
 
     def __init__(
-        self, pids: Sequence[int], admin_url: str = "", *, every_s: float = 1.0, token: str = ""
+        self,
+        pids: Sequence[int],
+        admin_url: str = "",
+        *,
+        every_s: float = 1.0,
+        token: str = "",
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         super().__init__(self._note, every_s)
         self.series: Series = {}
@@ -86,6 +97,7 @@ class Watcher(Beside):
         self._metrics = f"{admin_url}/metrics" if admin_url else ""
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._begun = time.monotonic()
+        self._begun_wall_s = wall_ns() / 1e9
 
     def look(self) -> dict[str, float]:
         """Look once."""
@@ -111,6 +123,16 @@ class Watcher(Beside):
             if whole in seen and all(part in seen for part in parts):
                 seen[name] = seen[whole] - sum(seen[part] for part in parts)
         return seen
+
+    def tell_calls(self, records: Sequence[Record]) -> None:
+        """Add the calls that were open at each look, and the connections of callers beyond them: kept ones, and those that nobody holds any more."""
+        begins = sorted(record.at_s + record.late_ms / 1000 for record in records)
+        ends = sorted(record.at_s + record.took_ms / 1000 for record in records)
+        for at, connections in self.series.get("client connections", ()):
+            wall_s = self._begun_wall_s + at
+            calls = bisect_right(begins, wall_s) - bisect_right(ends, wall_s)
+            self.series.setdefault("open calls", []).append((at, calls))
+            self.series.setdefault("other client connections", []).append((at, connections - calls))
 
     def _note(self) -> None:
         at = round(time.monotonic() - self._begun, 2)
@@ -150,7 +172,8 @@ def trend_of(points: Sequence[tuple[float, float]]) -> Trend | None:
         return None
     count = len(middles)
     spread = _NINETEEN_IN_TWENTY * sqrt(count * (count - 1) * (2 * count + 5) / 18)
-    low = max(0, int((len(slopes) - spread) / 2))
+    # Sen counts ranks from one: the lower bound is the M1-th of the slopes, the upper the (M2 + 1)-th; between ranks the wider interval is taken.
+    low = max(0, floor((len(slopes) - spread) / 2) - 1)
     high = min(len(slopes) - 1, ceil((len(slopes) + spread) / 2))
     return Trend(median(slopes), slopes[low], slopes[high])
 

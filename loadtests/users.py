@@ -18,6 +18,7 @@ Importing this imports Locust, and with it gevent's patches: nothing but the loc
 """
 
 import gc
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -181,9 +182,7 @@ class Site:
         """Let the calls that are open end, as long as `--drain` says; what is open then is `unfinished`."""
         if isinstance(self.environment.runner, MasterRunner):
             self._await_workers()
-        if self._calls:
-            gevent.joinall(list(self._calls), timeout=self.options.drain)
-            gevent.killall(list(self._calls), block=True, timeout=5)
+        self._await_calls()
         gevent.killall(self._chores, block=False)
         self._chores.clear()
         if self.engine is not None:
@@ -200,10 +199,16 @@ class Site:
             self.write()
 
     def hand_over(self) -> None:
-        """Send the master all that it has not got yet, and say that this was all."""
+        """Send the master all that it has not got yet, and say that this was all: where two end this worker at a time, calls may still be open."""
+        self._await_calls()
         runner = self.environment.runner
         runner._send_stats()  # noqa: SLF001  (Locust's own way on "quit")
         runner.send_message(_ENDED, runner.client_id)
+
+    def _await_calls(self) -> None:
+        if self._calls:
+            gevent.joinall(list(self._calls), timeout=self.options.drain)
+            gevent.killall(list(self._calls), block=True, timeout=5)
 
     def _await_workers(self) -> None:
         """
@@ -363,9 +368,7 @@ def set_up(environment: Any) -> None:
 
     Ends the process with 2 and every mistake in words, before load starts.
     """
-    # Ctrl-C is no mistake that gevent has to print.
-    hub = gevent.get_hub()
-    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
+    _interrupt_between_greenlets()
     options = environment.parsed_options
     site = environment.penstock = Site(environment)
     # Added after Locust's own, and so called before it closes the connection to the master.
@@ -409,6 +412,25 @@ def set_up(environment: Any) -> None:
         environment.events.spawning_complete.add_listener(lambda **_: pace.all_began())
     if environment.web_ui is not None:
         _extend_page(environment)
+
+
+def _interrupt_between_greenlets() -> None:
+    """
+    Have Ctrl-C reach the main greenlet, where Locust ends the run.
+
+    By itself Python raises it in whatever runs at that moment: a call whose answer is read then would be lost, or a report to the master.
+    """
+    hub = gevent.get_hub()
+    # No mistake that gevent has to print.
+    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
+    # Whoever starts this in the background may have it ignored.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        gevent.signal_handler(signal.SIGINT, _interrupt)
+
+
+def _interrupt() -> None:
+    # gevent hands it on to the main greenlet.
+    raise KeyboardInterrupt
 
 
 def _end_worker(environment: Any, msg: Any) -> None:

@@ -6,7 +6,7 @@ from loadtests.beside import Beside
 
 
 def test_it_looks_before_while_and_after():
-    """The thread ends with the block."""
+    """First and last look are of whoever enters and leaves, those between of one thread, which has ended."""
     looks = []
     often = threading.Event()
 
@@ -18,10 +18,29 @@ def test_it_looks_before_while_and_after():
     with Beside(look, 0.001):
         assert looks[0] is threading.current_thread()
         assert often.wait(30)
-    seen = len(looks)
-    assert looks[-1] is threading.current_thread()
-    assert not looks[1].is_alive()
-    assert len(looks) == seen
+    first, *meanwhile, last = looks
+    assert first is last is threading.current_thread()
+    (other,) = set(meanwhile)
+    assert other is not first
+    assert not other.is_alive(), "it looks no more"
+
+
+def test_a_look_that_is_under_way_as_the_block_ends_is_waited_for():
+    """None is later than the last."""
+    told, ours = [], threading.current_thread()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def look():
+        if threading.current_thread() is not ours:
+            begun.set()
+            assert go_on.wait(30)
+        told.append(threading.current_thread())
+
+    with Beside(look, 0.001):
+        assert begun.wait(30)
+        threading.Timer(0.05, go_on.set).start()
+    assert told[-1] is ours
+    assert len(told) >= 3
 
 
 def test_a_block_that_ends_at_once_has_two_looks():

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from itertools import combinations
 from random import Random
 
 import pytest
@@ -72,7 +73,7 @@ def test_the_beginning_is_not_a_slope():
 
 
 def test_what_grows_is_named_and_a_short_run_says_nothing():
-    """Memory beyond a few megabytes an hour is a leak; connections are shown, and nothing is demanded of them."""
+    """Memory beyond a few megabytes an hour is a leak; calls are shown, and nothing is demanded of them."""
     found = {
         one.what: one.word
         for one in slopes(
@@ -81,6 +82,7 @@ def test_what_grows_is_named_and_a_short_run_says_nothing():
                 "descriptors": line(1),
                 "tasks": line(500, seconds=60),
                 "client connections": line(500),
+                "in flight": line(500),
             }
         )
     }
@@ -88,7 +90,8 @@ def test_what_grows_is_named_and_a_short_run_says_nothing():
         "memory MB": "grows",
         "descriptors": "steady",
         "tasks": "too short",
-        "client connections": "",
+        "client connections": "grows",
+        "in flight": "",
     }
 
 
@@ -106,13 +109,41 @@ def test_an_interval_holds_the_slope_and_grows_with_the_noise():
     assert quiet.high - quiet.low < (loud.high - loud.low) / 10
 
 
+@pytest.mark.parametrize("seconds", [40, 60, 300, 600])
+def test_an_interval_is_as_wide_below_as_above(seconds):
+    """What falls is what grows, seen in a mirror; its bounds are the ranks of Sen, counted from one."""
+    random = Random(seconds)
+    points = [(float(at), random.gauss(0, 10)) for at in range(0, seconds, 5)]
+    up, down = trend_of(points), trend_of([(at, -value) for at, value in points])
+    assert (down.low, down.per_hour, down.high) == (-up.high, -up.per_hour, -up.low)
+
+
+def test_an_interval_is_that_of_sens_ranks():
+    """Of ten values 45 slopes, whose variance is 125: from rank (45 - 21.9) / 2, the 11th, to the one behind (45 + 21.9) / 2, the 35th."""
+    random = Random(7)
+    values = [random.gauss(0, 1) for _ in range(10)]
+    rates = sorted((b - a) / (j - i) for (i, a), (j, b) in combinations(enumerate(values), 2))
+    # The first quarter is warm-up: what is put before lies in it.
+    points = [(at, 0.0) for at in range(-3, 0)] + list(enumerate(values))
+    trend = trend_of([(at + 3.0, value) for at, value in points])
+    assert trend.low == pytest.approx(rates[11 - 1] * 3600)
+    assert trend.high == pytest.approx(rates[35 - 1] * 3600)
+
+
 def test_only_what_is_certain_is_called_steady_or_growing():
     """What moves by more than a leak of the run's length is too noisy to judge."""
     found = slopes(
         {"leases": noise(30.0), "tasks": noise(1.0), "descriptors": noise(1.0, slope=80)}
     )
     assert [one.word for one in found] == ["too noisy", "steady", "grows"]
-    assert found[1].row()["between"].startswith("-")
+    assert found[1].row() == {
+        "what": "tasks",
+        "first": 99.9,
+        "last": 100.2,
+        "slope": "+1.2",
+        "between": "-2.4 to +7.0",
+        "verdict": "steady",
+    }
 
 
 def test_what_is_seen_after_the_load_is_no_slope():
@@ -134,6 +165,36 @@ def test_what_belongs_to_connections_is_no_leak_of_descriptors_or_tasks():
         "other descriptors": "steady",
         "other tasks": "grows",
     }
+
+
+def soaked(leaks_per_hour):
+    """Give ten minutes of a gateway that keeps so many connections whose callers have left, with all that belongs to them, and the calls."""
+    random = Random(11)
+    begun, records = 1000, []
+    watcher = Watcher((), wall_ns=lambda: begun * 10**9)
+    for number in range(600 * 5):
+        took = 15_000.0 if random.random() < 0.1 else random.lognormvariate(7.0, 0.8)
+        records.append(Record("p", "unruly", "t", begun + number / 5, 1.0, "ok", 200, took_ms=took))
+    for second in range(600):
+        at = begun + second
+        calls = sum(one.at_s <= at < one.at_s + one.took_ms / 1000 for one in records)
+        connections = calls + random.randint(0, 4) + int(leaks_per_hour * second / 3600)
+        seen = {"client connections": connections, "upstream connections": calls}
+        seen |= {"descriptors": 24 + connections + calls, "tasks": 17 + connections}
+        for name, value in (seen | {"other descriptors": 24, "other tasks": 17}).items():
+            watcher.series.setdefault(name, []).append((float(second), float(value)))
+    return watcher, records
+
+
+@pytest.mark.parametrize(("leaks_per_hour", "word"), [(0, "steady"), (60, "grows")])
+def test_connections_that_no_call_explains_are_a_leak(leaks_per_hour, word):
+    """Descriptors and tasks of theirs are no "other" ones; ten in ten minutes are certain beside what calls come and go with."""
+    watcher, records = soaked(leaks_per_hour)
+    watcher.tell_calls(records)
+    words = {one.what: one.word for one in slopes(watcher.series)}
+    assert words["other client connections"] == word
+    assert words["client connections"] == words["open calls"] == ""
+    assert words["other descriptors"] == words["other tasks"] == "steady"
 
 
 def test_a_noisy_machine_does_not_cry_leak():

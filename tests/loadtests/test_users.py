@@ -73,6 +73,13 @@ def books(url):
         return json.load(answer)
 
 
+def until_calls(url, count):
+    """Wait until a vendor has so many calls in its books."""
+    give_up = time.monotonic() + WITHIN_S
+    while books(url)["totals"]["calls"] < count and time.monotonic() < give_up:
+        time.sleep(0.05)
+
+
 def test_what_locust_shows_is_what_was_measured(vendor, tmp_path):
     """Every row type in CSV and JSON, as many calls as the vendor served, and the report beside them."""
     options = {
@@ -106,10 +113,10 @@ def test_what_locust_shows_is_what_was_measured(vendor, tmp_path):
     assert {row["Type"] for row in csv.DictReader(table.splitlines())} >= kinds
 
 
-def locust(*words):
+def locust(*words, file=LOCUSTFILE):
     return subprocess.Popen(
-        [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *words],
-        env={**os.environ, "LOAD_KEY": "sk-1"},
+        [sys.executable, "-m", "locust", "-f", str(file), *words],
+        env={**os.environ, "LOAD_KEY": "sk-1", "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -168,13 +175,64 @@ def test_an_interrupted_run_of_several_processes_writes_its_report(vendor, tmp_p
     """Master and workers all get the Ctrl-C; nothing that was answered is lost."""
     options = {"host": vendor, "model": "sim", "load": "20", "duration": "10m"}
     process = start(["chat"], options, tmp_path, processes=2)
-    give_up = time.monotonic() + WITHIN_S
-    while books(vendor)["totals"]["calls"] < 12 and time.monotonic() < give_up:
-        time.sleep(0.05)
+    until_calls(vendor, 12)
     os.killpg(process.pid, signal.SIGINT)
     code, said = finish(process)
     assert code == 0, said
-    assert document.read(tmp_path)["total"]["calls"] == books(vendor)["totals"]["calls"] - 1
+    total = document.read(tmp_path)["total"]
+    assert (total["calls"], total["unfinished"]) == (books(vendor)["totals"]["calls"] - 1, 0)
+
+
+def test_a_worker_that_is_interrupted_before_its_master_hands_over_all_of_its_calls(
+    vendor, tmp_path
+):
+    """The master's word to end comes while its last calls are under way: they are waited for once more."""
+    port = str(free_port())
+    words = ["--master", "--master-bind-port", port, "--expect-workers", "1", "--headless"]
+    words += ["--host", vendor, "--model", "sim;tokens=40;interval_ms=50", "--drain", "60"]
+    words += ["--load", "20", "--duration", "10m", "--out", str(tmp_path), "ChatStreamUser"]
+    master = locust(*words)
+    worker = locust("--worker", "--master-port", port)
+    until_calls(vendor, 12)
+    worker.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    master.send_signal(signal.SIGINT)
+    code, said = finish(master)
+    assert code == 0, said
+    assert finish(worker)[0] == 0
+    total = document.read(tmp_path)["total"]
+    assert (total["calls"], total["unfinished"]) == (books(vendor)["totals"]["calls"] - 1, 0)
+
+
+INTERRUPTING = """
+import os, signal
+from itertools import count
+from loadtests import client
+from loadtests.users import install, user_classes
+
+read, calls = client.read_whole, count()
+
+def read_whole(body):
+    if next(calls) == 5:
+        os.kill(os.getpid(), signal.SIGINT)
+    return read(body)
+
+client.read_whole = read_whole
+globals().update(user_classes())
+install()
+"""
+
+
+def test_a_call_that_is_read_as_ctrl_c_comes_is_read_to_its_end(vendor, tmp_path):
+    """An interruption ends the run, not whatever code happens to run at that moment."""
+    (tmp_path / "interrupting.py").write_text(INTERRUPTING)
+    words = ["--headless", "--host", vendor, "--model", "sim", "--load", "20", "--duration", "10m"]
+    words += ["--exit-code-on-error", "0", "--out", str(tmp_path), "ChatUser"]
+    code, said = finish(locust(*words, file=tmp_path / "interrupting.py"))
+    assert code == 0, said
+    total = document.read(tmp_path)["total"]
+    assert (total["calls"], total["unfinished"]) == (books(vendor)["totals"]["calls"] - 1, 0)
+    assert total["calls"] >= 5
 
 
 def test_messages_are_streamed_from_those_who_speak_them(tmp_path):
@@ -207,9 +265,7 @@ def test_ctrl_c_still_writes_the_report(vendor, tmp_path):
         text=True,
         start_new_session=True,
     )
-    give_up = time.monotonic() + WITHIN_S
-    while books(vendor)["totals"]["calls"] < 12 and time.monotonic() < give_up:
-        time.sleep(0.05)
+    until_calls(vendor, 12)
     os.killpg(process.pid, signal.SIGINT)
     code, said = finish(process)
     assert code == 130, said
