@@ -142,9 +142,10 @@ class Settling:
     async def confirmed(self, within_s: float) -> None:
         """Wait until the store has confirmed what was handed over so far, or the time is up; what comes after is not waited for."""
         stats = self._stats
-        due = stats.settlements + self.unsettled
+        # What the store has forgotten is unsettled again, and counted once more when it is confirmed.
+        due = stats.settlements - stats.recalled + self.unsettled
         give_up = monotonic() + within_s
-        while stats.settlements < due and monotonic() < give_up:  # noqa: ASYNC110 - it is not worth an event per settlement
+        while stats.settlements - stats.recalled < due and monotonic() < give_up:  # noqa: ASYNC110 - it is not worth an event per settlement
             await asyncio.sleep(0.002)
 
     def close(self) -> None:
@@ -265,12 +266,12 @@ class Settling:
     def _ask_for_numbers(self) -> None:
         """Put the question what the store still knows before everything else that is sent."""
         if self._batches and self._batches[0].kept is not None:
-            self._batches.popleft()
+            self._owed.discard(self._batches.popleft())
         if self._kept:
             places = dict.fromkeys(numbered(batch.command)[0] for batch in self._kept)
             question = _Batch(("MGET", *places), 0, list(self._kept))
             self._batches.appendleft(question)
-            self._owed = {question}
+            self._owed.add(question)
 
     def _keep(self, batch: _Batch) -> None:
         """Keep what was confirmed until it is surely on the store's disk; while the store is gone nothing grows old."""

@@ -1,12 +1,19 @@
 """Settlement over a real server that works; what happens when it does not stands in `test_outages` and `test_lost_tail`."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from ratelimit.asks import boot_of, voided
+from ratelimit.settling import Settling
+from ratelimit.troubles import GateStats, Troubles
 from ratelimit.upkeep import reap
 from store.cells import FIRST
-from tests.ratelimit.gates import World
+from store.lane import Lane, LaneLost
+from tests.ratelimit.gates import World, plan_of, until
 from tests.store.peers import Pipe
 
 
@@ -73,3 +80,101 @@ async def test_nothing_is_written_to_disk_while_the_store_answers(world: World) 
     assert world.journals() == []
     assert gate.stats.journalled == 0
     assert gate.unsettled == 0
+
+
+# Over a store that answers when the test says so...
+
+
+class Script:
+    """A lane whose calls are answered by the test, one at a time, and what settles over it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.connected = True
+        self.lives = 1
+        self.asked: tuple[Any, ...] = ()
+        self._answered: Callable[[Any], None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._boot = boot_of("r/0.1")
+        self.settling = Settling(
+            cast("Lane", self),
+            boot=self._boot,
+            journal_dir=folder,
+            timeout_s=30,
+            stats=GateStats(),
+            troubles=Troubles(),
+            spawn=lambda coroutine: self._tasks.add(asyncio.ensure_future(coroutine)),
+            observe=None,
+        )
+
+    def call(self, answered: Callable[[Any], None], *command: Any) -> None:
+        assert self._answered is None
+        self._answered, self.asked = answered, command
+
+    def settle(self, attempt_id: str) -> None:
+        self.settling.settle(voided(plan_of(), self._boot, attempt_id))
+
+    async def answers(self, answer: Any) -> None:
+        """Answer what is asked, when it is asked."""
+        await until(lambda: self._answered is not None)
+        answered, self._answered = self._answered, None
+        assert answered is not None
+        answered(answer)
+
+    async def is_lost(self) -> None:
+        """Lose the connection while something is asked, and have another one."""
+        self.lives += 1
+        await self.answers(LaneLost("lost"))
+        await until(lambda: self._answered is not None)
+
+    async def leave(self) -> None:
+        self.settling.hand_over()
+        await asyncio.gather(*self._tasks)
+
+
+@pytest.fixture
+async def script(tmp_path: Path) -> AsyncIterator[Script]:
+    script = Script(tmp_path)
+    yield script
+    await script.leave()
+
+
+async def test_what_has_to_be_told_again_is_not_taken_for_what_is_waited_for(
+    script: Script,
+) -> None:
+    """After a failover more settlements are confirmed than were handed over; those that are waited for may be the last."""
+    script.settle("q1.1")
+    await script.answers(1)
+    script.settle("q2.1")
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(script.settling.confirmed(30))
+        await script.is_lost()
+        assert script.asked[0] == "MGET"
+        await script.answers([b"0"])
+        await script.answers(1)
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        await script.answers(1)
+
+
+async def test_what_a_store_has_forgotten_is_owed_whatever_happens_to_the_connection(
+    script: Script,
+) -> None:
+    """Until it is confirmed the store knows less than before, and what is asked anew changes nothing of that."""
+    settling = script.settling
+    for attempt_id in ("q1.1", "q2.1"):
+        script.settle(attempt_id)
+        await script.answers(1)
+    script.settle("q3.1")
+    await script.is_lost()
+    await script.answers([b"1"])
+    await until(lambda: script.asked[0] != "MGET")
+    await script.is_lost()
+    # This question gets no answer, the next one does.
+    await script.is_lost()
+    assert script.asked[0] == "MGET"
+    await script.answers([b"1"])
+    assert not settling.caught_up
+    await script.answers(1)
+    await until(lambda: settling.caught_up)
+    await script.answers(1)
+    assert settling.unsettled == 0
