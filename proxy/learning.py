@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy.attempts import Ended
-from proxy.validity import asks_form, looks_malformed
+from proxy.validity import MOST_BYTES, asks_form, looks_malformed
 from proxy.wire.meter import Usage
 from routing import board
 from routing.classify import classify
@@ -38,7 +38,7 @@ SHORTEST_S: Final = 0.001
 STALE_S: Final = 10.0
 LOOKED_AT: Final = 1024
 """Bytes of an answer's end that are looked at."""
-MOST_KEPT: Final = 8
+MOST_KEPT: Final = 64
 """Streams that are kept at once for their form to be judged."""
 ENOUGH_READ: Final = 4 << 20
 """Bytes that are read to judge the form of streams, between two sendings: some 25 ms of work."""
@@ -124,10 +124,7 @@ class Learner:
 
     def wants(self, exchange: "Exchange") -> bool:
         """Whether anything is learned from a call: a policy scored it, and it is in the sample."""
-        choice = exchange.choice
-        return (
-            choice is not None and bool(choice.costs) and self.lessons.wants(exchange.fingerprint)
-        )
+        return _is_scored(exchange) and self.lessons.wants(exchange.fingerprint)
 
     def keeps(self, attempt: "Attempt") -> bool | None:
         """
@@ -137,17 +134,22 @@ class Learner:
         """
         exchange = attempt.exchange
         led = exchange.offer.experiments[attempt.grant.candidate]
-        if not (led or self.wants(exchange)) or not asks_form(exchange):
+        if not (led or _is_scored(exchange)) or not asks_form(exchange):
             return None
+        # One that is not in the sample now may be when it ends.
+        if not (led or self.wants(exchange)):
+            return False
         if self.kept >= MOST_KEPT or self._read >= ENOUGH_READ:
             return False
         self.kept += 1
         return True
 
-    def let_go(self, read: int) -> None:
-        """Make room for another stream: one that was kept has ended, of which so many bytes will be read."""
+    def let_go(self, attempt: "Attempt", outcome: str) -> None:
+        """Make room for another stream: one that was kept has ended, and is read if it came to its end and is not too long."""
         self.kept -= 1
-        self._read += read
+        meter = attempt.meter
+        if outcome == "ok" and meter is not None and meter.bytes <= MOST_BYTES:
+            self._read += len(attempt.exchange.body) + meter.bytes
 
     def note(
         self, attempt: "Attempt", ended: Ended, usage: Usage, defect: float | None, now: float
@@ -182,6 +184,11 @@ class Learner:
                 body=exchange.fingerprint,
                 at_s=now,
             )
+
+
+def _is_scored(exchange: "Exchange") -> bool:
+    choice = exchange.choice
+    return choice is not None and bool(choice.costs)
 
 
 def defect_seen(attempt: "Attempt") -> float | None:

@@ -177,6 +177,16 @@ class _Metered:
         return self._meter.tail
 
     @property
+    def whole(self) -> bytes:
+        """The stream as the provider sent it, see `StreamMeter`."""
+        return self._meter.whole
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the provider sent so far."""
+        return self._meter.bytes
+
+    @property
     def output_tokens(self) -> int:
         """The output so far, see `StreamMeter`."""
         return self._meter.output_tokens
@@ -216,11 +226,6 @@ class ArrayStream(_Metered):
     def done(self) -> bool:
         """Whether nothing is left to be written: never before it is closed."""
         return False
-
-    @property
-    def whole(self) -> bytes:
-        """The stream as the provider sent it, see `StreamMeter`."""
-        return self._meter.whole
 
     @property
     def finished(self) -> bool:
@@ -388,11 +393,6 @@ class TranslatedStream(_Metered):
     def done(self) -> bool:
         """Whether the answer is complete, and all of it written."""
         return self._ended
-
-    @property
-    def whole(self) -> bytes:
-        """The stream as the provider sent it, see `StreamMeter`."""
-        return self._meter.whole
 
     @property
     def finished(self) -> bool:

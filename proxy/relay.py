@@ -26,7 +26,7 @@ from proxy.upstream.first_token import adapted
 from proxy.validity import MOST_BYTES
 from proxy.wire import translate
 from proxy.wire.faults import fault_of
-from proxy.wire.meter import KEPT_BYTES, StreamMeter, error_in
+from proxy.wire.meter import StreamMeter, error_in
 from proxy.wire.sse import DamagedStream, Splitter
 from proxy.wire.vendor_limits import Left, cooldown_us, is_scarce, left_of, should_retry
 from ratelimit.asks import Grant
@@ -243,7 +243,7 @@ class Attempt:
                     self.way.endpoint.grammar,
                     keep_usage=exchange.seen.asked_usage or not self.passage.in_pieces,
                     choices=exchange.seen.n,
-                    kept=MOST_BYTES if self.kept else KEPT_BYTES,
+                    whole=MOST_BYTES if self.kept else 0,
                 ),
             )
         else:

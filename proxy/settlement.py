@@ -140,7 +140,7 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
     # Not before: what a fault of ours keeps from the books is settled by whoever hears of it, as "internal".
     attempt.ended = ended
     if attempt.kept:
-        edge.learner.let_go(len(exchange.body) + (0 if meter is None else len(meter.whole)))
+        edge.learner.let_go(attempt, outcome)
     exchange.cost_nusd += cost
     exchange.usage = usage
     if exchange.choice is not None and edge.learner.wants(exchange):

@@ -4,7 +4,8 @@ The meter: what an answer used, seen while its bytes go by.
 `StreamMeter` is fed whole events once per read and never re-encodes. On the common read it searches
 for the key of a usage report and keeps a reference; everything else (was it finished, was there an
 error, how many events) is worked out later from the last reads, which are kept for that: 12 KB or so
-of them, or the end of the last read if that is longer. How a protocol says these things is a
+of them, or the end of the last read if that is longer. Where the whole stream is wanted, what comes before
+them is put aside, and nobody looks at it until then. How a protocol says these things is a
 `Grammar`: a table, made once for each protocol (`openai_answers`, `anthropic_answers`).
 
 **When usage does not come** the output is estimated. As long as all events are at hand (12 KB) they
@@ -175,6 +176,7 @@ class StreamMeter:
         "_ended",
         "_finished",
         "_framing",
+        "_gone",
         "_grammar",
         "_keep_usage",
         "_key",
@@ -186,18 +188,19 @@ class StreamMeter:
         "_scale",
         "_unread",
         "_usage",
+        "_whole",
         "bytes",
     )
 
     def __init__(
-        self, grammar: Grammar, *, keep_usage: bool, choices: int = 1, kept: int = KEPT_BYTES
+        self, grammar: Grammar, *, keep_usage: bool, choices: int = 1, whole: int = 0
     ) -> None:
         """
         Meter from the first event on.
 
         `keep_usage`: the caller asked for usage, so that nothing is left out. `choices`: how many answers
-        it asked for, each of which comes to an end of its own. `kept`: the bytes up to which the whole
-        stream is at hand when it has ended.
+        it asked for, each of which comes to an end of its own. `whole`: the bytes up to which the whole
+        stream is wanted when it has ended.
         """
         self._grammar = grammar
         self._framing = grammar.framing
@@ -209,7 +212,10 @@ class StreamMeter:
         self._counts_output = False
         self._unread = b""
         self._reads: list[bytes] = []
-        self._compact_at = kept
+        self._compact_at = KEPT_BYTES
+        # What came before the reads that are kept, as long as the whole stream is wanted.
+        self._whole = whole
+        self._gone: list[bytes] = []
         self._choices = choices
         # Of what is no longer kept: its events, whether one had a finish reason, and, where that is not
         # the same, the choices that had.
@@ -307,8 +313,10 @@ class StreamMeter:
 
     @property
     def whole(self) -> bytes:
-        """The stream as it came, empty where it was longer than what is kept."""
-        text = b"".join(self._reads)
+        """The stream as it came, empty where it was longer than what is wanted of it, and than what is kept of any."""
+        if self._gone and self.bytes > self._whole:
+            return b""
+        text = b"".join((*self._gone, *self._reads))
         return text if len(text) == self.bytes else b""
 
     @property
@@ -404,6 +412,10 @@ class StreamMeter:
         self._finished = self._finished or self._grammar.is_finished(text)
         if self._choices > 1 and self._finished:
             self._ended |= self._grammar.ended(text)
+        if self.bytes <= self._whole:
+            self._gone.append(text)
+        else:
+            self._gone.clear()
         self._reads = kept
         self._compact_at = self.bytes + KEPT_BYTES
 

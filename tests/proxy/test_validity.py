@@ -356,6 +356,11 @@ async def test_of_a_stream_for_which_there_is_no_room_nothing_is_learned_of_its_
     with monkeypatch.context() as full:
         full.setattr(learning, "MOST_KEPT", 0)
         assert await learned("a") == (0, 0, 1)
+    with monkeypatch.context() as sampled:
+        # Not in the sample when it begins, and in it when it ends: lessons were sent meanwhile.
+        turns = iter([False, True])
+        sampled.setattr(Lessons, "wants", lambda *_: next(turns))
+        assert await learned("s") == (0, 0, 1)
     assert await learned("b") == (1, 1, 1)
     monkeypatch.setattr(learning, "ENOUGH_READ", 1)
     await learner.send(rig.redis)
@@ -364,6 +369,39 @@ async def test_of_a_stream_for_which_there_is_no_room_nothing_is_learned_of_its_
     await learner.send(rig.redis)
     assert await learned("e") == (1, 1, 1)
     assert learner.kept == 0
+
+
+@pytest.mark.parametrize("end", ["whole", "too long", "cut"])
+async def test_only_what_is_read_counts_towards_what_may_be_read(edge: Edge, end: str) -> None:
+    """Of a stream that broke off, or that was too long to be kept, nothing is."""
+    _, _, formed, _ = PROTOCOLS["openai.chat"]
+    rig = await edge(
+        models={"m": {"tags": ["chat"], "deployments": [at()]}},
+        routes={"smart": {"models": ["m"], "policy": "cost_quality"}},
+        scripted=["v"],
+    )
+    body = chat("smart", stream=True, **formed)
+    caller = await rig.caller()
+    await caller.send(request(body))
+    line = await rig.vendors["v"].line()
+    await line.gets()
+    await line.says(sse_head(), piece(delta("{}")))
+    await caller.head()
+    read = 0
+    if end == "cut":
+        line.resets()
+    else:
+        told = [delta("{}"), delta("", "stop") + DONE]
+        if end == "too long":
+            told[0] = delta("x" * MOST_BYTES)
+            await line.says(piece(told[0]))
+        else:
+            read = len(body) + sum(map(len, told))
+        await line.says(piece(told[1]) + piece(b""))
+        while await caller.chunk():
+            pass
+    await eventually(lambda: rig.edge.learner.kept == 0)
+    assert rig.edge.learner._read == read
 
 
 @given(st.data())

@@ -488,15 +488,31 @@ def test_progress_tells_what_the_estimate_will_say() -> None:
     assert meter.progress() == 7
 
 
-def test_a_whole_stream_is_at_hand_up_to_what_is_kept() -> None:
-    """Byte by byte as it came; of a longer one nothing is, and its end is where it always is."""
-    events = [event(chunk("word" * 50)) for _ in range(100)]
+@pytest.mark.parametrize("together", [1, 7, 1000])
+def test_a_whole_stream_is_at_hand_up_to_what_is_wanted(together: int) -> None:
+    """Byte by byte as it came; of a longer one nothing is, soon after it became too long."""
+    events = [event(chunk("word" * 50)) for _ in range(400)]
+    reads = [b"".join(events[at : at + together]) for at in range(0, len(events), together)]
     size = sum(map(len, events))
-    assert size > KEPT_BYTES
-    for kept, whole in ((size, b"".join(events)), (size - 1, b""), (KEPT_BYTES, b"")):
-        meter = StreamMeter(CHUNKS, keep_usage=False, kept=kept)
-        for one in events:
+    assert size > 4 * KEPT_BYTES
+    for wanted, whole in ((size, b"".join(events)), (size - 1, b""), (0, b"")):
+        meter = StreamMeter(CHUNKS, keep_usage=False, whole=wanted)
+        for one in reads:
             meter.look(one)
         assert meter.whole == whole
-        assert meter.events == 100
-        assert meter.tail.endswith(events[-1])
+    short = StreamMeter(CHUNKS, keep_usage=False)
+    short.look(events[0])
+    assert short.whole == events[0]
+
+
+def test_what_a_stream_says_does_not_hang_on_whether_it_is_at_hand() -> None:
+    """What is asked while it goes on is counted as it comes, and not over all of it again and again."""
+    plain = StreamMeter(CHUNKS, keep_usage=False)
+    kept = StreamMeter(CHUNKS, keep_usage=False, whole=1 << 20)
+    for read in [*stream()[:1], *[event(chunk("word" * 9)) for _ in range(900)], *stream()[-2:]]:
+        plain.look(read)
+        kept.look(read)
+        assert sum(map(len, kept._reads)) < 2 * KEPT_BYTES
+        assert (kept.tail, kept.events, kept.finished) == (plain.tail, plain.events, plain.finished)
+        assert kept.progress() == plain.progress()
+    assert kept.output_tokens == plain.output_tokens
