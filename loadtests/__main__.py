@@ -145,7 +145,8 @@ def _load(arguments: Sequence[str]) -> int:
     try:
         run = document.read(folder)
     except document.NoRun as mistake:
-        print(f"the run left no report: {mistake}", file=sys.stderr)
+        said = "interrupted before there was anything to report" if interrupted else mistake
+        print(f"the run left no report: {said}", file=sys.stderr)
         return code or 1
     tell(run, folder)
     if interrupted:

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import gevent
@@ -134,6 +135,7 @@ class Site:
         self._ended: set[str] = set()
         self._begun = 0.0
         self._written = False
+        self._quitting = False
         self._machine: dict[str, Any] = {}
 
     @property
@@ -190,8 +192,17 @@ class Site:
         if self.environment.web_ui is not None:
             self.write()
 
+    def interrupt(self) -> None:
+        """Take a Ctrl-C: it ends the run, in the main greenlet; one that comes as all ends breaks off nothing, a further one does."""
+        if self._quitting:
+            self._quitting = False
+            return
+        # gevent hands it on to the main greenlet.
+        raise KeyboardInterrupt
+
     def quit(self) -> None:
         """End what still runs (as on Ctrl-C), then write the report."""
+        self._quitting = True
         self.environment.runner.quit()
         if isinstance(self.environment.runner, WorkerRunner):
             self.hand_over()
@@ -368,9 +379,15 @@ def set_up(environment: Any) -> None:
 
     Ends the process with 2 and every mistake in words, before load starts.
     """
-    _interrupt_between_greenlets()
     options = environment.parsed_options
     site = environment.penstock = Site(environment)
+    # Ctrl-C is no mistake that gevent has to print.
+    hub = gevent.get_hub()
+    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
+    # By itself Python raises it in whatever runs at that moment: a call whose answer is read then would be lost, or a report to the master.
+    # Where it is ignored, it stays so.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        gevent.signal_handler(signal.SIGINT, site.interrupt)
     # Added after Locust's own, and so called before it closes the connection to the master.
     environment.events.quitting.add_listener(lambda **_: site.quit())
     # These two events do not say whose they are.
@@ -412,25 +429,6 @@ def set_up(environment: Any) -> None:
         environment.events.spawning_complete.add_listener(lambda **_: pace.all_began())
     if environment.web_ui is not None:
         _extend_page(environment)
-
-
-def _interrupt_between_greenlets() -> None:
-    """
-    Have Ctrl-C reach the main greenlet, where Locust ends the run.
-
-    By itself Python raises it in whatever runs at that moment: a call whose answer is read then would be lost, or a report to the master.
-    """
-    hub = gevent.get_hub()
-    # No mistake that gevent has to print.
-    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
-    # Whoever starts this in the background may have it ignored.
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        gevent.signal_handler(signal.SIGINT, _interrupt)
-
-
-def _interrupt() -> None:
-    # gevent hands it on to the main greenlet.
-    raise KeyboardInterrupt
 
 
 def _end_worker(environment: Any, msg: Any) -> None:
@@ -494,8 +492,18 @@ def _flush(writer: StatsCSVFileWriter) -> None:
     writer.exceptions_flush()
 
 
+def _unless_interrupted(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Say what ended the process, where Ctrl-C did not."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
 def install() -> None:
     """Hang all of this on Locust's events; the locustfile calls it."""
+    # Before load begins Locust has nothing to end, and breaks off.
+    sys.excepthook = _unless_interrupted
     # Locust closes these files while their writer sleeps, who writes once more when it waits for its processes, and fails.
     StatsCSVFileWriter.close_files = _flush
     events.init_command_line_parser.add_listener(add_options)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -204,32 +205,39 @@ def test_a_worker_that_is_interrupted_before_its_master_hands_over_all_of_its_ca
     assert (total["calls"], total["unfinished"]) == (books(vendor)["totals"]["calls"] - 1, 0)
 
 
-INTERRUPTING = """
+INTERRUPTED = """
 import os, signal
 from itertools import count
-from loadtests import client
-from loadtests.users import install, user_classes
+from loadtests import client, users
 
-read, calls = client.read_whole, count()
+times = count()
 
-def read_whole(body):
-    if next(calls) == 5:
-        os.kill(os.getpid(), signal.SIGINT)
-    return read(body)
+def then(go):
+    def instead(*given):
+        if next(times) == {at}:
+            os.kill(os.getpid(), signal.SIGINT)
+        return go(*given)
+    return instead
 
-client.read_whole = read_whole
-globals().update(user_classes())
-install()
+{where} = then({where})
+globals().update(users.user_classes())
+users.install()
 """
 
 
-def test_a_call_that_is_read_as_ctrl_c_comes_is_read_to_its_end(vendor, tmp_path):
-    """An interruption ends the run, not whatever code happens to run at that moment."""
-    (tmp_path / "interrupting.py").write_text(INTERRUPTING)
-    words = ["--headless", "--host", vendor, "--model", "sim", "--load", "20", "--duration", "10m"]
-    words += ["--exit-code-on-error", "0", "--out", str(tmp_path), "ChatUser"]
-    code, said = finish(locust(*words, file=tmp_path / "interrupting.py"))
+@pytest.mark.parametrize(
+    ("where", "at", "duration"),
+    [("client.read_whole", 5, "10m"), ("users.Site.end", 0, "1s"), ("users.Site.quit", 0, "1s")],
+    ids=["as an answer is read", "as the run ends", "as all ends"],
+)
+def test_a_ctrl_c_breaks_off_nothing(where, at, duration, vendor, tmp_path):
+    """It ends the run, whatever runs at that moment goes on; and where the run ends by itself just then, it does."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED.format(where=where, at=at))
+    words = ["--headless", "--host", vendor, "--model", "sim;ttft_ms=400", "--load", "20"]
+    words += ["--duration", duration, "--out", str(tmp_path), "ChatUser"]
+    code, said = finish(locust(*words, file=tmp_path / "interrupted.py"))
     assert code == 0, said
+    assert "Traceback" not in said
     total = document.read(tmp_path)["total"]
     assert (total["calls"], total["unfinished"]) == (books(vendor)["totals"]["calls"] - 1, 0)
     assert total["calls"] >= 5
@@ -275,6 +283,29 @@ def test_ctrl_c_still_writes_the_report(vendor, tmp_path):
     run = document.read(tmp_path)
     assert run["total"]["unfinished"] > 0
     assert (tmp_path / "report.html").exists()
+
+
+def test_ctrl_c_before_load_starts_is_told_in_a_line(tmp_path):
+    """A target that takes the connection and says nothing is waited for as long as one wants to."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        words = ["--host", f"http://127.0.0.1:{silent.getsockname()[1]}", "--model", "m"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadtests", *words, "--out", str(tmp_path)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        silent.settimeout(WITHIN_S)
+        with silent.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            code, said = finish(process)
+    assert code == 130
+    assert said.splitlines()[1:] == [
+        "the run left no report: interrupted before there was anything to report"
+    ]
 
 
 @pytest.mark.parametrize(
