@@ -16,6 +16,8 @@ DEEPEST: Final = 32
 """Schemas within schemas that are followed; they may go round in circles."""
 MOST_STEPS: Final = 10_000
 """Values and words that are compared: some ten milliseconds of the loop, on which callers' schemas may multiply them."""
+CHARACTERS_A_STEP: Final = 16
+"""Characters of a text, or of a reference, that are compared or followed in one of them."""
 
 
 class _TooLong(Exception):
@@ -46,19 +48,25 @@ class _Comparison:
             return False
         if not isinstance(schema, Mapping) or not deeper:
             return True
+        if value is None and schema.get("nullable") is True:
+            # OpenAPI 3.0's word, which Gemini's schemas have too; whether its `enum` has to say so is disputed.
+            return True
+        if "$id" in schema and schema is not self._root:
+            # From here on references begin elsewhere.
+            return True
         types = schema.get("type")
         if types is not None and not self._is_one_of(value, types):
             return False
-        if "const" in schema and value != schema["const"]:
+        if "const" in schema and not self._same(value, schema["const"]):
             return False
         options = self._list(schema.get("enum"))
-        if options and value not in options:
+        if options and not any(self._same(value, each) for each in options):
             return False
 
         def fits(part: Any, by: Any) -> bool:
             return self.conforms(part, by, deeper - 1)
 
-        there = _found(schema.get("$ref"), self._root)
+        there = self._found(schema.get("$ref"))
         if there is not None and not fits(value, there):
             return False
         if not all(fits(value, each) for each in self._list(schema.get("allOf"))):
@@ -70,8 +78,19 @@ class _Comparison:
         if isinstance(value, dict):
             return self._members_conform(value, schema, fits)
         if isinstance(value, list):
-            return "items" not in schema or all(fits(each, schema["items"]) for each in value)
+            return self._items_conform(value, schema, fits)
         return True
+
+    def _items_conform(
+        self, value: list[Any], schema: Mapping[str, Any], fits: Callable[[Any, Any], bool]
+    ) -> bool:
+        first = self._list(schema.get("prefixItems"))
+        if not all(fits(each, by) for each, by in zip(value, first, strict=False)):
+            return False
+        others = schema.get("items", True)
+        return others is True or all(
+            fits(value[at], others) for at in range(len(first), len(value))
+        )
 
     def _members_conform(
         self, value: dict[str, Any], schema: Mapping[str, Any], fits: Callable[[Any, Any], bool]
@@ -81,7 +100,10 @@ class _Comparison:
             return False
         known = schema.get("properties")
         known = known if isinstance(known, Mapping) else {}
+        # Patterns are not tried, since they are the caller's and may take for ever: whatever is not known may be of one.
         others = schema.get("additionalProperties", True)
+        if schema.get("patternProperties"):
+            others = True
         return all(
             fits(member, known[name]) if name in known else fits(member, others)
             for name, member in value.items()
@@ -100,23 +122,42 @@ class _Comparison:
         self._step(len(said))
         return said
 
+    def _same(self, value: Any, other: Any) -> bool:
+        """Return whether two values are equal as JSON says it: 1 is 1.0, and is not true."""
+        self._step(1)
+        if isinstance(value, list):
+            return (
+                isinstance(other, list)
+                and len(value) == len(other)
+                and all(map(self._same, value, other))
+            )
+        if isinstance(value, dict):
+            return (
+                isinstance(other, dict)
+                and value.keys() == other.keys()
+                and all(self._same(member, other[name]) for name, member in value.items())
+            )
+        if isinstance(value, str) and isinstance(other, str) and len(value) == len(other):
+            self._step(len(value) // CHARACTERS_A_STEP)
+        return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
+
+    def _found(self, ref: Any) -> Any:
+        """Return what a reference within the schema leads to, None where it leads nowhere."""
+        if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
+            return None
+        self._step(len(ref) // CHARACTERS_A_STEP)
+        there = self._root
+        for step in ref.split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            if not isinstance(there, Mapping) or name not in there:
+                return None
+            there = there[name]
+        return there
+
     def _step(self, number: int) -> None:
         self._steps += number
         if self._steps > MOST_STEPS:
             raise _TooLong
-
-
-def _found(ref: Any, root: Any) -> Any:
-    """Return what a reference within the schema leads to, None where it leads nowhere."""
-    if not isinstance(ref, str) or not ref.startswith("#"):
-        return None
-    there = root
-    for step in ref.removeprefix("#").split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(there, Mapping) or name not in there:
-            return None
-        there = there[name]
-    return there
 
 
 def _is_number(value: Any) -> bool:

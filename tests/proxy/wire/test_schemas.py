@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from proxy.wire.schemas import conforms
+from proxy.wire.schemas import DEEPEST, _Comparison, _TooLong, conforms
 
+AGAIN = {"allOf": [{"$ref": "#/$defs/x"}] * 3000}
 PERSON = {
     "type": "object",
     "properties": {
@@ -64,6 +65,22 @@ def test_what_has_another_form_does_not(value: Any) -> None:
         ({"allOf": [{"type": "object"}, {"required": ["a"]}]}, {"a": 1}, {"b": 1}),
         ({"additionalProperties": {"type": "integer"}}, {"a": 1}, {"a": "b"}),
         (False, None, 1),
+        ({"const": True}, True, 1),
+        ({"enum": ["a", "b", "c", "d"]}, "d", "x" * 200_000),
+        ({"enum": [0, [1, {"a": 0}]]}, [1.0, {"a": 0}], False),
+        ({"enum": [[1, {"a": 0}]]}, [1, {"a": 0}], [1, {"a": False}]),
+        ({"prefixItems": [{"type": "string"}, {"type": "integer"}]}, ["a", 1, None], ["a", "b"]),
+        ({"prefixItems": [{"type": "string"}], "items": False}, ["a"], ["a", 1]),
+        ({"prefixItems": [{}], "items": {"type": "integer"}}, ["a", 1], ["a", 1, "b"]),
+        ({"prefixItems": [{}, {}], "items": False}, ["a"], [1, 2, 3]),
+        ({"type": "string", "nullable": True}, None, 1),
+        ({"type": "string", "enum": ["a"], "nullable": True}, None, "b"),
+        ({"type": "string", "nullable": False}, "a", None),
+        (
+            {"properties": {"a": {"type": "integer"}}, "patternProperties": {"^x": {}}},
+            {"a": 1, "x1": 1},
+            {"a": "b"},
+        ),
     ],
 )
 def test_words_that_combine_schemas(schema: Any, fits: Any, fails: Any) -> None:
@@ -89,6 +106,9 @@ def test_words_that_combine_schemas(schema: Any, fits: Any, fails: Any) -> None:
         {"$ref": "#"},
         {"anyOf": {}},
         {"pattern": "("},
+        {"patternProperties": {"(a+)+$": {"type": "string"}}, "additionalProperties": False},
+        {"$ref": "#somewhere", "$defs": {"x": {"$anchor": "somewhere"}}},
+        {"allOf": [{"$id": "x", "$ref": "#/$defs/y"}], "$defs": {"y": {"type": "string"}}},
     ],
 )
 def test_a_schema_that_cannot_be_followed_forbids_nothing(schema: Any) -> None:
@@ -111,8 +131,14 @@ def test_what_is_nested_without_end_is_given_up() -> None:
         ("x", {"allOf": [{"$ref": "#"}] * 50}),
         ([["x"] * 200] * 200, {"items": {"items": {"allOf": [{"type": "string"}] * 200}}}),
         (["x"] * 20_000, {"items": {"enum": [*range(20_000), "x"]}}),
+        ([[0]] * 20_000, {"$defs": {"x": {"const": [[0]] * 20_000}}} | AGAIN),
+        ("x" * 200_000, {"$defs": {"x": {"const": "x" * 200_000}}} | AGAIN),
+        ("x", {"$defs": {"x": {"$ref": "#" + "/a" * 100_000}}} | AGAIN),
     ],
+    ids=["circles", "each of each", "long list", "large constant", "long text", "long way"],
 )
 def test_a_schema_that_takes_long_is_given_up(value: Any, schema: Any) -> None:
     """It is the caller's, and followed on the loop that serves everybody: whoever writes one that multiplies stops nobody."""
     assert conforms(value, schema)
+    with pytest.raises(_TooLong):
+        _Comparison(schema).conforms(value, schema, DEEPEST)
