@@ -49,7 +49,7 @@ __all__ = [
 KEEP_S = 366 * 86_400
 """How long a record outlives its last change."""
 
-# How many are read at once, where few are asked for and some may not fit.
+# How many are read at once at least, where some may not fit or are not there any more.
 _LOOK = 100
 _OPEN = f"{FIRST.tag}:kb"
 _WANTED = f"{FIRST.tag}:kw"
@@ -148,7 +148,7 @@ async def listed(
     after: str,
     limit: int,
     newest_first: bool,
-    fits: Callable[[Kept], bool] = lambda _: True,
+    fits: Callable[[Kept], bool] | None = None,
 ) -> tuple[list[Kept], bool]:
     """Return up to `limit` of an owner's that fit, behind the one that is named by `after`; and whether there are more."""
     index = _index(owner, kind)
@@ -159,19 +159,21 @@ async def listed(
             return [], False
         start = rank + 1
     found: list[Kept] = []
+    # One more than is shown tells whether there are more.
+    look = limit + 1 if fits is None else max(limit + 1, _LOOK)
     while len(found) <= limit:
-        end = start + max(limit, _LOOK)
-        names: Any = await client.zrange(index, start, end, desc=newest_first)
+        names: Any = await client.zrange(index, start, start + look - 1, desc=newest_first)
         if not names:
             break
-        start = end + 1
+        start += look
+        look = max(look, _LOOK)
         ids = [name.decode() for name in names]
         reading: Any = client.pipeline(transaction=False)
         async with reading:
             for id_ in ids:
                 reading.hgetall(_key(id_))
             read = map(_read, ids, await reading.execute())
-        found += [one for one in read if one is not None and fits(one)]
+        found += [one for one in read if one is not None and (fits is None or fits(one))]
     return found[:limit], len(found) > limit
 
 

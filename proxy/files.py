@@ -354,7 +354,7 @@ class Errand(Exchange):
         purpose = query.get("purpose")
 
         def fits(one: Kept) -> bool:
-            return purpose is None or msgspec.json.decode(one.document).get("purpose") == purpose
+            return bool(msgspec.json.decode(one.document).get("purpose") == purpose)
 
         found, more = await shelf.listed(
             self.edge.store,
@@ -363,7 +363,7 @@ class Errand(Exchange):
             after=query.get("after", ""),
             limit=int(said),
             newest_first=query.get("order", "desc") != "asc",
-            fits=fits,
+            fits=None if purpose is None else fits,
         )
         data = [msgspec.json.decode(one.document) for one in found]
         page = {

@@ -62,7 +62,8 @@ async def read_scopes(
     found: list[ScopeState | None] = []
     for begin in range(0, len(scopes), READ_AT_ONCE):
         some = scopes[begin : begin + READ_AT_ONCE]
-        organizations = {_organization_of_user(scope): None for scope in some}
+        of_users = [_organization_of_user(scope) for scope in some]
+        organizations = list(dict.fromkeys(filter(None, of_users)))
         pipe: Any = client.pipeline(transaction=False)
         async with pipe:
             for scope in some:
@@ -71,8 +72,8 @@ async def read_scopes(
                 pipe.hget(scope_key(f"users:{organization}", cell), "l2")
             replies = await pipe.execute()
         of_all = dict(zip(organizations, replies[len(some) :], strict=True))
-        for scope, (limits, state) in zip(some, replies, strict=False):
-            common = of_all[_organization_of_user(scope)]
+        for organization, (limits, state) in zip(of_users, replies, strict=False):
+            common = of_all.get(organization)
             # Who has no limits of his own, or none any more, has those of all.
             known = common if _is_older(limits, common) else limits
             found.append(None if known is None else decode_scope(known, state))

@@ -156,8 +156,8 @@ def raise_budget(scope: str, per: str, usd: Any, until: Any, *, now: datetime) -
 def _has_passed(until: object, zone: str, now: datetime) -> bool:
     try:
         return moment_of(str(until), zone) <= now
-    except ValueError:
-        # The reader says what is wrong with it.
+    except (KeyError, OSError, ValueError):
+        # No moment, or no zone that there is (`ZoneInfo` raises all three): the reader says what is wrong.
         return False
 
 

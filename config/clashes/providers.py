@@ -37,7 +37,7 @@ def check(root: Node) -> Iterator[Clash]:
 
 def _headers(path: Path, provider: Node) -> Iterator[Clash]:
     seen: dict[str, str] = {}
-    shown, _ = credential_of(text(provider.get("protocol")) or "", _dialect(provider))("")
+    made = dict(_made(provider))
     for header, entry in members(provider, "headers"):
         here = (*path, "headers", header)
         folded = header.lower()
@@ -47,9 +47,24 @@ def _headers(path: Path, provider: Node) -> Iterator[Clash]:
         if folded in seen:
             same = f"the same header as {quoted(seen[folded])}"
             yield Clash(here, entry, same, "keep one of the two")
-        if folded in {"authorization", shown} and text(provider.get("api_key")) is not None:
-            yield Clash(here, entry, "this header is made from api_key", "write one of the two")
+        if folded in made:
+            said = f"this header is made from {made[folded]}"
+            yield Clash(here, entry, said, "write one of the two")
         seen.setdefault(folded, header)
+
+
+def _made(provider: Node) -> Iterator[tuple[str, str]]:
+    """Give each header that shows a provider who asks, with what it is made from."""
+    key = text(provider.get("api_key"))
+    if key is not None:
+        # The form of a key decides, too: a token is a bearer's, wherever it is shown.
+        name, _ = credential_of(text(provider.get("protocol")) or "", _dialect(provider))(key)
+        yield name, "api_key"
+    if given(provider.get("token")) is not None:
+        yield "authorization", "token"
+    if given(provider.get("aws")) is not None:
+        for name in ("authorization", "x-amz-date", "x-amz-security-token"):
+            yield name, "aws"
 
 
 def _strangers(path: Path, provider: Node) -> Iterator[Clash]:

@@ -23,4 +23,5 @@ def said(old: str, new: str) -> list[str]:
     """Give the problems of the document with `new` in the place of `old`."""
     assert old in BASE
     text = BASE.replace(old, new, 1)
-    return [str(each) for each in check_text(text, source="f", environ={"KEY": "k" * 16})]
+    environ = {"KEY": "k" * 16, "OAUTH": "sk-ant-oat01-0123456789abcdef"}
+    return [str(each) for each in check_text(text, source="f", environ=environ)]

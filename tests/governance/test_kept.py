@@ -1,5 +1,7 @@
 """What is kept at a vendor: whose it is, in order, and what is still to be billed."""
 
+from collections.abc import Callable
+
 from redis.asyncio import Redis
 
 from governance import kept as shelf
@@ -48,6 +50,32 @@ async def test_lists_are_an_owners(redis_client: Redis) -> None:
     assert await page("f2", newest=True) == ([], False)
     await redis_client.delete("{c0}:k:f3")
     assert await page("f1", newest=False) == (["f4"], False)
+
+
+async def test_a_page_reads_what_it_shows(redis_client: Redis) -> None:
+    """And one more, which tells whether there are more; more at once only where some may not fit or are gone."""
+    for number in range(200):
+        await shelf.keep(redis_client, Kept(f"f{number:03}", "o/t", "v", "file", b"{}"), number)
+
+    async def read(after: str, fits: Callable[[Kept], bool] | None = None) -> tuple[list[str], int]:
+        before = await reads(redis_client)
+        found, more = await shelf.listed(
+            *(redis_client, "o/t", "file"), after=after, limit=20, newest_first=False, fits=fits
+        )
+        assert more
+        return [one.id for one in found], await reads(redis_client) - before
+
+    names = [f"f{number:03}" for number in range(200)]
+    assert await read("") == (names[:20], 21)
+    assert await read("f019") == (names[20:40], 21)
+    assert await read("", lambda one: one.id >= "f150") == (names[150:170], 200)
+    await redis_client.delete(*(f"{{c0}}:k:{name}" for name in names[:150]))
+    assert await read("") == (names[150:170], 200)
+
+
+async def reads(client: Redis) -> int:
+    """Return how many records this server was asked for."""
+    return int((await client.info("commandstats")).get("cmdstat_hgetall", {"calls": 0})["calls"])
 
 
 async def test_a_batch_is_due_until_it_is_billed(redis_client: Redis) -> None:

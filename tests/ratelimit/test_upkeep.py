@@ -34,6 +34,24 @@ async def test_seeding_writes_what_is_missing_or_older(redis_client: redis.async
     assert unknown is None
 
 
+async def asked_one_field(client: redis.asyncio.Redis) -> int:
+    """Return how often this server was asked for one field of a hash."""
+    return int((await client.info("commandstats")).get("cmdstat_hget", {"calls": 0})["calls"])
+
+
+async def test_only_of_users_is_it_asked_what_holds_for_all(
+    redis_client: redis.asyncio.Redis,
+) -> None:
+    """Of those of their own organization, which is asked once; whoever is no user has the limits of nobody else."""
+    limits = pack_limits(2, Limits(rpm=7))
+    await seed(redis_client, [(scope_key("users:"), limits), (scope_key("users:o"), limits)], 2)
+    names = ["key:o/t/k", "user:o#ann", "user:p#ann", "user:o#bob"]
+    before = await asked_one_field(redis_client)
+    found = await read_scopes(redis_client, names)
+    assert [one and one.limit("rpm") for one in found] == [None, 7, None, 7]
+    assert await asked_one_field(redis_client) - before == 2
+
+
 async def test_a_deployment_is_read_by_its_id(world: World) -> None:
     """Its state lies under another key than those of callers and models."""
     gate = await world.gate()

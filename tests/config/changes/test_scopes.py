@@ -1,5 +1,6 @@
 """Laws of what is granted: a change sets what it names, where its scope stands, and touches nothing else."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import strategies as st
 
 from config import changes
 from config.changes import checked
-from config.loader import load_text
-from tests.config.edits import changed
-from tests.config.samples import as_yaml, configurations, secret_environ
+from config.loader import ConfigError, load_text
+from tests.config.edits import LIVE, changed
+from tests.config.samples import ENVIRON, as_yaml, configurations, secret_environ
 
 
 def test_a_limit_is_set_and_taken_away() -> None:
@@ -63,6 +64,20 @@ def test_budgets_are_set_as_a_whole() -> None:
     assert changed(changes.set_quota(team, None, two))[0][2] == two
     assert changed(changes.set_quota(team, None, []))[0][2] is None
     assert changed(changes.set_quota(team, {})) == []
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "Europe", "../UTC", "Z" * 300])
+def test_a_raise_by_clocks_that_there_are_not_is_refused(zone: str) -> None:
+    """As everybody who reads the document refuses it: what a zone is called, this machine may no longer know."""
+    zoned = changes.set_value(("organizations", "acme", "time_zone"), zone)
+    draft = changes.Draft(LIVE, ENVIRON)
+    zoned(draft)
+    edit = changes.raise_budget("team:acme/no", "month", 900, "2098-01-01", now=datetime.now(UTC))
+    with pytest.raises(ConfigError) as refused:
+        checked(draft.text(), edit, ENVIRON)
+    (problem,) = map(str, refused.value.problems)
+    assert problem.startswith("request: organizations.acme.time_zone: found")
+    assert "expected the IANA name of a time zone" in problem
 
 
 def test_a_deployment_is_drained_and_weighed() -> None:

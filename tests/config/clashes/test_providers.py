@@ -90,6 +90,49 @@ from tests.config.slips import said
         *(
             (
                 "p: {protocol: openai, base_url: http://h}",
+                f'p: {{{provider}, api_key: "${{KEY}}", headers: {{{header}: "${{KEY}}"}}}}',
+                [],
+            )
+            for provider, header in (
+                ("protocol: openai, base_url: http://h", "X-Api-Key"),
+                ("protocol: anthropic, base_url: http://h", "Authorization"),
+                ("protocol: gemini, base_url: http://h", "Authorization"),
+                ("protocol: openai, base_url: https://a.openai.azure.com", "Authorization"),
+            )
+        ),
+        (
+            "p: {protocol: openai, base_url: http://h}",
+            (
+                'p: {protocol: anthropic, base_url: http://h, api_key: "${OAUTH}",'
+                ' headers: {X-Api-Key: "${KEY}", Authorization: "${KEY}"}}'
+            ),
+            [
+                "f:4: providers.p.headers.Authorization: this header is made from api_key; write one of the two"
+            ],
+        ),
+        (
+            "p: {protocol: openai, base_url: http://h}",
+            (
+                "p: {protocol: openai, base_url: http://h, token: {file: /x},"
+                ' headers: {Authorization: "${KEY}", X-Amz-Date: now}}'
+            ),
+            [
+                "f:4: providers.p.headers.Authorization: this header is made from token; write one of the two"
+            ],
+        ),
+        *(
+            (
+                'api_key: "${KEY}"}',
+                f'aws: {{role: true, region: r}}, headers: {{{header}: "${{KEY}}"}}}}',
+                [
+                    f"f:6: providers.g.headers.{header}: this header is made from aws; write one of the two"
+                ],
+            )
+            for header in ("Authorization", "X-Amz-Date", "X-Amz-Security-Token")
+        ),
+        *(
+            (
+                "p: {protocol: openai, base_url: http://h}",
                 f"p: {{base_url: http://h, files: true, {provider}}}",
                 [f"f:4: providers.p.files: {said}"] if said else [],
             )
