@@ -6,6 +6,7 @@ holds them to the models.
 """
 
 import copy
+import inspect
 import sys
 from collections.abc import Iterator
 from importlib.resources import files
@@ -143,7 +144,7 @@ def _chapter(title: str, section: type[Section], schema: dict[str, Any]) -> str:
     lines = [
         f"### `{title}`",
         "",
-        (section.__doc__ or "").strip(),
+        inspect.cleandoc(section.__doc__ or ""),
         "",
         "| setting | value | default | meaning |",
         "|---|---|---|---|",

@@ -44,7 +44,9 @@ async def find_exchange(
 def in_database(path: Path, request_id: str) -> list[dict[str, str | int]]:
     """Return the entries of an exchange that the database holds; call it in a thread."""
     with open_reader(path) as connection:
-        rows = connection.execute(statement("governance", "select_exchange"), (request_id,))
+        rows = connection.execute(
+            statement("governance", "select_exchange"), {"request_id": request_id}
+        )
         return [{name: row[name] for name in ENTRY_FIELDS} for row in rows]
 
 

@@ -7,8 +7,9 @@ that arrives in the same turn of the loop in which the sending has finished
 A loop that talks to the store then goes on as if nobody had asked it to end, and whoever waits for
 its end waits for ever; it happens about once in fifty times.
 
-And redis-py expects an `OSError` of a connection that is gone, but uvloop raises `RuntimeError` for what is sent on one
-that was closed since the last turn of the loop; a task that survives every error of redis-py's ends by it.
+And redis-py expects an `OSError` of a connection that is gone, but for what is sent on one that was closed since the last
+turn of the loop uvloop raises `RuntimeError`, and asyncio since Python 3.12 `AttributeError` or `TypeError`
+(https://github.com/python/cpython/issues/136234); a task that survives every error of redis-py's ends by it.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ def mended(kind: type[Any]) -> type[Any]:
             before = 0 if task is None else task.cancelling()
             try:
                 await super().send_packed_command(command, check_health)
-            except RuntimeError as error:
+            except (RuntimeError, AttributeError, TypeError) as error:
                 await self.disconnect(nowait=True)
                 raise RedisConnectionError(f"the connection was closed: {error}") from error
             if task is not None and task.cancelling() > before:

@@ -4,6 +4,6 @@
 -- Gives  the rows of entries.
 
 SELECT * FROM entries
-WHERE attempt_id >= ?1 || '.' AND attempt_id < ?1 || '/'  -- the sign after the dot
-  AND request_id = ?1
+WHERE attempt_id >= :request_id || '.' AND attempt_id < :request_id || '/'  -- the sign after the dot
+  AND request_id = :request_id
 ORDER BY attempt, attempt_id;

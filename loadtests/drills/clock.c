@@ -22,8 +22,11 @@ static const volatile int64_t *ahead;
 static int (*true_gettimeofday)(struct timeval *, void *);
 static int (*true_clock_gettime)(clockid_t, struct timespec *);
 
+/* By the first who asks, who may be the constructor of a library that was loaded before (mimalloc, in Python 3.13). */
 __attribute__((constructor)) static void begin(void)
 {
+    if (true_clock_gettime != NULL)
+        return;
     true_gettimeofday = dlsym(RTLD_NEXT, "gettimeofday");
     true_clock_gettime = dlsym(RTLD_NEXT, "clock_gettime");
     const char *name = getenv("DRILL_CLOCK");
@@ -38,6 +41,7 @@ __attribute__((constructor)) static void begin(void)
 
 int gettimeofday(struct timeval *at, void *zone)
 {
+    begin();
     int failed = true_gettimeofday(at, zone);
     if (!failed && ahead != NULL)
         at->tv_sec += *ahead;
@@ -46,6 +50,7 @@ int gettimeofday(struct timeval *at, void *zone)
 
 int clock_gettime(clockid_t clock, struct timespec *at)
 {
+    begin();
     int failed = true_clock_gettime(clock, at);
     if (!failed && clock == CLOCK_REALTIME && ahead != NULL)
         at->tv_sec += *ahead;

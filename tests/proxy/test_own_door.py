@@ -84,5 +84,6 @@ async def test_a_door_that_cannot_be_opened_leaves_nothing_open(
         made = Edge(EdgeOptions(redis_url, "127.0.0.1:0", folder, metrics=address))
         with pytest.raises(OSError, match="in use"):
             await made.run()
-    with pytest.raises(OSError, match="refused"):
+    # The one where a loop leaves the file of a socket, the other where it takes it away.
+    with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
         await asyncio.open_unix_connection(str(folder / "edge-0.sock"))

@@ -91,13 +91,13 @@ def test_in_folds_every_question_is_answered_by_who_has_not_seen_it(
     learned_from: list[set[str]] = []
 
     def examples_of(tables: Iterable[Table]) -> list[Example]:
-        rows = [row for table in tables for row in table.rows]
-        learned_from.append({row.text for row in rows})
-        return [Example(row.text, row.task, 0.1) for row in rows]
+        rows = [one for table in tables for one in table.rows]
+        learned_from.append({one.text for one in rows})
+        return [Example(one.text, one.task, 0.1) for one in rows]
 
     monkeypatch.setattr(bench, "examples_of", examples_of)
     parts = bench._folded(tmp_path, ["small"], 4)["small"]
-    tested = [row.text for part in parts for row in part.table.rows]
+    tested = [one.text for part in parts for one in part.table.rows]
     assert sorted(tested) == sorted([row(number).text for number in range(40)] * 2)
     for part, learned in zip(parts, learned_from, strict=True):
         held_out = {row.text for row in part.table.rows}
