@@ -12,6 +12,7 @@ How the provider is asked stands in `proxy.keeper`; none of this is the hot path
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable, Coroutine
 from time import monotonic
@@ -40,6 +41,8 @@ from proxy.wire.meter import Units
 from proxy.wire.units import Sold
 from ratelimit.asks import Grant, boot_of
 from routing.rates import bound
+
+log = logging.getLogger("penstock.edge")
 
 MOST_LISTED: Final = 10_000
 MOST_OF_A_PAGE: Final = 100
@@ -149,9 +152,29 @@ class Errand(Exchange):
         made = Kept(
             read_object(answer).id, self._caller.tenant, self._keeper.name, "file", answer, facts
         )
-        await shelf.keep(self.edge.store, made, self._now_s())
         step.conclude(Ended("ok", status, committed=True))
+        try:
+            await shelf.keep(self.edge.store, made, self._now_s())
+        except RedisError as error:
+            raise await self._taken_back(made, error) from None
         self._answer(status, answer)
+
+    async def _taken_back(self, made: Kept, error: RedisError) -> StoreGone:
+        """Delete at the vendor what would be nobody's there; return what its caller is told."""
+        try:
+            await self._keeper.ask("DELETE", f"/files/{made.id}")
+            became = "was deleted at the provider"
+        except GatewayError as refused:
+            became = "stays at the provider, where it is nobody's"
+            log.warning(
+                "the file %s at %s is nobody's: its owner cannot be written down (%s), nor can it be deleted (%s)",
+                *(made.id, made.provider, type(error).__name__, refused.code),
+            )
+        return StoreGone(
+            f"Whose the file is cannot be written down right now ({type(error).__name__}): it {became}."
+            " Send it again.",
+            retry_after_us=1_000_000,
+        )
 
     async def _create(self) -> None:
         body = await self._read()

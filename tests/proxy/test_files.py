@@ -465,6 +465,35 @@ async def test_a_batch_whose_word_was_lost_costs_nothing_if_it_was_not_begun(edg
     assert (await shelf.wanted(rig.redis), await spent(rig), said) == ([], 0, [])
 
 
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_an_upload_whose_owner_cannot_be_written_down_is_taken_back(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, deleted: bool
+) -> None:
+    """It would be nobody's at the vendor, and stay there; the caller is told to send it again, and where it stays the operator is told."""
+    rig = await edge(models={"m": [at("v")]}, scripted=["v"], keeper="v")
+    asked: list[str] = []
+    said = [
+        whole(b'{"id":"file-1","object":"file"}'),
+        whole(b'{"id":"file-1"}', status=b"200 OK" if deleted else b"500 Internal Server Error"),
+    ]
+
+    async def vendor(line: Line) -> None:
+        asked.append((await line.gets()).line)
+        await line.says(said.pop(0))
+        line.closes()
+
+    rig.vendors["v"].habit = vendor
+    with monkeypatch.context() as away:
+        away.setattr(shelf, "keep", Mock(side_effect=RedisConnectionError("gone")))
+        failed = await upload(rig, b"x", "assistants")
+    assert (failed.status, failed.error["code"]) == (503, "store_unavailable")
+    assert ("was deleted" in failed.error["message"]) is deleted
+    assert asked == ["POST /v1/files HTTP/1.1", "DELETE /v1/files/file-1 HTTP/1.1"]
+    assert ("file-1 at v is nobody's" in caplog.text) is not deleted
+    assert await rig.outcomes() == ["ok"]
+    assert (await get(rig, FILES)).json["data"] == []
+
+
 async def test_content_that_is_cut_is_no_whole_file(edge: Edge) -> None:
     """Its framing breaks."""
     rig = await edge(models={"m": [SIM]}, scripted=["v"], keeper="v")
