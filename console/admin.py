@@ -34,6 +34,7 @@ from console import (
     openapi,
     quota_routes,
     routing_routes,
+    silence_routes,
     simulate_routes,
 )
 from console.answers import Refused, error_answer, json_answer
@@ -95,6 +96,7 @@ def routes() -> tuple[Route, ...]:
         *config_routes.ROUTES,
         *key_routes.ROUTES,
         *quota_routes.ROUTES,
+        *silence_routes.ROUTES,
         *catalogue_routes.ROUTES,
         *health_routes.ROUTES,
         *models_routes.ROUTES,

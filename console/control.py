@@ -55,12 +55,15 @@ from console.stores import CannotMove, in_each, move, put_limits
 from governance.alerts import untold
 from governance.drain import LedgerWriter
 from governance.exchanges import find_exchange
+from governance.usage import usd
 from ratelimit.journal import journal_of
 from ratelimit.lives import tell_of_the_dead
 from ratelimit.rebalancing import Overtaken, divide, divided_in
 from ratelimit.reports import STATES, Standing
+from ratelimit.silence import Silent, silent
 from ratelimit.upkeep import living, reap
 from routing.experiments import compiled
+from store import clock
 from store.cells import FIRST, Cell
 from store.chores import Chore, Chores
 from store.election import Lease, lead
@@ -75,6 +78,10 @@ DIVIDE_EVERY_S = 1.0
 ASK_EVERY_S = 5.0
 KEEP_EVERY_S = 5.0
 LOOK_EVERY_S = 60.0
+LISTEN_EVERY_S = 15.0
+# A replica that is silent for so long has not come back by itself, and is spoken of again as often.
+SILENT_FOR_US = 60_000_000
+SAID_EVERY_US = 3_600_000_000
 # A control that was killed is followed by the next one so soon that what a dead edge held is still free in time.
 LEAD_MS = 3_000
 LAST_DRAIN_S = 5.0
@@ -128,6 +135,8 @@ class Control:
         self._alone = alone
         self._journal = journal
         self._reaped = 0
+        # By cell, who fell silent and has something reserved.
+        self._silent: dict[Cell, list[Silent]] = {}
         self._budget_events: Counter[tuple[str, str]] = Counter()
         self._leading: dict[str, bool] = {}
         self._biller = Biller(
@@ -168,6 +177,7 @@ class Control:
         ):
             yield self._led(name + more, work, cell, store)
         yield Chore(f"reckoner{more}", reckoner.run)
+        yield Chore(f"silence{more}", partial(self._look_for_silent, cell, store))
         yield Chore(f"settings{more}", partial(self._look_at_settings, store))
         if self._journal is not None:
             folder = journal_of(self._journal, cell)
@@ -231,6 +241,10 @@ class Control:
             ("penstock_ledger_rejected_total",): sum(each.rejected for each in done),
             ("penstock_ledger_failures_total",): sum(each.failures for each in done),
             ("penstock_leases_reaped_total",): self._reaped,
+            ("penstock_silent_replicas",): sum(map(len, self._silent.values())),
+            ("penstock_silent_reserved_nusd",): sum(
+                one.most_nusd for found in self._silent.values() for one in found
+            ),
         }
         for labels, count in self._budget_events.items():
             counts["penstock_budget_events_total", *labels] = count
@@ -330,6 +344,29 @@ class Control:
         while True:
             await tell_of_the_dead(store, folder, cell)
             await asyncio.sleep(REAP_EVERY_S)
+
+    async def _look_for_silent(self, cell: Cell, store: Redis) -> None:
+        """Count what is reserved for replicas that fell silent; say of whom it is not known for long what became of it."""
+        due_us: dict[str, int] = {}
+        while True:
+            self._silent[cell] = found = [one for one in await silent(store, cell) if one.attempts]
+            now_us = await clock.now_us(store)
+            due_us = {
+                one.replica: due_us.get(one.replica, one.since_us + SILENT_FOR_US) for one in found
+            }
+            for one in found:
+                if now_us >= due_us[one.replica]:
+                    due_us[one.replica] = now_us + SAID_EVERY_US
+                    _log.warning(
+                        "%s has been silent for %d s; strict budgets reserve %s USD for %d calls of it until it"
+                        " settles or is known to be dead; if it is dead: ./penstock quota free %s",
+                        one.replica,
+                        (now_us - one.since_us) // 10**6,
+                        usd(one.most_nusd),
+                        one.attempts,
+                        one.replica,
+                    )
+            await asyncio.sleep(LISTEN_EVERY_S)
 
     async def _look_at_settings(self, store: Redis) -> None:
         """Say what is wrong with the settings of a cell's server, once for as long as it is."""

@@ -105,6 +105,16 @@ CONTROL_METRICS = (
     ),
     Row("penstock_leases_reaped_total", "counter", "Leases of dead replicas that were settled."),
     Row(
+        "penstock_silent_replicas",
+        "gauge",
+        "Lives that fell silent, are not known to be dead, and for which something stays reserved.",
+    ),
+    Row(
+        "penstock_silent_reserved_nusd",
+        "gauge",
+        "What their calls may still cost, in nano-USD, which strict budgets reserve.",
+    ),
+    Row(
         "penstock_budget_events_total",
         "counter",
         "Thresholds of budgets that were reached, by the kind of the scope and the percentage.",

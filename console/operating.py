@@ -35,6 +35,7 @@ __all__ = [
     "print_differences",
     "print_json",
     "print_table",
+    "reason",
     "seconds",
     "spelled",
     "tell_change",
@@ -138,14 +139,15 @@ def change(
     asked: Gateway, options: argparse.Namespace, method: str, path: str, **said: Any
 ) -> tuple[Any, int]:
     """Make a change; return what was answered, and the exit code that it deserves."""
-    body = {**said, "why": _why(options), "wait_ms": round(options.wait * 1000)}
+    body = {**said, "why": reason(options), "wait_ms": round(options.wait * 1000)}
     if options.expected is not None:
         body["expected"] = options.expected
     answer = asked.ask(method, path, body, wait_s=options.wait)
     return answer, 1 if answer["everywhere"] is False else 0
 
 
-def _why(options: argparse.Namespace) -> str:
+def reason(options: argparse.Namespace) -> str:
+    """Return the line for the history: what is said, or what was typed."""
     why = options.why
     if why is None:
         # What is wrong with what was typed is told by its own field.

@@ -21,6 +21,7 @@ from console.operating import (
     path_to,
     print_json,
     print_table,
+    reason,
     tell_change,
 )
 from console.parser import Parser
@@ -76,7 +77,17 @@ def _parser() -> argparse.ArgumentParser:
     events = verbs.add_parser("events", help="thresholds of budgets that were reached")
     events.add_argument("scope", metavar="SCOPE", nargs="?", help=f"{SCOPES} (default: all)")
     events.add_argument("--count", metavar="N", default="20", help="how many at most (20)")
-    for one in (show, setting, raising, events):
+    silent = verbs.add_parser(
+        "silent", help="who fell silent, and what strict budgets reserve until it is back or dead"
+    )
+    free = verbs.add_parser(
+        "free",
+        help="say that a silent replica is dead, and free what is reserved for it",
+        description="What a replica is still to settle that is not dead may then exceed strict budgets.",
+    )
+    free.add_argument("replica", metavar="REPLICA", help="as `quota silent` says it")
+    free.add_argument("--why", metavar="WORDS", help="a line for the log (default: what was typed)")
+    for one in (show, setting, raising, events, silent, free):
         add_common(one)
     for one in (setting, raising):
         add_change_options(one)
@@ -167,6 +178,42 @@ def _events(gateway: Gateway, options: argparse.Namespace) -> int:
     return 0
 
 
+def _silent(gateway: Gateway, options: argparse.Namespace) -> int:
+    answer = gateway.ask("GET", "/v1/silent")
+    if options.json:
+        print_json(answer)
+        return 0
+    if not answer["silent"]:
+        print("Every replica beats, or is known to be dead.")
+        return 0
+    rows = [
+        [
+            each["replica"],
+            each["since"],
+            str(each["attempts"]),
+            _usd(each["most_usd"]),
+            ", ".join(
+                f"{one['scope']} {_usd(one['usd'])} per {one['per']}" for one in each["reserved"]
+            ),
+        ]
+        for each in answer["silent"]
+    ]
+    heads = ["replica", "silent since", "calls", "may cost USD", "reserved"]
+    print_table(heads, rows, left=2)
+    return 0
+
+
+def _free(gateway: Gateway, options: argparse.Namespace) -> int:
+    answer = gateway.ask(
+        "POST", "/v1/silent/dead", {"replica": options.replica, "why": reason(options)}
+    )
+    if options.json:
+        print_json(answer)
+    else:
+        print(f"What was reserved for {options.replica} is free within two seconds.")
+    return 0
+
+
 def _print(quotas: Sequence[dict[str, Any]]) -> None:
     """Print a line per limit and per budget."""
     rows: list[list[str]] = []
@@ -224,4 +271,11 @@ def _until(ms: int | None) -> str:
     return "" if not ms else f"in {ms / 1000:.1f} s"
 
 
-_VERBS = {"show": _show, "set": _set, "raise": _raise, "events": _events}
+_VERBS = {
+    "show": _show,
+    "set": _set,
+    "raise": _raise,
+    "events": _events,
+    "silent": _silent,
+    "free": _free,
+}

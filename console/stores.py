@@ -19,7 +19,7 @@ from config.cells import Division, is_shared, moved
 from config.models import Config
 from governance.drain import LedgerWriter
 from ratelimit.limits import ScopeState, merged, records
-from ratelimit.lives import STAYING
+from ratelimit.lives import SILENT
 from ratelimit.rebalancing import Overtaken, divide, divided_in
 from ratelimit.upkeep import living, read_scopes, reap, seed
 from store.cells import Cell
@@ -193,7 +193,7 @@ async def _held(stores: Stores, writers: list[LedgerWriter]) -> str:
     async def left(cell: Cell, store: Redis) -> int:
         await reap(store, cell)
         # Without those of whom only reservations stay, should they come back: nothing runs.
-        beating: int = await store.zcount(cell.beats, STAYING, "+inf")
+        beating: int = await store.zcount(cell.beats, SILENT, "+inf")
         return beating
 
     edges = sorted(

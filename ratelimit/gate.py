@@ -39,8 +39,8 @@ from store.lane import Lane
 # Progress goes with the beat: a crash may forget two seconds of a stream, of which half a one is for lags.
 BEAT_S = 1.5
 LIFE_US = 10_000_000
-# As the scripts remember (`REMEMBER` in `lua/gcra.lua`).
-REMEMBER_S = 604_800
+# For how long a grant of a life that has ended may still be on its way.
+LINGERS_S = 10.0
 WATCH_S = 0.05
 # How long the birth of a boot waits for a replica of the store.
 REPLICA_WITHIN_MS = 200
@@ -82,6 +82,8 @@ class Gate:
         self._boot = self._new_boot()
         self._journal_dir = journal_dir
         self._life = Life(journal_dir, self._boot.member.replace("/", "_"))
+        # Former boots that may have something to settle yet, each with when its life had ended.
+        self._former: dict[Boot, float] = {}
         self._chores: set[asyncio.Task[None]] = set()
         self._tick: asyncio.TimerHandle | None = None
         self._troubles = Troubles()
@@ -266,7 +268,7 @@ class Gate:
         await run(self._client, "beat", [boot.cell.beats], ["", boot.member, LIFE_US, 1])
         # On one connection, because WAIT speaks of what was written on its own.
         async with self._client.client() as one:
-            await one.set(boot.seen, 0, nx=True, ex=REMEMBER_S)
+            await one.set(boot.seen, 0, nx=True)
             # Where nobody may ask, as with some managed stores, they answer for their failovers themselves.
             with contextlib.suppress(ResponseError):
                 replicas = (await one.info("replication")).get("connected_slaves", 0)
@@ -276,6 +278,7 @@ class Gate:
     async def reboot(self, fenced: Boot) -> Boot:
         """Come back under a new boot id, unless somebody did already. Returns the boot that is known now."""
         if self._boot is fenced:
+            self._former[fenced] = monotonic()
             self._boot = self._new_boot()
             self._settling.begin(self._boot)
             self.stats.boots += 1
@@ -343,7 +346,19 @@ class Gate:
         answer = await run(self._client, "beat", [boot.cell.beats], ["", boot.member, LIFE_US, 0])
         if answer == b"FENCED":
             await self.reboot(boot)
+        await self._bury()
         await self._look_around(begun)
+
+    async def _bury(self) -> None:
+        """Tell the store of former boots that have nothing to settle any more: what it remembers of them it may forget."""
+        for boot, since in list(self._former.items()):
+            if (
+                monotonic() - since > LINGERS_S
+                and not self._outage.held_under(boot)
+                and not self._settling.owes(boot)
+            ):
+                await self._client.zadd(boot.cell.beats, {boot.member: DEAD}, xx=True)
+                del self._former[boot]
 
     async def _look_around(self, begun: float) -> None:
         """See how many replicas live: each holds its share of every limit when the store is away."""

@@ -33,7 +33,7 @@ from store.cells import FIRST, Cell, cell
 _TRIES: Final = 3
 _ANSWERS_WITHIN_S: Final = 5.0
 _PAUSE_S: Final = 1.0
-_GIVES_UP_AFTER_S: Final = 3600.0
+_GIVES_UP_AFTER_S: Final = 86_400.0
 
 log = logging.getLogger("penstock.gate")
 
@@ -67,7 +67,7 @@ async def inherit(client: Redis, directory: Path, cell: Cell = FIRST) -> int:
 
 async def inherit_all(url: str, journal: Path, cells: int, *, hurried: Callable[[], bool]) -> None:
     """
-    Take over in every cell, and try again until the store has answered: for an hour, since nothing stays reserved for longer.
+    Take over in every cell, and try again until the store has answered, for a day.
 
     `hurried` asks whether there is no time for another try. Raises `store.topology.BadStoreUrl`.
     """

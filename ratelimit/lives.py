@@ -24,7 +24,7 @@ from store.cells import FIRST, Cell
 
 # How a life ended, as in `lua/lives.lua`.
 DEAD: Final = -1
-STAYING: Final = -3
+SILENT: Final = -2
 # A boot takes some fifty bytes, and a process has few.
 _MOST: Final = 1 << 20
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")

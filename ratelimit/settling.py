@@ -129,6 +129,13 @@ class Settling:
         """Begin to number the settlements of another boot from one."""
         self._numbers[boot.member] = 0
 
+    def owes(self, boot: Boot) -> bool:
+        """Whether a settlement under a boot is not confirmed, or may yet be forgotten by the store."""
+        return any(one.boot is boot for one in self._queue) or any(
+            batch.kept is None and numbered(batch.command)[0] == boot.seen
+            for batch in (*self._batches, *self._kept)
+        )
+
     async def drain(self, timeout_s: float) -> bool:
         """Wait until every settlement is confirmed; what is not is left in the journal. Returns whether it was."""
         try:

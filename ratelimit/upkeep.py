@@ -110,23 +110,30 @@ async def reap(client: Redis, cell: Cell = FIRST) -> int:
     """
     Free what replicas held that stopped beating, charge what they had streamed. Returns how many leases.
 
-    What strict budgets reserve for a replica that only fell silent stays (`lua/lives.lua`); it is freed by a later call.
+    What strict budgets reserve for a replica that only fell silent stays (`lua/lives.lua`), until it is known to be dead.
     Safe to run from several processes at once: each lease is taken by one script call.
     """
     reaped = 0
-    for member in await run(client, "fence", [cell.beats], [""]):
+    fenced = await run(client, "fence", [cell.beats], [""])
+    for member, ended in zip(fenced[::2], fenced[1::2], strict=True):
         boot = boot_of(member.decode(), cell)
         async for batch in _scan(client, boot.leases):
             reaped += await _reap_batch(
                 client, boot, [(name, _lease_keys(one)) for name, one in batch]
             )
-        async for batch in _scan(client, boot.graves):
-            staying = [(name, keys) for name, one in batch if (keys := _staying_keys(one))]
-            if staying:
-                await _reap_batch(client, boot, staying)
+        async for some in staying(client, boot):
+            await _reap_batch(client, boot, some)
         # The last word: without leases the boot itself is forgotten.
-        await _reap_batch(client, boot, [])
+        await _reap_batch(client, boot, [], last=int(ended))
     return reaped
+
+
+async def staying(client: Redis, boot: Boot) -> AsyncIterator[list[tuple[bytes, list[str]]]]:
+    """Yield, in batches, the reaped attempts of a boot for which something stays reserved, each with the keys where it does."""
+    async for batch in _scan(client, boot.graves):
+        some = [(name, keys) for name, one in batch if (keys := _staying_keys(one))]
+        if some:
+            yield some
 
 
 async def _scan(client: Redis, name: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
@@ -139,8 +146,10 @@ async def _scan(client: Redis, name: str) -> AsyncIterator[list[tuple[bytes, byt
             yield rows[start : start + BATCH]
 
 
-async def _reap_batch(client: Redis, boot: Boot, batch: list[tuple[bytes, list[str]]]) -> int:
-    """Reap attempts, each given with the keys that it needs."""
+async def _reap_batch(
+    client: Redis, boot: Boot, batch: list[tuple[bytes, list[str]]], *, last: int = 0
+) -> int:
+    """Reap attempts, each given with the keys that it needs; `last` says that nothing follows, as `lua/reap.lua` has it."""
     cell = boot.cell
     keys: dict[str, None] = dict.fromkeys(key for _, needed in batch for key in needed)
     answer = await run(
@@ -151,12 +160,13 @@ async def _reap_batch(client: Redis, boot: Boot, batch: list[tuple[bytes, list[s
             boot.leases,
             boot.graves,
             boot.parts,
+            boot.seen,
             cell.ledger,
             cell.totals,
             *keys,
             cell.events,
         ],
-        ["", boot.member, *(attempt_id for attempt_id, _ in batch)],
+        ["", boot.member, last, *(attempt_id for attempt_id, _ in batch)],
     )
     return 0 if answer == b"ALIVE" else int(answer)
 

@@ -2,7 +2,7 @@
 The witness of an edge that runs alone: it sees the edge die, and does at once what the next one to start there would do.
 
 In an installation the control of the machine tells the store who is dead, but an edge that runs alone has nobody.
-What it reserved of strict budgets would stay reserved until another edge starts there, or for an hour.
+What it reserved of strict budgets would stay reserved until another edge starts there, or an operator says that it is dead.
 
 Standard input is a pipe to which only the edge can write, and never does: the kernel closes it when the edge ends,
 however it ends, and not while it is suspended.

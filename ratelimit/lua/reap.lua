@@ -4,17 +4,21 @@
 -- KEYS[2]  leases  hash    attempt id -> lease, of the dead replica.boot
 -- KEYS[3]  graves  hash    attempt id -> tombstone, for a settlement that comes late
 -- KEYS[4]  parts   hash    attempt id -> output tokens reported while streaming
--- KEYS[5]  ledger  stream  one field e: a packed entry
--- KEYS[6]  totals  hash    sums of all entries
--- KEYS[7+] scopes  hashes of every scope and deployment that the leases name, and the keys in what stays
+-- KEYS[5]  seen    string  number of the last batch of settlements applied, of the dead replica.boot
+-- KEYS[6]  ledger  stream  one field e: a packed entry
+-- KEYS[7]  totals  hash    sums of all entries
+-- KEYS[8+] scopes  hashes of every scope and deployment that the leases name, and the keys in what stays
 --                  reserved, and the stream of events, as for settle
 -- ARGV[1]  now     us since 2024-01-01; empty asks the server
 -- ARGV[2]  member  that replica.boot
--- ARGV[3+] ids     the attempts to reap, and those reaped before of which something stays, each once
+-- ARGV[3]  last    with the last of its attempts, how its life had ended when the first were looked for; else 0.
+--                  Should it have become known since that it is dead, what stays is still to be looked for
+-- ARGV[4+] ids     the attempts to reap, and those reaped before of which something stays, each once
 --
 -- Returns how many leases were reaped, or the word ALIVE. The tombstone of an attempt is
 -- {1 once settled, input tokens, output tokens, cost, held, candidate, admitted at, user, stays}:
 -- held, candidate, admitted at and user as in its lease; stays, if there is something, as release.lua has it.
+-- Of the dead, tombstones and the number are forgotten after REMEMBER; of the silent they are kept.
 
 --- @include gcra
 --- @include governance:budget
@@ -26,14 +30,13 @@
 local now = clock(ARGV[1])
 local ended = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or DEAD)
 if ended >= 0 then return 'ALIVE' end
-local may_return = ended == SILENT or ended == STAYING or -ended > now
+local may_return = ended ~= DEAD
 
 -- Read and reckon.
 local unpack_one, pack = cmsgpack.unpack_one, cmsgpack.pack
 local memo, reaped, graves, entries, events = {}, {}, {}, {}, {}
-local staying = false
 local input_sum, output_sum, cost_sum = 0, 0, 0
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   local id = ARGV[i]
   local lease = redis.call('HGET', KEYS[2], id)
   if lease then
@@ -54,7 +57,7 @@ for i = 3, #ARGV do
     reaped[#reaped + 1] = id
     graves[#graves + 1] = id
     local grave = { 0, input, output, cost, head[4], head[1], head[2], head[7] }
-    if stays and #stays > 0 then grave[9], staying = stays, true end
+    if stays and #stays > 0 then grave[9] = stays end
     graves[#graves + 1] = pack(grave)
     entries[#entries + 1] = pack(e)
     input_sum, output_sum, cost_sum = input_sum + input, output_sum + output, cost_sum + cost
@@ -75,22 +78,19 @@ if #graves > 0 then
   write_scopes(memo)
 end
 if #reaped > 0 then
-  redis.call('EXPIRE', KEYS[3], REMEMBER)
   redis.call('HDEL', KEYS[2], unpack(reaped))
   redis.call('HDEL', KEYS[4], unpack(reaped))
   write_health(memo, now)
-  book(KEYS[5], KEYS[6], entries, input_sum, output_sum, cost_sum)
-  announce(KEYS[5], events)
+  book(KEYS[6], KEYS[7], entries, input_sum, output_sum, cost_sum)
+  announce(KEYS[6], events)
 end
-if staying then
-  redis.call('ZADD', KEYS[1], STAYING, ARGV[2])
-  ended = STAYING
-end
-if redis.call('HLEN', KEYS[2]) == 0 then
-  if ended == STAYING then
-    redis.call('ZADD', KEYS[1], string.format('%.0f', -now - STAYS), ARGV[2])
-  elseif ended == SILENT or not may_return then
+if tonumber(ARGV[3]) == ended and redis.call('HLEN', KEYS[2]) == 0 then
+  if ended == SILENT then
+    redis.call('ZADD', KEYS[1], string.format('%.0f', -now), ARGV[2])
+  elseif not may_return then
     redis.call('ZREM', KEYS[1], ARGV[2])
+    redis.call('EXPIRE', KEYS[3], REMEMBER)
+    redis.call('EXPIRE', KEYS[5], REMEMBER)
   end
   redis.call('DEL', KEYS[4])
 end

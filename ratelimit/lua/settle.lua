@@ -3,8 +3,8 @@
 -- counters at every instant.
 --
 -- A batch is applied at most once: it carries a sequence number of its replica.boot, and what was
--- applied is remembered beyond the life of that replica. A batch whose answer got lost is sent
--- again as it is.
+-- applied is remembered beyond the life of that replica (see lives.lua; of what was not born, for
+-- REMEMBER). A batch whose answer got lost is sent again as it is.
 --
 -- KEYS[1]  leases  hash    attempt id -> lease, of this replica.boot
 -- KEYS[2]  seen    string  number of the last batch applied, of this replica.boot
@@ -133,7 +133,11 @@ for i, one in ipairs(settlements) do
 end
 
 -- Write. The number comes first: whatever happens from here on, nothing is applied twice.
-redis.call('SET', KEYS[2], ARGV[2], 'EX', REMEMBER)
+if seen then
+  redis.call('SET', KEYS[2], ARGV[2], 'KEEPTTL')
+else
+  redis.call('SET', KEYS[2], ARGV[2], 'EX', REMEMBER)
+end
 if tonumber(ARGV[3]) > tonumber(redis.call('GET', KEYS[3]) or 0) then
   redis.call('SET', KEYS[3], ARGV[3], 'EX', REMEMBER)
 end

@@ -65,6 +65,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "PutRaise": {"per": "day", "usd": 9, "until": "2099-01-01"},
     "PatchDeployment": {"weight": 2},
     "Change": {},
+    "Dead": {"replica": "host/0.ab12", "why": "because"},
     "Simulate": {"request": {"model": "auto"}},
 }
 # Which members of a body hold sections of the configuration, and which sections these are.
@@ -332,6 +333,8 @@ TYPED = {
     "quota set": ["org:acme", "rpm=5"],
     "quota raise": ["team:acme/support", "day", "9", "--until=2099-01-01"],
     "quota events": ["org:acme"],
+    "quota silent": [],
+    "quota free": ["host/0.ab12"],
     "deployment drain": ["demo/beta"],
     "deployment undrain": ["demo/beta"],
     "deployment weight": ["demo/beta", "2"],

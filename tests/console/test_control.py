@@ -19,9 +19,11 @@ from console import control, stores
 from console.control import Control
 from console.metrics import Fleet
 from governance.drain import LedgerWriter
+from ratelimit.lives import DEAD
 from ratelimit.upkeep import read_scope
 from store.cells import FIRST, Cell, cell
 from tests.console.patience import eventually
+from tests.console.silent import MEMBER, fall_silent
 
 Ledger = Any  # the fixture of this folder's conftest
 
@@ -39,7 +41,7 @@ async def role(
     ledger: Ledger, config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Control]:
     """Run the role's chores in this process, faster than in life."""
-    for name in ("REAP_EVERY_S", "ASK_EVERY_S", "KEEP_EVERY_S", "TELL_EVERY_S"):
+    for name in ("REAP_EVERY_S", "ASK_EVERY_S", "KEEP_EVERY_S", "TELL_EVERY_S", "LISTEN_EVERY_S"):
         monkeypatch.setattr(control, name, 0.02)
     async with LedgerWriter(ledger.redis, ledger.path, idle_s=0.01) as writer:
         ours = _control(config_file, [writer])
@@ -175,6 +177,31 @@ async def test_the_dead_are_reaped_and_counted(
     await eventually(counted)
 
 
+async def test_the_silent_are_counted_and_spoken_of(
+    role: Control, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What stays reserved for a replica that is silent for long is said with what an operator can do, and not again at once."""
+    await fall_silent(ledger.redis)
+
+    async def counted() -> bool:
+        page = await role.page()
+        return (
+            b"penstock_silent_replicas 1.0" in page
+            and b"penstock_silent_reserved_nusd 3000.0" in page
+        )
+
+    await eventually(counted)
+    await ledger.redis.zadd(FIRST.beats, {MEMBER: DEAD}, xx=True)
+
+    async def over() -> bool:
+        return b"penstock_silent_replicas 0.0" in await role.page()
+
+    await eventually(over)
+    (line,) = [one.getMessage() for one in caplog.records if "silent for" in one.getMessage()]
+    assert "reserve 0.000003000 USD for 2 calls" in line
+    assert f"./penstock quota free {MEMBER}" in line
+
+
 async def test_a_second_control_waits_for_its_turn(
     role: Control, ledger: Ledger, config_file: Path
 ) -> None:
@@ -235,7 +262,7 @@ async def test_every_cell_has_its_chores(wide_role: Control, ledger: Ledger) -> 
         await ledger.append(f"r{number}.1", cell(number), cost_nusd=7)
         row = [f"{{c{number}}}:s:org:acme", 3, 24311, 50, 10**9, 5 * 10**8, 1, 0]
         await ledger.redis.xadd(cell(number).events, {"e": msgpack.packb(row)})
-        await ledger.redis.zadd(cell(number).beats, {"host/0.ab": 1})
+        await ledger.redis.zadd(cell(number).beats, {"host/0.ab": DEAD})
 
     async def done() -> bool:
         counts = (await wide_role.page()).decode()

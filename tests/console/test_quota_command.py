@@ -7,8 +7,11 @@ import msgpack
 import pytest
 
 from console import quota_command
+from ratelimit.lives import DEAD
 from ratelimit.upkeep import read_scope
+from store.cells import FIRST
 from tests.console.command_rig import typed
+from tests.console.silent import MEMBER, fall_silent
 
 Api = Any  # the fixtures of this folder's conftest
 
@@ -94,6 +97,24 @@ async def test_a_budget_below_a_cent_is_shown_as_it_is(operator: Api) -> None:
 async def test_that_nothing_happened_is_said(operator: Api) -> None:
     """A table without rows would leave one wondering."""
     assert (await typed("quota events")).out == "No threshold of a budget was reached.\n"
+
+
+async def test_who_fell_silent_is_listed_and_freed(operator: Api) -> None:
+    """With what stays reserved; the word that it is dead needs no version, and is refused of whoever is not silent."""
+    assert (await typed("quota silent")).out == "Every replica beats, or is known to be dead.\n"
+    await fall_silent(operator.redis)
+    _, row = (await typed("quota silent")).out.splitlines()
+    assert row.split()[:2] == [MEMBER, "2024-01-01T00:01:00.000Z"]
+    assert "team:acme/support 0.000003 per total" in row
+    (one,) = (await typed("quota silent --json")).json["silent"]
+    assert one["attempts"] == 2
+    ended = await typed(["quota", "free", MEMBER, "--why", "the machine burned"])
+    assert (ended.code, ended.err) == (0, "")
+    assert MEMBER in ended.out
+    assert await operator.redis.zscore(FIRST.beats, MEMBER) == DEAD
+    again = await typed(["quota", "free", "host/9.none", "--json"])
+    assert again.code == 2
+    assert again.json["error"]["code"] == "not_found"
 
 
 async def test_events_are_listed(operator: Api) -> None:

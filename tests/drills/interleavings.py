@@ -3,7 +3,7 @@
 
 A bounded model check of the real scripts on a real server. A step is one script call as the server comes to it: `admit` first sent
 and sent again, copies that come late, `settle` and `void` whose answer was lost and which are sent again, duplicates of them, `progress`, `beat`,
-`fence`, `reap` one attempt at a time, the clock that passes the end of a life, and the word that a process is dead. From every state each step that is possible is tried, the
+`fence`, `reap` one attempt at a time, the clock that passes the end of a life, and an hour, and the word that a process is dead. From every state each step that is possible is tried, the
 database is put back for the next one, and a state that has been seen (what the replicas know, and what the database holds) is not
 gone through again: so all orders are covered, within the scope that is said.
 
@@ -11,7 +11,7 @@ What the replicas do is what `ratelimit.admission` and `ratelimit.settling` do: 
 and another boot id for a life that was fenced.
 
 The laws, at every state: what budgets hold is what the leases hold, and what stays reserved for those that fell silent; in flight is the number of leases; the ledger's sums are the totals' and what
-budgets spent; nothing is negative; strict budgets and limits of concurrency are kept; an attempt is charged what it used, once, when it has settled, what it was
+budgets spent; nothing is negative; strict budgets and limits of concurrency are kept; nothing stays of a life that is forgotten; an attempt is charged what it used, once, when it has settled, what it was
 estimated at when it was reaped, and nothing when it was given up; what is sent again, late or refused changes nothing.
 """
 
@@ -142,14 +142,14 @@ class State(NamedTuple):
     """
     What everybody but the server knows.
 
-    `later`: the clock has passed the end of the first lives; `beaten` the lives that have beaten since; `faults` how many more
+    `later`: 1 when the clock has passed the end of the first lives, 2 an hour after that; `beaten` the lives that have beaten since; `faults` how many more
     connections may be lost and sendings be given up; `deaths` how many processes may die, and that be known. The reaper knows nothing: it may reap whoever is fenced in the store.
     """
 
     replicas: tuple[Replica, ...]
     faults: int
     deaths: int = 0
-    later: bool = False
+    later: int = 0
     beaten: tuple[str, ...] = ()
 
 
@@ -168,13 +168,14 @@ class Scope:
     How much there is of everything: attempts of each replica, lives of each, and faults in all.
 
     A fault is a connection that is lost while `admit` or `settle` is under way, so that it is sent again, or a sending that is given up.
-    A death is a process that ends with all that it has open, which is known at once or later.
+    A death is a process that ends with all that it has open, which is known at once or later; `hours` pass after the first lives.
     """
 
     attempts: tuple[int, ...] = (2, 2)
     lives: int = 2
     faults: int = 1
     deaths: int = 0
+    hours: int = 0
 
 
 @dataclass
@@ -243,7 +244,9 @@ class World(Cell):
 def _fenced(look: Look) -> list[str]:
     """Return the boots of which something is to be freed."""
     beats = look.content.get(f"{FIRST.tag}:r", ())
-    return [member.decode() for member, score in beats if oracle.STAYING <= float(score) < 0]
+    return [
+        member.decode() for member, score in beats if float(score) in {oracle.DEAD, oracle.SILENT}
+    ]
 
 
 def boot(replica: int, life: int) -> str:
@@ -420,7 +423,7 @@ class Explorer:
                 yield Step("known to be dead", number)
         if state.later:
             yield Step("fence")
-        else:
+        if state.later <= self._scope.hours:
             yield Step("time")
         for name in _fenced(look):
             yield Step("reap", -1, name=name)
@@ -444,19 +447,21 @@ class Explorer:
 
     def _everybody(self, state: State, step: Step) -> tuple[State, str]:
         if step.what == "time":
-            return state._replace(later=True), "passed"
+            return state._replace(later=state.later + 1), "passed"
         now = self._now(state)
         if step.what == "fence":
             return state, f"{len(self._world.fence(now))} dead"
         client = self._world.client
         leases = sorted(key.decode() for key in client.hkeys(f"{FIRST.tag}:l:{step.name}"))
-        # What was reaped before goes with the last of them, as the reaper does it.
+        if leases:
+            return state, str(self._world.reap(step.name, leases[:1], now, last=0))
+        # What stays of those that were reaped before goes last.
         graves = [key.decode() for key in client.hkeys(f"{FIRST.tag}:z:{step.name}")]
-        return state, str(self._world.reap(step.name, leases[:1] or graves, now))
+        return state, str(self._world.reap(step.name, graves, now))
 
     @staticmethod
     def _now(state: State) -> int:
-        return START + (LIFE + oracle.SECOND if state.later else 0)
+        return START + (0, LIFE + oracle.SECOND, LIFE + oracle.SECOND + oracle.HOUR)[state.later]
 
     def _next(self, r: Replica, number: int) -> Replica:
         """Send the next attempt, if there is one and nothing is under way."""
@@ -672,6 +677,8 @@ class Explorer:
                 over = budget.spent_nusd + budget.held_nusd - budget.amount_nusd
                 if budget.strict and over > 0:
                     yield f"{scope} per {period}: {over} over"
+        for life in books.staying - books.lives:
+            yield f"something stays of {life}, of which nothing is known any more"
         if books.totals != books.sums:
             yield f"totals {books.totals}, ledger {books.sums}"
         yield from self._charged(state, books)
@@ -713,6 +720,8 @@ class Books:
         self.unsettled: dict[str, set[int]] = _sets()
         self.sums: tuple[int, ...] = (0, 0, 0, 0)
         self.totals = self.sums
+        self.lives: set[str] = set()
+        self.staying: set[str] = set()
         self.cost: Counter[str] = Counter()
         for key, value in content.items():
             kind, _, name = key.removeprefix(FIRST.tag + ":").partition(":")
@@ -720,6 +729,8 @@ class Books:
                 scope = f"deployment:{name}" if kind == "d" else name
                 fields = dict(value)
                 self.scopes[scope] = limits.decode_scope(fields[LIMITS], fields.get(STATE))
+            elif kind == "r":
+                self.lives = {member.decode() for member, _ in value}
             elif kind == "l":
                 self._leases(name, value)
             elif kind == "z":
@@ -753,6 +764,8 @@ class Books:
         for attempt, packed in value:
             self.graves[attempt.decode()].add(life)
             settled, *_, stays = msgpack.unpackb(packed)
+            if isinstance(stays, list):
+                self.staying.add(name)
             if not settled:
                 self.unsettled[attempt.decode()].add(life)
             for at in range(0, len(stays) if isinstance(stays, list) else 0, 5):
@@ -790,7 +803,7 @@ def tell(scope: Scope, found: Findings) -> str:
     """Render findings."""
     lines = [
         f"{len(scope.attempts)} replicas, attempts {scope.attempts}, {scope.lives} lives each, {scope.faults} faults,"
-        f" {scope.deaths} deaths: "
+        f" {scope.deaths} deaths, {scope.hours} hours: "
         f"{found.states:,} states, {found.steps:,} steps, up to {found.deepest} deep, in {found.took_s} s"
         + ("" if found.complete else " (NOT COMPLETE)"),
     ]
@@ -809,6 +822,8 @@ USUAL = (
     Scope(attempts=(3, 2), lives=1, faults=0),
     Scope(attempts=(2, 1), lives=1, faults=0, deaths=1),
     Scope(attempts=(1, 1), lives=2, faults=0, deaths=1),
+    Scope(attempts=(1, 1), lives=2, faults=0, hours=1),
+    Scope(attempts=(2, 1), lives=1, faults=0, hours=1),
 )
 
 
@@ -829,6 +844,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--faults", type=int, default=0, help="lost connections and given up sendings, in all (0)"
     )
     parser.add_argument("--deaths", type=int, default=0, help="processes that die (0)")
+    parser.add_argument("--hours", type=int, choices=(0, 1), default=0, help="that pass (0)")
     parser.add_argument(
         "--within", type=float, default=3600.0, metavar="S", help="give a scope up after so long"
     )
@@ -836,7 +852,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     scopes: tuple[Scope, ...] = USUAL
     if given.attempts:
-        scopes = (Scope(tuple(given.attempts), given.lives, given.faults, given.deaths),)
+        scopes = (
+            Scope(tuple(given.attempts), given.lives, given.faults, given.deaths, given.hours),
+        )
     every = []
     with server() as (client, version):
         for scope in scopes:

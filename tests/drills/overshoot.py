@@ -4,7 +4,7 @@
 Each client is a process with a connection, a boot and a generator of its own, and asks in batches of up to 64 by the plans that the edge makes of a
 configuration: dear and cheap deployments, caps that are not said, tiny or huge, many choices, retries with candidates excluded, users that nobody knows.
 It sends batches again, lets copies come late, settles twice, gives up, uses all that it reserved or next to nothing, and now and then
-dies with everything that it holds, or is taken for dead and settles late; the reaper of the product frees that. Strict budgets that are used up are raised while it goes on.
+dies with everything that it holds, or is taken for dead and settles late, as the store believes even years later; the reaper of the product frees that. Strict budgets that are used up are raised while it goes on.
 
 The laws: at every look, spent + held <= amount for every strict budget, and in flight <= concurrency, at every scope; the grants of a scope with a
 limit of N requests per window never exceed N in hand and N per window regained, over any interval; the ledger is what the clients know that they used.
@@ -48,7 +48,7 @@ from store import scripts
 from store.cells import FIRST
 from tests.drills.server import FIELDS, scripts_of, server
 from tests.ratelimit.cell import PLACES, ask_of, truth_of
-from tests.ratelimit.oracle import DEAD, STAYING
+from tests.ratelimit.oracle import DEAD, SILENT
 
 CLIENTS = 8
 LIFE_US = 10_000_000
@@ -199,13 +199,18 @@ class Held:
 
 
 class Ended(NamedTuple):
-    """A life that ended: what it is to settle, or to be said of it, and when; `batch` is the last number of its settlements."""
+    """
+    A life that ended: what it is to settle, or to be said of it, and when; `batch` is the last number of its settlements.
+
+    `is_old` when the store was made to believe that it has been silent for years.
+    """
 
     boot: asks.Boot
     batch: int
     open: list[Held]
     at: float
     is_dead: bool
+    is_old: bool = False
 
 
 class Rogue:
@@ -272,8 +277,8 @@ class Rogue:
                 self._hear_of(self._ended.pop(0))
         while self._open:
             self._settle(BATCH)
-        for one in self._ended:
-            self._hear_of(one)
+        while self._ended:
+            self._hear_of(self._ended.pop(0))
         self._client.zadd(FIRST.beats, {self._boot.member: DEAD}, xx=True)
         return self.found
 
@@ -327,6 +332,9 @@ class Rogue:
             self._client.zadd(FIRST.beats, {one.boot.member: DEAD}, xx=True)
             return
         found, batch = self.found, one.batch
+        if not one.is_old and self._rng.random() < 0.7:
+            self._grow_old(one)
+            return
         for start in range(0, len(one.open), BATCH):
             settlements = []
             for held in one.open[start : start + BATCH]:
@@ -335,6 +343,15 @@ class Rogue:
                 found.late[held.ask.attempt_id] = found.settled - settled, found.cost_nusd - nusd
             batch += 1
             self._send(settlements, one.boot, batch)
+
+    def _grow_old(self, one: Ended) -> None:
+        """Let a silence that the reaper knows of have begun years ago, and last on."""
+        since = self._client.zscore(FIRST.beats, one.boot.member)
+        if since is not None and since < SILENT:
+            self._client.zadd(FIRST.beats, {one.boot.member: SILENT - 1}, xx=True)
+            self.found.did["silent for years"] += 1
+        at = time.monotonic() + self._rng.uniform(1, 4)
+        self._ended.append(one._replace(at=at, is_old=True))
 
     def _wish(self) -> asks.Ask:
         rng = self._rng
@@ -571,7 +588,7 @@ class Watch:
 
     async def lives(self) -> int:
         """Return how many boots live, or have left something to be freed."""
-        return int(await self._async.zcount(FIRST.beats, STAYING, "+inf"))
+        return int(await self._async.zcount(FIRST.beats, SILENT, "+inf"))
 
     async def drain(self) -> None:
         """Take what the ledger's stream holds, and add it up."""

@@ -8,6 +8,7 @@ import redis
 
 from tests.drills import interleavings
 from tests.drills.interleavings import Explorer, Scope, World, explore
+from tests.ratelimit.oracle import HOUR
 
 
 @pytest.fixture
@@ -33,8 +34,17 @@ def client(redis_url: str) -> Iterator["redis.Redis[bytes]"]:
             Scope(attempts=(2,), lives=1, faults=0, deaths=1),
             ("die: died", "known to be dead: said", "reap: 0", "reap: 1"),
         ),
+        (
+            Scope(attempts=(2,), lives=1, faults=0, hours=1),
+            ("time: passed", "fence: 0 dead", "reap: 1", "settle: 1"),
+        ),
     ],
-    ids=["two replicas", "one replica, two lives, a fault", "a process that dies"],
+    ids=[
+        "two replicas",
+        "one replica, two lives, a fault",
+        "a process that dies",
+        "an hour of silence",
+    ],
 )
 def test_every_order_keeps_every_law(
     client: "redis.Redis[bytes]", scope: Scope, words: tuple[str, ...]
@@ -51,10 +61,10 @@ def test_every_order_keeps_every_law(
 class Forgetful(World):
     """A world whose reaper leaves the totals as they are, and whose progress holds a token more."""
 
-    def reap(self, name: str, attempts: list[str], now: int) -> str | int:
+    def reap(self, name: str, attempts: list[str], now: int, last: int | None = None) -> str | int:
         """Reap, and forget what it cost."""
         before = self.totals()
-        said = super().reap(name, attempts, now)
+        said = super().reap(name, attempts, now, last)
         if before:
             self.client.hset("{c0}:tot", "cost_nusd", before["cost_nusd"])
         return said
@@ -80,9 +90,21 @@ class Hasty(World):
         return found
 
 
+class Impatient(World):
+    """A world that takes whoever was silent for an hour for dead."""
+
+    def fence(self, now: int) -> set[str]:
+        """Let nothing stay reserved for longer."""
+        for name, score in self.client.zrange("{c0}:r", 0, -1, withscores=True):
+            if score < -2 and now + score >= HOUR:
+                self.client.zadd("{c0}:r", {name: -1}, xx=True)
+        return super().fence(now)
+
+
 @pytest.mark.parametrize(
     ("faulty", "scope", "words"),
     [
+        (Impatient, Scope(attempts=(1, 1), lives=1, faults=0, hours=1), "team:o/t per day: 3 over"),
         (Hasty, Scope(attempts=(1, 1), lives=1, faults=0), "team:o/t per day: 3 over"),
         (Forgetful, Scope(attempts=(2,), lives=1, faults=0), "totals"),
         (Twice, Scope(attempts=(1,), lives=1, faults=1), "is charged"),

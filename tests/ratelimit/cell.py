@@ -130,16 +130,18 @@ class Cell:
 
     def fence(self, now: int) -> set[str]:
         """End the lives that were not renewed."""
-        return {member.decode() for member in self.run("fence", [FIRST.beats], [now])}
+        return {member.decode() for member in self.run("fence", [FIRST.beats], [now])[::2]}
 
     def progress(self, name: str, reports: list[tuple[str, int]]) -> int:
         """Report what streams gave."""
         boot = boot_of(name)
         return self.run("progress", [boot.leases, boot.parts], [x for r in reports for x in r])
 
-    def reap(self, name: str, attempts: list[str], now: int) -> str | int:
-        """Reap some attempts of a boot."""
+    def reap(self, name: str, attempts: list[str], now: int, last: int | None = None) -> str | int:
+        """Reap some attempts of a boot, the last ones unless `last` says otherwise."""
         boot = boot_of(name)
+        if last is None:
+            last = int(self.client.zscore(FIRST.beats, name) or oracle.DEAD)
         keys = dict.fromkeys(
             key for packed in self.client.hvals(boot.leases) for key in _lease_keys(packed)
         )
@@ -154,12 +156,13 @@ class Cell:
                 boot.leases,
                 boot.graves,
                 boot.parts,
+                boot.seen,
                 FIRST.ledger,
                 FIRST.totals,
                 *keys,
                 FIRST.events,
             ],
-            [now, name, *attempts],
+            [now, name, last, *attempts],
         )
         return answer.decode() if isinstance(answer, bytes) else int(answer)
 

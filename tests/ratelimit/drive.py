@@ -15,7 +15,7 @@ from tests.ratelimit.oracle import (
 )
 
 NOW = moment(2026, 6, 17, 12)
-DAY, WEEK, MONTH = 1, 2, 3
+DAY, WEEK, MONTH, TOTAL = 1, 2, 3, 5
 KEY, TEAM, ORG = "key:o/t/k", "team:o/t", "org:o"
 FREE = Limits()
 

@@ -55,8 +55,8 @@ from tests.ratelimit.oracle_scope import (
     remaining,
 )
 
-# How a life ended: the process is known to be dead, or fell silent, and then perhaps something stays reserved.
-DEAD, SILENT, STAYING = -1, -2, -3
+# How a life ended: the process is known to be dead, or fell silent; less than that, minus when it was reaped.
+DEAD, SILENT = -1, -2
 _NOTHING: Mapping[tuple[str, int], int] = MappingProxyType({})
 
 # The one door: what a scope keeps is asked for here, too.
@@ -71,7 +71,7 @@ __all__ = [
     "RATES",
     "REQUESTS",
     "SECOND",
-    "STAYING",
+    "SILENT",
     "TOKENS",
     "TOO_LARGE",
     "WINDOWS",
@@ -302,19 +302,11 @@ class Store:
         """
         End the lives that were not renewed; whoever claims more than a minute is cut to it.
 
-        Gives those of whom something is to be freed, now that they fell silent, or because what stayed has stayed an hour.
+        Gives those of whom something is to be freed: the dead, and the silent until they were reaped.
         """
         for name, until in self.beats.items():
-            if 0 <= until <= now:
-                self.beats[name] = SILENT
-            else:
-                self.beats[name] = max(min(until, now + MINUTE), -now - HOUR)
-        return {name for name, until in self.beats.items() if -now <= until < 0}
-
-    def _may_return(self, name: str, now: int) -> bool:
-        """Whether a replica whose life has ended may still settle what it used."""
-        ended = self.beats.get(name, DEAD)
-        return ended in {SILENT, STAYING} or -ended > now
+            self.beats[name] = SILENT if 0 <= until <= now else min(until, now + MINUTE)
+        return {name for name, until in self.beats.items() if until in {DEAD, SILENT}}
 
     def progress(self, name: str, reports: list[tuple[str, int]]) -> int:
         """Note what streams gave so far."""
@@ -880,12 +872,17 @@ class Store:
                     state.empty_at[rate.name] = min(max(empty_at, Fraction(now)), most)
 
     def reap(self, name: str, attempts: list[str], now: int) -> str | int:
-        """Free what a dead boot holds, and charge its input estimate and what it had streamed."""
+        """
+        Free what a boot holds whose life has ended, and charge its input estimate and what it had streamed.
+
+        Until it is known to be dead, strict budgets go on to reserve what its attempts may still cost.
+        """
         if self.beats.get(name, -1) >= 0:
             return "ALIVE"
         self.touched = set()
         boot = self.boot(name)
-        may_return = self._may_return(name, now)
+        ended = self.beats.get(name, DEAD)
+        may_return = ended != DEAD
         reaped = 0
         for attempt in attempts:
             lease = boot.leases.pop(attempt, None)
@@ -914,17 +911,14 @@ class Store:
                 cost=cost,
                 stays=stays,
             )
-            if stays:
-                self.beats[name] = STAYING
             entry = _entry_for(lease, attempt, now)
             entry[14], entry[17], entry[21] = lease.input, output, cost
             self.ledger.append(tuple(entry))
         self._write_health(now)
         if not boot.leases:
             boot.parts.clear()
-            ended = self.beats.get(name, DEAD)
-            if ended == STAYING:
-                self.beats[name] = -now - HOUR
-            elif ended == SILENT or not may_return:
+            if ended == SILENT:
+                self.beats[name] = -now
+            elif not may_return:
                 self.beats.pop(name, None)
         return reaped

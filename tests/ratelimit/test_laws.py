@@ -25,6 +25,7 @@ from tests.ratelimit.drive import (
     NOW,
     ORG,
     TEAM,
+    TOTAL,
     WEEK,
     Drive,
     candidate,
@@ -508,6 +509,7 @@ def test_a_late_settlement_lets_go_what_stayed(cell: Cell, cost: int) -> None:
     drive.settle(drive.truth(ask, cost=cost) if cost else drive.void(ask))
     assert drive.money(KEY, DAY) == (cost, 0)
     assert drive.money(TEAM, DAY) == (cost, 0)
+    cell.client.zadd(FIRST.beats, {drive.boot: oracle.DEAD}, xx=True)
     assert cell.fence(NOW + HOUR) == {drive.boot}
     assert cell.reap(drive.boot, [ask.attempt_id], NOW + HOUR) == 0
     assert drive.money(KEY, DAY) == (cost, 0)
@@ -529,24 +531,72 @@ def test_what_stayed_is_let_go_when_its_replica_is_known_to_be_dead(cell: Cell) 
     assert not cell.client.exists(FIRST.beats)
 
 
-def test_what_stayed_is_let_go_after_an_hour(cell: Cell) -> None:
-    """Also by a clock that stepped back meanwhile, which would keep it for longer."""
-    for step in (0, -2 * HOUR):
-        cell.client.flushall()
-        drive = Drive(cell, key=strict(1000, MONTH))
-        ask = drive.ask(cap=900)
-        drive.send(ask)
-        drive.die(how=SILENCE)
-        then = NOW + step
-        assert cell.fence(then + HOUR - 1) == set()
-        # A reaper that comes to it now, because it was told so before, leaves it as it is.
-        assert cell.reap(drive.boot, [ask.attempt_id], then + HOUR - 1) == 0
-        assert drive.money(KEY, MONTH) == (10, 900)
-        until = then + HOUR if not step else then + 2 * HOUR - 1
-        assert cell.fence(until) == {drive.boot}
-        assert cell.reap(drive.boot, [ask.attempt_id], until) == 0
-        assert drive.money(KEY, MONTH) == (10, 0)
-        assert not cell.client.exists(FIRST.beats)
+@pytest.mark.parametrize("silence", [HOUR, 400 * 24 * HOUR, -2 * HOUR])
+def test_no_silence_is_long_enough_to_be_death(cell: Cell, silence: int) -> None:
+    """What may still be used is nobody else's, and is charged once, whenever it settles; also where clocks step back."""
+    drive = Drive(cell, key=strict(1000, TOTAL))
+    ask = drive.ask(cap=900)
+    drive.send(ask)
+    drive.die(how=SILENCE)
+    then = NOW + silence
+    assert cell.fence(then) == set()
+    # A reaper that comes to it now, because it was told so before, leaves it as it is.
+    assert cell.reap(drive.boot, [ask.attempt_id], then) == 0
+    assert drive.money(KEY, TOTAL) == (10, 900)
+    drive.settle(drive.truth(ask, cost=910), now=then)
+    assert drive.money(KEY, TOTAL) == (910, 0)
+
+
+def test_what_is_charged_for_the_silent_is_remembered_until_they_are_dead(cell: Cell) -> None:
+    """Neither tombstone nor the number of the last batch fades before; then both do."""
+    drive = Drive(cell, key=strict(90_000))
+    boot = boot_of(drive.boot)
+    # As a replica that is born writes it.
+    cell.client.set(boot.seen, 0)
+    early, late = drive.ask(), drive.ask()
+    drive.send(early, late)
+    drive.settle(drive.truth(early))
+    drive.die(how=SILENCE)
+    drive.settle(drive.truth(late))
+    assert [cell.client.ttl(key) for key in (boot.graves, boot.seen)] == [-1, -1]
+    assert drive.die(how=oracle.DEAD) == 0
+    assert all(0 < cell.client.ttl(key) <= 7 * 86400 for key in (boot.graves, boot.seen))
+
+
+def test_what_a_settlement_finds_in_a_period_that_has_ended(cell: Cell) -> None:
+    """Neither what stayed nor what it used is the new period's."""
+    drive = Drive(cell, key=strict(1000))
+    ask = drive.ask(cap=900)
+    drive.send(ask)
+    drive.die(how=SILENCE)
+    tomorrow = NOW + 24 * HOUR
+    drive.boot = "r/0.2"
+    cell.beat(drive.boot, tomorrow, fresh=True)
+    other = drive.ask(cap=990)
+    assert drive.send(other, now=tomorrow)[0][0] == 1
+    drive.settle(drive.truth(other, cost=1000), now=tomorrow)
+    drive.boot = "r/0.1"
+    drive.settle(drive.truth(ask, cost=910), now=tomorrow)
+    assert drive.money(KEY, DAY) == (1000, 0)
+    assert sum(entry[PLACES["cost"]] for entry in cell.ledger()) == 1910
+
+
+def test_a_death_that_is_told_while_the_silent_are_reaped_frees_all(cell: Cell) -> None:
+    """A reaper that began when it was silent does not forget a boot of which something stays."""
+    drive = Drive(cell, key=strict(2000))
+    asks = [drive.ask(cap=400), drive.ask(cap=400)]
+    drive.send(*asks)
+    cell.client.zadd(FIRST.beats, {drive.boot: oracle.SILENT})
+    ids = [ask.attempt_id for ask in asks]
+    assert cell.reap(drive.boot, ids[:1], NOW, last=0) == 1
+    cell.client.zadd(FIRST.beats, {drive.boot: oracle.DEAD})
+    assert cell.reap(drive.boot, ids[1:], NOW, last=0) == 1
+    assert cell.reap(drive.boot, [], NOW, last=oracle.SILENT) == 0
+    assert drive.money(KEY, DAY) == (20, 400)
+    assert cell.fence(NOW) == {drive.boot}
+    assert cell.reap(drive.boot, ids, NOW) == 0
+    assert drive.money(KEY, DAY) == (20, 0)
+    assert not cell.client.exists(FIRST.beats)
 
 
 def test_progress_counts_for_leases_only(cell: Cell) -> None:

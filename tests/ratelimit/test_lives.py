@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import redis.asyncio
 
 from config.quotas import Budget
+from ratelimit import gate as gate_module
+from ratelimit import settling as settling_module
 from ratelimit.asks import boot_of
 from ratelimit.journal import Journal, orphans
 from ratelimit.lives import DEAD, Life, tell_of_the_dead
@@ -156,6 +159,43 @@ async def test_what_was_killed_is_told_of_by_the_next_that_starts(world: World) 
     assert await reap(world.client) == 0
     assert (await world.scope(KEY)).budgets["day"].held_nusd == 0
     assert (await beats(world.client)).keys() == {world.gates[1].boot.member}
+
+
+async def test_a_life_that_has_settled_everything_is_told_to_be_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the replica itself, under its next one: then what is remembered of it may be forgotten, and not before."""
+    monkeypatch.setattr(gate_module, "LINGERS_S", 0.0)
+    monkeypatch.setattr(gate_module, "BEAT_S", 0.05)
+    monkeypatch.setattr(settling_module, "KEEP_S", 0.1)
+    world.budgets[KEY] = (STRICT,)
+    gate = await world.gate()
+    await world.reckon()
+    pair = await world.granted(gate)
+    boot = gate.boot
+    await world.client.zadd(FIRST.beats, {boot.member: 0})
+    assert await reap(world.client) == 1
+    await until(lambda: gate.boot is not boot)
+    reborn = gate.boot
+
+    async def beaten_since(before: float) -> bool:
+        return (await beats(world.client)).get(reborn.member, 0) > before
+
+    for _ in range(2):
+        await until(partial(beaten_since, (await beats(world.client)).get(reborn.member, 0)))
+    assert (await beats(world.client))[boot.member] < DEAD
+    world.settle(gate, *pair)
+
+    async def is_told() -> bool:
+        # What is confirmed later lets what was confirmed before grow old.
+        await world.exchange(gate)
+        return (await beats(world.client))[boot.member] == DEAD
+
+    await until(is_told)
+    assert await reap(world.client) == 0
+    assert (await beats(world.client)).keys() == {reborn.member}
+    assert 0 < await world.client.ttl(boot.graves) <= 7 * 86400
+    assert (await world.scope(KEY)).budgets["day"].held_nusd == 0
 
 
 async def test_a_replica_that_comes_back_settles_within_what_it_reserved(world: World) -> None:

@@ -503,6 +503,11 @@ class Timeline:
                 )
                 if not attempts:
                     break
+            # What stays of those that it reaped before comes last.
+            graves = sorted(self.store.boot(name).graves)
+            self.both(
+                self.cell.reap(name, graves, self.now), self.store.reap(name, graves, self.now)
+            )
 
 
 VOID = {"input": 0, "output": 0, "cost": 0, "health": 0, "ttft": 0, "cool": 0}

@@ -9,6 +9,7 @@ from config.quotas import Limits
 from ratelimit.asks import boot_of
 from ratelimit.commands import admit_command
 from ratelimit.limits import pack_limits, scope_key
+from ratelimit.lives import DEAD
 from ratelimit.upkeep import read_scope, read_scopes, reap, run, seed
 from store import scripts
 from store.cells import FIRST
@@ -68,7 +69,7 @@ async def test_cold_scripts_survive_a_flush_of_scripts(redis_client: redis.async
 
 
 async def die_with(world: World, member: str, attempts: int) -> None:
-    """Leave a dead boot with many leases, admitted by itself."""
+    """Leave a boot that is known to be dead with many leases, admitted by itself."""
     boot = boot_of(member)
     await world.seed(
         [scope_key(scope) for scope in world.limits if ":" in scope] + list(world.plan.keys)
@@ -82,7 +83,7 @@ async def die_with(world: World, member: str, attempts: int) -> None:
             *admit_command(script.sha, boot, asks, number=start + 1)
         )
         assert all(msgpack.unpackb(answer)[0] == 1 for answer in answers)
-    await world.client.zadd(FIRST.beats, {member: 0})
+    await world.client.zadd(FIRST.beats, {member: DEAD})
 
 
 async def test_a_dead_replica_with_many_leases_is_freed_whole(world: World) -> None:
