@@ -370,6 +370,7 @@ BAD_PLACES: dict[str, tuple[str, ...]] = {
     "org:acme": ("acme", "org:nope", "galaxy:x", "org:\x07", "org:" + LONG),
     "team:acme/support": ("acme/support", "team:acme/nope", "org:nope", "team:\x07"),
     "day": ("month", "days", "\x07"),
+    "host/0.ab12": ("host/0.ab12", "\x07", LONG),
     "9": ("-9", "0", "3", "x", "1e30"),
     "--until=2099-01-01": ("--until=soon", "--until=2099-02-30", "--until=\x07"),
     "rpm=5": (

@@ -447,7 +447,7 @@ class Explorer:
 
     def _everybody(self, state: State, step: Step) -> tuple[State, str]:
         if step.what == "time":
-            return state._replace(later=state.later + 1), "passed"
+            return state._replace(later=state.later + 1, beaten=()), "passed"
         now = self._now(state)
         if step.what == "fence":
             return state, f"{len(self._world.fence(now))} dead"

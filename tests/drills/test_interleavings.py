@@ -8,7 +8,6 @@ import redis
 
 from tests.drills import interleavings
 from tests.drills.interleavings import Explorer, Scope, World, explore
-from tests.ratelimit.oracle import HOUR
 
 
 @pytest.fixture
@@ -90,21 +89,9 @@ class Hasty(World):
         return found
 
 
-class Impatient(World):
-    """A world that takes whoever was silent for an hour for dead."""
-
-    def fence(self, now: int) -> set[str]:
-        """Let nothing stay reserved for longer."""
-        for name, score in self.client.zrange("{c0}:r", 0, -1, withscores=True):
-            if score < -2 and now + score >= HOUR:
-                self.client.zadd("{c0}:r", {name: -1}, xx=True)
-        return super().fence(now)
-
-
 @pytest.mark.parametrize(
     ("faulty", "scope", "words"),
     [
-        (Impatient, Scope(attempts=(1, 1), lives=1, faults=0, hours=1), "team:o/t per day: 3 over"),
         (Hasty, Scope(attempts=(1, 1), lives=1, faults=0), "team:o/t per day: 3 over"),
         (Forgetful, Scope(attempts=(2,), lives=1, faults=0), "totals"),
         (Twice, Scope(attempts=(1,), lives=1, faults=1), "is charged"),
