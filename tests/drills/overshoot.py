@@ -56,6 +56,8 @@ BEAT_S = 1.0
 LOOK_S = 0.1
 BATCH = 64
 EPOCH_S = 1_704_067_200
+# A moment of the store's clock, which began in 2024.
+LONG_AGO_US = 1000
 CHAT = next(one for one in ENDPOINTS if one.route == "/v1/chat/completions")
 SECRETS = KeySecrets(["the-key-secret-of-the-drill-0123456789"])
 # Keys by what limits them; `strict` ones are raised while the drill goes on.
@@ -348,7 +350,7 @@ class Rogue:
         """Let a silence that the reaper knows of have begun years ago, and last on."""
         since = self._client.zscore(FIRST.beats, one.boot.member)
         if since is not None and since < SILENT:
-            self._client.zadd(FIRST.beats, {one.boot.member: SILENT - 1}, xx=True)
+            self._client.zadd(FIRST.beats, {one.boot.member: -LONG_AGO_US}, xx=True)
             self.found.did["silent for years"] += 1
         at = time.monotonic() + self._rng.uniform(1, 4)
         self._ended.append(one._replace(at=at, is_old=True))
