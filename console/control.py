@@ -62,7 +62,7 @@ from ratelimit.rebalancing import Overtaken, divide, divided_in
 from ratelimit.reports import STATES, Standing
 from ratelimit.silence import Silent, silent
 from ratelimit.upkeep import living, reap
-from routing.experiments import compiled
+from routing.experiments import Trial, compiled
 from store import clock
 from store.cells import FIRST, Cell
 from store.chores import Chore, Chores
@@ -129,6 +129,7 @@ class Control:
         self._environ = environ
         self._running: live.Version | None = None
         self._config: tuple[Config, int] | None = None
+        self._trials: Collection[Trial] = ()
         keeper = Keeper(self._stores, lambda: self._config)
         self._canaries = Canaries(store, ledger, lambda: self._config, environ, by=self.replica)
         self._prober = Prober(self._stores, lambda: self._config, replica=self.replica)
@@ -256,12 +257,11 @@ class Control:
             counts["penstock_canary_moves_total", experiment, word] = count
         for name, leading in self._leading.items():
             counts["penstock_chore_leading", name] = int(leading)
-        if self._config is not None:
-            # By our own clock, as each edge goes by its own.
-            now_us = time_ns() // 1000
-            for trial in compiled(self._config[0]).values():
-                for label, share in trial.shares(now_us).items():
-                    counts["penstock_experiment_share", *label.split("/", 1)] = share
+        # By our own clock, as each edge goes by its own.
+        now_us = time_ns() // 1000
+        for trial in self._trials:
+            for label, share in trial.shares(now_us).items():
+                counts["penstock_experiment_share", *label.split("/", 1)] = share
         try:
             async with asyncio.timeout(_STORE_WITHIN_S):
                 alive = {member.rpartition(".")[0] for member in await living(self._store)}
@@ -471,6 +471,7 @@ class Control:
         await live.acknowledge(self._store, self.replica, version.number, None)
         self._running = version
         self._config = config, version.number
+        self._trials = compiled(config).values()
         _log.info("version %d of the configuration runs, %d limits set", version.number, written)
 
     async def _keep(self) -> None:

@@ -1,10 +1,9 @@
 """Whom the control trusts when it asks providers: their own authorities, or the system's, as edges do."""
 
 import asyncio
-import hashlib
 import ssl
-from pathlib import Path
 
+from config.authorities import authorities_in
 from config.providers import Provider
 
 __all__ = ["Trust"]
@@ -21,7 +20,7 @@ class Trust:
         return await asyncio.to_thread(self._of, provider.ca_file)
 
     def _of(self, file: str | None) -> ssl.SSLContext:
-        digest = "" if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        if digest not in self._made:
-            self._made[digest] = ssl.create_default_context(cafile=file)
-        return self._made[digest]
+        found = authorities_in(file)
+        if found.digest not in self._made:
+            self._made[found.digest] = found.context()
+        return self._made[found.digest]

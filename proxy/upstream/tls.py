@@ -6,12 +6,12 @@ turn verification off.
 A private authority is trusted by naming its CA file, and then it alone is trusted.
 """
 
-import hashlib
 import ssl
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
+
+from config.authorities import Authorities, authorities_in
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -43,9 +43,9 @@ class Origin:
         return f"{self.scheme}://{host}:{self.port}"
 
 
-def context_of(ca_file: str | None) -> ssl.SSLContext:
-    """Make the client's TLS context; raises OSError (ssl.SSLError is one) for an unusable CA file."""
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca_file)
+def context_of(authorities: Authorities) -> ssl.SSLContext:
+    """Make the client's TLS context; raises OSError (ssl.SSLError is one) for unusable authorities."""
+    context = authorities.context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = True
     context.verify_mode = ssl.CERT_REQUIRED
@@ -78,10 +78,11 @@ def origin_of(
     port = _PORTS[parts.scheme] if parts.port is None else parts.port
     if parts.scheme == "http":
         return Origin("http", host, port)
-    trust = "" if ca_file is None else hashlib.sha256(Path(ca_file).read_bytes()).hexdigest()
+    authorities = authorities_in(ca_file)
+    trust = authorities.digest
     context = None if contexts is None else contexts.get(trust)
     if context is None:
-        context = context_of(ca_file)
+        context = context_of(authorities)
         if contexts is not None:
             contexts[trust] = context
     return Origin("https", host, port, trust, host, context)

@@ -389,7 +389,9 @@ async def was_put(put: list[int], *versions: int) -> bool:
     return put[: len(versions)] == list(versions)
 
 
-async def test_experiments_are_told_where_they_stand(role: Control, ledger: Ledger) -> None:
+async def test_experiments_are_told_where_they_stand(
+    role: Control, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The share of every arm, and what was done with canaries: from 0 on, so that each move is seen."""
     await eventually(lambda: runs(role, 1))
     version = await live.current(ledger.redis)
@@ -413,3 +415,6 @@ async def test_experiments_are_told_where_they_stand(role: Control, ledger: Ledg
         )
 
     await eventually(told)
+    # Compiled when the version was taken, not for each page.
+    monkeypatch.setattr("console.control.compiled", None)
+    assert await told()

@@ -1,6 +1,7 @@
 """Laws of whom the control trusts: the authorities of a provider's file as they are now, else the system's."""
 
 import asyncio
+import ssl
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,26 @@ async def test_an_authority_that_was_replaced_is_trusted_at_once(tmp_path: Path)
     file.unlink()
     with pytest.raises(OSError, match="No such file"):
         await trust.of(provider(file))
+
+
+async def test_an_authority_that_is_replaced_meanwhile_is_not_taken_for_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks when the file is as it was trusts whom it named."""
+    file = tmp_path / "ca.pem"
+    one, other = (trustme.CA().cert_pem.bytes() for _ in range(2))
+    file.write_bytes(one)
+    trust = Trust()
+    read = Path.read_bytes
+
+    def read_and_replaced(path: Path) -> bytes:
+        found = read(path)
+        path.write_bytes(other)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", read_and_replaced)
+        await trust.of(provider(file))
+    file.write_bytes(one)
+    (trusted,) = (await trust.of(provider(file))).get_ca_certs(binary_form=True)
+    assert trusted == ssl.PEM_cert_to_DER_cert(one.decode())

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 import trustme
 
+from config.authorities import authorities_in
 from proxy.upstream.connection import TLS_AHEAD_BYTES
 from proxy.upstream.errors import ConnectFailed, UpstreamLost
 from proxy.upstream.pool import Pool
@@ -348,7 +349,7 @@ def test_origins_are_equal_by_what_they_trust_not_by_the_object(
 def test_a_context_always_verifies(private: Authority) -> None:
     """There is no way to a context without verification, with or without a CA file."""
     for file in (None, private.file):
-        context = context_of(file)
+        context = context_of(authorities_in(file))
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
