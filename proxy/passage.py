@@ -363,7 +363,8 @@ class TranslatedStream(_Metered):
         super().__init__(meter)
         self._reader = reader
         self._writer = writer
-        self._prelude: list[Event] = []
+        # What the answer begins with, the last of each kind: a provider may say for minutes that it is there.
+        self._prelude: dict[type[Event], Event] = {}
         self._begun = False
         self._ended = False
 
@@ -411,14 +412,15 @@ class TranslatedStream(_Metered):
         if type(last) is Failed:
             # Failures stand last; before anything was said they are nobody's but ours.
             said = self._begun or any(type(event) not in _PRELUDE for event in events[:-1])
-            out = self._writer.write([*self._prelude, *events]) if said else b""
+            out = self._writer.write([*self._prelude.values(), *events]) if said else b""
             raise StreamRefused(last.failure, out)
         if not self._begun:
-            self._prelude += events
             if all(type(event) in _PRELUDE for event in events):
+                self._prelude |= {type(one): one for one in events if type(one) is not Alive}
                 return b""
             self._begun = True
-            events, self._prelude = self._prelude, []
+            events = [*self._prelude.values(), *events]
+            self._prelude.clear()
         if type(last) is Ended:
             self._ended = True
         return self._writer.write(events)

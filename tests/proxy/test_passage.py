@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from proxy.passage import TranslatedStream
 from proxy.wire import translate
+from proxy.wire.endpoints import ENDPOINTS
+from proxy.wire.meter import StreamMeter
 from proxy.wire.translate.core import Thinking
 from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import (
@@ -279,6 +282,31 @@ async def test_who_cannot_be_asked_is_left_out(edge: Edge) -> None:
         answer = await rig.ask(chat(n=2))
         assert (answer.status, answer.header("x-penstock-deployment")) == (200, "m/mock")
     assert await rig.outcomes() == ["ok"] * 4
+
+
+def test_a_provider_that_only_says_that_it_is_there_fills_no_memory() -> None:
+    """However often it does, and however often it counts meanwhile; when it speaks its caller is told that it begins, once."""
+    chat_, messages = translate.PROTOCOLS["openai.chat"], translate.PROTOCOLS["anthropic.messages"]
+    asked = messages.read_request(
+        json.dumps(
+            {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+        ).encode()
+    )
+    endpoint = next(row for row in ENDPOINTS if row.word == "openai.chat")
+    assert endpoint.grammar is not None
+    stream = TranslatedStream(
+        StreamMeter(endpoint.grammar, keep_usage=True),
+        chat_.reader(None),
+        messages.writer(translate.reply_to(asked, id_="req_1", created_s=1)),
+    )
+    for count in range(1000):
+        usage = {"prompt_tokens": 3, "completion_tokens": count}
+        said = {"id": "c", "choices": [], "usage": usage}
+        assert stream.look(b": ping\n\ndata: " + json.dumps(said).encode() + b"\n\n") == b""
+    assert len(stream._prelude) == 2
+    out = stream.look(b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n')
+    assert (out.count(b"event: message_start"), out.count(b"event: ping")) == (1, 0)
+    assert stream.look(b": ping\n\n").count(b"event: ping") == 1
 
 
 async def test_what_is_left_out_is_declared(edge: Edge) -> None:
