@@ -160,6 +160,8 @@ def tell(run: dict[str, Any], folder: Path) -> None:
     for base, figures in run["by_base"].items():
         for kind, count in figures["errors"].items():
             print(f"{base}: {count} x {kind}: {figures['details'].get(kind, '')}")
+    if not run["total"]["calls"] and not run["total"]["unfinished"]:
+        print("no call was due: more --load, or more --duration, has some")
     if cut := run["total"]["unfinished"]:
         print(f"{cut} calls were still open at the end and count neither way; --drain gives time")
     for words in run["warnings"]:

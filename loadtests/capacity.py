@@ -21,7 +21,7 @@ from typing import Any
 from loadtests import health, runner, summary
 from loadtests.bench.measure import Watch
 from loadtests.engine import Health
-from loadtests.metrics import Record
+from loadtests.metrics import Record, percentile
 from loadtests.rig import DIRECT, OURS, Rig
 
 # Cores that other processes kept busy, above which a capacity is a lower bound.
@@ -164,7 +164,7 @@ def judge(
         return Probe(rate, BROKE, "no call ended")
     errors = sum(not record.fine for record in counting) / len(counting)
     ordered = sorted(summary.values_of(counting, "e2e"))
-    p99 = summary.percentile(ordered, 0.99) if ordered else 0.0
+    p99 = percentile(ordered, 0.99) if ordered else 0.0
     span = max(record.at_s for record in counting) - min(record.at_s for record in counting)
     made = Probe(rate, HELD, "", len(counting) / max(span, 1.0), p99)
     if errors > limits.errors:
@@ -180,7 +180,7 @@ def judge(
     sent = sorted(
         one.e2e_ms - one.late_ms for one in counting if one.fine and one.e2e_ms is not None
     )
-    in_time = not sent or summary.percentile(sent, 0.99) - direct_p99_ms <= limits.added_p99_ms
+    in_time = not sent or percentile(sent, 0.99) - direct_p99_ms <= limits.added_p99_ms
     if health.warnings(samples, ()) or (in_time and health.warnings((), counting)):
         return replace(made, word=GENERATOR, why=GENERATOR)
     return replace(made, word=BROKE, why=why)
@@ -225,7 +225,7 @@ def find(
         return runner.measure(scenario, [bases[base]], where, load=rate, **options)
 
     direct = sorted(summary.values_of(measure(DIRECT, start).records(), "e2e"))
-    direct_p99_ms = summary.percentile(direct, 0.99) if direct else 0.0
+    direct_p99_ms = percentile(direct, 0.99) if direct else 0.0
     say(f"  direct calls at {start:,.0f}/s: p99 {direct_p99_ms:.1f} ms")
 
     def probe(rate: float) -> Probe:

@@ -22,10 +22,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from loadtests import summary
 from loadtests.bench import usage
 from loadtests.beside import Beside
-from loadtests.metrics import Record, meets
+from loadtests.metrics import Record, meets, percentile
 
 _GAUGE = re.compile(r"^(penstock_\w+)(\{[^}]*\})? ([0-9.e+-]+)$", re.MULTILINE)
 _WATCHED = {
@@ -314,8 +313,8 @@ def phase_rows(
         for key, group in (("ok", [one for one in own if one.fine]), ("shed", shed)):
             ordered = sorted(record.took_ms for record in group)
             if ordered:
-                row[f"{key}50"] = round(summary.percentile(ordered, 0.5), 1)
-                row[f"{key}99"] = round(summary.percentile(ordered, 0.99), 1)
+                row[f"{key}50"] = round(percentile(ordered, 0.5), 1)
+                row[f"{key}99"] = round(percentile(ordered, 0.99), 1)
         rows.append(row)
     return rows
 

@@ -26,7 +26,7 @@ from loadtests.bench.held import HeldStreams, request
 from loadtests.bench.measure import Contestant, Watch, body_of
 from loadtests.budget import ADDED, PERCENTILES, Scenario, Tail, Verdict
 from loadtests.meter import Meter
-from loadtests.metrics import Record, meets, read_objectives
+from loadtests.metrics import Record, meets, percentile, read_objectives
 from loadtests.rig import DIRECT, NGINX, OURS, Rig
 
 # Cores that other processes kept busy, above which latencies say more about them.
@@ -168,7 +168,7 @@ class Guard:
                 rows[row].append(value)
         direct = summary.values_of(of(records, DIRECT), "e2e")
         if direct:
-            found.direct_p50.append(summary.percentile(sorted(direct), 0.5))
+            found.direct_p50.append(percentile(sorted(direct), 0.5))
         self._say(f"  {scenario.name:<15} {repeat}/{self._effort.repeats}  {_told(found, ours)}")
 
     def verdicts(self) -> list[Verdict]:
@@ -249,7 +249,7 @@ def wire_values(records: Sequence[Record], slo: str, base: str = OURS) -> dict[s
         if through and without:
             for name in PERCENTILES:
                 share = int(name[1:]) / 100
-                added = summary.percentile(through, share) - summary.percentile(without, share)
+                added = percentile(through, share) - percentile(without, share)
                 values[f"added.{what}.{name}"] = added
     every = [record for record in records if record.base == base]
     if every:
@@ -270,7 +270,7 @@ def tails(records: Sequence[Record], scenario: Scenario) -> dict[str, Tail]:
         through = summary.values_of(of(records, OURS), metric)
         without = sorted(summary.values_of(of(records, DIRECT), metric))
         if through and without:
-            most = summary.percentile(without, bound.percentile) + bound.value
+            most = percentile(without, bound.percentile) + bound.value
             found[bound.row] = Tail(sum(value > most for value in through), len(through))
     return found
 

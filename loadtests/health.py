@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 from loadtests.engine import Health
-from loadtests.metrics import Record
+from loadtests.metrics import Record, percentile
 
 EVERY_S = 0.5
 # Above this share of a core, what waits in the generator's own queue is measured as the server's latency.
@@ -88,10 +88,8 @@ def warnings(samples: Sequence[Health], records: Sequence[Record]) -> list[str]:
                 f"the generator {process} had too many calls open and left {dropped} arrivals out"
             )
     late = sorted(record.late_ms for record in records if record.counts)
-    if late:
-        worst = late[min(len(late) - 1, int(len(late) * 0.99))]
-        if worst > LATE_MS:
-            said.append(
-                f"calls began late, p99 by {worst:.0f} ms: the generator did not keep up with its own schedule"
-            )
+    if late and (worst := percentile(late, 0.99)) > LATE_MS:
+        said.append(
+            f"calls began late, p99 by {worst:.0f} ms: the generator did not keep up with its own schedule"
+        )
     return said

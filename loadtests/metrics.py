@@ -24,7 +24,9 @@ Output tokens are what the server reports; where it reports none, events with co
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 import msgspec
 
@@ -174,3 +176,12 @@ def meets(record: Record, objectives: dict[str, float]) -> bool:
         if value is not None and value > bound:
             return False
     return True
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Give the smallest value that at least this share of sorted values does not exceed (nearest rank)."""
+    if not ordered:
+        raise ValueError("no values, no percentile")
+    # 7 % of 100 are a little more than 7 in floats.
+    rank = ceil(round(len(ordered) * share, 6))
+    return ordered[max(0, min(len(ordered), rank) - 1)]

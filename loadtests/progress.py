@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from loadtests.engine import Health
-from loadtests.metrics import Record
-from loadtests.summary import percentile, values_of
+from loadtests.metrics import Record, percentile
+from loadtests.summary import values_of
 
 _EVERY_S = 5
 _LOOK_BACK = 500

@@ -15,7 +15,7 @@ import msgspec
 
 from loadtests import health
 from loadtests.engine import Health
-from loadtests.metrics import NAMES, Record, meets
+from loadtests.metrics import NAMES, Record, meets, percentile
 
 KIND = "penstock-load"
 VERSION = 1
@@ -25,14 +25,6 @@ _CDF_SHARES = (
     *(0.991, 0.992, 0.993, 0.994, 0.995, 0.996, 0.997, 0.998, 0.999, 1.0),
 )
 _WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """Give the smallest value that at least this share of sorted values does not exceed (nearest rank)."""
-    if not ordered:
-        raise ValueError("no values, no percentile")
-    rank = -(-len(ordered) * share // 1)
-    return ordered[max(0, min(len(ordered), int(rank)) - 1)]
 
 
 def spread_of(values: Iterable[float]) -> dict[str, float] | None:

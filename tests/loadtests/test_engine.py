@@ -9,10 +9,9 @@ import pytest
 from loadtests import engine as module
 from loadtests.client import Base
 from loadtests.engine import Engine, Plan
-from loadtests.metrics import Record, Timeline
+from loadtests.metrics import Record, Timeline, percentile
 from loadtests.scenarios import Tenant
 from loadtests.shapes import read_shape
-from loadtests.summary import percentile
 
 
 class Over(Exception):

@@ -34,6 +34,7 @@ def test_nothing_is_said_of_a_healthy_generator():
     """A peak or a hiccup is no bottleneck."""
     samples = [sample()] * 9 + [sample(0.99)]
     assert warnings(samples, [record(1)] * 200 + [record(500)]) == []
+    assert warnings([], [record(500)] + [record(1)] * 99) == [], "one of a hundred lies beyond p99"
     assert warnings([], []) == []
 
 

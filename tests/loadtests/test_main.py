@@ -108,9 +108,14 @@ def test_every_option_has_a_value_that_is_refused_or_a_file_that_is_made():
     assert {part.name for part in PARTS if part.group} - anything <= tried
 
 
-def test_calls_that_were_cut_off_are_told(ran, monkeypatch, tmp_path, capsys):
-    """They are in no figure, so nobody would see that they are missing."""
-    records = [Record("target", "chat", "t", 1000.0, 0.0, "unfinished")]
+@pytest.mark.usefixtures("ran")
+@pytest.mark.parametrize(
+    ("outcomes", "told"),
+    [(["unfinished"], "1 calls were still open at the end"), ([], "no call was due")],
+)
+def test_what_is_in_no_figure_is_told(outcomes, told, monkeypatch, tmp_path, capsys):
+    """Or nobody would see that it is missing: calls that were cut off, and calls at all."""
+    records = [Record("target", "chat", "t", 1000.0, 0.0, outcome) for outcome in outcomes]
 
     def run(_scenarios, _options, folder, **_):
         document.write(folder, summarize(records, [], objectives={}, about={}), records)
@@ -118,7 +123,7 @@ def test_calls_that_were_cut_off_are_told(ran, monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(runner, "run", run)
     assert module.main(["--host", "http://h", "--out", str(tmp_path)]) == 0
-    assert "1 calls were still open at the end" in capsys.readouterr().out
+    assert told in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path, capsys):

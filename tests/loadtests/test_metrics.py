@@ -8,6 +8,7 @@ from loadtests.metrics import (
     Record,
     Timeline,
     meets,
+    percentile,
     read_objectives,
 )
 
@@ -113,3 +114,14 @@ def test_what_the_end_cut_off_counts_neither_way():
     assert not record(outcome="unfinished").counts
     assert record(outcome="left").fine
     assert not record(outcome="lost").fine
+
+
+def test_percentiles_are_values_that_were_seen():
+    """Nearest rank: no value is made up, and what floats make of a share moves no rank."""
+    values = list(range(1, 101))
+    assert [percentile(values, share / 100) for share in range(1, 101)] == values
+    assert percentile(values, 0) == 1
+    assert percentile(list(range(1, 1001)), 0.999) == 999
+    assert percentile([7], 0.99) == 7
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 0.5)

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tests.patience import within
 from tests.proxy.edge_rig import Rig
 from tests.proxy.partners import PATIENCE_S, Answer, Asked, Caller, Line, Vendor
 
@@ -146,7 +147,7 @@ def vendor_is_left(within_s: float = 0.1) -> Step:
 
     async def step(stage: Stage) -> None:
         assert stage.line is not None
-        async with asyncio.timeout(within_s):
+        async with within(within_s):
             await stage.line.left()
         stage.line = None
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from proxy.server import HEADERS_LIMIT, LINE_LIMIT, WRITE_HIGH
+from tests.patience import within
 from tests.proxy.edge_rig import Edge, Rig, eventually
 from tests.proxy.partners import (
     CALLER_KEY,
@@ -442,7 +443,7 @@ async def test_chunks_that_are_none(edge: Edge, raw: bytes, early: bool) -> None
         await caller.send(head(HOST, AUTH, "Transfer-Encoding: chunked") + raw)
     else:
         rig, caller = await chunked(edge, raw)
-    async with asyncio.timeout(1):
+    async with within(1):
         answer = await refused(caller)
     assert answer.status == 400
     assert answer.header("connection") == "close"
@@ -549,7 +550,7 @@ async def test_dripping_does_not_extend_the_deadline(edge: Edge) -> None:
             await asyncio.sleep(0.05)
 
     dripping = asyncio.ensure_future(drip())
-    async with asyncio.timeout(2):
+    async with within(2):
         answer = await refused(caller)
     assert answer.status == 408
     dripping.cancel()
@@ -623,7 +624,7 @@ async def test_a_half_closed_caller_counts_as_gone(edge: Edge) -> None:
     line = await rig.vendors["v"].line()
     await line.gets()
     caller.half_close()
-    async with asyncio.timeout(0.5):
+    async with within(0.5):
         await line.left()
     await caller.closed()
     assert await rig.outcomes() == ["client_left"]

@@ -1,11 +1,11 @@
 """A worker that goes down: what runs may end, within bounds, and what is new is turned away."""
 
-import asyncio
 import json
 
 import pytest
 
 from ratelimit.upkeep import read_scope
+from tests.patience import within
 from tests.proxy.edge_rig import Edge, eventually
 from tests.proxy.partners import (
     DONE,
@@ -104,7 +104,7 @@ async def test_a_drain_may_be_hurried(edge: Edge) -> None:
     rig.edge.stop()
     await eventually(lambda: rig.edge.draining)
     rig.edge.hurry()
-    async with asyncio.timeout(1):
+    async with within(1):
         assert await rig.stop() == 0
     assert b'"drained"' in await streaming.chunk()
     assert await streaming.chunk() == b""

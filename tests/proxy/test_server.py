@@ -27,6 +27,7 @@ from proxy.server import (
     reason,
     refusal_of,
 )
+from tests.patience import within
 from tests.proxy.edge_rig import eventually
 from tests.proxy.partners import PATIENCE_S, Caller, piece, request, whole
 
@@ -232,7 +233,7 @@ async def test_a_body_that_breaks_is_told_to_its_reader() -> None:
                 await caller.send(head)
                 await eventually(lambda: made.client._current_request is not None)
                 await caller.send(b"xyz\r\n")
-            async with asyncio.timeout(1):
+            async with within(1):
                 assert (await caller.answer()).status == 400
     assert heard == ["RequestPayloadError", "RequestPayloadError"]
 

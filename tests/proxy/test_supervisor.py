@@ -26,8 +26,8 @@ STEADY = "import signal; print('up', flush=True); signal.pause()"
 DRAINING = """
 import signal, sys, time
 def end(number, frame):
-    open(sys.argv[1], 'a').write(f'{sys.argv[2]} told\\n')
     signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[1], 'a').write(f'{sys.argv[2]} hurried\\n'), sys.exit(0)))
+    open(sys.argv[1], 'a').write(f'{sys.argv[2]} told\\n')
     end = time.monotonic() + float(sys.argv[3])
     while time.monotonic() < end:
         time.sleep(0.005)
@@ -320,7 +320,7 @@ async def test_time_in_which_the_supervisor_itself_slept_is_no_silence(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine that was suspended wakes up as it was: nobody is killed for the night."""
-    monkeypatch.setattr(supervisor, "ASK_EVERY_S", 0.2)
+    monkeypatch.setattr(supervisor, "ASK_EVERY_S", 0.02)
     asked = asyncio.Event()
     answered = asyncio.Event()
 
@@ -392,8 +392,11 @@ async def test_a_role_that_takes_too_long_is_killed(stage: Stage) -> None:
     assert "deaf did not end in time and is killed" in stage.said
 
 
-async def test_a_second_signal_hurries_and_a_third_kills(stage: Stage) -> None:
+async def test_a_second_signal_hurries_and_a_third_kills(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ctrl-C, Ctrl-C is what people type when they do not want to wait."""
+    monkeypatch.setattr(supervisor, "HURRY_S", 60)
     ours = stage.supervisor(
         stage.draining("store", 0.1, survives_hurry=True, stop_within_s=60),
         stage.draining("edge", 30, stage=1, stop_within_s=60),

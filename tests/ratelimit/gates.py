@@ -248,7 +248,7 @@ class World:
 
 
 async def until(
-    holds: Callable[[], Awaitable[bool]] | Callable[[], bool], within_s: float = 5.0
+    holds: Callable[[], Awaitable[bool]] | Callable[[], bool], within_s: float = 20.0
 ) -> None:
     """Wait until something is true; raise when it does not become so."""
     async with asyncio.timeout(within_s):

@@ -20,6 +20,7 @@ from ratelimit.gate import Gate
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import reap
 from tests.conftest import RedisServer
+from tests.patience import within
 from tests.ratelimit.gates import KEY, ORG, TEAM, Meddler, World, until
 from tests.store.peers import Pipe
 
@@ -316,7 +317,8 @@ async def test_what_is_settled_in_an_outage_is_on_disk_at_once(
         for ask, answer in await calls(world, gate, 5):
             assert isinstance(answer, Grant)
             world.settle(gate, ask, answer)
-        await until(lambda: gate.stats.journalled >= 5, within_s=0.4)
+        async with within(0.4):
+            await until(lambda: gate.stats.journalled >= 5)
     await is_well(gate)
     await world.settles_down(gate)
     await world.assert_books()

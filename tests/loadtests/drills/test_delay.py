@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.drills.delay import Delay
+from tests.patience import within
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ async def test_answers_come_late_and_in_their_order(ends: tuple[Delay, Path]) ->
             await reader.readexactly(3)
     writer.write(b"three")
     delay.quick()
-    async with asyncio.timeout(0.1):
+    async with within(0.1):
         assert await reader.readexactly(8) == b"twothree"
     writer.close()
 
