@@ -8,6 +8,7 @@ Every reader of load-test tools that hides bytes until a block is full lies abou
 import re
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]+")
 _MOST_HEAD = 256 * 1024
 
 
@@ -122,7 +123,7 @@ class Answer:
         elif "chunked" in self.headers.get("transfer-encoding", "").lower():
             self._step = "size"
         elif length is not None:
-            if not length.isdigit():
+            if not (length.isascii() and length.isdigit()):
                 raise BadAnswer(f"content-length {length[:40]!r} is no number")
             self._step, self._left = "length", int(length)
             if not self._left:
@@ -136,10 +137,9 @@ class Answer:
             return False
         text = bytes(self._buffer[:until]).partition(b";")[0].strip()
         del self._buffer[: until + 2]
-        try:
-            self._left = int(text, 16)
-        except ValueError:
-            raise BadAnswer(f"chunk size {text[:40]!r} is no number") from None
+        if _CHUNK_SIZE.fullmatch(text) is None:
+            raise BadAnswer(f"chunk size {text[:40]!r} is no number")
+        self._left = int(text, 16)
         self._step = "chunk" if self._left else "trailers"
         return True
 

@@ -94,7 +94,7 @@ def load(path: Path = FILE) -> tuple[Scenario, ...]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as mistake:
         raise BadBudget(f"{path}: {mistake.strerror}") from mistake
-    except yaml.YAMLError as mistake:
+    except (UnicodeDecodeError, yaml.YAMLError) as mistake:
         raise BadBudget(f"{path} is no YAML: {mistake}") from mistake
     return read(document)
 

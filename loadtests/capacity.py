@@ -225,7 +225,9 @@ def find(
         return runner.measure(scenario, [bases[base]], where, load=rate, **options)
 
     direct = sorted(summary.values_of(measure(DIRECT, start).records(), "e2e"))
-    direct_p99_ms = percentile(direct, 0.99) if direct else 0.0
+    if not direct:
+        raise runner.RunFailed("no direct call was answered, so nothing can be set against one")
+    direct_p99_ms = percentile(direct, 0.99)
     say(f"  direct calls at {start:,.0f}/s: p99 {direct_p99_ms:.1f} ms")
 
     def probe(rate: float) -> Probe:

@@ -65,8 +65,11 @@ def _shape(text: str) -> str:
 def _process(text: str) -> int:
     try:
         pid = int(text)
+        if pid < 1:
+            # To the kernel these are whole groups.
+            raise ProcessLookupError
         os.kill(pid, 0)
-    except (ValueError, OSError) as mistake:
+    except (ValueError, OSError, OverflowError) as mistake:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no process that can be seen here"
         ) from mistake

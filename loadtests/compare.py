@@ -67,7 +67,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Comparison:
         content = yaml.safe_load(filled)
     except OSError as mistake:
         raise BadComparison(f"{path}: {mistake.strerror}") from mistake
-    except yaml.YAMLError as mistake:
+    except (UnicodeDecodeError, yaml.YAMLError) as mistake:
         raise BadComparison(f"{path} is no YAML: {mistake}") from mistake
     mistakes = [f"the environment has no {name}" for name in missing]
     return read(content, mistakes)
@@ -181,11 +181,10 @@ def rows(comparison: Comparison, gathered: runner.Gathered) -> list[dict[str, An
             metric, share = key[:-2], f"p{key[-2:]}"
             if figures[metric]:
                 row[key] = round(figures[metric][share], 2)
-        if figures["e2e"]:
-            if first is None:
-                first = figures["e2e"]
-            else:
-                row["added50"] = round(figures["e2e"]["p50"] - first["p50"], 2)
-                row["added99"] = round(figures["e2e"]["p99"] - first["p99"], 2)
+        if not found:
+            first = figures["e2e"]
+        elif first and figures["e2e"]:
+            row["added50"] = round(figures["e2e"]["p50"] - first["p50"], 2)
+            row["added99"] = round(figures["e2e"]["p99"] - first["p99"], 2)
         found.append(row)
     return found

@@ -9,10 +9,10 @@ the gauges tell them apart ("other descriptors", "other tasks", "other leases"),
 callers beyond the calls that were open ("other client connections").
 """
 
+import http.client
 import re
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -115,8 +115,8 @@ class Watcher(Beside):
                 request = urllib.request.Request(self._metrics, headers=self._headers)  # noqa: S310
                 with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
                     seen |= read_gauges(answer.read().decode())
-            except (OSError, urllib.error.URLError):
-                # A busy admin port misses a look, not the run.
+            except (OSError, http.client.HTTPException, ValueError):
+                # A busy admin port misses a look, not the run, and so does one that breaks off, or speaks of something else.
                 pass
         for name, (whole, parts) in _OTHER.items():
             if whole in seen and all(part in seen for part in parts):

@@ -8,6 +8,7 @@ The format is that of the HTML standard (section 9.2, "Server-sent events"); fie
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, NamedTuple
 
 import msgspec
@@ -108,6 +109,23 @@ def _count(usage: Any, *names: str) -> int | None:
     return None
 
 
+Reader = Callable[[Event], Said]
+
+
+def _of_any_shape(read: Reader) -> Reader:
+    """Have a reader call an error what is JSON and no answer of its protocol."""
+
+    @wraps(read)
+    def instead(event: Event) -> Said:
+        try:
+            return read(event)
+        except (AttributeError, TypeError):
+            return Said(error="an event has another shape than the protocol says")
+
+    return instead
+
+
+@_of_any_shape
 def read_openai(event: Event) -> Said:
     """Read an event of chat completions or completions."""
     if event.data == b"[DONE]":
@@ -137,6 +155,7 @@ def read_openai(event: Event) -> Said:
     )
 
 
+@_of_any_shape
 def read_anthropic(event: Event) -> Said:
     """Read an event of messages."""
     document = _decode(event.data)
@@ -179,7 +198,7 @@ def read_whole(body: bytes) -> Said:
     )
 
 
-DIALECTS: dict[str, Callable[[Event], Said]] = {
+DIALECTS: dict[str, Reader] = {
     "openai": read_openai,
     "anthropic": read_anthropic,
 }

@@ -83,11 +83,11 @@ def test_all_mistakes_are_told_at_once():
     assert len(str(told.value).splitlines()) == 3
 
 
-@pytest.mark.parametrize("text", [None, "a: [", "- 1"])
+@pytest.mark.parametrize("text", [None, b"a: [", b"- 1", b"a: \xff"])
 def test_a_file_that_is_no_budget_is_told(tmp_path, text):
-    """Missing, no YAML, something else."""
+    """Missing, no YAML, something else, no text."""
     if text is not None:
-        (tmp_path / "b.yaml").write_text(text)
+        (tmp_path / "b.yaml").write_bytes(text)
     with pytest.raises(BadBudget):
         budget.load(tmp_path / "b.yaml")
 

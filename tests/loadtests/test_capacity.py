@@ -1,9 +1,11 @@
 """Laws of the capacity search: it is bounded, finds the rate that holds, and never takes the generator's limit for the gateway's."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from loadtests import capacity, runner
 from loadtests.capacity import (
     BROKE,
     GENERATOR,
@@ -87,6 +89,16 @@ def test_an_interrupted_search_tells_what_held_until_then():
     found = find(probe)
     assert (found.rate, found.bounded, len(found.probes)) == (200, False, 2)
     assert found.words() == "1 worker: at least 200 calls/s (interrupted)"
+
+
+def test_without_a_direct_call_nothing_is_searched(monkeypatch, tmp_path):
+    """There would be nothing that a p99 is set against, and the gateway would be blamed for its vendor."""
+    bases = [{"name": "direct"}, {"name": "penstock"}]
+    ours = SimpleNamespace(bases=lambda *_, **__: bases)
+    monkeypatch.setattr(runner, "measure", lambda *_, **__: SimpleNamespace(records=list))
+    how = {"workers": 1, "limits": Limits(), "seconds": 1, "start": 10, "most": 10}
+    with pytest.raises(runner.RunFailed, match="no direct call was answered"):
+        capacity.find(ours, tmp_path, print, **how)
 
 
 def records(count=100, e2e=10.0, outcome="ok", late=0.0):

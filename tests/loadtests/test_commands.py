@@ -32,6 +32,7 @@ from loadtests.bench.ground import Child, Ground
         (["guard", "--ca", "/no/such"], "No such file"),
         (["soak", "--load", "fast"], "no number"),
         (["soak", "--pid", "x"], "no process that can be seen here"),
+        (["soak", "--pid", "-1"], "no process that can be seen here"),
         (["soak", "--admin", "nonsense"], "no URL of a gateway"),
         (["soak", "--ca", "/no/such"], "No such file"),
         (["soak", "--duration", "long"], "no duration"),

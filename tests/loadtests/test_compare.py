@@ -64,6 +64,9 @@ def test_a_missing_or_broken_file_is_told(tmp_path):
     (tmp_path / "x.yaml").write_text("a: [")
     with pytest.raises(BadComparison, match="no YAML"):
         load(tmp_path / "x.yaml")
+    (tmp_path / "x.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(BadComparison, match="no YAML"):
+        load(tmp_path / "x.yaml")
 
 
 def test_bases_take_turns(monkeypatch, tmp_path):
@@ -126,3 +129,16 @@ def test_the_table_sets_each_base_against_the_first():
     run = compare.summarize(wanted, gathered)
     assert set(run["by_base"]) == {"direct", "gateway"}
     assert "key" not in str(run["config"])
+
+
+def test_a_first_base_that_answered_nothing_sets_nothing_against_another():
+    """What is added is over the first base, whichever others there are."""
+    bases = [{"name": name, "url": f"http://{name}", "model": "m"} for name in ("a", "b", "c")]
+    records = [
+        Record(name, "chat", "t", float(at), 0.0, outcome, e2e_ms=latency)
+        for name, outcome, latency in (("a", "lost", None), ("b", "ok", 10.0), ("c", "ok", 12.0))
+        for at in range(10)
+    ]
+    gathered = Gathered(records, spans=[span_of(records)])
+    rows = compare.rows(Comparison(tuple(bases), duration="10s", repeats=1), gathered)
+    assert [row.get("added50") for row in rows] == [None] * 3

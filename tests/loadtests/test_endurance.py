@@ -24,6 +24,7 @@ from loadtests.endurance import (
 )
 from loadtests.metrics import Record
 from loadtests.shapes import read_shape
+from tests.loadtests.peer import peer, whole
 
 METRICS = """# HELP penstock_in_flight Exchanges under way.
 penstock_in_flight 3.0
@@ -235,6 +236,17 @@ def test_a_watcher_sees_processes_and_gauges_and_survives_their_end():
     assert ("descriptors" in watcher.series) == (sys.platform == "linux")
     assert ("other descriptors" in watcher.series) == (sys.platform == "linux")
     assert Watcher([2**22 + 1], "http://127.0.0.1:1").look() == {}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", whole(b"\xff"), b"SSH-2.0-OpenSSH\r\n"],
+    ids=["cut", "no text", "no HTTP"],
+)
+def test_an_admin_port_that_fails_misses_a_look_and_not_the_run(answer):
+    """It may be killed in the middle of its answer, which a soak is to survive."""
+    with peer(answer, close_after=1) as ours:
+        assert Watcher((), ours.url).look() == {}
 
 
 OBJECTIVES = {"e2e": 1000.0}

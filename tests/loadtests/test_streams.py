@@ -80,6 +80,21 @@ def test_anthropic_events(data, said):
     assert read_anthropic(Event("", data)) == said
 
 
+@pytest.mark.parametrize(
+    ("read", "data"),
+    [
+        (read_openai, b'{"choices":["a"]}'),
+        (read_openai, b'{"choices":1}'),
+        (read_openai, b'{"choices":[{"delta":"a"}]}'),
+        (read_anthropic, b'{"type":"content_block_delta","delta":"a"}'),
+        (read_anthropic, b'{"type":"message_start","message":["a"]}'),
+    ],
+)
+def test_an_event_of_another_shape_is_an_error(read, data):
+    """As whatever a server may send; a call that nobody could read would else be in no figure."""
+    assert "another shape" in read(Event("", data)).error
+
+
 def test_whole_answers_of_both_dialects():
     """Usage under either name; an error, or nothing said, is an error."""
     chat = read_whole(b'{"choices":[{}],"usage":{"completion_tokens":2,"prompt_tokens":1}}')
