@@ -134,8 +134,11 @@ class _Comparison:
         if isinstance(value, dict):
             return (
                 isinstance(other, dict)
-                and value.keys() == other.keys()
-                and all(self._same(member, other[name]) for name, member in value.items())
+                and len(value) == len(other)
+                and all(
+                    name in other and self._same(member, other[name])
+                    for name, member in value.items()
+                )
             )
         if isinstance(value, str) and isinstance(other, str) and len(value) == len(other):
             self._step(len(value) // CHARACTERS_A_STEP)

@@ -132,10 +132,22 @@ def test_what_is_nested_without_end_is_given_up() -> None:
         ([["x"] * 200] * 200, {"items": {"items": {"allOf": [{"type": "string"}] * 200}}}),
         (["x"] * 20_000, {"items": {"enum": [*range(20_000), "x"]}}),
         ([[0]] * 20_000, {"$defs": {"x": {"const": [[0]] * 20_000}}} | AGAIN),
+        (
+            dict.fromkeys(map(str, range(20_000)), 0),
+            {"anyOf": [{"const": dict.fromkeys([*map(str, range(19_999)), "x"], 0)}] * 3000},
+        ),
         ("x" * 200_000, {"$defs": {"x": {"const": "x" * 200_000}}} | AGAIN),
         ("x", {"$defs": {"x": {"$ref": "#" + "/a" * 100_000}}} | AGAIN),
     ],
-    ids=["circles", "each of each", "long list", "large constant", "long text", "long way"],
+    ids=[
+        "circles",
+        "each of each",
+        "long list",
+        "large constant",
+        "many names",
+        "long text",
+        "long way",
+    ],
 )
 def test_a_schema_that_takes_long_is_given_up(value: Any, schema: Any) -> None:
     """It is the caller's, and followed on the loop that serves everybody: whoever writes one that multiplies stops nobody."""
