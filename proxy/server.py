@@ -99,6 +99,7 @@ class ClientConnection(RequestHandler):
     __slots__ = (
         "_begun",
         "_edge",
+        "_left",
         "_stuck_at",
         "_unsent",
         "behind",
@@ -111,6 +112,7 @@ class ClientConnection(RequestHandler):
         super().__init__(server, **options)
         self._edge = server
         self._begun = False
+        self._left: StreamReader | None = None
         self._unsent = -1
         self._stuck_at = 0.0
         self.behind = False
@@ -155,6 +157,8 @@ class ClientConnection(RequestHandler):
                     written = await self._refuse_head(message.exc, message.message or "")
                 if not content.is_eof():
                     await self._linger(content)
+                # Else they would stay for as long as nothing comes.
+                del message, content
             except Exception:
                 # Nobody else would end it.
                 self.logger.exception("a connection failed")
@@ -163,7 +167,7 @@ class ClientConnection(RequestHandler):
             except BaseException:
                 self.force_close()
                 raise
-            if self._ends() or not written.keep_alive:
+            if self._close or self._force_close or not written.keep_alive:
                 break
             self._next_keepalive_close_time = close_at = loop.time() + self._keepalive_timeout
             if self._keepalive_handle is None:
@@ -202,10 +206,12 @@ class ClientConnection(RequestHandler):
 
     async def _linger(self, content: StreamReader) -> None:
         """Read on for a while what nobody read of a body: a close before it has come would be a reset (RFC 9112, 9.6)."""
+        self._left = content
         with contextlib.suppress(TimeoutError, RequestPayloadError, ConnectionError):
             async with asyncio.timeout(self._lingering_time):
                 while not self._force_close and not content.is_eof():
                     await content.readany()
+        self._left = None
         if not content.is_eof():
             self.close()
 
@@ -237,8 +243,9 @@ class ClientConnection(RequestHandler):
 
     def _spoil(self) -> None:
         request = self._current_request
-        if request is not None and not request.content.is_eof():
-            request._cancel(RequestPayloadError("broken framing"))  # noqa: SLF001 - aiohttp's own way in
+        content = self._left if request is None else request.content
+        if content is not None and not content.is_eof():
+            content.set_exception(RequestPayloadError("broken framing"))
 
     def pause_writing(self) -> None:
         """Stop the upstream: this client does not read."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -363,6 +364,43 @@ async def test_a_body_that_nobody_read_is_awaited_before_the_next_request(arrive
         await caller.send(b"T GET /2 HTTP/1.1\r\nhost: a\r\n\r\n".replace(b"T ", b"T\n", 1))
         await caller.answer()
         assert served == ["/1", "/2"]
+
+
+async def test_a_body_that_breaks_when_nobody_reads_it_ends_the_connection_at_once() -> None:
+    """Nothing of it can come any more, so nothing is waited for."""
+
+    async def answer(asked: Request) -> Written:
+        assert asked.transport is not None
+        asked.transport.write(whole(b"{}"))
+        return asked.client._edge.kept
+
+    async with desk(answer) as made:
+        caller = await made.caller()
+        await eventually(lambda: made.server.connections)
+        made.client._lingering_time = 10 * PATIENCE_S
+        await caller.send(request(None, "Transfer-Encoding: chunked"))
+        assert (await caller.answer()).status == 200
+        await caller.send(b"xyz\r\n")
+        await caller.closed()
+        await eventually(lambda: not made.server.connections)
+
+
+async def test_a_head_that_was_answered_is_not_kept_until_the_next_request() -> None:
+    """It may be as long as a head may be, and a connection may wait for minutes."""
+    taken: list[object] = []
+
+    async def answer(asked: Request) -> Written:
+        taken.extend((asked.message, asked.content))
+        return await says()(asked)
+
+    async with desk(answer) as made:
+        caller = await made.caller()
+        await caller.send(request(b"{}"))
+        assert (await caller.answer()).status == 200
+        await eventually(lambda: made.client.is_idle)
+        nobodys = [object()]
+        assert sys.getrefcount(taken[0]) == sys.getrefcount(nobodys[0])
+        assert sys.getrefcount(taken[1]) == sys.getrefcount(nobodys[0])
 
 
 async def test_a_body_that_was_read_is_not_kept_until_the_next_request() -> None:
