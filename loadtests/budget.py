@@ -39,6 +39,7 @@ _UNITS: dict[str, dict[str, float]] = {
 }
 _SHOWN = {"time": "ms", "share": "%", "ratio": "x", "memory": "KB"}
 _PLAIN = {"errors": "share", "cpu": "ratio", "memory": "memory", "goodput": "share"}
+_OF_PROCESSES = ("cpu", "memory")
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*(\S+)")
 # Of a normal distribution, beyond which one in twenty lies.
 _ONE_IN_TWENTY = 1.645
@@ -239,7 +240,7 @@ def judge(
     """
     Judge every bound of a scenario by the values of its repeats.
 
-    `noise` says why the machine was too busy to trust latencies, `missing` why a row may have no values; empty is neither.
+    `noise` says why the machine was too busy to trust latencies, `missing` why what is seen of processes may have no values; empty is neither.
     `beside` are the values of a bare proxy in the same repeats, by the same rows, `tails` what lay beyond the bounds of percentiles.
     """
     verdicts = []
@@ -248,7 +249,12 @@ def judge(
         others = beside.get(bound.row, ())
         why = ""
         if not got:
-            word, why = UNKNOWN, missing
+            word = UNKNOWN
+            # Whoever calls at all has a share of errors.
+            if "errors" not in values:
+                why = "it was not run"
+            else:
+                why = missing if bound.row in _OF_PROCESSES else "no call was answered"
         elif not bound.exceeded(median(got)):
             word = KEPT
         elif bound.row == "errors":

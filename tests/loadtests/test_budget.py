@@ -169,6 +169,13 @@ def test_what_was_not_measured_is_said_to_be_so():
     """It is neither kept nor broken."""
     (scenario,) = read(GOOD)
     verdicts = judge(scenario, {}, missing="nobody looked")
-    assert {(verdict.word, verdict.why) for verdict in verdicts} == {(UNKNOWN, "nobody looked")}
+    assert {(verdict.word, verdict.why) for verdict in verdicts} == {(UNKNOWN, "it was not run")}
+    told = {
+        one.bound.row: one.why
+        for one in judge(scenario, {"errors": [100.0]}, missing="nobody looked")
+        if one.word == UNKNOWN
+    }
+    assert told.pop("cpu") == told.pop("memory") == "nobody looked"
+    assert set(told.values()) == {"no call was answered"}
     assert verdicts[0].row()["measured"] == "-"
-    assert verdicts[0].row()["why"] == "nobody looked", "the page says it as well"
+    assert verdicts[0].row()["why"] == "it was not run", "the page says it as well"
