@@ -461,7 +461,7 @@ def _overload(arguments: Sequence[str]) -> int:
     print(f"\n{document.table(endurance.PHASE_COLUMNS, rows)}\n")
     if recovery is not None:
         print(
-            f"recovery: the last call that was not good began {recovery:.2f} s after the overload ended"
+            f"recovery: every call that began later than {recovery:.2f} s after the overload ended was good"
         )
     for words in told["warnings"]:
         print(f"warning: {words}")

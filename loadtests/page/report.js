@@ -190,7 +190,7 @@ What is worse is told by a sign and words as well as by colour; tables that are 
         return value === undefined ? "–" : typeof value === "number" ? plain(value) : value === "grows" ? { text: value, mark: "worse" } : value;
       })));
       if (run.recovery_s !== undefined && run.recovery_s !== null && key === "phases")
-        make("p", report, `Recovery: the last call that was not good began ${plain(run.recovery_s)} s after the overload ended.`, "note");
+        make("p", report, `Recovery: every call that began later than ${plain(run.recovery_s)} s after the overload ended was good.`, "note");
     });
 
   function figuresTable(title, key) {
