@@ -43,6 +43,8 @@ _MEDIA_CUES: Final = (
     b'"application/pdf',
 )
 NOTHING: Final[frozenset[str]] = frozenset()
+TOLD_BY: Final = 1 << 16
+"""So many bytes at the end of a body tell it from others: a body of megabytes would hold up the loop."""
 # Where a caller says itself how much is to be thought.
 _EFFORTS: Final = (
     *(b'"reasoning_effort"', b'"reasoning"', b'"thinking"', b'"enable_thinking"', b'"think"'),
@@ -62,7 +64,7 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
     if policy.scores:
         if not seen.only_words:
             needs = _needs(body)
-        exchange.fingerprint = hash(body)
+        exchange.fingerprint = hash(body[-TOLD_BY:])
         if exchange.endpoint.generates:
             found, complexity = classify(
                 body,
