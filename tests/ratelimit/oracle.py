@@ -812,10 +812,16 @@ class Store:
                 yield scope, kind, period, amount - cost
 
     def _let_go(self, grave: Grave, now: int) -> None:
-        """Free what stays reserved for an attempt."""
+        """Free what stays reserved for an attempt; a scope whose period has ended is left as it is."""
         for scope, kind, period, amount in grave.stays:
-            state = self._touch(scope, now)
-            if state is not None and kind in state.money and state.money[kind].period == period:
+            limits = self.limits_of(scope)
+            if limits is None:
+                continue
+            self._repair({scope}, now)
+            money = self.states.get(scope, State()).at(now, limits).money.get(kind)
+            if money is not None and money.period == period:
+                state = self._touch(scope, now)
+                assert state is not None
                 state.money[kind].held = max(state.money[kind].held - amount, 0)
         grave.stays = []
 
