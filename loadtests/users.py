@@ -30,7 +30,7 @@ import gevent
 import msgspec
 from flask import Response, render_template, request
 from locust import LoadTestShape, User, events, task
-from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 from locust.stats import StatsCSVFileWriter
 
 from loadtests import document, machine, preflight, progress, scenarios
@@ -189,6 +189,9 @@ class Site:
         self._chores.clear()
         if self.engine is not None:
             self.engine.close()
+        if isinstance(self.environment.runner, WorkerRunner):
+            # Before it says that it has stopped: its master knows it no more after that.
+            self.hand_over()
         if self.environment.web_ui is not None:
             self.write()
 
@@ -228,7 +231,8 @@ class Site:
         Locust's master waits half a second for that and goes, which is less than a stream takes.
         """
         runner = self.environment.runner
-        expected = {client.id for client in runner.clients.all if client.state != STATE_MISSING}
+        # Who is missing may be back in a moment, with records that nobody else has.
+        expected = {client.id for client in runner.clients.all}
         runner.send_message(_END)
         give_up = time.monotonic() + self.options.drain + _HAND_OVER_S
         while expected - self._ended and time.monotonic() < give_up:

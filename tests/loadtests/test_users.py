@@ -205,6 +205,26 @@ def test_a_worker_that_is_interrupted_before_its_master_hands_over_all_of_its_ca
     assert (total["calls"], total["unfinished"]) == (books(vendor)["totals"]["calls"] - 1, 0)
 
 
+def test_a_worker_that_was_missed_hands_over_what_it_has(vendor, tmp_path):
+    """It may only have had no core for the three seconds after which Locust takes it for lost, and what it knows is awaited."""
+    port = str(free_port())
+    words = ["--master", "--master-bind-port", port, "--expect-workers", "1", "--headless"]
+    words += ["--host", vendor, "--model", "sim", "--load", "20", "--duration", "10m"]
+    master = locust(*words, "--drain", "5", "--out", str(tmp_path), "ChatUser")
+    worker = locust("--worker", "--master-port", port)
+    until_calls(vendor, 12)
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        while "went missing, stopping test" not in (line := master.stdout.readline()):
+            assert line, "the master ended before it missed anybody"
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    code, said = finish(master)
+    assert code == 0, said
+    assert finish(worker)[0] == 0
+    assert document.read(tmp_path)["total"]["calls"] == books(vendor)["totals"]["calls"] - 1
+
+
 INTERRUPTED = """
 import os, signal
 from itertools import count
