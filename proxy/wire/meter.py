@@ -410,7 +410,8 @@ class StreamMeter:
         text = b"".join(gone)
         self._counted += self._framing.count(text)
         self._finished = self._finished or self._grammar.is_finished(text)
-        if self._choices > 1 and self._finished:
+        if self._choices > 1 and self._finished and len(self._ended) < self._choices:
+            # No more than were asked for: a vendor may number its choices as it likes.
             self._ended |= self._grammar.ended(text)
         if self.bytes <= self._whole:
             self._gone.append(text)

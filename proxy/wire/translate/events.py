@@ -245,17 +245,16 @@ class Collector:
 
     def answer(self) -> Answer:
         """Give what was collected so far."""
+        for (number, _), (at, pieces) in self._calls.items():
+            parts = self._choices[number].parts
+            call = parts[at]
+            assert isinstance(call, ToolCall)
+            parts[at] = ToolCall(call.id, call.name, "".join(pieces), call.custom)
         choices = []
         for number in sorted(self._choices) or (0,):
             gathered = self._of(number)
             self._close(gathered)
-            parts = list(gathered.parts)
-            for (choice, _), (at, pieces) in self._calls.items():
-                if choice == number:
-                    call = parts[at]
-                    assert isinstance(call, ToolCall)
-                    parts[at] = ToolCall(call.id, call.name, "".join(pieces), call.custom)
-            choices.append(Choice(tuple(parts), gathered.stop, gathered.detail))
+            choices.append(Choice(tuple(gathered.parts), gathered.stop, gathered.detail))
         return Answer(tuple(choices), self._id, self._model, self._usage)
 
     def _of(self, number: int) -> _Gathered:

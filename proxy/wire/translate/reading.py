@@ -1,7 +1,7 @@
 """What the readers of streams have in common: documents out of frames, and one end."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -10,7 +10,12 @@ from proxy.wire.translate.core import Failure
 from proxy.wire.translate.events import Event, Failed, lost
 from proxy.wire.translate.frames import BadFrame, EventTooLong, SseFrames
 
-__all__ = ["UNREADABLE", "DocumentReader"]
+__all__ = ["MOST_CALLS", "MOST_CHOICES", "MOST_DROPPED", "UNREADABLE", "DocumentReader"]
+
+# Of what a vendor may tell something is kept: of so many answers, calls in each, and names that are dropped.
+MOST_CHOICES: Final = 128
+MOST_CALLS: Final = 1024
+MOST_DROPPED: Final = 64
 
 # What decoding an event raises: not JSON, another type, not UTF-8, nested too deep.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -90,7 +95,7 @@ class DocumentReader:
 
     def drop(self, name: str) -> None:
         """Name what the core has no word for."""
-        if name and name not in self.dropped:
+        if name and name not in self.dropped and len(self.dropped) < MOST_DROPPED:
             self.dropped.append(name)
 
     def _is_over(self) -> bool:

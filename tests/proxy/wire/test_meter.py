@@ -263,6 +263,15 @@ def test_a_stream_of_many_choices_is_finished_when_each_gave_its_reason(words: i
     assert meter.finished
 
 
+def test_choices_that_nobody_asked_for_fill_no_memory() -> None:
+    """A vendor may go on numbering them for as long as its stream lasts; they have all ended when so many have as were asked for."""
+    meter = StreamMeter(CHUNKS, keep_usage=False, choices=2)
+    for number in range(4000):
+        meter.look(event(chunk("", choices=[{"index": number, "finish_reason": "stop"}])))
+    assert meter.finished
+    assert len(meter._ended) * 30 < 2 * KEPT_BYTES
+
+
 @pytest.mark.parametrize(
     "done", [b"data: [DONE]\n\n", b"data:[DONE]\r\n\r\n", b"data: [DONE] \n\n"]
 )

@@ -46,7 +46,7 @@ from proxy.wire.translate.events import (
     UsageSeen,
 )
 from proxy.wire.translate.fields import encode
-from proxy.wire.translate.reading import UNREADABLE, DocumentReader
+from proxy.wire.translate.reading import MOST_CALLS, MOST_CHOICES, UNREADABLE, DocumentReader
 from proxy.wire.translate.writing import EventWriter
 
 __all__ = ["ChatReader", "ChatWriter"]
@@ -149,7 +149,7 @@ class ChatReader(DocumentReader):
         number = choice.index or 0
         told = self._told.get(number)
         if told is None:
-            if not 0 <= number < 128:
+            if not 0 <= number < MOST_CHOICES:
                 self.fail(failures.bad_chunk("a choice has no number"), out)
                 return
             told = self._told[number] = _Told({}, [])
@@ -187,11 +187,11 @@ class ChatReader(DocumentReader):
             # Always the same index, but another call.
             ours = None
         if ours is None:
-            ours = told.calls[index] = len(told.ids)
-            told.ids.append(call.id or "")
-            if len(told.ids) > 1024:
+            if len(told.ids) >= MOST_CALLS:
                 self.fail(failures.too_long(), out)
                 return
+            ours = told.calls[index] = len(told.ids)
+            told.ids.append(call.id or "")
             signature = _google_signature(call.extra_content)
             if signature:
                 out.append(ReasoningSigned(signature, "google", number))

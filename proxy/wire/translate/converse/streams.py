@@ -30,7 +30,7 @@ from proxy.wire.translate.events import (
     UsageSeen,
 )
 from proxy.wire.translate.eventstream import EventStreamFrames
-from proxy.wire.translate.reading import DocumentReader
+from proxy.wire.translate.reading import MOST_CALLS, DocumentReader
 
 __all__ = ["ConverseReader"]
 
@@ -96,7 +96,9 @@ class ConverseReader(DocumentReader):
                 self._read_delta(payload.delta, payload.content_block_index, out)
             case "contentBlockStart":
                 use = payload.start.tool_use if payload.start is not None else None
-                if use is not None:
+                if use is not None and self._calls >= MOST_CALLS:
+                    self.fail(failures.too_long(), out)
+                elif use is not None:
                     call = self._open[payload.content_block_index] = self._calls
                     self._calls += 1
                     name = use.name or ""

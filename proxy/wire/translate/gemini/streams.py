@@ -45,7 +45,7 @@ from proxy.wire.translate.gemini.answers import (
     write_usage,
 )
 from proxy.wire.translate.gemini.parts import reasoning_of
-from proxy.wire.translate.reading import DocumentReader
+from proxy.wire.translate.reading import MOST_CALLS, MOST_CHOICES, DocumentReader
 from proxy.wire.translate.writing import EventWriter
 
 __all__ = ["ArrayWriter", "GeminiReader", "GeminiWriter"]
@@ -129,6 +129,8 @@ class GeminiReader(DocumentReader):
             out.append(Started(chunk.response_id or "", chunk.model_version or ""))
         for candidate in chunk.candidates or ():
             self._read_candidate(candidate, out)
+            if self._over:
+                return
         if chunk.usage_metadata is not None:
             self._usage = chunk.usage_metadata
         feedback = chunk.prompt_feedback
@@ -137,10 +139,15 @@ class GeminiReader(DocumentReader):
 
     def _read_candidate(self, candidate: _Candidate, out: list[Event]) -> None:
         number = candidate.index or 0
+        if not 0 <= number < MOST_CHOICES:
+            self.fail(failures.bad_chunk("a candidate has no number"), out)
+            return
         told = self._told.setdefault(number, _Told())
         if candidate.content is not None:
             for part in candidate.content.parts or ():
                 self._read_part(part, told, number, out)
+                if self._over:
+                    return
         if candidate.finish_reason and told.finish is None:
             told.finish = candidate.finish_reason
         if candidate.citation_metadata is not None:
@@ -160,6 +167,9 @@ class GeminiReader(DocumentReader):
             _sign(signature, number, out)
         call = part.function_call
         if call is not None:
+            if told.calls >= MOST_CALLS:
+                self.fail(failures.too_long(), out)
+                return
             ours = told.calls
             told.calls += 1
             name = self._renamed.get(call.name, call.name)

@@ -47,7 +47,7 @@ from proxy.wire.translate.messages.answers import (
     write_call,
     write_usage,
 )
-from proxy.wire.translate.reading import DocumentReader
+from proxy.wire.translate.reading import MOST_CALLS, DocumentReader
 from proxy.wire.translate.writing import EventWriter
 
 __all__ = ["MessagesReader", "MessagesWriter"]
@@ -197,6 +197,9 @@ class MessagesReader(DocumentReader):
                 elif part.signature is not None:
                     out.append(ReasoningSigned(part.signature, part.maker))
             case "tool_use":
+                if self._calls >= MOST_CALLS:
+                    self.fail(failures.too_long(), out)
+                    return
                 call = self._open[index] = self._calls
                 self._calls += 1
                 name = block.name or ""

@@ -42,7 +42,7 @@ from proxy.wire.translate.ollama.answers import (
     write_call,
     write_usage,
 )
-from proxy.wire.translate.reading import DocumentReader
+from proxy.wire.translate.reading import MOST_CALLS, DocumentReader
 from proxy.wire.translate.writing import EventWriter
 
 __all__ = ["GenerateWriter", "OllamaReader", "OllamaWriter"]
@@ -102,6 +102,9 @@ class OllamaReader(DocumentReader):
             if message.content:
                 out.append(TextDelta(message.content))
             for call in message.tool_calls or ():
+                if self._calls >= MOST_CALLS:
+                    self.fail(failures.too_long(), out)
+                    return
                 function = call.function or _Function()
                 name = self._renamed.get(function.name, function.name)
                 out += (

@@ -34,7 +34,7 @@ from proxy.wire.translate.events import (
     UsageSeen,
 )
 from proxy.wire.translate.fields import encode
-from proxy.wire.translate.reading import DocumentReader
+from proxy.wire.translate.reading import MOST_CALLS, DocumentReader
 from proxy.wire.translate.responses import items
 from proxy.wire.translate.responses.answers import (
     RawUsage,
@@ -154,7 +154,7 @@ class ResponsesReader(DocumentReader):
         self._start(None, out)
         match item.type:
             case "function_call" | "custom_tool_call":
-                if len(self._calls) >= 1024:
+                if len(self._calls) >= MOST_CALLS:
                     self.fail(failures.too_long(), out)
                     return
                 call = self._calls[number] = len(self._calls)
