@@ -77,7 +77,8 @@ def books(url):
 def until_calls(url, count):
     """Wait until a vendor has so many calls in its books."""
     give_up = time.monotonic() + WITHIN_S
-    while books(url)["totals"]["calls"] < count and time.monotonic() < give_up:
+    while (calls := books(url)["totals"]["calls"]) < count:
+        assert time.monotonic() < give_up, f"{calls} calls within {WITHIN_S} s, instead of {count}"
         time.sleep(0.05)
 
 

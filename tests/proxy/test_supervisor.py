@@ -466,7 +466,7 @@ async def body():
 folder = Path(sys.argv[1])
 async def ready():
     return None if "up" in (folder / "edge.log").read_text() else "nothing"
-ours = Supervisor([Role("edge", (sys.executable, "-c", CHILD), 0, ready)], folder, print)
+ours = Supervisor([Role("edge", (sys.executable, "-c", CHILD), 0, ready)], folder, lambda _: None)
 asyncio.run(ours.run(body))
 """
 
