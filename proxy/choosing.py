@@ -23,7 +23,7 @@ from routing.scoring import Call, Choice, NoneFits
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
 
-__all__ = ["choose", "decided", "effort_at", "told", "why_of"]
+__all__ = ["choose", "decided", "effort_at", "fingerprint_of", "told", "why_of"]
 
 LEVEL_WORDS: Final = ("", "premium", "normal", "economy")
 MOST_NAMED: Final = 50
@@ -43,8 +43,8 @@ _MEDIA_CUES: Final = (
     b'"application/pdf',
 )
 NOTHING: Final[frozenset[str]] = frozenset()
-TOLD_BY: Final = 1 << 16
-"""So many bytes at the end of a body tell it from others: a body of megabytes would hold up the loop."""
+TOLD_BY: Final = 1 << 15
+"""So many bytes at either end of a body tell it from others: a body of megabytes would hold up the loop."""
 # Where a caller says itself how much is to be thought.
 _EFFORTS: Final = (
     *(b'"reasoning_effort"', b'"reasoning"', b'"thinking"', b'"enable_thinking"', b'"think"'),
@@ -64,7 +64,7 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
     if policy.scores:
         if not seen.only_words:
             needs = _needs(body)
-        exchange.fingerprint = hash(body[-TOLD_BY:])
+        exchange.fingerprint = hash(body) if len(body) <= 2 * TOLD_BY else fingerprint_of(body)
         if exchange.endpoint.generates:
             found, complexity = classify(
                 body,
@@ -99,6 +99,15 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
             code="none_eligible",
             param="model",
         ) from None
+
+
+def fingerprint_of(body: bytes) -> int:
+    """
+    Return a hash of a long body, made of its length and its ends.
+
+    Neither end would do: what is asked stands before a long list of tools, and behind a picture.
+    """
+    return hash((len(body), body[:TOLD_BY], body[-TOLD_BY:]))
 
 
 def _says_effort(frame: bytes) -> bool:

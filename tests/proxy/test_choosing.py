@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from proxy.choosing import TOLD_BY
 from proxy.wire.endpoints import ENDPOINTS
 from routing import board
 from routing.classify import classify
 from routing.decision import Decision, Scored, read
-from routing.lessons import Sums
+from routing.lessons import Lessons, Sums
 from tests.proxy.edge_rig import Edge, Rig
 from tests.proxy.partners import CHAT, MESSAGES, at, chat, message, request, usage, whole
 
@@ -182,6 +183,27 @@ def test_only_the_conversation_tells_what_a_call_is_about(
 
     sums = {"metadata": {"note": "solve the equation 3x + 4 = 19 for x and prove it, def f(x):"}}
     assert told(body | sums) == told(body)
+
+
+@pytest.mark.parametrize("where", ["begins", "ends", "is longer"])
+async def test_a_long_request_is_the_same_again_only_if_it_begins_and_ends_alike(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """What is asked stands before a long list of tools, and behind a picture; only who asks the same again says that the answer was poor."""
+    rig = await edge(models=MODELS, routes=ROUTES)
+    long = "x" * (2 * TOLD_BY)
+    asked = {
+        "begins": [chat("smart", user=text, note=long) for text in ("one", "two")],
+        "ends": [chat("smart", note=long, user=text) for text in ("one", "two")],
+        "is longer": [chat("smart", note=more + long, user="u") for more in ("", "x")],
+    }[where]
+    remembered: list[int] = []
+    monkeypatch.setattr(Lessons, "remember", lambda *_, body, at_s: remembered.append(body))
+    for body in (*asked, asked[1]):
+        await served(rig, body)
+    await rig.at_rest()
+    one, other, again = remembered
+    assert one != other == again
 
 
 async def test_a_level_and_a_preference_choose_the_model(edge: Edge) -> None:
