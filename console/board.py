@@ -1,13 +1,15 @@
 """
 The board's keeper: what the control's leader reads of deployments, budgets and lessons, and puts up (`routing.board`).
 
-Deployments are read each time; budgets in turns, so that ten thousand keys with budgets are no burden: a spent budget is felt within
-some seconds, long before it matters, since what must not be overspent is held by `admit` itself.
+Budgets are read in turns, so that ten thousand keys with budgets are no burden: a spent budget is felt within some seconds, long before it
+matters, since what must not be overspent is held by `admit` itself. Deployments and lessons are read where another version may be put up,
+once a second; and lessons, of which there may be ten thousand, are worked out beside the loop that everything else runs on.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from time import monotonic
 from typing import NamedTuple
 
 from redis.asyncio import Redis
@@ -65,6 +67,9 @@ class Keeper:
         self._watched = _Watched(-1, (), ())
         self._pressures: dict[str, float] = {}
         self._turn = 0
+        # What is up, and when it holds, by our clock: until then no other takes its place.
+        self._content, self._version = b"", 0
+        self._holds_at = 0.0
 
     async def run(self) -> None:
         """Put the board up again and again, until cancelled. Raises what redis-py raises."""
@@ -80,20 +85,29 @@ class Keeper:
         if running[1] != self._watched.number:
             self._watched = _watched(*running)
             self._pressures, self._turn = {}, 0
-        watched = self._watched
-        places = [
-            (cell, f"deployment:{one}") for cell in self._stores for one, _ in watched.deployments
-        ]
-        models = [model for _ in self._stores for _, model in watched.deployments]
+        await self._press(at)
+        began = monotonic()
+        if began >= self._holds_at:
+            self._content = await self._seen(at)
+            began = monotonic()
+        version = await board.publish(self._store, self._content)
+        if version != self._version:
+            self._version, self._holds_at = version, began + board.AHEAD_US / 1_000_000
+        return version
+
+    async def _seen(self, at: datetime) -> bytes:
+        """Return what is to be put up now."""
+        deployments = self._watched.deployments
+        places = [(cell, f"deployment:{one}") for cell in self._stores for one, _ in deployments]
+        models = [model for _ in self._stores for _, model in deployments]
         states = await self._read(places)
         ttft_us = ttft_of(
             zip(models, states, strict=True), int(at.timestamp() * 1_000_000) - EPOCH_US
         )
-        await self._press(at)
-        lessons, over = await read_lessons(self._store, {model for _, model in watched.deployments})
+        lessons, over = await read_lessons(self._store, set(models))
         await forget(self._store, over)
         live = board.Live(ttft_us, self._pressures)
-        return await board.publish(self._store, board.encode(lessons, live))
+        return await asyncio.to_thread(board.encode, lessons, live)
 
     async def _press(self, at: datetime) -> None:
         """Read the next of the scopes with budgets."""

@@ -34,8 +34,6 @@ AHEAD_US = 1_000_000
 """How long before it holds a version is put up; replicas read it at least twice in this time."""
 FEWEST = 5.0
 """A kind of which less was seen of late is left out: its task's lesson weighs ten times as much (`routing.scoring.TASK_WEIGHT`)."""
-PLACES = 4
-"""Decimal places of what lessons hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +63,7 @@ def encode(lessons: Mapping[tuple[str, str], Sums], live: Live) -> bytes:
     for (model, kind), sums in lessons.items():
         if kind != task_of(kind) and max(sums.calls, sums.votes, sums.answers) < FEWEST:
             continue
-        lesson = Lesson(*(round(value, PLACES) for value in lesson_of(sums)))
-        content.lessons.setdefault(model, {})[kind] = lesson
+        content.lessons.setdefault(model, {})[kind] = lesson_of(sums)
         if kind == ALL and sums.timed:
             content.tpot_us[model] = float(round(sums.us / sums.timed))
     content.ttft_us = {model: float(round(us)) for model, us in live.ttft_us.items() if us > 0}

@@ -1,5 +1,6 @@
 """The keeper of the board: it puts up what the store says of deployments, budgets and lessons."""
 
+from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+import console.board
 from config.loader import load_text
 from config.models import Config
 from console.board import Keeper, pressure_of, ttft_of
 from ratelimit.limits import BudgetState, ScopeState, records
 from ratelimit.upkeep import seed
 from routing import board
-from routing.lessons import ALL, LESSONS, Lessons
+from routing.lessons import ALL, LESSONS, Learned, Lessons
 from store.cells import FIRST
 
 CONFIG = """
@@ -107,3 +109,38 @@ async def test_the_board_says_what_the_store_holds(redis_client: Redis) -> None:
     kept = {name async for name, _ in redis_client.hscan_iter(LESSONS)}
     assert kept == {b"m\0chat", b"m\0", b"gone\0coding", b"gone\0"}
     assert facts.pressures == {}
+
+
+async def test_what_cannot_be_put_up_yet_is_not_looked_for(
+    redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until a version holds nothing takes its place, so that it is only renewed; then what was learned meanwhile is on the next."""
+    config: Config = load_text(CONFIG, source="f", environ={}).config
+    await seed(redis_client, records(config, 3), 3)
+    keeper = Keeper({FIRST: redis_client}, lambda: (config, 3))
+    at_s = [1000.0]
+    monkeypatch.setattr(console.board, "monotonic", lambda: at_s[0])
+    read: list[float] = []
+    read_lessons = console.board.read_lessons
+
+    async def noted(store: Redis, models: Container[str]) -> Learned:
+        read.append(at_s[0])
+        return await read_lessons(store, models)
+
+    monkeypatch.setattr(console.board, "read_lessons", noted)
+    first = await keeper.publish(NOON)
+    lessons = Lessons()
+    lessons.note("m", "chat", defect=0.0, tokens=10, after_first_us=100)
+    await lessons.send(redis_client, NOON.timestamp())
+    await redis_client.pexpire(board.BOARD, 5000)
+    at_s[0] += 0.9
+    assert await keeper.publish(NOON) == first
+    assert await redis_client.pttl(board.BOARD) > 5000
+    assert read == [1000.0]
+    at_s[0] += 0.1
+    # By the store's clock no second has passed.
+    await redis_client.delete(board.BOARD)
+    assert await keeper.publish(NOON) == first + 1
+    raw: Any = await redis_client.get(board.BOARD)
+    assert board.decode(raw)[0].lessons.keys() == {"m"}
+    assert len(read) == 2
