@@ -26,6 +26,7 @@ from ratelimit.limits import MOST_OUTPUT
 from routing.classify import classify
 from routing.contenders import field_of, policy_of
 from routing.eligibility import Pool
+from routing.kinds import kind_of
 from routing.listing import TASKS
 from routing.scoring import (
     ECONOMY,
@@ -94,7 +95,7 @@ def pool() -> Field:
 def traffic(seed: int, count: int) -> list[Call]:
     """Return calls of all tasks and complexities, from a line to a few pages."""
     random = Random(seed)
-    return [
+    calls = [
         Call(
             input_tokens=int(random.lognormvariate(6, 1)),
             cap=0,
@@ -106,6 +107,12 @@ def traffic(seed: int, count: int) -> list[Call]:
         )
         for _ in range(count)
     ]
+    return [of_its_kind(call) for call in calls]
+
+
+def of_its_kind(call: Call) -> Call:
+    """Return a call of which is known what it is like, as the gateway knows it."""
+    return call._replace(kind=kind_of(call.task, call.input_tokens, call.complexity))
 
 
 def matrix(field: Field, calls: Sequence[Call]) -> list[Cell]:
@@ -170,7 +177,7 @@ def stuffed(field: Field, seed: int, count: int) -> tuple[float, float, float]:
         for at, text in enumerate((plain, STUFFING * random.randint(1, 5) + plain)):
             body = json.dumps({"model": "r", "messages": [{"role": "user", "content": text}]})
             task, complexity = classify(body.encode(), tokens=30)
-            call = Call(30, 0, 1, ECONOMY, wishes, task, complexity)
+            call = of_its_kind(Call(30, 0, 1, ECONOMY, wishes, task, complexity))
             choice = field.choose(call, NO_FACTS)
             sums[at] += choice.costs[choice.first]
             dearest = max(dearest, field.contenders[choice.first].price_nusd or 0)

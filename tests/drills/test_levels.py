@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from routing.kinds import task_of
+from routing.scoring import NO_FACTS, Call
 from tests.drills import levels
 from tests.drills.levels import CEILING_USD, broken, matrix, pool, stuffed, timed, traffic
 
@@ -16,6 +18,17 @@ def test_cost_and_quality_fall_together() -> None:
     dearer = [*found[:-1], replace(found[-1], usd_per_thousand=99.0)]
     assert any("usd_per_thousand rises" in words for words in broken(dearer))
     assert "premium" in levels.tell(found)
+
+
+def test_models_are_judged_by_the_task_of_each_call() -> None:
+    """Not by what they are good for on the whole, which is another choice."""
+    field, calls = pool(), traffic(1, 50)
+
+    def chosen(calls: list[Call]) -> list[int]:
+        return [field.choose(call, NO_FACTS).first for call in calls]
+
+    assert {task_of(call.kind) for call in calls} == {call.task for call in calls}
+    assert chosen(calls) != chosen([call._replace(kind="") for call in calls])
 
 
 def test_words_that_sound_difficult_lift_no_ceiling() -> None:
