@@ -38,6 +38,16 @@ def test_a_bundle_may_say_whose_certificates_they_are(tmp_path: Path) -> None:
     assert len(authorities_in(str(file)).context().get_ca_certs()) == 2
 
 
+def test_certificates_in_the_form_of_openssl_are_trusted_too(tmp_path: Path) -> None:
+    """Systems have bundles of them, and none is passed over that stands beside plain ones."""
+    file = tmp_path / "ca.pem"
+    write(file, trustme.CA())
+    own = file.read_bytes().replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE")
+    write(file, trustme.CA())
+    file.write_bytes(file.read_bytes() + own)
+    assert len(authorities_in(str(file)).context().get_ca_certs()) == 2
+
+
 @pytest.mark.parametrize("said", ["", "\n", "nothing", "\u0151"])
 def test_a_file_without_a_certificate_is_not_the_systems_trust(tmp_path: Path, said: str) -> None:
     """An error, instead of trusting everybody whom the system trusts."""
