@@ -8,6 +8,7 @@ Every reader of load-test tools that hides bytes until a block is full lies abou
 import re
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?")
+_LENGTH = re.compile(r"[0-9]{1,19}")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]+")
 _MOST_HEAD = 256 * 1024
 
@@ -123,7 +124,7 @@ class Answer:
         elif "chunked" in self.headers.get("transfer-encoding", "").lower():
             self._step = "size"
         elif length is not None:
-            if not (length.isascii() and length.isdigit()):
+            if _LENGTH.fullmatch(length) is None:
                 raise BadAnswer(f"content-length {length[:40]!r} is no number")
             self._step, self._left = "length", int(length)
             if not self._left:

@@ -117,7 +117,7 @@ def read(path: Path) -> dict[str, Any]:
         run = msgspec.json.decode(file.read_bytes())
     except OSError as mistake:
         raise NoRun(f"{file}: {mistake.strerror}") from mistake
-    except msgspec.DecodeError as mistake:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as mistake:
         raise NoRun(f"{file} is no JSON: {mistake}") from mistake
     if not isinstance(run, dict) or run.get("kind") != KIND:
         raise NoRun(f"{file} is no run of penstock load")

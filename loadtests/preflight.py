@@ -36,7 +36,7 @@ def first_model(base: Base) -> str:
     try:
         document: Any = msgspec.json.decode(body)
         return str(document["data"][0]["id"])
-    except (msgspec.DecodeError, LookupError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         asked = f"{base.url}/v1/models answered {status}"
         if status == 404:
             raise BadAnswer(

@@ -84,7 +84,7 @@ _LAST = Said(last=True)
 def _decode(data: bytes) -> dict[str, Any] | None:
     try:
         document = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 

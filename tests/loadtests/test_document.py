@@ -30,7 +30,7 @@ def test_a_run_is_read_back(tmp_path):
     assert document.read_records(tmp_path / "new") == RECORDS
 
 
-@pytest.mark.parametrize("content", [None, b"{", b"[]", b'{"kind":"other"}'])
+@pytest.mark.parametrize("content", [None, b"{", b'{"a":"\xc3"}', b"[]", b'{"kind":"other"}'])
 def test_what_is_no_run_is_told(tmp_path, content):
     """A missing file, no JSON, another document."""
     if content is not None:

@@ -85,6 +85,7 @@ async def test_the_first_model_of_the_list_is_the_default():
     for status, body, words in (
         ("401 No", b"{}", "key is wrong"),
         ("200 OK", b'{"data":[]}', "--model"),
+        ("200 OK", b'{"data":[{"id":"\xc3"}]}', "--model"),
         ("404 Not Found", b"nothing", "answered 404: is the API there"),
     ):
         with (

@@ -95,6 +95,17 @@ def test_an_event_of_another_shape_is_an_error(read, data):
     assert "another shape" in read(Event("", data)).error
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b'{"a":"\xc3"}', b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"],
+    ids=["half a character", "without end"],
+)
+def test_what_cannot_be_read_is_an_error(data):
+    """Also where it only looks like JSON, as what was cut within a character does."""
+    for said in (read_openai(Event("", data)), read_anthropic(Event("", data)), read_whole(data)):
+        assert "no JSON" in said.error
+
+
 def test_whole_answers_of_both_dialects():
     """Usage under either name; an error, or nothing said, is an error."""
     chat = read_whole(b'{"choices":[{}],"usage":{"completion_tokens":2,"prompt_tokens":1}}')
