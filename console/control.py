@@ -348,8 +348,12 @@ class Control:
     async def _look_for_silent(self, cell: Cell, store: Redis) -> None:
         """Count what is reserved for replicas that fell silent; say of whom it is not known for long what became of it."""
         due_us: dict[str, int] = {}
+        free: set[str] = set()
         while True:
-            self._silent[cell] = found = [one for one in await silent(store, cell) if one.attempts]
+            every = await silent(store, cell, free=free)
+            # They may be many: pods that went with their node.
+            free = {one.replica for one in every if not one.attempts}
+            self._silent[cell] = found = [one for one in every if one.attempts]
             now_us = await clock.now_us(store)
             due_us = {
                 one.replica: due_us.get(one.replica, one.since_us + SILENT_FOR_US) for one in found

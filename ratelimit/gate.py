@@ -38,6 +38,8 @@ from store.lane import Lane
 
 # Progress goes with the beat: a crash may forget two seconds of a stream, of which half a one is for lags.
 BEAT_S = 1.5
+# For how long the store may take to hear of it.
+BEATEN_WITHIN_S = 1.5
 LIFE_US = 10_000_000
 # For how long a grant of a life that has ended may still be on its way.
 LINGERS_S = 10.0
@@ -265,10 +267,11 @@ class Gate:
         except OSError as error:
             # Should it fall silent, nobody will know for certain that it is dead.
             self._troubles.note("the journal", error)
-        await run(self._client, "beat", [boot.cell.beats], ["", boot.member, LIFE_US, 1])
         # On one connection, because WAIT speaks of what was written on its own.
         async with self._client.client() as one:
+            # Before it can settle: what a settlement writes where there is no number fades.
             await one.set(boot.seen, 0, nx=True)
+            await run(one, "beat", [boot.cell.beats], ["", boot.member, LIFE_US, 1])
             # Where nobody may ask, as with some managed stores, they answer for their failovers themselves.
             with contextlib.suppress(ResponseError):
                 replicas = (await one.info("replication")).get("connected_slaves", 0)
@@ -316,7 +319,7 @@ class Gate:
         while True:
             await self._pause()
             try:
-                async with asyncio.timeout(BEAT_S):
+                async with asyncio.timeout(BEATEN_WITHIN_S):
                     await self._beat()
                     await self._report_progress()
                 self._troubles.over("beat")

@@ -156,9 +156,11 @@ async def book_open(
         names = [name for name in asserted_by(command) if granted.get(name) is command]
         unknown = await _unknown(client, names, (heir, *former))
         if unknown:
-            parts = [(name, streamed[name]) for name in unknown if name in streamed]
-            await _assert(client, heir, asserting_only(command, unknown), parts)
+            await _assert(client, heir, asserting_only(command, unknown))
             booked += len(unknown)
+        # Also where somebody has asserted who could not say this any more: nobody else would.
+        await _report(client, heir, [(name, streamed[name]) for name in names if name in streamed])
+        await client.zadd(cell.beats, {heir.member: DEAD}, xx=True)
     # Those that the store had granted have their leases there, unless they were reaped already.
     for boot in former:
         await _report(client, boot, streamed.items())
@@ -178,9 +180,7 @@ async def _unknown(client: Redis, names: list[str], boots: Iterable[Boot]) -> se
     return {name for name, *rows in zip(names, *found, strict=True) if not any(rows)}
 
 
-async def _assert(
-    client: Redis, heir: Boot, command: Command, parts: list[tuple[str, int]]
-) -> None:
+async def _assert(client: Redis, heir: Boot, command: Command) -> None:
     """Assert leases under a boot that lives for no longer than that takes."""
     script = scripts.load("ratelimit", "assert")
     beats = heir.cell.beats
@@ -188,8 +188,6 @@ async def _assert(
         await run(client, "beat", [beats], ["", heir.member, 0, 1])
         answer = await client.eval(script.text, int(command[2]), *command[3:])
         if answer != b"FENCED":
-            await _report(client, heir, parts)
-            await client.zadd(beats, {heir.member: DEAD}, xx=True)
             return
     raise ResponseError("a boot that has just begun is fenced")
 

@@ -130,10 +130,14 @@ class Settling:
         self._numbers[boot.member] = 0
 
     def owes(self, boot: Boot) -> bool:
-        """Whether a settlement under a boot is not confirmed, or may yet be forgotten by the store."""
-        return any(one.boot is boot for one in self._queue) or any(
-            batch.kept is None and numbered(batch.command)[0] == boot.seen
-            for batch in (*self._batches, *self._kept)
+        """Whether a settlement under a boot is not confirmed, or may yet be sent again: the store may forget it, and a journal be replayed."""
+        return (
+            self._journal.path is not None
+            or any(one.boot is boot for one in self._queue)
+            or any(
+                batch.kept is None and numbered(batch.command)[0] == boot.seen
+                for batch in (*self._batches, *self._kept)
+            )
         )
 
     async def drain(self, timeout_s: float) -> bool:

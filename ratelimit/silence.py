@@ -6,7 +6,7 @@ Most are known to be dead within seconds (`ratelimit.lives`); of a machine that 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,20 @@ class Silent:
     reserved_nusd: Mapping[tuple[str, str], int]
 
 
-async def silent(client: Redis, cell: Cell = FIRST) -> list[Silent]:
-    """Return who fell silent in a cell and is not known to be dead, the longest silent first. Raises what redis-py raises."""
+async def silent(client: Redis, cell: Cell = FIRST, *, free: Container[str] = ()) -> list[Silent]:
+    """
+    Return who fell silent in a cell and is not known to be dead, the longest silent first. Raises what redis-py raises.
+
+    Of those in `free` nothing was reserved when they were looked at last; nothing is added to a life that has ended, so they are not looked at.
+    """
     found: Any = await client.zrangebyscore(cell.beats, "-inf", f"({SILENT}", withscores=True)
-    told = [
-        await _tell(client, boot_of(member.decode(), cell), -int(score)) for member, score in found
-    ]
+    told = []
+    for member, score in found:
+        boot, since_us = boot_of(member.decode(), cell), -int(score) + EPOCH_US
+        if boot.member in free:
+            told.append(Silent(boot.member, cell, since_us, 0, 0, {}))
+        else:
+            told.append(await _tell(client, boot, since_us))
     return sorted(told, key=lambda one: one.since_us)
 
 
@@ -59,7 +67,7 @@ async def _tell(client: Redis, boot: Boot, since_us: int) -> Silent:
         attempts, most = attempts + count, most + sum_
         for key, kind, amount in zip(*[iter(rows)] * 3, strict=True):
             reserved[scope_of(key.decode()), PERIODS[kind]] += amount
-    return Silent(boot.member, boot.cell, since_us + EPOCH_US, attempts, most, reserved)
+    return Silent(boot.member, boot.cell, since_us, attempts, most, reserved)
 
 
 async def bury(client: Redis, replica: str, cell: Cell = FIRST) -> bool:

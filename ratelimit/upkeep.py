@@ -100,7 +100,8 @@ async def living(client: Redis, cell: Cell = FIRST) -> list[str]:
     pipe: Any = client.pipeline(transaction=False)
     async with pipe:
         pipe.time()
-        pipe.zrange(cell.beats, 0, -1, withscores=True)
+        # Below zero are those whose life has ended, who may be many.
+        pipe.zrangebyscore(cell.beats, "(0", "+inf", withscores=True)
         (seconds, us), found = await pipe.execute()
     now_us = seconds * 1_000_000 + us - EPOCH_US
     return [member.decode() for member, expires_us in found if expires_us > now_us]

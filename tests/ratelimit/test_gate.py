@@ -5,12 +5,15 @@ import logging
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from ratelimit import gate as gate_module
 from ratelimit.asks import Boot, Grant, boot_of
+from ratelimit.gate import Gate
 from ratelimit.troubles import StoreUnavailable
 from ratelimit.upkeep import reap
-from store import topology
+from store import clock, topology
 from store.cells import FIRST
 from tests.ratelimit.gates import World, plan_of, until
 
@@ -30,11 +33,12 @@ async def test_a_replica_lives_as_long_as_it_beats(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its leases outlast any number of lives of a beat; the reaper finds nothing to do."""
-    monkeypatch.setattr(gate_module, "LIFE_US", 150_000)
+    monkeypatch.setattr(gate_module, "LIFE_US", 600_000)
     gate = await world.gate()
     pair = await world.granted(gate)
-    for _ in range(6):
-        await asyncio.sleep(0.06)
+    until_us = await clock.now_us(world.client) + 2 * 600_000
+    while await clock.now_us(world.client) < until_us:
+        await asyncio.sleep(0.02)
         assert await reap(world.client) == 0
     world.settle(gate, *pair)
     await world.settles_down(gate)
@@ -55,21 +59,63 @@ async def test_streams_report_what_they_have_given(world: World) -> None:
     assert await world.totals() == (3, 3 * 17)
 
 
+async def _is_born(world: World, gate: Gate, after: Boot) -> None:
+    """Wait until a gate goes on under another boot than that, which the store knows."""
+    await until(lambda: gate.boot is not after)
+
+    async def is_known() -> bool:
+        return await world.client.zscore(FIRST.beats, gate.boot.member) is not None
+
+    await until(is_known)
+
+
 @pytest.mark.usefixtures("fast_beats")
-async def test_a_replica_that_was_taken_for_dead_comes_back_under_another_boot(
+async def test_a_replica_that_was_taken_for_dead_learns_so_from_its_next_beat(
     world: World,
 ) -> None:
-    """It learns so from its next beat or its next ask, and goes on without refusing anybody."""
+    """It comes back under another boot."""
     gate = await world.gate()
     before = gate.boot
     await world.client.zadd(FIRST.beats, {before.member: -1})
-    await until(lambda: gate.boot is not before)
+    await _is_born(world, gate, before)
     assert isinstance(await world.exchange(gate), Grant)
-    await world.client.zadd(FIRST.beats, {gate.boot.member: -1})
-    assert isinstance(await world.exchange(gate), Grant)
-    assert gate.stats.boots == 2
+    assert gate.stats.boots == 1
     assert gate.stats.unavailable == 0
     await world.settles_down(gate)
+
+
+async def test_a_replica_that_was_taken_for_dead_learns_so_from_its_next_ask(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on under another boot without refusing anybody."""
+    monkeypatch.setattr(gate_module, "BEAT_S", 600)
+    gate = await world.gate()
+    await world.client.zadd(FIRST.beats, {gate.boot.member: -1})
+    assert isinstance(await world.exchange(gate), Grant)
+    assert gate.stats.boots == 1
+    assert gate.stats.unavailable == 0
+    await world.settles_down(gate)
+
+
+async def test_nobody_lives_whose_settlements_are_not_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A birth that the store breaks off has not happened; of whoever lives, the number does not fade."""
+    gate = await world.gate(start=False)
+
+    async def in_vain(*_: Any, **__: Any) -> None:
+        raise RedisError("the store is busy")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Redis, "set", in_vain)
+        with pytest.raises(StoreUnavailable, match="busy"):
+            await gate.start()
+    assert not await world.client.exists(FIRST.beats)
+    await gate.start()
+    await world.exchange(gate)
+    await world.settles_down(gate)
+    assert await world.client.get(gate.boot.seen) == b"1"
+    assert await world.client.ttl(gate.boot.seen) == -1
 
 
 async def test_attempts_of_an_earlier_boot_settle_under_it(world: World) -> None:

@@ -2,15 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from ratelimit.asks import Ask, Boot, Grant
 from ratelimit.commands import settle_command
 from ratelimit.gate import Gate
-from ratelimit.inheritance import inherit_all
+from ratelimit.inheritance import inherit, inherit_all
 from ratelimit.journal import Journal
+from ratelimit.lives import DEAD
 from ratelimit.upkeep import reap
+from store.cells import FIRST
 from tests.conftest import RedisServer
 from tests.ratelimit.gates import World, until
 
@@ -70,6 +75,35 @@ async def test_what_was_replayed_by_halves_is_booked_once(world_at: WorldAt) -> 
         if number > 1:
             await reap(world.client)
     assert await world.totals() == (1 + 3, sum(world.settled) + 3 * 10)
+    assert await world.leases() == 0
+
+
+async def test_an_heir_is_told_to_be_dead_by_whoever_finishes(
+    world_at: WorldAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though everything was asserted before the store failed: what is reserved for it would stay for ever."""
+    world, server = world_at(*DURABLE)
+    gate = await world.gate(timeout_s=0.25, rule=world.rule)
+    await world.exchange(gate)
+    await world.settles_down(gate)
+    server.kill()
+    await alone(world, gate, 3)
+    await until(lambda: bool(world.journals()))
+    await world.kill(gate)
+    server.start()
+    really = Redis.zadd
+
+    async def in_vain(*_: Any, **__: Any) -> None:
+        raise RedisError("the store is busy")
+
+    monkeypatch.setattr(Redis, "zadd", in_vain)
+    with pytest.raises(RedisError, match="busy"):
+        await inherit(world.client, world.journal)
+    assert await world.leases() == 3
+    monkeypatch.setattr(Redis, "zadd", really)
+    await inherit(world.client, world.journal)
+    assert await world.client.zscore(FIRST.beats, f"{gate.boot.member}~") == DEAD
+    await reap(world.client)
     assert await world.leases() == 0
 
 

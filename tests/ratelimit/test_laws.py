@@ -668,10 +668,11 @@ BOUNDED = {
     "{c0}:d:": "configuration, and one state of fixed size beside it",
     "{c0}:l:": "one field per attempt under way; settled or reaped with its replica",
     "{c0}:p:": "one field per lease that reports; goes with the lease",
-    "{c0}:r": "one member per living replica; the reaper takes the dead",
+    "{c0}:r": "one member per replica that lives or fell silent; the reaper takes the dead",
     "{c0}:led": "entries until they are in the database",
     "{c0}:tot": "four fields",
 }
+# Once the death of their replica is known.
 EXPIRING = {"{c0}:b:", "{c0}:q:", "{c0}:z:"}
 
 

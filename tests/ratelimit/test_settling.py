@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from ratelimit.asks import boot_of, voided
+from ratelimit.asks import Grant, boot_of, voided
 from ratelimit.settling import Settling
 from ratelimit.troubles import GateStats, Troubles
 from ratelimit.upkeep import reap
 from store.cells import FIRST
 from store.lane import Lane, LaneLost
+from tests.ratelimit.cell import ask_of
 from tests.ratelimit.gates import World, plan_of, until
 from tests.store.peers import Pipe
 
@@ -94,10 +95,10 @@ class Script:
         self.asked: tuple[Any, ...] = ()
         self._answered: Callable[[Any], None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._boot = boot_of("r/0.1")
+        self.boot = boot_of("r/0.1")
         self.settling = Settling(
             cast("Lane", self),
-            boot=self._boot,
+            boot=self.boot,
             journal_dir=folder,
             timeout_s=30,
             stats=GateStats(),
@@ -111,7 +112,7 @@ class Script:
         self._answered, self.asked = answered, command
 
     def settle(self, attempt_id: str) -> None:
-        self.settling.settle(voided(plan_of(), self._boot, attempt_id))
+        self.settling.settle(voided(plan_of(), self.boot, attempt_id))
 
     async def answers(self, answer: Any) -> None:
         """Answer what is asked, when it is asked."""
@@ -178,3 +179,18 @@ async def test_what_a_store_has_forgotten_is_owed_whatever_happens_to_the_connec
     await until(lambda: settling.caught_up)
     await script.answers(1)
     assert settling.unsettled == 0
+
+
+async def test_what_stands_in_the_journal_may_be_replayed(script: Script) -> None:
+    """So its boot is not done with when the store has confirmed it: whoever finds the journal sends it once more."""
+    settling = script.settling
+    ask = ask_of(plan_of(), "q0.1", 10, cap=90, assumed=90, n=1, tie=1, user="u")
+    settling.granted(ask, Grant([1, 1, 90, 5, [0] * 6, 3, "", 0], script.boot))
+    script.settle("q1.1")
+    await script.is_lost()
+    await script.answers(1)
+    await until(lambda: not settling.unsettled)
+    settling._kept.clear()
+    assert settling.owes(script.boot)
+    settling.asserted(["q0.1"])
+    assert not settling.owes(script.boot)

@@ -15,6 +15,12 @@ from tests.ratelimit.gates import KEY, TEAM, World
 STRICT = Budget(usd=1, per="day", mode="strict")
 
 
+async def asked(client: Redis, command: str) -> int:
+    """Return how often a server was given a command."""
+    stats = await client.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
 async def fall_silent(world: World, calls: int = 1) -> str:
     """Let a replica be reaped with some calls open; gives its name."""
     gate = await world.gate()
@@ -54,6 +60,16 @@ async def test_what_a_period_took_along_is_not_told(world: World) -> None:
     await world.client.hset(graves, name, msgpack.packb(grave, use_bin_type=False))
     (one,) = await silent(world.client)
     assert (one.attempts, one.most_nusd, one.reserved_nusd) == (0, 0, {})
+
+
+async def test_whose_reservations_are_gone_is_not_looked_through_again(world: World) -> None:
+    """However many there are: who is known to be free costs its name."""
+    member = await fall_silent(world, calls=3)
+    (one,) = await silent(world.client)
+    assert one.attempts == 0
+    before = await asked(world.client, "hscan")
+    assert await silent(world.client, free={member}) == [one]
+    assert await asked(world.client, "hscan") == before
 
 
 async def test_whoever_is_said_to_be_dead_is_freed_by_the_next_reaper(world: World) -> None:
