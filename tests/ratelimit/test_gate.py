@@ -71,9 +71,10 @@ async def _is_born(world: World, gate: Gate, after: Boot) -> None:
 
 @pytest.mark.usefixtures("fast_beats")
 async def test_a_replica_that_was_taken_for_dead_learns_so_from_its_next_beat(
-    world: World,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes back under another boot."""
+    """It comes back under another boot; nothing else asks meanwhile, which would hear of it, too."""
+    monkeypatch.setattr(gate_module, "WATCH_S", 600)
     gate = await world.gate()
     before = gate.boot
     await world.client.zadd(FIRST.beats, {before.member: -1})
