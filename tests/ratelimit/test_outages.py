@@ -58,7 +58,7 @@ async def test_a_store_that_stands_still_leaves_no_lease_behind(
     """Asks are refused in time; what the store grants when it wakes up is given back, in whatever order it reads its sockets."""
     world, server = world_at()
     gate = await world.gate(timeout_s=0.1)
-    await world.exchange(gate)
+    await until(lambda: granted_again(world, gate))
     await world.settles_down(gate)
     os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -96,7 +96,7 @@ async def test_settlements_survive_a_store_that_stands_still(world_at: WorldAt) 
 async def test_an_answer_that_comes_too_late_is_given_back(world: World, pipe: Pipe) -> None:
     """The store has granted, only its answer is held up: the lane is dropped, and every lease freed."""
     gate = await world.gate(admit_url=pipe.url, timeout_s=0.1)
-    await world.exchange(gate)
+    await until(lambda: granted_again(world, gate))
     await world.settles_down(gate)
     pipe.hold()
     asks = [gate.admit(world.ask()) for _ in range(5)]
@@ -217,7 +217,7 @@ async def test_a_sending_that_arrives_after_it_was_given_up_takes_nothing(
 ) -> None:
     """The network delivers a command whose asks were refused long ago, and given back before they were granted."""
     gate = await world.gate(admit_url=pipe.url, timeout_s=0.1)
-    await world.exchange(gate)
+    await until(lambda: granted_again(world, gate))
     await world.settles_down(gate)
     pipe.delay()
     await refused_in_time(world, gate, 0.1)
