@@ -70,10 +70,10 @@ async def _is_born(world: World, gate: Gate, after: Boot) -> None:
 
 
 @pytest.mark.usefixtures("fast_beats")
-async def test_a_replica_that_was_taken_for_dead_learns_so_from_its_next_beat(
+async def test_a_replica_that_was_taken_for_dead_comes_back_under_another_boot(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes back under another boot; nothing else asks meanwhile, which would hear of it, too."""
+    """It learns so from its next beat; nothing else asks meanwhile, which would hear of it, too."""
     monkeypatch.setattr(gate_module, "WATCH_S", 600)
     gate = await world.gate()
     before = gate.boot
