@@ -51,11 +51,10 @@ async def test_what_replicas_saw_is_added_up(redis_client: Redis) -> None:
 async def test_what_was_sent_is_not_sent_again(redis_client: Redis, lessons: Lessons) -> None:
     """And where nothing was seen nothing is written."""
     answered(lessons)
-    await lessons.send(redis_client, AT_S)
-    assert await lessons.send(redis_client, AT_S) == 0
-    assert (await read_lessons(redis_client, MODELS)).lessons["m", "coding"].calls == pytest.approx(
-        1
-    )
+    await lessons.send(redis_client, AT_S, now=str(NOW))
+    assert await lessons.send(redis_client, AT_S, now=str(NOW)) == 0
+    found = (await read_lessons(redis_client, MODELS, now_us=NOW)).lessons
+    assert found["m", "coding"].calls == 1
 
 
 async def test_half_is_forgotten_in_six_hours_and_a_clock_that_steps_back_forgets_nothing(
@@ -190,9 +189,9 @@ async def test_to_ask_again_speaks_against_the_answer_before(
     lessons.remember("r4", "k", "n", "coding", body=7, at_s=59)
     lessons.remember("r5", "k", "n", "coding", body=7, at_s=60)
     lessons.remember("r6", "k", "n", "coding", body=8, at_s=100)
-    await lessons.send(redis_client, AT_S)
-    found = (await read_lessons(redis_client, MODELS)).lessons
-    assert found["m", "coding"].defects == pytest.approx(0.5)
+    await lessons.send(redis_client, AT_S, now=str(NOW))
+    found = (await read_lessons(redis_client, MODELS, now_us=NOW)).lessons
+    assert found["m", "coding"].defects == 0.5
     assert ("n", "coding") not in found
 
 
