@@ -139,16 +139,27 @@ class Learner:
         # One that is not in the sample now may be when it ends.
         if not (led or self.wants(exchange)):
             return False
-        if self.kept >= MOST_KEPT or self._read >= ENOUGH_READ:
+        if self.kept >= MOST_KEPT or self.has_read_enough:
             return False
         self.kept += 1
         return True
 
+    @property
+    def has_read_enough(self) -> bool:
+        """Whether no more streams are read until lessons are sent."""
+        return self._read >= ENOUGH_READ
+
     def let_go(self, attempt: "Attempt", outcome: str) -> None:
-        """Make room for another stream: one that was kept has ended, and is read if it came to its end and is not too long."""
+        """
+        Make room for another stream: one that was kept has ended, and is read if it came to its end and is not too long.
+
+        Of one for which too many others were read meanwhile nobody knows, either.
+        """
         self.kept -= 1
         meter = attempt.meter
-        if outcome == "ok" and meter is not None and meter.bytes <= MOST_BYTES:
+        if self.has_read_enough:
+            attempt.kept = False
+        elif outcome == "ok" and meter is not None and meter.bytes <= MOST_BYTES:
             self._read += len(attempt.exchange.body) + meter.bytes
 
     def note(

@@ -74,7 +74,9 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
     attempt_id = f"{request_id}.{attempt.number}"
     caller = offer.caller
     label = offer.experiments[grant.candidate]
-    defect = defect_seen(attempt) if label and outcome == "ok" else 0.0
+    defect: float | None = 0.0
+    if label and outcome == "ok" and not (attempt.kept and edge.learner.has_read_enough):
+        defect = defect_seen(attempt)
     edge.gate.settle(
         Settlement(
             offer.plan,

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import learning
+from proxy.learning import Learner
 from proxy.passage import PASSING
 from proxy.relay import Attempt
 from proxy.validity import MOST_BYTES, looks_malformed
@@ -20,6 +21,12 @@ from tests.proxy.partners import DONE, at, chat, delta, piece, request, sse_head
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 SAID = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture(autouse=True)
+def unsent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is learned stay where it is looked at, until a test sends it."""
+    monkeypatch.setattr(learning, "SEND_EVERY_S", 3600.0)
 
 
 def attempt_of(word: str, asked: dict[str, Any], *, streamed: bool = False) -> Attempt:
@@ -368,7 +375,42 @@ async def test_of_a_stream_for_which_there_is_no_room_nothing_is_learned_of_its_
     assert await learned("d") == (0, 0, 1)
     await learner.send(rig.redis)
     assert await learned("e") == (1, 1, 1)
+    with monkeypatch.context() as many:
+        # Enough others that were kept have ended meanwhile.
+        keeps = Learner.keeps
+
+        def kept(learner: Learner, attempt: Attempt) -> bool | None:
+            learner._read = 0
+            found = keeps(learner, attempt)
+            learner._read = 1
+            return found
+
+        many.setattr(Learner, "keeps", kept)
+        assert await learned("f") == (0, 0, 1)
+        assert learner._read == 1
     assert learner.kept == 0
+
+
+@pytest.mark.parametrize("read", [0, learning.ENOUGH_READ])
+async def test_in_an_experiment_no_more_is_read_either(edge: Edge, read: int) -> None:
+    """What is not read counts as without fault."""
+    rig = await edge(
+        models={"a": [at("mock")], "b": [at("mock")]},
+        experiments={"luna": {"asked": "a", "canary": {"model": "b", "steps": [100]}}},
+    )
+    _, _, formed, _ = PROTOCOLS["openai.chat"]
+    keeps = Learner.keeps
+
+    def kept(learner: Learner, attempt: Attempt) -> bool | None:
+        found = keeps(learner, attempt)
+        learner._read = read
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Learner, "keeps", kept)
+        assert (await rig.ask(chat("a", stream=True, **formed))).status == 200
+    [entry] = await rig.entries()
+    assert entry.defect == (0 if read else 1000)
 
 
 @pytest.mark.parametrize("end", ["whole", "too long", "cut"])
