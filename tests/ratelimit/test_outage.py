@@ -42,7 +42,7 @@ async def gate_of(world_at: WorldAt) -> tuple[World, RedisServer, Gate]:
     """Hand out a gate that knows its rules, over a server of its own."""
     world, server = world_at()
     gate = await world.gate(timeout_s=0.25, rule=world.rule)
-    await world.exchange(gate)
+    await until(lambda: admits(world, gate))
     await world.settles_down(gate)
     return world, server, gate
 
@@ -64,6 +64,12 @@ async def calls(world: World, gate: Gate, count: int, **wish: Any) -> list[tuple
 
 async def is_well(gate: Gate) -> None:
     await until(lambda: not gate.degraded)
+
+
+async def admits(world: World, gate: Gate) -> bool:
+    """Whether the store admits what is asked now."""
+    answer = await world.exchange(gate)
+    return isinstance(answer, Grant) and not answer.degraded
 
 
 async def test_calls_go_on_without_the_store_and_are_booked_once(
@@ -185,7 +191,7 @@ async def test_what_the_store_granted_too_late_is_settled_with_the_call(
 ) -> None:
     """It was granted here meanwhile under the same id: one lease, one entry, nothing held, in either order."""
     gate = await world.gate(admit_url=pipe.url, timeout_s=0.1, rule=world.rule)
-    await world.exchange(gate)
+    await until(lambda: admits(world, gate))
     await world.settles_down(gate)
     pipe.hold()
     pairs = await calls(world, gate, 6)
@@ -206,7 +212,7 @@ async def test_a_sending_that_arrives_after_its_call_has_ended_takes_nothing(
 ) -> None:
     """Granted here, served and settled; then the network delivers the admission."""
     gate = await world.gate(admit_url=pipe.url, timeout_s=0.1, rule=world.rule)
-    await world.exchange(gate)
+    await until(lambda: admits(world, gate))
     await world.settles_down(gate)
     pipe.delay()
     for ask, answer in await calls(world, gate, 4):
@@ -245,7 +251,7 @@ async def test_a_store_that_refuses_is_tried_now_and_then(
 ) -> None:
     """Its beats may be answered all the while: an ask that it admits is what ends the outage."""
     gate = await world.gate(admit_url=meddler.url, rule=world.rule)
-    await world.exchange(gate)
+    await until(lambda: admits(world, gate))
     await world.settles_down(gate)
     meddler.refusal = f"-{refusal}\r\n".encode()
     before = meddler.refused
@@ -256,12 +262,7 @@ async def test_a_store_that_refuses_is_tried_now_and_then(
     assert gate.degraded
     assert 2 <= meddler.refused - before <= 10
     meddler.refusal = b""
-
-    async def admits() -> bool:
-        answer = await world.exchange(gate)
-        return isinstance(answer, Grant) and not answer.degraded
-
-    await until(admits)
+    await until(lambda: admits(world, gate))
     assert not gate.degraded
     await world.settles_down(gate)
     await world.assert_books()
@@ -277,12 +278,7 @@ async def test_a_store_without_memory_refuses_beats_too_and_comes_back(
         assert isinstance(await world.exchange(gate), Grant)
     assert gate.degraded
     await world.client.config_set("maxmemory", 0)
-
-    async def admits() -> bool:
-        answer = await world.exchange(gate)
-        return isinstance(answer, Grant) and not answer.degraded
-
-    await until(admits)
+    await until(lambda: admits(world, gate))
     await world.settles_down(gate)
     await world.assert_books()
 
@@ -292,7 +288,7 @@ async def test_a_store_that_is_slow_is_left_alone_until_it_is_quick(
 ) -> None:
     """Answers that take longer than an admission may are an outage; nothing stays held."""
     gate = await world.gate(admit_url=pipe.url, timeout_s=0.1, rule=world.rule)
-    await world.exchange(gate)
+    await until(lambda: admits(world, gate))
     await world.settles_down(gate)
     answers: list[Any] = []
     for _ in range(3):
@@ -355,18 +351,13 @@ async def test_a_store_that_refused_is_told_what_was_granted_meanwhile(
     """No connection was lost, and yet it knows nothing of it: places that are taken count."""
     world.limits[KEY] = Limits(concurrency=4)
     gate = await world.gate(admit_url=meddler.url, rule=world.rule)
-    await world.exchange(gate)
+    await until(lambda: admits(world, gate))
     await world.settles_down(gate)
     meddler.refusal = b"-OOM command not allowed\r\n"
     open_ = [await world.granted(gate) for _ in range(3)]
     assert gate.degraded
     meddler.refusal = b""
-
-    async def admits() -> bool:
-        answer = await world.exchange(gate)
-        return isinstance(answer, Grant) and not answer.degraded
-
-    await until(admits)
+    await until(lambda: admits(world, gate))
     await until_held(world, 3)
     assert (await world.scope(KEY)).in_flight == 3
     for pair in open_:
@@ -387,7 +378,7 @@ async def test_a_crash_in_an_outage_loses_nothing_that_was_settled(world_at: Wor
     """Settlements of calls that no store has seen lie in the journal, and whoever starts next books them once."""
     world, server = world_at("--appendonly", "yes", "--appendfsync", "always")
     gate = await world.gate(timeout_s=0.1, rule=world.rule)
-    await world.exchange(gate)
+    await until(lambda: admits(world, gate))
     await world.settles_down(gate)
     server.kill()
     for ask, answer in await calls(world, gate, 7):
