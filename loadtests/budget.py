@@ -253,8 +253,10 @@ def judge(
             # Whoever calls at all has a share of errors.
             if "errors" not in values:
                 why = "it was not run"
+            elif bound.row in _OF_PROCESSES:
+                why = missing
             else:
-                why = missing if bound.row in _OF_PROCESSES else "no call was answered"
+                why = "no call was answered, through it or directly"
         elif not bound.exceeded(median(got)):
             word = KEPT
         elif bound.row == "errors":

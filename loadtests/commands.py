@@ -380,7 +380,7 @@ def _seconds(text: str) -> float:
 def _soak(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="penstock load soak",
-        description="Steady load, and what grows meanwhile: 1 when memory, descriptors, tasks, leases or connections to providers do.",
+        description="Steady load, and what grows meanwhile: 1 when memory, descriptors, tasks, leases or connections do.",
     )
     parser.add_argument("--duration", type=_seconds, default=600.0, help="30s, 10m, 2h (10m)")
     parser.add_argument(
