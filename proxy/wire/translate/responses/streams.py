@@ -90,8 +90,9 @@ class ResponsesReader(DocumentReader):
     def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
         super().__init__(renamed)
         self._started = False
-        # Our number of each call, by the item's; and which had pieces.
+        # Our number of each call, by the item's, which some servers never say; and which had pieces.
         self._calls: dict[int, int] = {}
+        self._begun = 0
         self._pieced: set[int] = set()
         self._open: set[int] = set()
         self._refused = False
@@ -154,10 +155,11 @@ class ResponsesReader(DocumentReader):
         self._start(None, out)
         match item.type:
             case "function_call" | "custom_tool_call":
-                if len(self._calls) >= MOST_CALLS:
+                if self._begun >= MOST_CALLS:
                     self.fail(failures.too_long(), out)
                     return
-                call = self._calls[number] = len(self._calls)
+                call = self._calls[number] = self._begun
+                self._begun += 1
                 self._open.add(call)
                 name = item.name or ""
                 custom = item.type == "custom_tool_call"

@@ -132,13 +132,14 @@ def converse(number: int) -> dict[str, Any]:
         ),
         (MessagesReader(), lambda n: sse(block(n))),
         (ResponsesReader(), lambda n: sse(item(n))),
+        (ResponsesReader(), lambda _: sse(item(0))),
         (ConverseReader(framed=False), lambda n: sse(converse(n))),
         (
             OllamaReader(),
             lambda _: msgspec.json.encode({"message": {"tool_calls": [{}, {}]}}) + b"\n",
         ),
     ],
-    ids=["chat", "gemini", "messages", "responses", "converse", "ollama"],
+    ids=["chat", "gemini", "messages", "responses", "in one place", "converse", "ollama"],
 )
 def test_calls_without_end_are_bounded(
     reader: DocumentReader, begun: Callable[[int], bytes]
@@ -148,7 +149,8 @@ def test_calls_without_end_are_bounded(
     for number in range(MOST_CALLS + 1):
         events += reader.feed(begun(number))
     *said, last = events
-    assert sum(type(one) is ToolCallStarted for one in said) == MOST_CALLS
+    calls = [one.call for one in said if type(one) is ToolCallStarted]
+    assert calls == list(range(MOST_CALLS))
     assert isinstance(last, Failed)
     assert last.failure.code == "bad_answer"
 
