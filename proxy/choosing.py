@@ -45,6 +45,7 @@ _MEDIA_CUES: Final = (
 NOTHING: Final[frozenset[str]] = frozenset()
 TOLD_BY: Final = 1 << 15
 """So many bytes at either end of a body tell it from others: a body of megabytes would hold up the loop."""
+LONG: Final = 2 * TOLD_BY
 # Where a caller says itself how much is to be thought.
 _EFFORTS: Final = (
     *(b'"reasoning_effort"', b'"reasoning"', b'"thinking"', b'"enable_thinking"', b'"think"'),
@@ -64,7 +65,7 @@ def choose(exchange: "Exchange", offer: Offer, wishes: Wishes) -> Choice:
     if policy.scores:
         if not seen.only_words:
             needs = _needs(body)
-        exchange.fingerprint = hash(body) if len(body) <= 2 * TOLD_BY else fingerprint_of(body)
+        exchange.fingerprint = hash(body) if len(body) <= LONG else fingerprint_of(body)
         if exchange.endpoint.generates:
             found, complexity = classify(
                 body,
