@@ -75,8 +75,8 @@ def finish(attempt: "Attempt", ended: Ended, usage: Usage | None = None) -> None
     caller = offer.caller
     label = offer.experiments[grant.candidate]
     defect: float | None = 0.0
-    if label and outcome == "ok" and not (attempt.kept and edge.learner.has_read_enough):
-        defect = defect_seen(attempt)
+    if label and outcome == "ok":
+        defect = None if attempt.kept and edge.learner.has_read_enough else defect_seen(attempt)
     edge.gate.settle(
         Settlement(
             offer.plan,

@@ -393,10 +393,12 @@ async def test_of_a_stream_for_which_there_is_no_room_nothing_is_learned_of_its_
 
 @pytest.mark.parametrize("read", [0, learning.ENOUGH_READ])
 async def test_in_an_experiment_no_more_is_read_either(edge: Edge, read: int) -> None:
-    """What is not read counts as without fault."""
+    """What is not read stands as without fault in the ledger, and nothing is learned of its quality."""
+    model = {"tags": ["chat"], "deployments": [at("mock")]}
     rig = await edge(
-        models={"a": [at("mock")], "b": [at("mock")]},
-        experiments={"luna": {"asked": "a", "canary": {"model": "b", "steps": [100]}}},
+        models={"a": model, "b": model},
+        routes={"smart": {"models": ["b"], "policy": "cost_quality"}},
+        experiments={"luna": {"asked": "a", "canary": {"model": "smart", "steps": [100]}}},
     )
     _, _, formed, _ = PROTOCOLS["openai.chat"]
     keeps = Learner.keeps
@@ -410,7 +412,9 @@ async def test_in_an_experiment_no_more_is_read_either(edge: Edge, read: int) ->
         patched.setattr(Learner, "keeps", kept)
         assert (await rig.ask(chat("a", stream=True, **formed))).status == 200
     [entry] = await rig.entries()
-    assert entry.defect == (0 if read else 1000)
+    assert (entry.model, entry.defect) == ("b", 0 if read else 1000)
+    (sums,) = rig.edge.learner.lessons._batch.sums.values()
+    assert (sums.calls, sums.defects, sums.answers) == ((0, 0, 1) if read else (1, 1, 1))
 
 
 @pytest.mark.parametrize("end", ["whole", "too long", "cut"])
