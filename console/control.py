@@ -79,7 +79,7 @@ ASK_EVERY_S = 5.0
 KEEP_EVERY_S = 5.0
 LOOK_EVERY_S = 60.0
 LISTEN_EVERY_S = 15.0
-# A replica that is silent for so long has not come back by itself, and is spoken of again as often.
+# A replica that is silent for so long has not come back by itself, and is spoken of again every hour.
 SILENT_FOR_US = 60_000_000
 SAID_EVERY_US = 3_600_000_000
 # A control that was killed is followed by the next one so soon that what a dead edge held is still free in time.
