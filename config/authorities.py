@@ -12,6 +12,8 @@ from tempfile import NamedTemporaryFile
 
 __all__ = ["Authorities", "authorities_in"]
 
+_OPENSSLS_OWN = b"TRUSTED CERTIFICATE"
+
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
@@ -24,7 +26,11 @@ class Authorities:
         """Make a client's TLS context that trusts them alone; takes tens of milliseconds. Raises OSError (`ssl.SSLError` is one) where there is none."""
         if not self.digest:
             return ssl.create_default_context()
-        # Out of memory `ssl` passes over what stands in OpenSSL's own form (TRUSTED CERTIFICATE); out of a file it reads all.
+        if _OPENSSLS_OWN not in self.certificates:
+            # Beside certificates bundles say whose they are, in any script; without any text `ssl` would take the system's.
+            text = self.certificates.decode("ascii", "ignore") or "\n"
+            return ssl.create_default_context(cadata=text)
+        # Out of memory `ssl` passes over these, out of a file it reads all; but not every process may write one.
         with NamedTemporaryFile(prefix="penstock-") as file:
             file.write(self.certificates)
             file.flush()

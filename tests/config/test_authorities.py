@@ -2,6 +2,7 @@
 
 import hashlib
 import ssl
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ def test_what_is_compared_is_what_is_trusted(tmp_path: Path) -> None:
     assert found.context().get_ca_certs(binary_form=True) == [
         ssl.PEM_cert_to_DER_cert(one.cert_pem.bytes().decode())
     ]
+
+
+def test_plain_certificates_need_no_place_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container whose file system is read-only has none."""
+    file = tmp_path / "ca.pem"
+    write(file, trustme.CA())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert len(authorities_in(str(file)).context().get_ca_certs()) == 1
 
 
 def test_a_bundle_may_say_whose_certificates_they_are(tmp_path: Path) -> None:
