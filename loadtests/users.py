@@ -229,6 +229,7 @@ class Site:
         Have every worker end its calls and hand over its records, and wait until all have.
 
         Locust's master waits half a second for that and goes, which is less than a stream takes.
+        One that has missed its last worker for three seconds has ended by itself, and hears of none any more.
         """
         runner = self.environment.runner
         # Who is missing may be back in a moment, with records that nobody else has.
