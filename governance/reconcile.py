@@ -13,6 +13,7 @@ So the sums can be compared at any time, also while calls run:
    An entry that was seen in both counts once, by its attempt id.
 
 Only rows of the store's present book are compared: after a flush the counters begin anew.
+Where the first book of a store was opened meanwhile, all is read once more.
 
 Failure stance: what cannot be read is said, and nothing is called equal that was not compared.
 """
@@ -127,11 +128,22 @@ async def verify(stores: Mapping[Cell, Redis], path: Path) -> Verdict:
     make up for it: what was counted is compared cell by cell.
     Raises what redis-py raises, and `LedgerUnreachable`.
     """
-    found = []
-    for cell, client in stores.items():
-        counted = await _counted(client, cell)
-        found.append((cell, counted, await _waiting(client, cell, counted.last)))
-    return await asyncio.to_thread(_judge, path, found)
+    while True:
+        found = []
+        for cell, client in stores.items():
+            counted = await _counted(client, cell)
+            found.append((cell, counted, await _waiting(client, cell, counted.last)))
+        verdict = await asyncio.to_thread(_judge, path, found)
+        if not await _was_opened([(stores[cell], cell) for cell, one, _ in found if not one.book]):
+            return verdict
+
+
+async def _was_opened(without: Sequence[tuple[Redis, Cell]]) -> bool:
+    """Whether a book was opened where there was none: what was counted before may have been entered into it meanwhile."""
+    for client, cell in without:
+        if await client.exists(cell.book):
+            return True
+    return False
 
 
 async def _counted(client: Redis, cell: Cell) -> _Counted:

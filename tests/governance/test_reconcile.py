@@ -99,6 +99,25 @@ async def test_the_books_agree_while_calls_run(
     assert (await verify({FIRST: books.redis}, books.path)).database.entries == 150
 
 
+async def test_the_first_book_may_be_opened_while_they_are_compared(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was counted before there was a book, and is in it when the database is read, is found there."""
+    await prepared(books)
+    await books.append("a.1", input_tokens=5, cost_nusd=10)
+    waiting = reconcile._waiting
+
+    async def drained_meanwhile(*asked: Any) -> Any:
+        found = await waiting(*asked)
+        await books.drain()
+        return found
+
+    monkeypatch.setattr(reconcile, "_waiting", drained_meanwhile)
+    verdict = await verify({FIRST: books.redis}, books.path)
+    assert verdict.is_equal(), verdict
+    assert verdict.database == Balance(1, 5, 0, 10)
+
+
 @given(st.integers(-5, 5), st.integers(-5, 5), st.integers(-5, 5), st.integers(-(10**12), 10**12))
 async def test_any_difference_is_told_exactly(
     books: Books, entries: int, tokens_in: int, tokens_out: int, cost: int
